@@ -1,0 +1,1 @@
+"""The five model families, in pure Keras 3: every one builds, saves and runs without tsguard."""
