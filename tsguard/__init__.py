@@ -1,0 +1,1 @@
+"""tsguard: tested training for Keras 3 models on the PyTorch backend."""
