@@ -183,7 +183,7 @@ class _Judgement:
                     self.blocking.append(f"{finding.code}: its waiver ended on {waiver.until}: {finding.message}")
                 else:
                     self.notes.append(f"{finding.code} is waived until {waiver.until}: {waiver.reason}")
-            elif finding.status is Status.ERROR and self._is_required(finding):
+            elif finding.status is Status.ERROR:
                 self.crashed = True
                 self.unknown.append(f"{finding.code}: {finding.message}")
 
@@ -221,9 +221,6 @@ class _Judgement:
         if self.unknown:
             return Verdict(Status.ERROR if self.crashed else Status.NOT_RUN, tuple(self.unknown + self.notes))
         return Verdict(Status.PASS, tuple(self.notes))
-
-    def _is_required(self, finding: Finding) -> bool:
-        return finding.code in self.gate.required or finding.check in self.gate.required
 
     def _today(self) -> date:
         if self.today is None:

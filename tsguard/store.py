@@ -128,7 +128,7 @@ class RunFolder:
 
 
 class Journal:
-    """The events file held open: one write and one flush a line, so that a kill loses at most the line being written."""
+    """The events file held open: one write and one flush a line, so that a kill loses at most the last one."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
