@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 from tsguard.errors import GateError, explain
 from tsguard.findings import Finding, Status
 from tsguard.report import Report, Series, Verdict
+from tsguard.yamlfile import read_yaml
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _BOUND = re.compile(rf"(?P<op><=|>=|<|>|==|!=)\s*(?P<limit>{_NUMBER})\s*(?P<relative>x\s*baseline)?")
@@ -133,6 +135,17 @@ class Gate:
                 todo="Pass one of these.",
             )
         )
+
+    @classmethod
+    def load(cls, gates: Any) -> Gate:
+        """Like `of`, and from a YAML file whose path is given."""
+        if isinstance(gates, Path) or (isinstance(gates, str) and gates != "report"):
+            return cls.of(read_yaml(gates).tree)
+        return cls.of(gates)
+
+    def before_training(self) -> Gate:
+        """The same policy without demands on metrics, which only a trained model has."""
+        return replace(self, conditions=())
 
     def judge(self, report: Report, *, baseline: Report | None = None, today: date | None = None) -> Verdict:
         """The verdict over a report's findings and metrics, with every reason for blocking."""
