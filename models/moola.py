@@ -16,7 +16,6 @@ from models.common import (
     Transfer,
     apply_freeze,
     cells_of,
-    masked_mean,
     masked_softmax,
     register,
     weighted_error,
@@ -48,9 +47,6 @@ class ValidSteps(keras.layers.Layer):
         read = self.lstm(ops.take_along_axis(values, widened(order, values.shape[-1]), axis=1))
         back = ops.take_along_axis(read, widened(ops.argsort(order, axis=1), self.units), axis=1)
         return ops.where(mask[..., None], back, ops.zeros_like(back))
-
-    def compute_output_shape(self, input_shape, mask_shape=None):
-        return (*input_shape[:-1], self.units)
 
     def get_config(self):
         return {**super().get_config(), "units": self.units, "reverse": self.reverse}
@@ -91,9 +87,6 @@ class AttentionOverSteps(keras.layers.Layer):
         last = ops.sum(ops.where(final[..., None], states, ops.zeros_like(states)), axis=1)
         scores = ops.sum(self.query(last)[:, None, :] * self.key(states), axis=-1) / self.units**0.5
         return masked_softmax(scores, mask), last
-
-    def compute_output_shape(self, input_shape, mask_shape=None):
-        return (input_shape[0], 2 * input_shape[-1])
 
     def get_config(self):
         return {**super().get_config(), "units": self.units}
@@ -207,9 +200,6 @@ class Scaled(keras.layers.Layer):
     def call(self, values, mask):
         values, cells = cells_of({"values": values, "mask": mask})
         return self.scaling(values, cells)[0] if self.scale else values
-
-    def compute_output_shape(self, input_shape, mask_shape=None):
-        return input_shape
 
     def get_config(self):
         return {**super().get_config(), "scale": self.scale}

@@ -26,12 +26,13 @@ def windows(series, context, horizon, stride=1):
     return {"x": cut[:, :context], "y": cut[:, context:]}
 
 
-def unify(sets, how="pad"):
-    """One batch from {name: windows(...)} of different width.
+def unify(sets, how="pad", cells=True):
+    """One batch from {name: windows(...)} of different width: dict(x, y).
 
     `how="pad"`: every feature is kept; the narrow sets get masked features. `how="truncate"`: the first features that
-    all sets have; simpler, and loses the rest. Returns dict(x, y): x with values, mask (batch, time, features),
-    feature_mask and domain; a y that is missing is masked through x's features only, so rows with a NaN in y are left out.
+    all sets have; simpler, and loses the rest. x holds values, mask, feature_mask and domain. With `cells` the mask is
+    (batch, time, features) and a missing value is masked; without, it is (batch, time) and a missing value repeats the
+    last one. Windows with a missing value in y are left out.
     """
     if how not in ("pad", "truncate"):
         raise ValueError(f"unify: received how={how!r}, expected 'pad' or 'truncate'.")
@@ -41,15 +42,35 @@ def unify(sets, how="pad"):
     for domain, part in enumerate(sets.values()):
         whole = np.isfinite(part["y"][..., :width]).all(axis=(1, 2))
         x, y = part["x"][whole][..., :width], part["y"][whole][..., :width]
+        x = x if cells else repeat_last(x)
         fill = ((0, 0), (0, 0), (0, width - x.shape[2]))
         real = np.isfinite(x)
         rows["values"].append(np.pad(np.where(real, x, 0.0), fill))
-        rows["mask"].append(np.pad(real, fill))
+        rows["mask"].append(np.pad(real, fill) if cells else np.ones(x.shape[:2], bool))
         rows["feature_mask"].append(np.pad(np.ones((len(x), x.shape[2]), bool), (fill[0], fill[2])))
         rows["domain"].append(np.full(len(x), domain, "int32"))
         rows["y"].append(np.pad(y, fill))
     joined = {name: np.concatenate(parts) for name, parts in rows.items()}
     return {"y": joined.pop("y").astype("float32"), "x": {**joined, "values": joined["values"].astype("float32")}}
+
+
+def repeat_last(x):
+    """(samples, steps, features) with each NaN replaced by the value before it; 0, the set's mean, where there is none."""
+    place = np.where(np.isfinite(x), np.arange(x.shape[1])[None, :, None], -1)
+    last = np.maximum.accumulate(place, axis=1)
+    return np.where(last >= 0, np.take_along_axis(x, np.maximum(last, 0), axis=1), 0.0)
+
+
+def shorten(x, lengths):
+    """Windows cut to their last `lengths` steps, moved to the left and padded with zeros on the right."""
+    steps = x["values"].shape[1]
+    real = np.arange(steps)[None, :] < np.asarray(lengths)[:, None]
+    index = np.minimum(np.arange(steps)[None, :] + steps - np.asarray(lengths)[:, None], steps - 1)
+    index = index.reshape(*index.shape, 1)
+    values = np.where(real[..., None], np.take_along_axis(x["values"], index, axis=1), 0.0)
+    mask = x["mask"] if x["mask"].ndim == 3 else x["mask"][..., None]
+    mask = np.logical_and(np.take_along_axis(mask, index, axis=1), real[..., None])
+    return {**x, "values": values, "mask": mask if x["mask"].ndim == 3 else mask[..., 0]}
 
 
 def take(x, index):
@@ -83,28 +104,31 @@ def make_series(name, rows, seed=0):
     return series
 
 
-def synthetic(samples=256, context=96, horizon=24, sets=tuple(WIDTHS), how="pad", labels=True, seed=0):
+def synthetic(samples=256, context=96, horizon=24, sets=tuple(WIDTHS), how="pad", cells=False, domain=False, labels=True,
+              seed=0):  # fmt: skip
     """x, y, validation_data and names of an embedded set: windows of the named sets in one batch, split in time.
 
-    One name gives that set alone, with its own width. The first half of `samples` per set comes before the cut, the
-    validation windows after it; none crosses it. `labels=False` leaves y out, for self-supervised training.
+    One name gives that set alone, with its own width. A quarter of the windows are shorter than the context, padded on
+    the right. The validation windows lie after the cut in time; none crosses it. `domain=True` adds the set of each
+    window (for the objective "cross_domain"); `labels=False` leaves y out, for self-supervised training.
     """
-    each, held = max(1, samples // len(sets)), max(1, samples // len(sets) // 4)
-    stride = 4
-    train, validation = {}, {}
-    for name in sets:
-        cut = context + horizon + (each + 2 * held) * stride
-        series = make_series(name, cut + context + horizon + 2 * held * stride, seed)
-        series = standardise(series, cut)
-        train[name] = windows(series[:cut], context, horizon, stride)
-        validation[name] = windows(series[cut:], context, horizon, stride)
+    each, held, stride = max(1, samples // len(sets)), max(1, samples // len(sets) // 4), 4
+    cut = context + horizon + (each + 2 * held) * stride
     rng = np.random.default_rng(seed)
+    before, after = {}, {}
+    for name in sets:
+        series = standardise(make_series(name, cut + context + horizon + 2 * held * stride, seed), cut)
+        before[name], after[name] = (windows(part, context, horizon, stride) for part in (series[:cut], series[cut:]))
     parts = []
-    for half, count in ((train, each * len(sets)), (validation, held * len(sets))):
-        joined = unify(half, how)
+    for half, count in ((before, each * len(sets)), (after, held * len(sets))):
+        joined = unify(half, how, cells)
         order = rng.permutation(len(joined["y"]))[:count]
-        x, y = take(joined["x"], order), joined["y"][order]
-        parts.append((x, y if labels else None))
+        lengths = np.where(rng.random(len(order)) < 0.25, rng.integers(context // 2, context, len(order)), context)
+        x, y = shorten(take(joined["x"], order), lengths), joined["y"][order]
+        if not domain:
+            del x["domain"]
+        parts.append((x, y) if labels else (x, None))
     width = parts[0][0]["values"].shape[2]
-    return {"x": parts[0][0], "y": parts[0][1], "validation_data": parts[1] if labels else (parts[1][0],),
-            "names": tuple(f"feature_{i}" for i in range(width))}  # fmt: skip
+    names = tuple(f"feature_{i}" for i in range(width))
+    validation = parts[1] if labels else parts[1][:1]
+    return {"x": parts[0][0], "y": parts[0][1], "validation_data": validation, "names": names}

@@ -76,12 +76,16 @@ class EncoderBlock(keras.layers.Layer):
 
 @register
 class PatchEncoder(keras.layers.Layer):
-    """Patches and their cell masks to tokens; a hidden patch is replaced by a learnt token, an empty one is masked."""
+    """Patches and their cell masks to tokens; an empty patch is masked.
 
-    def __init__(self, patches, length, width, heads, depth, dropout=0.0, mix_features=True, **kwargs):
+    With `hides`, a selected patch is replaced by a learnt token; without, there is no such token that nothing would train.
+    """
+
+    def __init__(self, patches, length, width, heads, depth, dropout=0.0, mix_features=True, hides=True, **kwargs):
         super().__init__(**kwargs)
         self.settings = {"patches": patches, "length": length, "width": width, "heads": heads, "depth": depth}
-        self.settings |= {"dropout": dropout, "mix_features": mix_features}
+        self.settings |= {"dropout": dropout, "mix_features": mix_features, "hides": hides}
+        self.hides = hides
         self.patches, self.length, self.width = patches, length, width
         policy = self.dtype_policy
         self.embed = keras.layers.Dense(width, name="embed", dtype=policy)
@@ -95,7 +99,8 @@ class PatchEncoder(keras.layers.Layer):
         self.embed.build((None, None, None, 2 * self.length))
         small = keras.initializers.RandomNormal(stddev=0.02)
         self.position = self.add_weight(shape=(self.patches, self.width), initializer=small, name="position")
-        self.hidden = self.add_weight(shape=(self.width,), initializer=small, name="hidden")
+        if self.hides:
+            self.hidden = self.add_weight(shape=(self.width,), initializer=small, name="hidden")
         for block in self.blocks:
             block.build((None, None, self.patches, self.width))
         self.norm.build((None, None, self.patches, self.width))

@@ -77,8 +77,9 @@ class Duet(TermLossModel):
         self.align = AlignLast(context, name="align", dtype="float32", autocast=False)
         self.scale = InstanceScaling(name="scale")
         policy = self.dtype_policy
+        hides = "masked" in self.objectives
         self.encoder = PatchEncoder(
-            self.patches, patch, width, heads, depth, dropout, mix_features, name="encoder", dtype=policy
+            self.patches, patch, width, heads, depth, dropout, mix_features, hides, name="encoder", dtype=policy
         )
         self.noise = keras.random.SeedGenerator(name="noise")
         self.heads_of = {}
