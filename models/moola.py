@@ -11,10 +11,10 @@ import numpy as np
 from keras import ops
 
 from models.common import (
+    FreezeSchedule,
     InstanceScaling,
     TermLossModel,
     Transfer,
-    apply_freeze,
     cells_of,
     masked_softmax,
     register,
@@ -111,8 +111,8 @@ class MaskedAutoencoder(TermLossModel):
         )  # fmt: skip
         self.point_kind, policy = loss, self.dtype_policy
         self.scaling = InstanceScaling(name="scale") if scale else None
-        self.forward = [ValidSteps(units, name=f"forward_{i}", dtype=policy) for i in range(layers)]
-        self.backward = [ValidSteps(units, reverse=True, name=f"backward_{i}", dtype=policy) for i in range(layers)]
+        self.forward_layers = [ValidSteps(units, name=f"forward_{i}", dtype=policy) for i in range(layers)]
+        self.backward_layers = [ValidSteps(units, reverse=True, name=f"backward_{i}", dtype=policy) for i in range(layers)]
         self.fill = keras.layers.Dense(features, name="fill", dtype=policy)
         self.noise = keras.random.SeedGenerator(name="noise")
         self.track_terms(["reconstruction"])
@@ -123,7 +123,7 @@ class MaskedAutoencoder(TermLossModel):
             return
         self.hidden = self.add_weight(shape=(self.features,), initializer="zeros", name="hidden")
         width = self.features
-        for forward, backward in zip(self.forward, self.backward, strict=True):
+        for forward, backward in zip(self.forward_layers, self.backward_layers, strict=True):
             forward.build((None, None, width))
             backward.build((None, None, width))
             width = 2 * self.units
@@ -141,7 +141,7 @@ class MaskedAutoencoder(TermLossModel):
         values, _, steps = self.prepare(x)
         selected = self.select(steps, training)
         values = ops.where(selected[..., None], ops.cast(self.hidden, values.dtype), values)
-        for forward, backward in zip(self.forward, self.backward, strict=True):
+        for forward, backward in zip(self.forward_layers, self.backward_layers, strict=True):
             values = ops.concatenate([forward(values, steps), backward(values, steps)], axis=-1)
         return {"reconstruction": self.fill(values), "selected": ops.cast(selected, "float32")}
 
@@ -243,7 +243,7 @@ def transfer(encoder, model):
     directions (2 · units inputs), a causal one only the past (units inputs).
     """
     loaded, not_loaded, unused = [], {}, {}
-    for i, layer in enumerate(encoder.forward):
+    for i, layer in enumerate(encoder.forward_layers):
         try:
             target = model.get_layer(layer.name)
         except ValueError:
@@ -264,7 +264,7 @@ def transfer(encoder, model):
     fresh = "not part of the encoder: it starts fresh"
     not_loaded.update({v.path: fresh for v in model.trainable_variables + model.non_trainable_variables
                        if v.path not in done and not v.path.startswith("seed_generator")})  # fmt: skip
-    for layer in encoder.backward:
+    for layer in encoder.backward_layers:
         unused.update({v.path: "reads the future, which a causal classifier may not" for v in layer.weights})
     unused.update({v.path: "fills in masked steps; a classifier has none" for v in [encoder.hidden, *encoder.fill.weights]})
     return Transfer(tuple(loaded), not_loaded, unused)
@@ -279,9 +279,10 @@ def attention_weights(model, x):
     return ops.convert_to_numpy(weights)
 
 
-def freeze_transferred(model):
-    """Train the attention and the head only, for a first look at what the encoder knows."""
-    apply_freeze(model, [layer.name for layer in model.layers if layer.weights and not layer.name.startswith("forward_")])
+def unfreeze_after(model, epochs):
+    """The callback that trains the attention and the head alone for `epochs` epochs, then everything."""
+    fresh = [layer.name for layer in model.layers if layer.weights and not layer.name.startswith("forward_")]
+    return FreezeSchedule({0: fresh, epochs: "all"})
 
 
 def recall_per_class(y, predicted, classes):
