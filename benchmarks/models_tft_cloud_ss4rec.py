@@ -1,0 +1,113 @@
+"""Recipes on real data for tft, cloud and ss4rec, and what a training step of each costs.
+
+    python -m benchmarks.models_tft_cloud_ss4rec tft-nab
+
+Each command prints its figures as `name value` lines and returns them, so that a test can hold them to a bar. The data is read
+from `../shared/data` or from the folder that TSGUARD_DATA names.
+"""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+os.environ.setdefault("KERAS_BACKEND", "torch")
+
+import keras
+import numpy as np
+import pandas as pd
+
+from models import tft
+
+NAB_SERIES = (
+    "ec2_cpu_utilization_825cc2",
+    "ec2_network_in_257a54",
+    "elb_request_count_8c0756",
+    "rds_cpu_utilization_e47b3b",
+)
+
+
+def data_folder() -> Path:
+    """Where the real sets lie; the folder need not exist."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    return Path(os.environ.get("TSGUARD_DATA", beside))
+
+
+def read_nab(folder: Path) -> pd.DataFrame:
+    """The four server metrics of 10–24 April 2014 on one five-minute grid; short gaps hold the last value."""
+    columns = {}
+    for name in NAB_SERIES:
+        table = pd.read_csv(folder / "nab" / "realAWSCloudwatch" / f"{name}.csv", parse_dates=["timestamp"])
+        columns[name] = table.set_index("timestamp")["value"].resample("5min").mean()
+    return pd.DataFrame(columns).ffill().dropna()
+
+
+def tft_nab(*, epochs: int = 4, seed: int = 0) -> dict[str, float]:
+    """One hour ahead from four hours of four metrics; trained on the first 70 % of the fortnight."""
+    table = read_nab(data_folder())
+    hours = table.index.hour + table.index.minute / 60
+    split = int(0.7 * len(table))
+    return _forecast(table.to_numpy(), hours, split, split, len(table), 48, 12, 2, epochs, seed)
+
+
+def tft_etth1(*, epochs: int = 2, seed: int = 0) -> dict[str, float]:
+    """One day ahead from four days of all seven channels, split as in the ETT protocol."""
+    table = pd.read_csv(data_folder() / "ett" / "ETTh1.csv", parse_dates=["date"])
+    series = table.drop(columns="date").to_numpy()
+    return _forecast(series, table["date"].dt.hour.to_numpy(), 8640, 11520, 14400, 96, 24, 2, epochs, seed)
+
+
+def _forecast(series, hours, train_end, test_start, test_end, past, horizon, stride, epochs, seed):
+    keras.utils.set_random_seed(seed)
+    normalizer = tft.TargetNormalizer().fit(series[:train_end])
+    scaled, known = normalizer.transform(series).astype("float32"), tft.hour_of_day(hours)
+    train = tft.windows(scaled[:train_end], past=past, horizon=horizon, stride=stride, known=known[:train_end])
+    reach = slice(test_start - past, test_end)
+    test = tft.windows(scaled[reach], past=past, horizon=horizon, known=known[reach])
+    truth = tft.windows(series[reach], past=past, horizon=horizon)
+    targets = series.shape[1]
+    model = tft.build(num_values=targets, num_targets=targets, horizon=horizon, num_known=2, num_static=0)
+    started = time.perf_counter()
+    model.fit(_tft_inputs(train), train["target"], epochs=epochs, batch_size=64, verbose=0)
+    seconds = time.perf_counter() - started
+    forecast = model.predict(_tft_inputs(test), batch_size=512, verbose=0)
+    forecast = normalizer.inverse(forecast, quantiles=True)
+    last = np.broadcast_to(truth["values"][:, -1:, :, None], forecast.shape)
+    risk, naive = tft.q_risk(truth["target"], forecast), tft.q_risk(truth["target"], last)
+    figures = {"train_s": seconds}
+    for k, q in enumerate(tft.QUANTILES):
+        figures[f"q{q:g}_risk"], figures[f"q{q:g}_risk_last_value"] = risk[:, k].mean(), naive[:, k].mean()
+    figures["q_risk"], figures["q_risk_last_value"] = risk.mean(), naive.mean()
+    figures["targets_better_than_last_value"] = float((risk.mean(axis=1) < naive.mean(axis=1)).sum())
+    covered = (truth["target"] >= forecast[..., 0]) & (truth["target"] <= forecast[..., -1])
+    figures["coverage_80"] = covered.mean()
+    return figures
+
+
+def _tft_inputs(cut):
+    return {
+        "values": cut["values"],
+        "mask": np.ones(cut["values"].shape[:2], bool),
+        "known": cut["known"],
+    }
+
+
+COMMANDS = {"tft-nab": tft_nab, "tft-etth1": tft_etth1}
+
+
+def main(names: list[str]) -> int:
+    unknown = [name for name in names if name not in COMMANDS]
+    if unknown or not names:
+        print(f"usage: python -m benchmarks.models_tft_cloud_ss4rec {{{','.join(COMMANDS)}}} …; unknown: {unknown}")
+        return 2
+    for name in names:
+        started = time.perf_counter()
+        figures = COMMANDS[name]()
+        print(f"# {name} ({time.perf_counter() - started:.0f} s)")
+        for key, value in figures.items():
+            print(f"{key} {value:.4g}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
