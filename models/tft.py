@@ -26,6 +26,11 @@ def lowest(dtype: str) -> float:
     return {"float16": -65504.0, "float64": -1.79e308}.get(keras.backend.standardize_dtype(dtype), -3.38e38)
 
 
+def at_least_float32(dtype) -> str:
+    """Where the loss begins half precision ends. (Keras' `result_type("float64", "float32")` is float32.)"""
+    return "float64" if keras.backend.standardize_dtype(dtype) == "float64" else "float32"
+
+
 @_register
 class GatedLinearUnit(keras.layers.Layer):
     """`sigmoid(W4 x + b4) ⊙ (W5 x + b5)`: a layer that can close itself."""
@@ -132,16 +137,21 @@ class VariableSelection(keras.layers.Layer):
         names = [f"variable_{i}" for i in range(variables)]
         self.embeddings = [keras.layers.Dense(self.units, name=f"embed_{name}") for name in names]
         self.networks = [GatedResidualNetwork(self.units, dropout=self.rate, name=name) for name in names]
-        self.chooser = GatedResidualNetwork(self.units, variables, self.rate, name="chooser")
+        # One variable leaves nothing to choose: a softmax of one has no gradient.
+        self.chooser = GatedResidualNetwork(self.units, variables, self.rate, name="chooser") if variables > 1 else None
         for embedding, network in zip(self.embeddings, self.networks, strict=True):
             embedding.build((*leading, 1))
             network.build((*leading, self.units))
-        self.chooser.build((*leading, self.units * variables), context_shape)
+        if self.chooser is not None:
+            self.chooser.build((*leading, self.units * variables), context_shape)
 
     def call(self, x, context=None, training=None):
         embedded = [layer(x[..., i : i + 1]) for i, layer in enumerate(self.embeddings)]
-        scores = self.chooser(ops.concatenate(embedded, axis=-1), context, training=training)
-        weights = ops.softmax(scores, axis=-1)
+        if self.chooser is None:
+            weights = ops.ones_like(x)
+        else:
+            scores = self.chooser(ops.concatenate(embedded, axis=-1), context, training=training)
+            weights = ops.softmax(scores, axis=-1)
         passed = [network(e, training=training) for network, e in zip(self.networks, embedded, strict=True)]
         combined = ops.sum(ops.stack(passed, axis=-1) * ops.expand_dims(weights, -2), axis=-1)
         return combined, weights
@@ -244,7 +254,7 @@ class QuantileLoss(keras.losses.Loss):
     def terms(self, y, y_pred, sample_weight=None) -> dict[str, Any]:
         """The share of every target and quantile in the loss; the shares add up to it."""
         y_pred = ops.convert_to_tensor(y_pred)
-        dtype = keras.backend.result_type(y_pred.dtype, "float32")
+        dtype = at_least_float32(y_pred.dtype)
         y, y_pred = ops.cast(y, dtype), ops.cast(y_pred, dtype)
         weight = ops.ones_like(y)
         if sample_weight is not None:
@@ -368,13 +378,9 @@ def _network(inputs, settings):
     attended = GateAddNorm(units, dropout, name="gate_attention")(attended, enriched[:, -horizon:])
     decided = GateAddNorm(units, dropout, name="gate_output")(grn("position_wise")(attended), local[:, -horizon:])
     shape = (horizon, settings["num_targets"], len(settings["quantiles"]))
-    flat = keras.layers.Dense(shape[1] * shape[2], dtype=_at_least_float32(), name="quantiles")(decided)
-    return keras.layers.Reshape(shape, dtype=_at_least_float32(), name="forecast")(flat), readings
-
-
-def _at_least_float32() -> str:
-    """Where the loss begins: half precision ends before it."""
-    return keras.backend.result_type(keras.config.dtype_policy().compute_dtype, "float32")
+    precise = at_least_float32(keras.config.dtype_policy().compute_dtype)
+    flat = keras.layers.Dense(shape[1] * shape[2], dtype=precise, name="quantiles")(decided)
+    return keras.layers.Reshape(shape, dtype=precise, name="forecast")(flat), readings
 
 
 def build(
@@ -430,11 +436,16 @@ class TargetNormalizer:
     """Mean and spread of every target by itself, and by group where groups (hosts, series) are given.
 
     Fit it on the training rows only. A group of one row, or a constant one, has no spread: it takes the spread over all groups,
-    and 1 where there is none at all, so that nothing is ever divided by zero or NaN. Missing values are left out.
+    and 1 where there is none at all, so that nothing is ever divided by zero or NaN. Missing values are left out. `log` names
+    the targets (one bool each) that are taken as log(1 + y): counts and rates with heavy tails. Quantiles pass through any
+    rising function unharmed, so this costs a quantile forecast nothing.
     """
 
+    def __init__(self, log=()) -> None:
+        self.log = np.asarray(log, bool)
+
     def fit(self, y, groups=None) -> "TargetNormalizer":
-        y = np.asarray(y, np.float64).reshape(-1, np.shape(y)[-1])
+        y = self._compressed(np.asarray(y, np.float64).reshape(-1, np.shape(y)[-1]))
         self.mean, self.scale = _moments(y, np.zeros(y.shape[1]), np.ones(y.shape[1]))
         self.by_group = {}
         if groups is not None:
@@ -444,14 +455,23 @@ class TargetNormalizer:
 
     def transform(self, y, group=None) -> np.ndarray:
         mean, scale = self.by_group.get(group, (self.mean, self.scale))
-        return (np.asarray(y, np.float64) - mean) / scale
+        return (self._compressed(np.asarray(y, np.float64)) - mean) / scale
 
     def inverse(self, y, group=None, *, quantiles: bool = False) -> np.ndarray:
         """Back to the units of the target; `quantiles=True` where a quantile axis follows the targets."""
         mean, scale = self.by_group.get(group, (self.mean, self.scale))
+        log = self.log if self.log.size else np.zeros(mean.shape, bool)
         if quantiles:
-            mean, scale = mean[:, None], scale[:, None]
-        return np.asarray(y, np.float64) * scale + mean
+            mean, scale, log = mean[:, None], scale[:, None], log[:, None]
+        y = np.asarray(y, np.float64) * scale + mean
+        return np.where(log, np.expm1(np.where(log, y, 0.0)), y)
+
+    def _compressed(self, y: np.ndarray) -> np.ndarray:
+        if not self.log.any():
+            return y
+        if np.nanmin(y[..., self.log]) <= -1:
+            raise ValueError(f"log=True needs targets above -1; received {np.nanmin(y[..., self.log]):g}.")
+        return np.where(self.log, np.log1p(np.where(self.log, y, 0.0)), y)
 
 
 def _moments(y: np.ndarray, default_mean: np.ndarray, default_scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
