@@ -2,8 +2,8 @@
 
     python -m benchmarks.models_tft_cloud_ss4rec tft-nab
 
-Each command prints its figures as `name value` lines and returns them, so that a test can hold them to a bar. The data is read
-from `../shared/data` or from the folder that TSGUARD_DATA names.
+Each command prints its figures as `name value` lines and returns them, so that a test can hold them to a bar. The data
+is read from `../shared/data` or from the folder that TSGUARD_DATA names.
 """
 
 import os

@@ -1,8 +1,10 @@
-"""Temporal Fusion Transformer (Lim et al., 2021): several targets, several quantiles, one forecast that explains itself.
+"""Temporal Fusion Transformer (Lim et al., 2021): several targets, several quantiles, one forecast that explains
+itself.
 
-Past observations (`values`, with a `mask`), covariates known ahead (`known`) and facts about the series (`static`) each pass
-a variable selection; two LSTMs read past and future, started by the static contexts; an attention whose heads share one value
-projection lets every horizon step look back. What was selected and attended to can be read with `TFT.explain`.
+Past observations (`values`, with a `mask`), covariates known ahead (`known`) and facts about the series (`static`)
+each pass a variable selection; two LSTMs read past and future, started by the static contexts; an attention whose
+heads share one value projection lets every horizon step look back. What was selected and attended to can be read with
+`TFT.explain`.
 """
 
 from typing import Any
@@ -11,24 +13,13 @@ import keras
 import numpy as np
 from keras import ops
 
+from models.precise import at_least_float32, lowest
+
 QUANTILES = (0.1, 0.5, 0.9)
 # A series whose spread is below this share of its own size is constant for every practical purpose: it is only centred.
 CONSTANT_SPREAD = 1e-8
 
 _register = keras.saving.register_keras_serializable(package="tft")
-
-
-def lowest(dtype: str) -> float:
-    """The most negative finite number of a dtype: what a forbidden attention score becomes.
-
-    The usual −1e9 is −inf in float16, and a row of −inf is NaN after softmax; this value is finite in every float type.
-    """
-    return {"float16": -65504.0, "float64": -1.79e308}.get(keras.backend.standardize_dtype(dtype), -3.38e38)
-
-
-def at_least_float32(dtype) -> str:
-    """Where the loss begins half precision ends. (Keras' `result_type("float64", "float32")` is float32.)"""
-    return "float64" if keras.backend.standardize_dtype(dtype) == "float64" else "float32"
 
 
 @_register
@@ -82,7 +73,8 @@ class GateAddNorm(keras.layers.Layer):
 
 @_register
 class GatedResidualNetwork(keras.layers.Layer):
-    """`LayerNorm(skip(x) + GLU(W1 ELU(W2 x + W3 c + b2) + b1))`, with an optional context c that holds for all steps."""
+    """`LayerNorm(skip(x) + GLU(W1 ELU(W2 x + W3 c + b2) + b1))`, with an optional context c that holds for all
+    steps."""
 
     def __init__(self, units: int, output_units: int | None = None, dropout: float = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -165,10 +157,11 @@ class VariableSelection(keras.layers.Layer):
 
 @_register
 class InterpretableAttention(keras.layers.Layer):
-    """Multi-head attention whose heads share the value projection, so that the mean of their weights *is* the attention.
+    """Multi-head attention whose heads share the value projection, so that the mean of their weights *is* the
+    attention.
 
-    Queries are the last steps of the keys' time axis. A query sees a key that is not later than itself and that `mask` marks as
-    valid. Returns the output and the weights `(batch, queries, keys)`, the mean over the heads before dropout.
+    Queries are the last steps of the keys' time axis. A query sees a key that is not later than itself and that `mask`
+    marks as valid. Returns the output and the weights `(batch, queries, keys)`, the mean over the heads before dropout.
     """
 
     def __init__(self, units: int, num_heads: int, dropout: float = 0.0, **kwargs: Any) -> None:
@@ -211,7 +204,8 @@ class InterpretableAttention(keras.layers.Layer):
 
 @_register
 class NeutralPadding(keras.layers.Layer):
-    """Sets padded steps to zero by selection, not multiplication: `0 · NaN` would be NaN, here and in every gradient."""
+    """Sets padded steps to zero by selection, not multiplication: `0 · NaN` would be NaN, here and in every
+    gradient."""
 
     def call(self, values, mask):
         return ops.where(ops.expand_dims(ops.cast(mask, "bool"), -1), values, ops.zeros_like(values))
@@ -243,8 +237,8 @@ class HorizonPosition(keras.layers.Layer):
 class QuantileLoss(keras.losses.Loss):
     """Pinball loss of several targets: `max(q (y − ŷ), (q − 1)(y − ŷ))`, summed over quantiles, averaged over targets.
 
-    `y` is `(batch, horizon, targets)`, `ŷ` has the quantiles behind it. The mean runs over what `sample_weight` keeps; targets
-    of weight zero may hold NaN. A batch in which nothing is kept has loss zero.
+    `y` is `(batch, horizon, targets)`, `ŷ` has the quantiles behind it. The mean runs over what `sample_weight` keeps;
+    targets of weight zero may hold NaN. A batch in which nothing is kept has loss zero.
     """
 
     def __init__(self, quantiles=QUANTILES, name: str = "quantile_loss", **kwargs: Any) -> None:
@@ -288,9 +282,9 @@ class QuantileLoss(keras.losses.Loss):
 class TFT(keras.Model):
     """The network as a Functional model over `values`, `mask` and, where declared, `known` and `static`.
 
-    `values` (batch, past, num_values) and `mask` (batch, past; true where a step is valid) may be padded on either side;
-    `known` (batch, horizon, num_known); `static` (batch, num_static), categories as one-hot. Output: (batch, horizon,
-    num_targets, quantiles).
+    `values` (batch, past, num_values) and `mask` (batch, past; true where a step is valid) may be padded on either
+    side; `known` (batch, horizon, num_known); `static` (batch, num_static), categories as one-hot. Output: (batch,
+    horizon, num_targets, quantiles).
     """
 
     def __init__(
@@ -418,8 +412,8 @@ def build(
 def q_risk(y, y_pred, quantiles=QUANTILES, weight=None) -> np.ndarray:
     """`2 Σ QL / Σ |y|` by target and quantile: `(targets, quantiles)`; lower is better.
 
-    `y` is `(…, targets)` and `y_pred` `(…, targets, quantiles)`; `weight` is like `y`. A target that is zero throughout has no
-    scale to be judged on: its risk is NaN.
+    `y` is `(…, targets)` and `y_pred` `(…, targets, quantiles)`; `weight` is like `y`. A target that is zero
+    throughout has no scale to be judged on: its risk is NaN.
     """
     y, y_pred = np.asarray(y, np.float64), np.asarray(y_pred, np.float64)
     kept = np.ones_like(y) if weight is None else np.broadcast_to(np.asarray(weight, np.float64), y.shape)
@@ -435,10 +429,10 @@ def q_risk(y, y_pred, quantiles=QUANTILES, weight=None) -> np.ndarray:
 class TargetNormalizer:
     """Mean and spread of every target by itself, and by group where groups (hosts, series) are given.
 
-    Fit it on the training rows only. A group of one row, or a constant one, has no spread: it takes the spread over all groups,
-    and 1 where there is none at all, so that nothing is ever divided by zero or NaN. Missing values are left out. `log` names
-    the targets (one bool each) that are taken as log(1 + y): counts and rates with heavy tails. Quantiles pass through any
-    rising function unharmed, so this costs a quantile forecast nothing.
+    Fit it on the training rows only. A group of one row, or a constant one, has no spread: it takes the spread over
+    all groups, and 1 where there is none at all, so that nothing is ever divided by zero or NaN. Missing values are
+    left out. `log` names the targets (one bool each) that are taken as log(1 + y): counts and rates with heavy tails.
+    Quantiles pass through any rising function unharmed, so this costs a quantile forecast nothing.
     """
 
     def __init__(self, log=()) -> None:
@@ -485,7 +479,8 @@ def _moments(y: np.ndarray, default_mean: np.ndarray, default_scale: np.ndarray)
 
 
 def windows(series, *, past: int, horizon: int, stride: int = 1, known=None) -> dict[str, np.ndarray]:
-    """Cuts rows (time, variables) into `values`, `target` and, from covariates (time, known), the `known` of the horizon."""
+    """Cuts rows (time, variables) into `values`, `target` and, from covariates (time, known), the `known` of the
+    horizon."""
     series = np.asarray(series)
     starts = np.arange(0, len(series) - past - horizon + 1, stride)
     cut = {
@@ -509,8 +504,8 @@ def synthetic(
 ) -> dict[str, Any]:
     """Server metrics of three kinds of host: a daily load that drives cpu, memory, disk and request load, with bursts.
 
-    Five-minute steps; disk follows memory late, load has heavy tails. A share of the windows is younger than `past` steps and
-    padded on the right. Windows of the last fifth of the time are for validation.
+    Five-minute steps; disk follows memory late, load has heavy tails. A share of the windows is younger than `past`
+    steps and padded on the right. Windows of the last fifth of the time are for validation.
     """
     rng = np.random.default_rng(seed)
     steps_per_day, kinds = 288, 3

@@ -14,20 +14,28 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from keras.src.backend.common import dtypes
 
 DATA = Path(os.environ.get("TSGUARD_DATA", Path(__file__).resolve().parents[2].parent / "shared" / "data"))
 
 
 @contextlib.contextmanager
 def policy(name):
-    """A dtype policy (and, for whole floats, floatx) for the time of a block."""
-    before, floatx = keras.config.dtype_policy(), keras.config.floatx()
+    """A dtype policy (and, for whole floats, floatx) for the time of a block.
+
+    Outside TensorFlow Keras narrows every promotion to 32 bits, so that a float64 Dense computes in float32. A check
+    by finite differences needs the real thing, hence the table is emptied.
+    """
+    before, floatx, narrowing = keras.config.dtype_policy(), keras.config.floatx(), dict(dtypes.BIT64_TO_BIT32_DTYPE)
     keras.config.set_dtype_policy(name)
     if name.startswith("float"):
         keras.config.set_floatx(name)
+    if name == "float64":
+        dtypes.BIT64_TO_BIT32_DTYPE.clear()
     try:
         yield
     finally:
+        dtypes.BIT64_TO_BIT32_DTYPE.update(narrowing)
         keras.config.set_dtype_policy(before)
         keras.config.set_floatx(floatx)
 
