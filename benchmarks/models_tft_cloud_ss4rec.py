@@ -17,7 +17,8 @@ import keras
 import numpy as np
 import pandas as pd
 
-from models import tft
+from models import ss4rec, tft
+from models.ss4rec import ranking
 
 NAB_SERIES = (
     "ec2_cpu_utilization_825cc2",
@@ -93,7 +94,32 @@ def _tft_inputs(cut):
     }
 
 
-COMMANDS = {"tft-nab": tft_nab, "tft-etth1": tft_etth1}
+def ss4rec_movielens(*, epochs: int = 8, length: int = 50, seed: int = 0) -> dict[str, float]:
+    """Leave the last film of every user out, rank it among all films not yet seen; 5-core, in time order."""
+    keras.utils.set_random_seed(seed)
+    table = pd.read_csv(data_folder() / "movielens_latest_small" / "ratings.csv")
+    table = table[ranking.core_filter(table["userid"], table["movieid"])]
+    histories, times, catalogue = ranking.sequences(table["userid"], table["movieid"], table["timestamp"])
+    x, targets, seen = ranking.leave_one_out(histories, times, length)
+    train = ranking.training_windows([h[:-2] for h in histories], [t[:-2] for t in times], length)
+    validation = ranking.leave_one_out(histories, times, length, held_back=2)
+    model = ss4rec.build(num_items=len(catalogue), units=64, state=32, learning_rate=1e-3)
+    started, best, kept = time.perf_counter(), -1.0, None
+    for _ in range(epochs):
+        model.fit(*train, batch_size=64, verbose=0)
+        reached = model.rank(*validation)["ndcg@10"]
+        if reached > best:
+            best, kept = reached, model.get_weights()
+    model.set_weights(kept)
+    popularity = np.bincount(np.concatenate(seen), minlength=len(catalogue) + 1)
+    popular = np.tile(popularity, (len(targets), 1))
+    naive = ranking.ranking_metrics(ranking.target_ranks(popular, targets, seen))
+    figures = {"users": len(targets), "items": len(catalogue), "train_s": time.perf_counter() - started}
+    figures |= {"validation_ndcg@10": best, **model.rank(x, targets, seen)}
+    return figures | {f"{name}_popularity": value for name, value in naive.items()}
+
+
+COMMANDS = {"ss4rec-movielens": ss4rec_movielens, "tft-nab": tft_nab, "tft-etth1": tft_etth1}
 
 
 def main(names: list[str]) -> int:
