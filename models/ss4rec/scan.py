@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 # Elements per step from which a step is dearer than the call that starts it, so that the loop, which does every product
-# once, beats the tree, which needs fewer calls: on a CPU the tree is 2× faster at 1e3 and the loop 2–5× faster at 1e5. An
+# once, beats the tree, which needs fewer calls: on a CPU the tree is 2× faster at 1e3, the loop 2–5× faster at 1e5. An
 # accelerator's calls cost the same and its elements next to nothing: there the tree always wins.
 LONG_STEP = 16_384
 SHORTEST_TREE = 8
