@@ -92,10 +92,15 @@ class Ground:
     @property
     def telling_width(self) -> int:
         """A width at which the time axis cannot be mistaken for another one."""
+        return self.telling_widths[0]
+
+    @cached_property
+    def telling_widths(self) -> tuple[int, ...]:
+        """The widths that no other axis has, from four steps up; where there are none, the widest."""
         sizes = {size for leaf in self.reading.rows.values() for size in leaf.shape[1:]}
         sizes |= {s for v in self.bench.model.variables for s in tuple(v.shape)}
-        good = [w for w in self.reading.widths if w not in sizes and w >= 4]
-        return good[0] if good else max(self.widths)
+        good = tuple(w for w in self.reading.widths if w not in sizes and w >= 4)
+        return good or (max(self.widths),)
 
     def variant(self, batch: Batch, example: Example, *, over: str = "time", force: bool = False) -> tuple[Leaves, Taps | None]:
         """The batch with something else where nothing counts: in the inputs, and behind the layers that make the mask.

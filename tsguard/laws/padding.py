@@ -407,9 +407,8 @@ _LENGTH_REMEDY = "The result must be a function of the valid steps. Count positi
 def _name_length(ground: Ground, found: Counterexample) -> Counterexample:
     if found.where.get("phase") == "loss":
         return found
-    widths = ground.reading.widths
-    narrow_width = ground.telling_width if ground.telling_width != max(widths) else widths[-2]
-    wide_width = next(w for w in widths if w > narrow_width)
+    widths = ground.telling_widths if len(ground.telling_widths) > 1 else ground.reading.widths
+    narrow_width, wide_width = widths[0], widths[1]
     length = max(narrow_width - 1, 1)
     count = ground.reading.batch_size or 1
     # A full sample has no padding at the narrow width, so that the wide one differs by padding alone.
