@@ -1,0 +1,82 @@
+"""Great Expectations itself: imported quietly, asked for one metric of a small frame, or for a whole suite.
+
+This is the only module that touches GX's engines and contexts. Everything is run with GX's own warnings and progress
+bars off, and locally: the caller's filters and `warnings.showwarning` are as they were afterwards.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SOURCE, ASSET = "tsguard", "data"
+BATCH_ID = f"{SOURCE}-{ASSET}"
+"""GX names a batch by source and asset; both routes use the same, so that metric ids agree."""
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """GX warns of its own deprecations and lets `logging` capture every warning: neither reaches the caller."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        loggers = [logging.getLogger(name) for name in ("great_expectations", "py.warnings")]
+        levels = [logger.level for logger in loggers]
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+def engine_on(frame: pd.DataFrame) -> Any:
+    """GX's pandas engine with one frame loaded."""
+    from great_expectations.execution_engine import PandasExecutionEngine
+
+    return PandasExecutionEngine(batch_data_dict={BATCH_ID: frame})
+
+
+def metric_on(frame: pd.DataFrame, configuration: Any) -> Any:
+    """One metric, with all that it depends on, computed by GX on a small frame."""
+    from great_expectations.validator.metrics_calculator import MetricsCalculator
+
+    return MetricsCalculator(engine_on(frame), show_progress_bars=False).get_metric(configuration)
+
+
+def validator_on(frame: pd.DataFrame) -> Any:
+    """GX's own validator over a frame, in a context of its own that lives only in memory."""
+    import great_expectations as gx
+
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = {"globally": False, "metric_calculations": False}
+    asset = context.data_sources.add_pandas(SOURCE).add_dataframe_asset(ASSET)
+    definition = asset.add_batch_definition_whole_dataframe("all")
+    request = definition.build_batch_request({"dataframe": frame})
+    return context.get_validator(batch_request=request)
+
+
+def judge(configurations: Sequence[Any], frame: pd.DataFrame, result_format: Any) -> list[Any]:
+    """What stock GX answers on a frame, in GX's own order."""
+    if not configurations:
+        return []
+    runtime = {"result_format": result_format}
+    answers: list[Any] = validator_on(frame).graph_validate(configurations=list(configurations), runtime_configuration=runtime)
+    return answers
+
+
+def validate_suite(suite: Any, frame: pd.DataFrame, result_format: Any) -> Any:
+    """The whole of a suite by stock GX: `batch.validate`, as its documentation has it."""
+    import great_expectations as gx
+
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = {"globally": False, "metric_calculations": False}
+    asset = context.data_sources.add_pandas(SOURCE).add_dataframe_asset(ASSET)
+    batch = asset.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": frame})
+    return batch.validate(suite, result_format=result_format)
