@@ -22,6 +22,8 @@ Array = np.ndarray[Any, Any]
 
 EXACT_IN_FLOAT = 1 << 53
 """Integers beyond this are rounded by float64, which is how pandas holds integers beside nulls."""
+NOT_A_TIME = np.iinfo(np.int64).min
+"""The timestamp that pandas reads as missing though Arrow does not."""
 
 
 class Kind(Enum):
@@ -36,7 +38,7 @@ class Kind(Enum):
 
 
 def kind_of(datatype: pa.DataType) -> Kind:
-    if pa.types.is_integer(datatype):
+    if pa.types.is_integer(datatype) and not pa.types.is_uint64(datatype):  # uint64 has no common type with int64
         return Kind.INTEGER
     if pa.types.is_float32(datatype) or pa.types.is_float64(datatype):
         return Kind.FLOAT
@@ -80,6 +82,9 @@ class ColumnSlice:
     @cached_property
     def _nan(self) -> Array | None:
         """Where `_raw` is NaN, or None: a finite sum proves, at the price of one read, that nothing is."""
+        if self.kind is Kind.TIMESTAMP:
+            untimed: Array = self._raw == NOT_A_TIME
+            return untimed if untimed.any() else None
         if self.kind is not Kind.FLOAT or np.isfinite(self._raw_total):
             return None
         nan = np.isnan(self._raw)
@@ -189,17 +194,29 @@ def as_series(array: pa.Array | pa.ChunkedArray, *, had_nulls: bool) -> pd.Serie
         array = array.combine_chunks()
         if isinstance(array, pa.ChunkedArray):  # a dictionary may still come in chunks
             array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
+    had_nulls = had_nulls or bool(array.null_count)
+    if had_nulls and pa.types.is_integer(array.type) and not survives_float(array):
+        return pd.Series([np.nan if value is None else value for value in array.to_pylist()], dtype=object)
     if not had_nulls or array.null_count:
         return array.to_pandas()
-    if pa.types.is_integer(array.type) and not survives_float(array):
-        return pd.Series(array.to_pylist(), dtype=object)
     return pa.concat_arrays([array, pa.nulls(1, array.type)]).to_pandas().iloc[:-1]
 
 
+def array_of(values: Sequence[Any], datatype: pa.DataType) -> pa.Array:
+    """Extremes or ranks (numpy or Arrow scalars; timestamps as integers) as an array of the column's own type."""
+    plain = [value.as_py() if isinstance(value, pa.Scalar) else value for value in values]
+    if pa.types.is_timestamp(datatype):
+        return pa.array(plain, pa.int64()).view(datatype)
+    return pa.array(plain, plain_type(datatype))
+
+
 def survives_float(array: pa.Array) -> bool:
-    low_high = pc.min_max(array)
-    low, high = low_high["min"].as_py(), low_high["max"].as_py()
-    return low is None or (low >= -EXACT_IN_FLOAT and high <= EXACT_IN_FLOAT)
+    """Whether float64 holds every one of the integers as it is."""
+    both = pc.min_max(array)
+    low, high = both["min"].as_py(), both["max"].as_py()
+    if low is None or (low >= -EXACT_IN_FLOAT and high <= EXACT_IN_FLOAT):
+        return True
+    return all(value is None or int(float(value)) == value for value in array.to_pylist())
 
 
 def as_frame(records: pa.RecordBatch | pa.Table, columns: Sequence[str], *, start: int = 0) -> pd.DataFrame:

@@ -22,7 +22,8 @@ from tsguard.expect.columns import Array, Kind, kind_of, plain_type
 BUDGET_BYTES = 192 << 20
 """All stores of one pass together. With GX's imports, Arrow's buffers and the sorting of one part this stays far below
 one gigabyte, while everything up to some ten million values never touches the disk."""
-PARTS = 64
+PART_BITS = 6
+PARTS = 1 << PART_BITS
 """Parts of a spilled key store: 64 parts of 50 million rows are below 20 MB each."""
 FLUSH_ROWS = 1 << 20
 """Rows gathered before they are split and written, so that segments on the disk stay long."""
@@ -196,7 +197,7 @@ class KeyStore:
         assert self._file is not None
         for group in _groups(self._chunks, FLUSH_ROWS):
             part = self._gather(group)
-            home = (_hashes(part.keys) >> np.uint64(64 - 6)).astype(np.int64)
+            home = (_hashes(part.keys) >> np.uint64(64 - PART_BITS)).astype(np.int64)
             order = np.argsort(home, kind="stable")
             bounds = np.searchsorted(home[order], np.arange(PARTS + 1))
             batch = pa.RecordBatch.from_arrays(
@@ -369,8 +370,10 @@ def _hashes(keys: Sequence[pa.Array]) -> Array:
 
     mixed = np.zeros(len(keys[0]), dtype=np.uint64)
     for key in keys:
-        numbers = _numbers([key])
-        if numbers is not None:
+        if kind_of(key.type) in (Kind.INTEGER, Kind.FLOAT, Kind.TIMESTAMP):
+            filled = pc.fill_null(key, pa.scalar(0, pa.int64()).cast(key.type)) if key.null_count else key
+            numbers = _numbers([filled])
+            assert numbers is not None
             part = ordered_bits(numbers)
         else:
             encoded = key.dictionary_encode(null_encoding="encode")

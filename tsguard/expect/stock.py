@@ -10,6 +10,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -50,33 +51,46 @@ def metric_on(frame: pd.DataFrame, configuration: Any) -> Any:
     return MetricsCalculator(engine_on(frame), show_progress_bars=False).get_metric(configuration)
 
 
-def validator_on(frame: pd.DataFrame) -> Any:
-    """GX's own validator over a frame, in a context of its own that lives only in memory."""
+@contextmanager
+def _batch(frame: pd.DataFrame) -> Iterator[Any]:
+    """A frame as a batch of a context that lives only in memory; the caller's own current context stays current."""
     import great_expectations as gx
+    from great_expectations.data_context.data_context.context_factory import project_manager
+    from great_expectations.exceptions import DataContextRequiredError
 
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = {"globally": False, "metric_calculations": False}
-    asset = context.data_sources.add_pandas(SOURCE).add_dataframe_asset(ASSET)
-    definition = asset.add_batch_definition_whole_dataframe("all")
-    request = definition.build_batch_request({"dataframe": frame})
-    return context.get_validator(batch_request=request)
+    try:
+        current = project_manager.get_current_project()
+    except DataContextRequiredError:
+        current = None
+    try:
+        context = gx.get_context(mode="ephemeral")
+        context.variables.progress_bars = {"globally": False, "metric_calculations": False}
+        asset = context.data_sources.add_pandas(SOURCE).add_dataframe_asset(ASSET)
+        definition = asset.add_batch_definition_whole_dataframe("all")
+        yield context, definition
+    finally:
+        project_manager.set_project(current)
+
+
+@contextmanager
+def validator_on(frame: pd.DataFrame) -> Iterator[Any]:
+    """GX's own validator over a frame."""
+    with _batch(frame) as (context, definition):
+        yield context.get_validator(batch_request=definition.build_batch_request({"dataframe": frame}))
 
 
 def judge(configurations: Sequence[Any], frame: pd.DataFrame, result_format: Any) -> list[Any]:
     """What stock GX answers on a frame, in GX's own order."""
     if not configurations:
         return []
-    runtime = {"result_format": result_format}
-    answers: list[Any] = validator_on(frame).graph_validate(configurations=list(configurations), runtime_configuration=runtime)
+    with validator_on(frame) as validator:
+        answers: list[Any] = validator.graph_validate(
+            configurations=list(configurations), runtime_configuration={"result_format": copy(result_format)}
+        )
     return answers
 
 
 def validate_suite(suite: Any, frame: pd.DataFrame, result_format: Any) -> Any:
     """The whole of a suite by stock GX: `batch.validate`, as its documentation has it."""
-    import great_expectations as gx
-
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = {"globally": False, "metric_calculations": False}
-    asset = context.data_sources.add_pandas(SOURCE).add_dataframe_asset(ASSET)
-    batch = asset.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": frame})
-    return batch.validate(suite, result_format=result_format)
+    with _batch(frame) as (_, definition):
+        return definition.get_batch({"dataframe": frame}).validate(suite, result_format=result_format)
