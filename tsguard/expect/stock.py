@@ -80,13 +80,17 @@ def validator_on(frame: pd.DataFrame) -> Iterator[Any]:
 
 
 def judge(configurations: Sequence[Any], frame: pd.DataFrame, result_format: Any) -> list[Any]:
-    """What stock GX answers on a frame, in GX's own order."""
+    """What stock GX answers on a frame to each expectation; an exception that GX lets through stands in its place."""
+    answers: list[Any] = []
     if not configurations:
-        return []
+        return answers
     with validator_on(frame) as validator:
-        answers: list[Any] = validator.graph_validate(
-            configurations=list(configurations), runtime_configuration={"result_format": copy(result_format)}
-        )
+        for configuration in configurations:
+            runtime = {"result_format": copy(result_format)}
+            try:
+                answers += validator.graph_validate(configurations=[configuration], runtime_configuration=runtime)
+            except Exception as error:
+                answers.append(error)
     return answers
 
 

@@ -164,8 +164,7 @@ def _needed(plans: Sequence[_Plan], source: Source) -> set[str]:
 def _judge_served(plans: Sequence[_Plan], profile: Profile, result_format: Any) -> None:
     served = [plan for plan in plans if not plan.reason and not plan.answer]
     if profile.rows == 0:
-        for plan in served:
-            plan.answer = _stock([plan.configuration], profile.shadow(), result_format)[0]
+        _ask_stock(served, profile.shadow(), result_format)
         return
     engine = stock.engine_on(profile.shadow())
     for plan in served:
@@ -207,16 +206,16 @@ def _hand_over(plans: Sequence[_Plan], profile: Profile, result_format: Any) -> 
 
 
 def _ask_stock(plans: Sequence[_Plan], frame: Any, result_format: Any) -> None:
-    for plan in plans:
-        plan.answer = _stock([plan.configuration], frame, result_format)[0]
+    for plan, answer in zip(plans, _stock([plan.configuration for plan in plans], frame, result_format), strict=True):
+        plan.answer = answer
 
 
 def _stock(configurations: Sequence[Any], frame: pd.DataFrame, result_format: Any) -> list[Any]:
-    try:
-        return stock.judge(configurations, frame, result_format)
-    except Exception as error:
-        trace = traceback.format_exc()
-        return [_could_not(configuration, error, trace) for configuration in configurations]
+    answers = stock.judge(configurations, frame, result_format)
+    return [
+        _could_not(configuration, answer, "".join(traceback.format_exception(answer))) if isinstance(answer, Exception) else answer
+        for configuration, answer in zip(configurations, answers, strict=True)
+    ]
 
 
 def _frame(source: Source, columns: Sequence[str] | None, kept: Sequence[pa.RecordBatch]) -> pd.DataFrame:
