@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tsguard.api import guard_checks
-from tsguard.backend import make_deterministic
+from tsguard.backend import make_deterministic, require_torch
 from tsguard.checks.preflight import preflight
 from tsguard.checks.registry import Context, all_checks
 from tsguard.config import Config, load_config
@@ -34,6 +33,7 @@ class Opened:
 def open_run(path: Path, *, changes: Iterable[str] = (), out: Path | None = None) -> Opened:
     """Read, check, and build the subject. Mistakes in the file are said before anything is built."""
     config = load_config(path, changes=changes)
+    require_torch()
     settings = config.settings
     gate = Gate.of(settings.gates)
     if settings.deterministic:
@@ -61,6 +61,8 @@ def check(
 
 def check_opened(opened: Opened, *, earlier: Iterable[Finding] = (), progress: Callable[[str], None]) -> Report:
     """The preflight of a subject that has been built."""
+    from tsguard.guarded import guard_checks
+
     settings = opened.config.settings
     subject = opened.subject
     context = Context(subject=subject, data=subject.data, padding=subject.padding, declared=_declared(opened.config))
