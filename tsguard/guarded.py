@@ -1,4 +1,4 @@
-"""What a script gets as `tsguard.Guard` and `tsguard.fit`: the guard and the session, with diagnosis, reproduction and pages.
+"""What a script gets as `tsguard.Guard` and `tsguard.fit`: guard and session with diagnosis, reproduction, pages.
 
 Choosing the backend is the first thing that happens here, because everything below imports Keras.
 """
@@ -42,7 +42,7 @@ class Guard(CallbackGuard):
         inspect: Sequence[int] = (),
         out: str | Path | None = "reports",
         diagnose: bool = True,  # noqa: FBT001, FBT002 - the public contract
-        repro: str | bool = "auto",
+        repro: str | bool = "auto",  # noqa: FBT001
         budget_s: float = 60,
         *,
         name: str = "fit",

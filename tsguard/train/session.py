@@ -1,7 +1,7 @@
 """One guarded training: preflight, gate, `model.fit` with guard and checkpoints, judgement, gate, two pages.
 
-Keras advances the training; this module only decides what stands around it and what comes of it. What lies above (pages)
-or beside (reproduction) is handed in, so that a session knows neither.
+Keras advances the training; this module only decides what stands around it and what comes of it. What lies above
+(pages) or beside (reproduction) is handed in, so that a session knows neither.
 """
 
 from __future__ import annotations
