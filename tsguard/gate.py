@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 from tsguard.errors import GateError, explain
 from tsguard.findings import Finding, Status
 from tsguard.report import Report, Series, Verdict
+from tsguard.yamlfile import read_yaml
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _BOUND = re.compile(rf"(?P<op><=|>=|<|>|==|!=)\s*(?P<limit>{_NUMBER})\s*(?P<relative>x\s*baseline)?")
@@ -134,6 +136,17 @@ class Gate:
             )
         )
 
+    @classmethod
+    def load(cls, gates: Any) -> Gate:
+        """Like `of`, and from a YAML file whose path is given."""
+        if isinstance(gates, Path) or (isinstance(gates, str) and gates != "report"):
+            return cls.of(read_yaml(gates).tree)
+        return cls.of(gates)
+
+    def before_training(self) -> Gate:
+        """The same policy without demands on metrics, which only a trained model has."""
+        return replace(self, conditions=())
+
     def judge(self, report: Report, *, baseline: Report | None = None, today: date | None = None) -> Verdict:
         """The verdict over a report's findings and metrics, with every reason for blocking."""
         judgement = _Judgement(self, today)
@@ -183,7 +196,7 @@ class _Judgement:
                     self.blocking.append(f"{finding.code}: its waiver ended on {waiver.until}: {finding.message}")
                 else:
                     self.notes.append(f"{finding.code} is waived until {waiver.until}: {waiver.reason}")
-            elif finding.status is Status.ERROR and self._is_required(finding):
+            elif finding.status is Status.ERROR:
                 self.crashed = True
                 self.unknown.append(f"{finding.code}: {finding.message}")
 
@@ -221,9 +234,6 @@ class _Judgement:
         if self.unknown:
             return Verdict(Status.ERROR if self.crashed else Status.NOT_RUN, tuple(self.unknown + self.notes))
         return Verdict(Status.PASS, tuple(self.notes))
-
-    def _is_required(self, finding: Finding) -> bool:
-        return finding.code in self.gate.required or finding.check in self.gate.required
 
     def _today(self) -> date:
         if self.today is None:
