@@ -58,7 +58,7 @@ def evaluate(model, x, y=None, sample_weight=None):
     outputs = output if isinstance(output, dict) else {"": output}
     found |= {f"output/{name}": array(value) for name, value in outputs.items()}
     for variable, gradient in zip(model.trainable_variables, gradients, strict=True):
-        path = variable.path.split("/", 1)[1]
+        path = variable.path.removeprefix(f"{model.name}/")
         found[f"gradient/{path}"] = np.zeros(variable.shape, "float32") if gradient is None else array(gradient)
     return found
 
@@ -88,7 +88,16 @@ def on_jax(recipe, args, model, x, y, folder):
     weights, batch, out = (Path(folder) / name for name in ("weights.npz", "batch.npz", "out.npz"))
     np.savez(weights, *[array(v) for v in model.weights])
     np.savez(batch, **{f"x{SEPARATOR}{name}": value for name, value in x.items()}, **({} if y is None else {"y": y}))
-    command = [sys.executable, "-m", "tests.models.parity", recipe, json.dumps(args), str(weights), str(batch), str(out)]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.models.parity",
+        recipe,
+        json.dumps(args),
+        str(weights),
+        str(batch),
+        str(out),
+    ]
     environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from models import baselines
 from tests.models.parity import real
 
