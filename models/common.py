@@ -1,7 +1,7 @@
 """Pieces that the families share: means over what is real, instance scaling, alignment, attention, transfer.
 
-One rule runs through all of them: what is masked is replaced by `where` *before* any arithmetic, because 0 · NaN is NaN,
-and every mean over a selection is a sum divided by max(count, 1), because the selection may be empty.
+One rule runs through all of them: what is masked is replaced by `where` *before* any arithmetic, because 0 · NaN is
+NaN, and every mean over a selection is a sum divided by max(count, 1), because the selection may be empty.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def point_error(error, kind, delta=1.0):
 
 
 def weighted_error(target, predicted, mask, sample_weight=None, kind="mse"):
-    """Mean point error where `mask`; 0 where nothing is selected. Weights multiply, as in Keras, and do not normalise."""
+    """Mean point error where `mask`; 0 where nothing is selected. Weights multiply, as in Keras: no normalisation."""
     predicted = ops.cast(predicted, "float32")
     mask = ops.broadcast_to(mask, ops.shape(predicted))
     error = point_error(ops.where(mask, predicted - ops.cast(target, "float32"), 0.0), kind)
@@ -115,7 +115,7 @@ class AlignLast(keras.layers.Layer):
 
 @register
 class InstanceScaling(keras.layers.Layer):
-    """Each window's feature minus its own mean, over its own deviation, of the real cells only (as RevIN, without affine).
+    """Each window's feature minus its own mean, over its own deviation, of the real cells (as RevIN, without affine).
 
     It computes in float32 whatever the policy: the square of a price of 19,789 does not fit into float16.
     Returns the scaled values, 0 where there is no cell, and (mean, deviation) to scale back with.
@@ -219,7 +219,7 @@ class Transfer:
 
 
 def copy_weights(source, target):
-    """Copy every tensor of layer `source` into the tensor of `target` at the same place below it, where shapes agree."""
+    """Copy every tensor of layer `source` into the one of `target` at the same place below it, where shapes agree."""
     given, wanted = _tensors(source), _tensors(target)
     loaded, not_loaded, unused = [], {}, {}
     for name, variable in wanted.items():
@@ -297,7 +297,7 @@ class FreezeSchedule(keras.callbacks.Callback):
 
 
 def apply_freeze(model, trainable):
-    """Make exactly the named sublayers trainable ("all": every one), and recompile if the optimizer must learn of it."""
+    """Make exactly the named sublayers trainable ("all": every one); recompile if the optimizer must learn of it."""
     parts = {layer.name: layer for layer in model.layers if layer.weights}
     names = list(parts) if trainable == "all" else list(trainable)
     unknown = sorted(set(names) - set(parts))

@@ -1,7 +1,7 @@
 """Moola: a bidirectional LSTM learns windows by filling masked steps; its forward half starts a causal LSTM classifier.
 
-Both read the valid steps of a sample one after another, wherever its padding is: steps are gathered, read, and put back.
-So the LSTMs themselves need no mask, which would take Keras' slow loop and make every gradient NaN where padding is NaN.
+Both read the valid steps of a sample one after another, wherever its padding is: steps are gathered, read, and put
+back. So the LSTMs themselves need no mask: it would take Keras' slow loop, and every gradient would be NaN with the padding.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MASKS = ("random", "block", "patch")
 
 @register
 class ValidSteps(keras.layers.Layer):
-    """An LSTM over the valid steps alone, in time order or (`reverse`) from the last one back; masked steps come out 0."""
+    """An LSTM over the valid steps alone, in time order or (`reverse`) from the last back; masked steps come out 0."""
 
     def __init__(self, units, reverse=False, **kwargs):
         super().__init__(**kwargs)
@@ -96,8 +96,8 @@ class AttentionOverSteps(keras.layers.Layer):
 class MaskedAutoencoder(TermLossModel):
     """Stage 1: hide steps, read the window in both directions, fill them in. The loss is over hidden, real cells only.
 
-    Inputs: an array (batch, time, features), or a dict of values and mask. Output: dict of `reconstruction`, in units of
-    the scaled window, and `selected` (batch, time). In evaluation the hidden steps are fixed.
+    Inputs: an array (batch, time, features), or a dict of values and mask. Output: dict of `reconstruction`, in units
+    of the scaled window, and `selected` (batch, time). In evaluation the hidden steps are fixed.
     """
 
     def __init__(
@@ -353,5 +353,5 @@ def synthetic(samples=256, steps=48, features=4, classes=2, labels=True, seed=0)
     y = y.astype("int32")
     halves = [slice(0, samples), slice(samples, total)]
     train, held = (({"values": values[half], "mask": mask[half]}, y[half] if labels else None) for half in halves)
-    names = (("open", "high", "low", "close") + tuple(f"extra_{i}" for i in range(features)))[:features]
+    names = ("open", "high", "low", "close", *(f"extra_{i}" for i in range(features)))[:features]
     return {"x": train[0], "y": train[1], "validation_data": held if labels else (held[0],), "names": names}

@@ -1,4 +1,4 @@
-"""Duet: a patch transformer for sets of any width, pre-trained on several at once, and the baselines in its interface."""
+"""Duet: a patch transformer for sets of any width, pre-trained on several at once, and baselines in its interface."""
 
 from __future__ import annotations
 

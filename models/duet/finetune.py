@@ -41,8 +41,8 @@ def sample_efficiency(source, x, y, validation_data, fractions=(0.1, 0.25, 1.0),
                       strategy="gradual", rate=1e-3, encoder_factor=0.1, **changes):  # fmt: skip
     """Rows of (samples, pretrained, scratch): best validation loss at each share of the labelled windows.
 
-    Both models have the same architecture, seed, samples (the earliest, so that no later window is used), epochs and head
-    rate; they differ in the weights that they start from, the freezing strategy and the encoder's rate.
+    Both models have the same architecture, seed, samples (the earliest, so that no later window is used), epochs and
+    head rate; they differ in the weights that they start from, the freezing strategy and the encoder's rate.
     """
     rows = []
     for fraction in fractions:

@@ -14,7 +14,7 @@ from models.duet.losses import forecast_loss
 
 
 def moving_average_matrix(steps, kernel):
-    """(steps, steps): row t averages the `kernel` neighbours of t, the ends repeated, as the decomposition of DLinear."""
+    """(steps, steps): row t averages the `kernel` neighbours of t, the ends repeated, as DLinear decomposes."""
     matrix = np.zeros((steps, steps), "float32")
     half = (kernel - 1) // 2
     for row in range(steps):
@@ -25,7 +25,7 @@ def moving_average_matrix(steps, kernel):
 
 @register
 class LinearForecaster(TermLossModel):
-    """`kind="nlinear"`: subtract the last value, map, add it again. `kind="dlinear"`: map trend and rest each by itself.
+    """`kind="nlinear"`: subtract the last value, map, add it again. `kind="dlinear"`: map trend and rest apart.
 
     Same inputs, output, `loss_terms` and padding as `Duet` with the objective "forecast". Steps without a cell count as
     the last value of their feature (nlinear) or its mean (dlinear).

@@ -94,13 +94,13 @@ class Duet(TermLossModel):
             raise ValueError(f"duet objectives: received {unknown}, expected names among {list(OBJECTIVES)}.")
         if s["context"] < s["patch"] or (s["context"] - s["patch"]) % s["stride"]:
             raise ValueError(
-                f"duet: patches of {s['patch']} steps every {s['stride']} do not cover a context of {s['context']} steps "
-                "exactly. Choose context = patch + n · stride."
+                f"duet: patches of {s['patch']} steps every {s['stride']} do not cover a context of {s['context']} "
+                "steps exactly. Choose context = patch + n · stride."
             )
         if s["stride"] != s["patch"] and set(self.objectives) - {"forecast"}:
             raise ValueError(
-                f"duet: with stride {s['stride']} and patch {s['patch']} the patches overlap, and a hidden patch can be "
-                "read from its neighbours. Set stride=patch for self-supervised objectives."
+                f"duet: with stride {s['stride']} and patch {s['patch']} the patches overlap, and a hidden patch can "
+                "be read from its neighbours. Set stride=patch for self-supervised objectives."
             )
 
     def _make_heads(self, policy):
@@ -245,7 +245,7 @@ class Duet(TermLossModel):
         return ops.logical_and(real, ops.cast(rank, "float32") < hide)
 
     def swap(self, patches, cells, training):
-        """The later part of each window put before the earlier one, cut at a random (in evaluation: the middle) patch."""
+        """The later part of each window put before the earlier one, cut at a random patch, or the middle one."""
         first, count = self.span(cells)
         if training:
             share = keras.random.uniform(ops.shape(count), dtype="float32", seed=self.noise)
@@ -343,7 +343,8 @@ class Duet(TermLossModel):
     def from_pretrained(cls, source, **changes):
         """A model of the same encoder with other objectives or horizon: `Duet.from_pretrained("run/model.keras")`.
 
-        Returns (model, transfer): which tensors were loaded, which were not and why. `source` is a Duet or a `.keras` file.
+        Returns (model, transfer): which tensors were loaded, which were not and why. `source` is a Duet or a
+        `.keras` file.
         """
         if not isinstance(source, Duet):
             source = keras.saving.load_model(source, compile=False)
