@@ -154,10 +154,10 @@ class MaskedAttention(keras.layers.Layer):
     def call(self, tokens, mask):
         steps = ops.shape(tokens)[1]
         split = ops.reshape(self.project(tokens), (-1, steps, 3, self.heads, self.width // self.heads))
-        query, key, value = (ops.transpose(split[:, :, i], (0, 2, 1, 3)) for i in range(3))
-        scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))) / (self.width // self.heads) ** 0.5
-        mixed = ops.matmul(masked_softmax(scores, mask[:, None, None, :]), value)
-        return self.output_dense(ops.reshape(ops.transpose(mixed, (0, 2, 1, 3)), (-1, steps, self.width)))
+        # Keras adds the most negative finite number of the dtype where the mask is False: finite in float16 too, and a
+        # row without anything to attend to is a plain mean, which the encoder replaces by 0.
+        mixed = ops.dot_product_attention(split[:, :, 0], split[:, :, 1], split[:, :, 2], mask=mask[:, None, None, :])
+        return self.output_dense(ops.reshape(mixed, (-1, steps, self.width)))
 
     def get_config(self):
         return {**super().get_config(), "width": self.width, "heads": self.heads}

@@ -1,7 +1,7 @@
 """Moola: a bidirectional LSTM learns windows by filling masked steps; its forward half starts a causal LSTM classifier.
 
 Both read the valid steps of a sample one after another, wherever its padding is: steps are gathered, read, and put
-back. So the LSTMs themselves need no mask: it would take Keras' slow loop, and every gradient would be NaN with the padding.
+back. So the LSTMs need no mask, which would take Keras' slow loop, and make every gradient NaN with NaN padding.
 """
 
 from __future__ import annotations

@@ -37,8 +37,8 @@ def contrastive_loss(views, valid, temperature=0.2, domain=None, sample_weight=N
     """NT-Xent as in SimCLR: of all views in the batch, each has to find the other view of its own sample.
 
     views: (batch, 2, width), of any length; valid: (batch,), samples with anything in them; one without is neither
-    asked nor heard. With `domain` (batch,) it is the cross-domain objective: only samples of *other* sets count as negatives,
-    because overlapping windows of one set are none. With no negative at all (one sample; one set) the loss is 0.
+    asked nor heard. With `domain` (batch,) it is the cross-domain objective: only samples of *other* sets count as
+    negatives, because overlapping windows of one set are none. With no negative at all (one sample; one set) it is 0.
     """
     views = ops.cast(views, "float32")
     batch = ops.shape(views)[0]

@@ -302,8 +302,11 @@ class Duet(TermLossModel):
         """Each objective's loss times its weight; a pure function, whose sum is the loss."""
         if not isinstance(y_pred, dict):
             y_pred = {"forecast": y_pred}
-        patches, cells, _, _ = self.prepare(x)
-        features, valid = ops.any(cells, axis=(2, 3)), ops.any(cells, axis=(1, 2, 3))
+        if self.term_names == ("forecast",):
+            features = ops.any(self.align(*cells_of(x))[1], axis=1)
+        else:
+            patches, cells, _, _ = self.prepare(x)
+            features, valid = ops.any(cells, axis=(2, 3)), ops.any(cells, axis=(1, 2, 3))
         per_sample = None if sample_weight is None else _per_sample(sample_weight)
         terms = {}
         for name in self.term_names:
