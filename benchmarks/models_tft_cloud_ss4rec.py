@@ -94,7 +94,9 @@ def _tft_inputs(cut):
     }
 
 
-def ss4rec_movielens(*, epochs: int = 8, length: int = 50, seed: int = 0) -> dict[str, float]:
+def ss4rec_movielens(
+    *, epochs: int = 8, length: int = 50, units: int = 64, state: int = 16, learning_rate: float = 2e-3, seed: int = 0
+) -> dict[str, float]:
     """Leave the last film of every user out, rank it among all films not yet seen; 5-core, in time order."""
     keras.utils.set_random_seed(seed)
     table = pd.read_csv(data_folder() / "movielens_latest_small" / "ratings.csv")
@@ -103,7 +105,7 @@ def ss4rec_movielens(*, epochs: int = 8, length: int = 50, seed: int = 0) -> dic
     x, targets, seen = ranking.leave_one_out(histories, times, length)
     train = ranking.training_windows([h[:-2] for h in histories], [t[:-2] for t in times], length)
     validation = ranking.leave_one_out(histories, times, length, held_back=2)
-    model = ss4rec.build(num_items=len(catalogue), units=64, state=32, learning_rate=1e-3)
+    model = ss4rec.build(num_items=len(catalogue), units=units, state=state, learning_rate=learning_rate)
     started, best, kept = time.perf_counter(), -1.0, None
     for _ in range(epochs):
         model.fit(*train, batch_size=64, verbose=0)

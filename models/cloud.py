@@ -25,7 +25,7 @@ _register = keras.saving.register_keras_serializable(package="cloud")
 class FrameEncoder(keras.layers.Layer):
     """Halving convolutions and a Dense over the whole field: (…, height, width, channels) to (…, units).
 
-    Frames never see each other here: normalisation is over the channels and places of one frame.
+    Frames never see each other here, and nothing is normalised: the level of a frame is often what decides.
     """
 
     def __init__(self, filters=(8, 16, 16), units: int = 32, **kwargs: Any) -> None:
@@ -35,23 +35,21 @@ class FrameEncoder(keras.layers.Layer):
             keras.layers.Conv2D(count, 3, strides=2, padding="same", name=f"conv_{i}")
             for i, count in enumerate(filters)
         ]
-        self.norms = [keras.layers.GroupNormalization(1, name=f"norm_{i}") for i in range(len(self.filters))]
         self.dense = keras.layers.Dense(units, name="dense")
 
     def build(self, frames_shape):
         shape = (None, *frames_shape[-3:])
-        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+        for convolution in self.convolutions:
             convolution.build(shape)
             shape = convolution.compute_output_shape(shape)
-            norm.build(shape)
         self.field = shape[1:]
         self.dense.build((None, int(np.prod(self.field))))
 
     def call(self, frames):
         leading = ops.shape(frames)[:-3]
         x = ops.reshape(frames, (-1, *frames.shape[-3:]))
-        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-            x = ops.gelu(norm(convolution(x)))
+        for convolution in self.convolutions:
+            x = ops.gelu(convolution(x))
         x = self.dense(ops.reshape(x, (-1, int(np.prod(self.field)))))
         return ops.reshape(x, (*leading, self.units))
 
@@ -278,7 +276,6 @@ def _network(inputs, settings):
     encoded = FrameEncoder(settings["filters"], settings["units"], name="encoder")(frames)
     attention = TemporalAttention(settings["num_frames"], settings["num_heads"], name="attention")
     x, weights = attention(encoded, mask)
-    x = keras.layers.LayerNormalization(name="norm")(x)
     if "aux" in inputs:
         x = keras.layers.Concatenate(name="with_aux")([x, inputs["aux"]])
     x = keras.layers.Dense(settings["units"], activation="gelu", name="hidden")(x)

@@ -92,8 +92,9 @@ class SS4Rec(keras.Model):
             "target_times": keras.Input((None,), dtype="int64", name="target_times"),
             "mask": keras.Input((None,), dtype="bool", name="mask"),
         }
-        super().__init__(inputs=inputs, outputs=_network(inputs, settings), **kwargs)
-        self.settings = settings
+        outputs, state = _network(inputs, settings)
+        super().__init__(inputs=inputs, outputs=outputs, **kwargs)
+        self.settings, self.readings = settings, {"state": state}
 
     def get_config(self):
         return {"name": self.name, "trainable": self.trainable, **self.settings}
@@ -104,15 +105,11 @@ class SS4Rec(keras.Model):
 
     def scores(self, x, batch_size: int = 64) -> np.ndarray:
         """The scores of all items after the last valid event of each row: (rows, num_items + 1)."""
-        rows = len(x["items"])
-        position = np.arange(x["mask"].shape[1])
-        last = np.where(x["mask"], position, 0).max(axis=1)
-        parts = []
-        for start in range(0, rows, batch_size):
-            part = slice(start, start + batch_size)
-            logits = self.predict_on_batch({key: value[part] for key, value in x.items()})
-            parts.append(logits[np.arange(len(logits)), last[part]])
-        return np.concatenate(parts)
+        # Only the last state of a row meets the catalogue; logits of every event would be a hundred times the work.
+        states = keras.Model(self.inputs, self.readings["state"]).predict(x, batch_size=batch_size, verbose=0)
+        last = np.where(x["mask"], np.arange(x["mask"].shape[1]), 0).max(axis=1)
+        items = ops.convert_to_numpy(self.get_layer("item").embeddings)
+        return states[np.arange(len(states)), last].astype(items.dtype) @ items.T
 
     def rank(self, x, targets, seen=None, k: int = 10) -> dict[str, float]:
         """HR, NDCG and MRR at k of a full ranking."""
@@ -137,7 +134,7 @@ def _network(inputs, settings):
         x = _add_and_norm(x, timed, dropout, f"s5_{i}")
         chosen = Mamba(settings["state"], settings["width"], settings["expand"], name=f"mamba_{i}")(x, mask)
         x = _add_and_norm(x, chosen, dropout, f"mamba_{i}")
-    return embedding(x, reverse=True)
+    return embedding(x, reverse=True), x
 
 
 def _add_and_norm(x, branch, dropout, name):

@@ -330,6 +330,13 @@ def test_half_precision_runs_finite_with_the_scan_in_float32():
         assert {str(v.dtype) for v in model.get_layer("s5_0").variables} == {"float32"}
 
 
+def test_scores_are_the_logits_of_the_last_valid_event():
+    model, (x, _) = ss4rec.build(**SMALL), small_batch()
+    logits = model.predict(x, verbose=0)
+    last = x["mask"].sum(axis=1) - 1
+    np.testing.assert_allclose(model.scores(x), logits[np.arange(len(last)), last], rtol=1e-5, atol=1e-6)
+
+
 def test_training_on_synthetic_sessions_ranks_far_above_popularity():
     keras.utils.set_random_seed(0)
     data, model = ss4rec.synthetic(), ss4rec.build()
