@@ -88,8 +88,8 @@ class TemporalAttention(keras.layers.Layer):
         if units % self.num_heads:
             raise ValueError(f"units must be a multiple of num_heads; received {units} and {self.num_heads}.")
         self.size = units // self.num_heads
-        self.age = self.add_weight(shape=(self.max_frames, units), initializer="glorot_uniform", name="age")
-        if self.max_frames > 1:  # a softmax over one frame would leave query and key without gradient
+        if self.max_frames > 1:  # a softmax over one frame would leave query, key and age without gradient
+            self.age = self.add_weight(shape=(self.max_frames, units), initializer="glorot_uniform", name="age")
             for name in ("query", "key", "value"):
                 dense = keras.layers.EinsumDense("...d,dhe->...he", (self.num_heads, self.size), name=name)
                 setattr(self, name, dense)

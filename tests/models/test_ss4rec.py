@@ -349,6 +349,7 @@ def test_training_on_synthetic_sessions_ranks_far_above_popularity():
     assert model.rank(x, targets)["ndcg@10"] > 3 * popular["ndcg@10"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
 def test_torch_and_jax_agree_on_forward_loss_and_gradients(tmp_path):
     model = ss4rec.build()
