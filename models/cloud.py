@@ -15,8 +15,10 @@ from keras import ops
 from models.precise import at_least_float32, lowest
 
 LOSSES = ("mse", "huber", "variance", "ccc")
-# Added to the predicted variance as a share of the true one, so that its root has a gradient when predictions are flat.
+# Added to the ratio of predicted to true variance, so that its root has a gradient when predictions are flat.
 FLAT_SHARE = 1e-6
+# Targets whose variance is below this share of their squared mean differ by float32's rounding only.
+CONSTANT_SHARE = 1e-12
 
 _register = keras.saving.register_keras_serializable(package="cloud")
 
@@ -190,10 +192,12 @@ class RegressionLoss(keras.losses.Loss):
             spread = var_true + var_pred + bias * bias
             concordance = 2 * ops.sum(weight * true * pred) / _or_one(spread)
             return {"ccc": ops.where(spread > 0, 1.0 - concordance, ops.zeros_like(spread))}
-        var_pred = var_pred + FLAT_SHARE * var_true
-        both = _or_one(var_true * var_pred)
-        flatness = 1.0 - 2.0 * ops.sqrt(both) / _or_one(var_true + var_pred)
-        flatness = ops.where(var_true * var_pred > 0, flatness, ops.zeros_like(flatness))
+        varies = var_true > CONSTANT_SHARE * mean_true * mean_true
+        ratio = ops.where(varies, var_pred, ops.ones_like(var_true)) / _or_one(
+            ops.where(varies, var_true, 0.0 * var_true)
+        )
+        flatness = 1.0 - 2.0 * ops.sqrt(ratio + FLAT_SHARE) / (1.0 + ratio + FLAT_SHARE)
+        flatness = ops.where(varies, flatness, ops.zeros_like(flatness))
         return {"mse": ops.sum(weight * error * error), "variance": self.variance_weight * flatness}
 
     def __call__(self, y_true, y_pred, sample_weight=None):
