@@ -1,0 +1,36 @@
+"""What cannot be guessed about a padded model, in one value.
+
+Everything has a default: the one input, time on axis 1, an implicit Keras mask or none, zeros to the right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Padding:
+    """How a model's batches are padded, and what the model claims about it."""
+
+    inputs: Mapping[str, int] | None = None
+    """Which inputs carry time, and on which axis. Default: the one input, axis 1."""
+    mask: str | None = None
+    """Name of the mask input. None: an implicit Keras mask (Masking, Embedding(mask_zero=True)) or none at all."""
+    outputs: int | None = 1
+    """Time axis of the output. None: pooled over time."""
+    pad_value: float = 0.0
+    side: Literal["right", "left"] = "right"
+    causal: bool = False
+    """The model claims that the future does not change the past."""
+    features: tuple[int, str] | None = None
+    """(axis, name of the feature-mask input) where features are padded too."""
+    timestamps: str | None = None
+    """Name of the timestamp input."""
+
+    def __post_init__(self) -> None:
+        if self.side not in ("right", "left"):
+            raise ValueError(f"Padding(side={self.side!r}): expected 'right' or 'left'.")
+        if self.features is not None:
+            object.__setattr__(self, "features", tuple(self.features))
