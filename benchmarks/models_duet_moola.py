@@ -66,7 +66,9 @@ def read_arem():
     for label, name in enumerate(AREM_CLASSES):
         for path in sorted((data_folder() / "arem" / name).glob("*.csv"), key=lambda p: int(p.stem[7:])):
             lines = [line.replace(",", " ").split() for line in path.read_text().splitlines() if "#" not in line]
-            table = np.asarray([line[1:7] if len(line) < 9 else line[2:8] for line in lines if len(line) > 6], "float64")
+            table = np.asarray(
+                [line[1:7] if len(line) < 9 else line[2:8] for line in lines if len(line) > 6], "float64"
+            )
             digest = hashlib.sha256(table.tobytes()).hexdigest()
             if digest not in seen:
                 seen.add(digest)
@@ -224,7 +226,9 @@ def run_pretrain(quick=False, objectives=None, steps=300, precision="float32", s
     model = duet.build_pretraining(objectives=objectives, rate=1e-3)
     keras.config.set_dtype_policy("float32")
     log, start = StepLog(), time.monotonic()
-    model.fit(take(data["x"], order), data["y"][order], batch_size=32, epochs=1, verbose=0, shuffle=False, callbacks=[log])
+    model.fit(
+        take(data["x"], order), data["y"][order], batch_size=32, epochs=1, verbose=0, shuffle=False, callbacks=[log]
+    )
     curves = {name: np.asarray([step[name] for step in log.steps]) for name in log.steps[0]}
     edge = max(1, steps // 10)
     summary = {name: [float(curve[:edge].mean()), float(curve[-edge:].mean())] for name, curve in curves.items()}
@@ -241,7 +245,13 @@ def run_finetune(quick=False):
     rows = {}
     for strategy in ("none", "encoder", "gradual"):
         rows[strategy] = duet.sample_efficiency(
-            source, train["x"], train["y"], held, fractions=(0.05, 0.2, 1.0), epochs=1 if quick else 5, strategy=strategy
+            source,
+            train["x"],
+            train["y"],
+            held,
+            fractions=(0.05, 0.2, 1.0),
+            epochs=1 if quick else 5,
+            strategy=strategy,
         )
     return rows
 

@@ -147,7 +147,8 @@ def cloud_era5(
 ) -> dict[str, float]:
     """The mean temperature of the field six hours ahead from its last hours; the median of three seeds.
 
-    Five hundred overlapping samples are few: the rate is low and dropout and weight decay are high. `options` go to `build`.  # noqa: B023
+    Five hundred overlapping samples are few: the rate is low and dropout and weight decay are high.
+    `options` go to `build`.
     """
     options = {"dropout": 0.4, "learning_rate": 1e-3, "weight_decay": 0.1, **options}
     data = era5(num_frames)

@@ -286,7 +286,9 @@ class FreezeSchedule(keras.callbacks.Callback):
     def __init__(self, schedule):
         super().__init__()
         if 0 not in schedule:
-            raise ValueError(f"FreezeSchedule: received epochs {sorted(schedule)}, expected what holds from epoch 0 on.")
+            raise ValueError(
+                f"FreezeSchedule: received epochs {sorted(schedule)}, expected what holds from epoch 0 on."
+            )
         self.schedule = dict(schedule)
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -334,5 +336,3 @@ class RatedAdam(keras.optimizers.Adam):
 
     def get_config(self):
         return {**super().get_config(), "rates": self.rates}
-
-

@@ -49,7 +49,13 @@ def sample_efficiency(source, x, y, validation_data, fractions=(0.1, 0.25, 1.0),
         count = max(1, round(fraction * len(y)))
         part = take(x, np.arange(count)), y[:count]
         keras.utils.set_random_seed(seed)
-        arguments = {"epochs": epochs, "batch_size": batch_size, "rate": rate, "encoder_factor": encoder_factor, **changes}
+        arguments = {
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "rate": rate,
+            "encoder_factor": encoder_factor,
+            **changes,
+        }
         _, _, warm = finetune(source, *part, validation_data, strategy=strategy, **arguments)
         keras.utils.set_random_seed(seed)
         model, _ = Duet.from_pretrained(source, **changes)

@@ -329,7 +329,9 @@ class Duet(TermLossModel):
     @staticmethod
     def _domain_of(x):
         if not isinstance(x, dict) or "domain" not in x:
-            raise ValueError("duet: the objective 'cross_domain' needs the input 'domain' (batch,): the set of each window.")
+            raise ValueError(
+                "duet: the objective 'cross_domain' needs the input 'domain' (batch,): the set of each window."
+            )
         return x["domain"]
 
     # Configuration and transfer
@@ -352,7 +354,10 @@ class Duet(TermLossModel):
             if name in source.heads_of:
                 transfer += copy_weights(getattr(source, name), getattr(model, name))
             else:
-                fresh = {v.path: "a head that the source does not have: it starts fresh" for v in getattr(model, name).weights}
+                fresh = {
+                    v.path: "a head that the source does not have: it starts fresh"
+                    for v in getattr(model, name).weights
+                }
                 transfer += Transfer(not_loaded=fresh)
         for name in set(source.heads_of) - set(model.heads_of):
             gone = {v.path: "the head of an objective that is not used here" for v in getattr(source, name).weights}
