@@ -97,7 +97,7 @@ def _tft_inputs(cut):
 
 
 def ss4rec_movielens(
-    *, epochs: int = 8, length: int = 50, units: int = 64, state: int = 16, learning_rate: float = 2e-3, seed: int = 0
+    *, epochs: int = 6, length: int = 50, units: int = 64, state: int = 16, learning_rate: float = 2e-3, seed: int = 0
 ) -> dict[str, float]:
     """Leave the last film of every user out, rank it among all films not yet seen; 5-core, in time order."""
     keras.utils.set_random_seed(seed)

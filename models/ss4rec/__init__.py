@@ -76,8 +76,8 @@ class NextItemLoss(keras.losses.Loss):
 class SS4Rec(keras.Model):
     """Functional model over `items`, `timestamps` (integers) and `mask` of (batch, events), and `wait` (batch, 1).
 
-    Events may be padded on either side. `wait` is how many seconds after the last event the question is asked; an earlier
-    event's question is asked when the next one happens, which is the only thing that its logits know of the future.
+    Events may be padded on either side. `wait` is how many seconds after the last event the question is asked. An
+    earlier event's question is asked when the next one happens: all that its logits know of the future.
     Output: logits (batch, events, num_items + 1); column 0 stands for no item.
     """
 

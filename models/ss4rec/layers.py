@@ -225,7 +225,7 @@ class TimeSteps(keras.layers.Layer):
     """How long each event acts, in units of `unit` seconds: until the next event, the last one for `wait`.
 
     Padding acts for 0. Times must arrive as integers: in float32 epoch seconds are multiples of 64 or 128, and most
-    differences vanish. They are subtracted as integers and only then cast; selections come after that, since `ops.where`
+    differences vanish. They are subtracted as integers and only then cast; selections come after that, for `ops.where`
     of two int64 gives int32. An event earlier than its predecessor counts as simultaneous.
     """
 
