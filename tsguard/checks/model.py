@@ -153,8 +153,10 @@ def _untracked(bench: Bench) -> Iterator[Finding]:
         outside = [c.layer for c in bench.step.calls if id(c.layer) not in tracked and c.layer.trainable_variables]
         names = sorted({name_of(layer) for layer in outside})
         paths = [v.path for layer in outside for v in layer.trainable_variables if id(v.value) in strangers]
-        which = ", ".join(names) if names else "raw tensors of shape " + ", ".join(
-            str(tuple(t.shape)) for t in list(strangers.values())[:3]
+        which = (
+            ", ".join(names)
+            if names
+            else "raw tensors of shape " + ", ".join(str(tuple(t.shape)) for t in list(strangers.values())[:3])
         )
         yield catalogue.finding(
             "untracked-parameters",
@@ -182,11 +184,17 @@ def _not_in_the_optimizer(bench: Bench) -> Iterator[Finding]:
     errors = [s.error for s in steps if s.error is not None]
     bench.start.restore()
     used = {id(v) for v in trainable.values() if id(v.value) in leaf_tensors(bench.step.root)}
-    left = [v for key, v in trainable.items() if key in used and key not in moved and (key not in fed or (own and key not in own))]
+    left = [
+        v
+        for key, v in trainable.items()
+        if key in used and key not in moved and (key not in fed or (own and key not in own))
+    ]
     if not left or (errors and not own - set(trainable)):
         return
     none_fed = not fed
-    said = "`train_step` never hands a gradient to an optimizer" if none_fed else "the optimizer never gets their gradient"
+    said = (
+        "`train_step` never hands a gradient to an optimizer" if none_fed else "the optimizer never gets their gradient"
+    )
     yield catalogue.finding(
         "untracked-parameters",
         f"{len(left)} of {len(trainable)} trainable weights take part in the loss and do not move in {len(steps)} steps: "
@@ -298,7 +306,10 @@ def symmetric_units(context: Context) -> Iterable[Finding]:
 def _is_kernel(variable: Any) -> bool:
     value = variable.value
     return bool(
-        value.is_floating_point() and value.ndim >= 2 and value.shape[-1] >= 2 and "bias" not in variable.path.split("/")[-1]
+        value.is_floating_point()
+        and value.ndim >= 2
+        and value.shape[-1] >= 2
+        and "bias" not in variable.path.split("/")[-1]
     )
 
 
@@ -419,7 +430,9 @@ def _gain(variable: Any) -> float:
 
 def _spread_of(bench: Bench) -> float:
     """How much answers differ between samples (greatest output)."""
-    return max((float(a.float().std(0).mean()) if a.shape[0] > 1 else 0.0) for a in flat(predict(bench.model, bench.batch.x)))
+    return max(
+        (float(a.float().std(0).mean()) if a.shape[0] > 1 else 0.0) for a in flat(predict(bench.model, bench.batch.x))
+    )
 
 
 def _fades_with_depth(step: Step, model: Any) -> Finding | None:
@@ -436,7 +449,9 @@ def _fades_with_depth(step: Step, model: Any) -> Finding | None:
             f"{last / first:.1g} over {len(norms)} layers, at these weights and at random ones. Expected less than "
             f"{1 / VANISHED:.0g}. Add residual connections or normalisation, or use relu or gelu.",
             where={"layer": order[0].path.rsplit("/", 1)[0], "parameter": order[0].path},
-            evidence=(Evidence("value", dict(zip([v.path for v in order], norms, strict=True)), name="gradient norms"),),
+            evidence=(
+                Evidence("value", dict(zip([v.path for v in order], norms, strict=True)), name="gradient norms"),
+            ),
             score=0.9,
         )
     return None

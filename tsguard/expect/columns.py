@@ -223,6 +223,10 @@ def as_frame(records: pa.RecordBatch | pa.Table, columns: Sequence[str], *, star
     """Chosen columns as a pandas frame whose index counts the rows of the whole data."""
     import pandas as pd
 
-    frame = (records if isinstance(records, pa.Table) else pa.Table.from_batches([records])).select(list(columns)).to_pandas()
+    frame = (
+        (records if isinstance(records, pa.Table) else pa.Table.from_batches([records]))
+        .select(list(columns))
+        .to_pandas()
+    )
     frame.index = pd.RangeIndex(start, start + len(frame))
     return frame

@@ -213,7 +213,11 @@ class ValueWise(Condition):
     def _refused(self, distinct: pa.Array, *, categorical: bool) -> Array:
         if len(distinct) > REMEMBERED:
             return self._ask(distinct, categorical=categorical)
-        values = distinct.to_pylist() if kind_of(distinct.type) is not Kind.TIMESTAMP else distinct.view(pa.int64()).to_pylist()
+        values = (
+            distinct.to_pylist()
+            if kind_of(distinct.type) is not Kind.TIMESTAMP
+            else distinct.view(pa.int64()).to_pylist()
+        )
         fresh = [number for number, value in enumerate(values) if value not in self._known]
         if fresh:
             answers = self._ask(distinct.take(pa.array(fresh, pa.int64())), categorical=categorical)
@@ -313,7 +317,14 @@ class Unique(Condition):
     """`column_values.unique` and `compound_columns.unique`: the rows are known only when all keys have been seen."""
 
     def __init__(
-        self, wanted: Wanted, *, keep: int, every_row: bool, types: Sequence[pa.DataType], budget: Budget, resident: bool
+        self,
+        wanted: Wanted,
+        *,
+        keep: int,
+        every_row: bool,
+        types: Sequence[pa.DataType],
+        budget: Budget,
+        resident: bool,
     ) -> None:
         super().__init__(wanted, keep=keep, every_row=every_row)
         self.store = KeyStore(types, budget, resident=resident)
@@ -369,7 +380,9 @@ def _considered_keys(batch: Batch, columns: Sequence[str], ignore: str | None) -
 
 def _considered(frame: pd.DataFrame, wanted: Wanted) -> Array:
     """Labels of the rows that `ignore_row_if` leaves."""
-    how = {"both_values_are_missing": "all", "either_value_is_missing": "any"}.get(wanted.domain.get("ignore_row_if", ""))
+    how = {"both_values_are_missing": "all", "either_value_is_missing": "any"}.get(
+        wanted.domain.get("ignore_row_if", "")
+    )
     left: Array = (frame if how is None else frame.dropna(how=how, subset=list(wanted.columns))).index.to_numpy()
     return left
 
@@ -385,7 +398,11 @@ def _whole(bound: Any, *, up: bool) -> Any:
 
 
 def plain_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and not (isinstance(value, float) and math.isnan(value))
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and not (isinstance(value, float) and math.isnan(value))
+    )
 
 
 def beyond_float(bound: Any) -> bool:

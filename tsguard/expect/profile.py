@@ -70,7 +70,13 @@ ROW_CONDITIONS = frozenset(
     }
 )
 PLAIN_KINDS = (Kind.INTEGER, Kind.FLOAT, Kind.STRING, Kind.TIMESTAMP)
-SUFFIXES = ("unexpected_count", "unexpected_values", "unexpected_index_list", "unexpected_index_query", "filtered_row_count")
+SUFFIXES = (
+    "unexpected_count",
+    "unexpected_values",
+    "unexpected_index_list",
+    "unexpected_index_query",
+    "filtered_row_count",
+)
 
 Promise = Callable[[], Any]
 
@@ -196,7 +202,12 @@ class Profile:
         return ranks
 
     def _distinct(self, name: str, column: str, datatype: pa.DataType, configuration: Any) -> Promise:
-        if name not in {"column.distinct_values.count", "column.unique_proportion", "column.most_common_value", *SET_METRICS}:
+        if name not in {
+            "column.distinct_values.count",
+            "column.unique_proportion",
+            "column.most_common_value",
+            *SET_METRICS,
+        }:
             raise NotServedError(f"the metric {name}")
         distinct: Distinct = self.need(
             ("distinct", column), lambda: Distinct(column, datatype, self.budget, resident=self.source.resident)
@@ -244,7 +255,10 @@ class Profile:
             self.presence(columns[0])
             return Missing(wanted, **options)
         if metric in ("column_values.unique", "compound_columns.unique"):
-            if not all(each in PLAIN_KINDS or each is Kind.CATEGORY or _hashable(datatype) for each, datatype in zip(kinds, types, strict=True)):
+            if not all(
+                each in PLAIN_KINDS or each is Kind.CATEGORY or _hashable(datatype)
+                for each, datatype in zip(kinds, types, strict=True)
+            ):
                 raise NotServedError("keys of a type that only pandas compares")
             return Unique(wanted, types=types, budget=self.budget, resident=self.source.resident, **options)
         if metric == "column_values.between" and kind in PLAIN_KINDS:
@@ -281,7 +295,10 @@ class Profile:
         if suffix == "unexpected_index_list":
             return condition.row_numbers() if complete else condition.row_numbers()[:partial]
         names = list(dict.fromkeys(condition.columns))
-        shown = {name: condition.sample(name, had_nulls=self.had_nulls(name)).iloc[:limit].reset_index(drop=True) for name in names}
+        shown = {
+            name: condition.sample(name, had_nulls=self.had_nulls(name)).iloc[:limit].reset_index(drop=True)
+            for name in names
+        }
         if "column" in condition.wanted.domain:
             return list(shown[names[0]])
         if "column_A" in condition.wanted.domain:
@@ -293,7 +310,9 @@ class Profile:
 
     def run(self) -> None:
         """Feed every batch to every accumulator; one that raises is set aside with the batch at which it did."""
-        wanted = {column for accumulator in self._accumulators.values() for column in accumulator.columns} | self.keep_columns
+        wanted = {
+            column for accumulator in self._accumulators.values() for column in accumulator.columns
+        } | self.keep_columns
         names = [name for name in self.source.schema.names if name in wanted]
         living = dict(self._accumulators)
         for records in self.source.batches(names):
@@ -342,7 +361,9 @@ class Profile:
             return self.source.frame.iloc[:0]
         schema = self.source.schema
         columns = {
-            entry.name: (pa.nulls(1, entry.type) if self.had_nulls(entry.name) else pa.array([], entry.type)).to_pandas().iloc[:0]
+            entry.name: (pa.nulls(1, entry.type) if self.had_nulls(entry.name) else pa.array([], entry.type))
+            .to_pandas()
+            .iloc[:0]
             for entry in schema
         }
         return pd.DataFrame(columns, columns=schema.names)
@@ -359,8 +380,14 @@ def _plain_interval(bounds: list[Any]) -> bool:
 
 def _plain_members(members: Any, datatype: pa.DataType) -> bool:
     """Whether membership is a matter of numbers alone, without pandas' rules for mixed sets."""
-    if not isinstance(members, list | tuple | set | frozenset) or not members or not all(plain_number(each) for each in members):
+    if (
+        not isinstance(members, list | tuple | set | frozenset)
+        or not members
+        or not all(plain_number(each) for each in members)
+    ):
         return False
     if kind_of(datatype) is Kind.INTEGER:
         return all(isinstance(each, int) and -(1 << 63) <= each < 1 << 63 for each in members)
-    return bool(pa.types.is_float64(datatype)) and all(isinstance(each, float) or abs(each) <= 1 << 53 for each in members)
+    return bool(pa.types.is_float64(datatype)) and all(
+        isinstance(each, float) or abs(each) <= 1 << 53 for each in members
+    )

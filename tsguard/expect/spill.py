@@ -117,7 +117,11 @@ class OrderStore:
         buckets = np.searchsorted(ends, ranks, side="right")
         needed = np.unique(buckets)
         found: dict[int, int] = {}
-        small = [int(bucket) for bucket in needed if counts[needed].sum() <= SELECT_VALUES or counts[bucket] <= SELECT_VALUES // len(needed)]
+        small = [
+            int(bucket)
+            for bucket in needed
+            if counts[needed].sum() <= SELECT_VALUES or counts[bucket] <= SELECT_VALUES // len(needed)
+        ]
         if small:
             keys = np.array([(prefix << 16) | bucket for bucket in small], dtype=np.uint64)
             kept = np.sort(np.concatenate([block[np.isin(block >> shift, keys)] for block in self._scan()]))
@@ -129,7 +133,9 @@ class OrderStore:
                 begin += int(counts[bucket])
         for bucket in set(needed.tolist()) - set(small):
             inner = [rank for rank, place in zip(ranks, buckets, strict=True) if place == bucket]
-            found |= self._search(inner, prefix=(prefix << 16) | bucket, bits=bits + 16, base=int(ends[bucket] - counts[bucket]))
+            found |= self._search(
+                inner, prefix=(prefix << 16) | bucket, bits=bits + 16, base=int(ends[bucket] - counts[bucket])
+            )
         return found
 
     def _scan(self) -> Iterator[Array]:
@@ -272,7 +278,10 @@ class KeyStore:
             return Duplicates(0, np.empty(0, np.int64), [pa.array([], datatype) for datatype in self.types])
         every = np.concatenate(rows)
         order = np.argsort(every)[:limit]
-        joined = [pa.concat_arrays([piece[number] for piece in keys]).take(pa.array(order)) for number in range(len(self.types))]
+        joined = [
+            pa.concat_arrays([piece[number] for piece in keys]).take(pa.array(order))
+            for number in range(len(self.types))
+        ]
         return Duplicates(count, every[order], joined)
 
 

@@ -45,7 +45,9 @@ class _Plan:
     answer: Any = None
 
 
-def validate(suite: Any, data: Any, engine: str = "arrow", result_format: Any = "SUMMARY") -> ExpectationSuiteValidationResult:
+def validate(
+    suite: Any, data: Any, engine: str = "arrow", result_format: Any = "SUMMARY"
+) -> ExpectationSuiteValidationResult:
     """Judge `data` by a Great Expectations suite, and return GX's own result object.
 
     Args:
@@ -59,7 +61,9 @@ def validate(suite: Any, data: Any, engine: str = "arrow", result_format: Any = 
         An `ExpectationSuiteValidationResult`; `meta["tsguard"]` says which expectations pandas judged, and why.
     """
     if engine not in ENGINES:
-        raise ConfigError(explain("engine", received=repr(engine), expected=" or ".join(map(repr, ENGINES)), todo="Use one of them."))
+        raise ConfigError(
+            explain("engine", received=repr(engine), expected=" or ".join(map(repr, ENGINES)), todo="Use one of them.")
+        )
     with stock.quiet():
         result_format = _result_format(result_format)
         loaded = load_suite(suite)
@@ -73,7 +77,12 @@ def _result_format(given: Any) -> Any:
     name = given.get("result_format") if isinstance(given, Mapping) else getattr(given, "value", given)
     if name not in RESULT_FORMATS:
         raise ConfigError(
-            explain("result_format", received=repr(given), expected=", ".join(RESULT_FORMATS), todo="Use one of them, or a dictionary.")
+            explain(
+                "result_format",
+                received=repr(given),
+                expected=", ".join(RESULT_FORMATS),
+                todo="Use one of them, or a dictionary.",
+            )
         )
     return dict(given) if isinstance(given, Mapping) else name
 
@@ -149,7 +158,9 @@ def _columns(expectation: Any, result_format: Any) -> tuple[str, ...] | None:
         result_format.get("unexpected_index_column_names") or result_format.get("include_unexpected_rows")
     ):
         return None
-    named = [kwargs[key] for key in ("column", "column_A", "column_B") if key in kwargs] + list(kwargs.get("column_list") or [])
+    named = [kwargs[key] for key in ("column", "column_A", "column_B") if key in kwargs] + list(
+        kwargs.get("column_list") or []
+    )
     return tuple(dict.fromkeys(named))
 
 
@@ -174,8 +185,12 @@ def _judge_served(plans: Sequence[_Plan], profile: Profile, result_format: Any) 
                 plan.answer = _crashed(plan, crash, result_format)
                 continue
             metrics = {key: promise() for key, promise in plan.promises.items()}
-            plan.answer = _refusal_of_nothing(plan, profile, result_format) or plan.configuration.to_domain_obj().metrics_validate(
-                metrics=metrics, execution_engine=engine, runtime_configuration={"result_format": deepcopy(result_format)}
+            plan.answer = _refusal_of_nothing(
+                plan, profile, result_format
+            ) or plan.configuration.to_domain_obj().metrics_validate(
+                metrics=metrics,
+                execution_engine=engine,
+                runtime_configuration={"result_format": deepcopy(result_format)},
             )
         except Exception as error:
             plan.answer = _could_not(plan.configuration, error, traceback.format_exc())
@@ -213,7 +228,9 @@ def _ask_stock(plans: Sequence[_Plan], frame: Any, result_format: Any) -> None:
 def _stock(configurations: Sequence[Any], frame: pd.DataFrame, result_format: Any) -> list[Any]:
     answers = stock.judge(configurations, frame, result_format)
     return [
-        _could_not(configuration, answer, "".join(traceback.format_exception(answer))) if isinstance(answer, Exception) else answer
+        _could_not(configuration, answer, "".join(traceback.format_exception(answer)))
+        if isinstance(answer, Exception)
+        else answer
         for configuration, answer in zip(configurations, answers, strict=True)
     ]
 
@@ -251,10 +268,15 @@ def _assemble(suite: Any, plans: Sequence[_Plan], profile: Profile) -> Expectati
         if plan.reason:
             plan.answer.meta = {**(plan.answer.meta or {}), "tsguard": {"engine": "pandas", "reason": plan.reason}}
     # GX puts those first whose metrics failed (their exceptions are filed by metric), and the rest in the suite's order
-    answers = sorted((plan.answer for plan in plans), key=lambda answer: "raised_exception" in (answer.exception_info or {"raised_exception": False}))
+    answers = sorted(
+        (plan.answer for plan in plans),
+        key=lambda answer: "raised_exception" in (answer.exception_info or {"raised_exception": False}),
+    )
     statistics = calc_validation_statistics(answers)
     handed = [
-        {"expectation": plan.configuration.type, "columns": list(plan.columns or ()), "reason": plan.reason} for plan in plans if plan.reason
+        {"expectation": plan.configuration.type, "columns": list(plan.columns or ()), "reason": plan.reason}
+        for plan in plans
+        if plan.reason
     ]
     return ExpectationSuiteValidationResult(
         results=answers,
@@ -268,7 +290,12 @@ def _assemble(suite: Any, plans: Sequence[_Plan], profile: Profile) -> Expectati
         },
         meta={
             "great_expectations_version": __version__,
-            "tsguard": {"engine": "arrow", "rows": profile.rows, "served": len(plans) - len(handed), "handed_over": handed},
+            "tsguard": {
+                "engine": "arrow",
+                "rows": profile.rows,
+                "served": len(plans) - len(handed),
+                "handed_over": handed,
+            },
         },
         batch_id=stock.BATCH_ID,
     )

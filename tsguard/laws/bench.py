@@ -47,7 +47,9 @@ class Bench:
     @property
     def dtypes(self) -> set[str]:
         """The dtypes in which the layers compute."""
-        return {str(layer.compute_dtype) for layer in self.model._flatten_layers() if getattr(layer, "compute_dtype", None)}
+        return {
+            str(layer.compute_dtype) for layer in self.model._flatten_layers() if getattr(layer, "compute_dtype", None)
+        }
 
     @property
     def eps(self) -> float:
@@ -85,7 +87,9 @@ class Bench:
             fed[name] = tensor.requires_grad_() if gradients and tensor.dtype.is_floating_point else tensor
         return fed
 
-    def raw(self, leaves: Mapping[str, NDArray[Any]], *, structure: Structure, training: bool = False) -> tuple[Outputs, tuple[str, ...]]:
+    def raw(
+        self, leaves: Mapping[str, NDArray[Any]], *, structure: Structure, training: bool = False
+    ) -> tuple[Outputs, tuple[str, ...]]:
         """Outputs with their names."""
         import torch
 
@@ -96,7 +100,9 @@ class Bench:
         named = _named(result, self.model)
         return tuple(to_numpy(t) for t in named.values()), tuple(named)
 
-    def outputs(self, leaves: Mapping[str, NDArray[Any]], *, taps: Taps | None = None, training: bool = False) -> Outputs:
+    def outputs(
+        self, leaves: Mapping[str, NDArray[Any]], *, taps: Taps | None = None, training: bool = False
+    ) -> Outputs:
         """Outputs of one batch."""
         assert self.structure is not None
         if taps is None:
@@ -104,7 +110,9 @@ class Bench:
         with tracing(self.model, taps, record=False):
             return self.raw(leaves, structure=self.structure, training=training)[0]
 
-    def calls(self, leaves: Mapping[str, NDArray[Any]], *, taps: Taps | None = None, training: bool = False) -> list[Call]:
+    def calls(
+        self, leaves: Mapping[str, NDArray[Any]], *, taps: Taps | None = None, training: bool = False
+    ) -> list[Call]:
         """Every layer call of one pass."""
         assert self.structure is not None
         with tracing(self.model, taps) as calls:
@@ -219,7 +227,9 @@ class Bench:
         generator = torch.Generator().manual_seed(0)
         for _ in range(tolerance.NOISE_DRAWS):
             moved = {
-                name: leaf * (1 + size * rng.choice([-1.0, 1.0], leaf.shape)).astype(leaf.dtype) if leaf.dtype.kind == "f" else leaf
+                name: leaf * (1 + size * rng.choice([-1.0, 1.0], leaf.shape)).astype(leaf.dtype)
+                if leaf.dtype.kind == "f"
+                else leaf
                 for name, leaf in leaves.items()
             }
             with torch.no_grad():

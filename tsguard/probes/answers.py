@@ -176,7 +176,9 @@ class Reach:
         return f"[{low}, {high}]"
 
 
-def reach(model: Any, batch: Batch, *, restore: Callable[[], None], draws: int = 3) -> tuple[list[Reach], list[list[Any]]]:
+def reach(
+    model: Any, batch: Batch, *, restore: Callable[[], None], draws: int = 3
+) -> tuple[list[Reach], list[list[Any]]]:
     """The range of every output over random weights, and some of the answers seen (at the usual scale)."""
     import torch
 

@@ -58,9 +58,7 @@ def term_gradients(
     for kept, _ in parts:
         stops = [node.register_prehook(_zeros) for node, _ in parts if node is not kept]
         try:
-            sent.append(
-                list(torch.autograd.grad(step.root.mean(), weights, retain_graph=True, allow_unused=True))
-            )
+            sent.append(list(torch.autograd.grad(step.root.mean(), weights, retain_graph=True, allow_unused=True)))
         finally:
             for stop in stops:
                 stop.remove()

@@ -64,7 +64,9 @@ def _device() -> str:
     return str(get_device())
 
 
-def measured_batches(data: Data, *, count: int = 3, rows: int = BATCH_ROWS, batch_size: int | None = None) -> list[Batch]:
+def measured_batches(
+    data: Data, *, count: int = 3, rows: int = BATCH_ROWS, batch_size: int | None = None
+) -> list[Batch]:
     """A few batches from places spread over the data. Arrays are cut where they stand; iterables are read in order.
 
     `batch_size` is the user's own: what depends on the size of a batch must see that size.
