@@ -1,0 +1,325 @@
+"""The only place that touches KERAS_BACKEND, global seeds, devices and determinism.
+
+Everything above asks this module, so that "a check leaves the world as it found it" is one promise kept in one place:
+`preserved(model)` takes a shallow picture of every Keras object and a bit copy of every variable, and puts both back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import random
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from tsguard.errors import BackendError, explain
+
+KERAS_SUPPORTED = ((3, 13), (3, 16))
+"""The first Keras version that works and the first that is not known to: the ends that the tests ran on."""
+
+_LINE_TO_ADD = (
+    'Put `import os; os.environ["KERAS_BACKEND"] = "torch"` above the first `import keras`, '
+    "or `export KERAS_BACKEND=torch`."
+)
+
+
+def chosen_backend() -> str | None:
+    """The backend that Keras uses or would use, without importing it. None where nothing has been said."""
+    if "keras" in sys.modules and hasattr(sys.modules["keras"], "backend"):
+        return str(sys.modules["keras"].backend.backend())
+    if os.environ.get("KERAS_BACKEND"):
+        return os.environ["KERAS_BACKEND"]
+    home = Path(os.environ.get("KERAS_HOME", Path("~").expanduser() / ".keras"))
+    try:
+        return str(json.loads((home / "keras.json").read_text(encoding="utf-8")).get("backend")) or None
+    except (OSError, ValueError):
+        return None
+
+
+def require_torch() -> None:
+    """Make sure that Keras runs on torch: choose it where nothing was chosen, refuse where something else was."""
+    chosen = chosen_backend()
+    if "keras" not in sys.modules and not os.environ.get("KERAS_BACKEND") and chosen in (None, "torch", "tensorflow"):
+        # keras.json names tensorflow by default, written by Keras itself: that is nobody's choice.
+        if chosen != "tensorflow" or importlib.util.find_spec("tensorflow") is None:
+            os.environ["KERAS_BACKEND"] = chosen = "torch"
+    if chosen != "torch":
+        raise BackendError(
+            explain(
+                "KERAS_BACKEND",
+                received=repr(chosen),
+                expected="'torch': tsguard watches training on the PyTorch backend only",
+                todo=_LINE_TO_ADD,
+            )
+        )
+    installed = metadata.version("keras")
+    low, high = KERAS_SUPPORTED
+    if not low <= _version(installed) < high:
+        raise BackendError(
+            explain(
+                "keras",
+                received=f"version {installed}",
+                expected=f">= {_dotted(low)} and < {_dotted(high)}",
+                todo=f"pip install 'keras>={_dotted(low)},<{_dotted(high)}'",
+            )
+        )
+
+
+def _version(text: str) -> tuple[int, int]:
+    major, minor = text.split(".")[:2]
+    return int(major), int(minor)
+
+
+def _dotted(version: tuple[int, int]) -> str:
+    return ".".join(map(str, version))
+
+
+def device_name() -> str:
+    """The device that Keras computes on: "cpu", "cuda" or "mps"."""
+    import torch
+
+    override = os.environ.get("KERAS_TORCH_DEVICE")
+    if override:
+        return override
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def device_words() -> str:
+    """What works on the device at hand and what does not, in one sentence."""
+    name = device_name()
+    if name.startswith("cuda"):
+        import torch
+
+        return f"{torch.cuda.get_device_name()}: everything works; replay is bit-exact only with --deterministic."
+    if name == "mps":
+        return "Apple GPU (MPS): training and watching work; float64 experiments and bit-exact replay run on the CPU."
+    return "CPU: everything works and replays are bit-exact; nothing here measures a GPU."
+
+
+def seed_everything(seed: int) -> None:
+    """One seed for python, numpy, torch (all devices) and Keras."""
+    require_torch()
+    import keras
+
+    keras.utils.set_random_seed(seed % 2**32)
+
+
+def make_deterministic(*, enabled: bool = True) -> None:
+    """Ask torch for deterministic kernels (an operation that has none raises and names itself)."""
+    import torch
+
+    if enabled:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(enabled, warn_only=False)
+    torch.backends.cudnn.benchmark = not enabled and torch.backends.cudnn.benchmark
+
+
+@dataclass(frozen=True, slots=True)
+class RngState:
+    """Every global generator that a training step can draw from."""
+
+    python: Any
+    numpy: Any
+    torch: Any
+    cuda: tuple[Any, ...]
+    keras: Any
+
+    def same_as(self, other: RngState) -> bool:
+        """Whether both would draw the same numbers."""
+        import numpy as np
+        import torch
+
+        def equal(left: Any, right: Any) -> bool:
+            if isinstance(left, torch.Tensor):
+                return bool(torch.equal(left, right))
+            if isinstance(left, np.ndarray):
+                return bool(np.array_equal(left, right))
+            if isinstance(left, tuple) and isinstance(right, tuple):
+                return len(left) == len(right) and all(map(equal, left, right))
+            return bool(left == right)
+
+        names = ("python", "numpy", "torch", "cuda", "keras")
+        return all(equal(getattr(self, name), getattr(other, name)) for name in names)
+
+
+def rng_state() -> RngState:
+    """Where every global generator stands now."""
+    import numpy as np
+    import torch
+
+    cuda = tuple(torch.cuda.get_rng_state_all()) if torch.cuda.is_available() else ()
+    generator = _keras_generator()
+    state = None if generator is None else generator.state.value.detach().clone()
+    legacy = np.random.get_state()  # the global generator is what user code draws from
+    return RngState(random.getstate(), legacy, torch.get_rng_state(), cuda, state)
+
+
+def restore_rng(state: RngState) -> None:
+    """Put every global generator back to where it stood."""
+    import numpy as np
+    import torch
+
+    random.setstate(state.python)
+    np.random.set_state(state.numpy)
+    torch.set_rng_state(state.torch)
+    if state.cuda:
+        torch.cuda.set_rng_state_all(list(state.cuda))
+    generator = _keras_generator()
+    if generator is not None:
+        if state.keras is None:
+            _keras_globals().pop("global_seed_generator", None)
+        else:
+            with torch.no_grad():
+                generator.state.value.copy_(state.keras)
+
+
+def _keras_globals() -> dict[str, Any]:
+    """Keras' own thread-local state: the global seed generator, and the counters behind automatic layer names."""
+    from keras.src.backend.common import global_state
+
+    state: dict[str, Any] = global_state.GLOBAL_STATE_TRACKER.__dict__
+    return state
+
+
+def _keras_generator() -> Any:
+    if "keras" not in sys.modules:
+        return None
+    return _keras_globals().get("global_seed_generator")
+
+
+@contextlib.contextmanager
+def preserved(*models: Any) -> Iterator[None]:
+    """Whatever happens inside, weights, optimizers, compile state, gradients and every RNG are left as they were found.
+
+    A layer that was not built is not built afterwards; an optimizer that had no slots has none.
+    """
+    import torch
+
+    picture = [_Picture(thing) for model in models for thing in _keras_objects(model)]
+    copies = {id(variable): variable for model in models for variable in _variables(model)}
+    values = [_Values(variable) for variable in copies.values()]
+    generators = rng_state()
+    names = {key: dict(value) for key, value in _keras_globals().items() if key.startswith("object_name_uids")}
+    grad_enabled = torch.is_grad_enabled()
+    try:
+        yield
+    finally:
+        torch.set_grad_enabled(grad_enabled)
+        for thing in picture:
+            thing.restore()
+        with torch.no_grad():
+            for variable_values in values:
+                variable_values.restore()
+        restore_rng(generators)
+        current = _keras_globals()
+        for key in [key for key in current if key.startswith("object_name_uids")]:
+            if key in names:
+                current[key].clear()
+                current[key].update(names[key])
+            else:
+                del current[key]
+
+
+class _Values:
+    """One variable: its flags, its tensor (the same object, with the old bits) and its gradient."""
+
+    def __init__(self, variable: Any) -> None:
+        self.variable = variable
+        self.attributes = dict(variable.__dict__)
+        self.tensor = variable.value
+        self.bits = self.tensor.detach().clone()
+        self.requires_grad = self.tensor.requires_grad
+        self.grad = None if self.tensor.grad is None else self.tensor.grad.detach().clone()
+
+    def restore(self) -> None:
+        self.variable.__dict__.update(self.attributes)
+        self.tensor.copy_(self.bits)
+        self.tensor.requires_grad_(self.requires_grad)
+        self.tensor.grad = self.grad
+
+
+def _variables(model: Any) -> Iterable[Any]:
+    yield from model.variables
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is not None:
+        yield from optimizer.variables
+        inner = getattr(optimizer, "inner_optimizer", None)
+        if inner is not None:
+            yield from inner.variables
+    for metric in _metrics(model):
+        yield from metric.variables
+
+
+def _metrics(model: Any) -> list[Any]:
+    try:
+        return list(model.metrics)
+    except Exception:  # an own `metrics` property may fail before the first call; nothing is there to preserve then
+        return []
+
+
+def _keras_objects(model: Any) -> Iterable[Any]:
+    yield from model._flatten_layers(include_self=True, recursive=True)
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is not None:
+        yield optimizer
+        if getattr(optimizer, "inner_optimizer", None) is not None:
+            yield optimizer.inner_optimizer
+    yield from _metrics(model)
+    for name in ("_compile_loss", "_compile_metrics", "_loss_tracker"):
+        if getattr(model, name, None) is not None:
+            yield getattr(model, name)
+
+
+class _Picture:
+    """The attributes of one object, one level deep: enough to undo a build, a compile or a changed flag."""
+
+    def __init__(self, thing: Any) -> None:
+        self.thing = thing
+        self.attributes = dict(thing.__dict__)
+        self.contents = {
+            name: (value, _plain(value))
+            for name, value in self.attributes.items()
+            if isinstance(value, (dict, list, set))
+        }
+        # Keras' tracker locks an object once it is built; undoing a build has to unlock it too.
+        tracker = self.attributes.get("_tracker")
+        self.tracker = None if tracker is None else (dict(tracker.__dict__), _deeper(tracker.stored_ids))
+
+    def restore(self) -> None:
+        now = self.thing.__dict__
+        now.clear()
+        now.update(self.attributes)
+        for container, content in self.contents.values():
+            _refill(container, content)
+        if self.tracker is not None:
+            attributes, stored = self.tracker
+            self.thing._tracker.__dict__.update(attributes)
+            for name, ids in stored.items():
+                _refill(self.thing._tracker.stored_ids[name], ids)
+
+
+def _plain(value: Any) -> Any:
+    """A copy without the tracking that Keras wraps around containers."""
+    for kind in (dict, list, set):
+        if isinstance(value, kind):
+            return kind(value)
+    raise TypeError(type(value))
+
+
+def _deeper(stored: dict[str, set[int]]) -> dict[str, set[int]]:
+    return {name: set(ids) for name, ids in stored.items()}
+
+
+def _refill(container: Any, content: Any) -> None:
+    """Give a container its old content in place: others hold references to it."""
+    kind: Any = next(kind for kind in (dict, list, set) if isinstance(container, kind))
+    kind.clear(container)
+    (kind.extend if kind is list else kind.update)(container, content)
