@@ -21,7 +21,9 @@ def always(ground: Ground) -> str | None:
 
 
 def one_output_per_sample(ground: Ground) -> str | None:
-    """Samples can be compared where each has its own output."""
+    """Samples can be compared where each has its own output, and the same one twice."""
+    if "nondeterministic" in ground.broken:
+        return "the output draws random numbers: no two of them can be compared"
     if ground.reading.batch_size == 1:
         return "the model takes one sample at a time"
     count = len(next(iter(ground.reading.rows.values())))
@@ -119,29 +121,16 @@ def repeats(ground: Ground, example: Example) -> Counterexample | None:
 
 
 def _with_seed(ground: Ground, x: Leaves, *, training: bool, seed: int, taps: Taps | None = None) -> Any:
-    from tsguard import backend
-
-    before = ground.bench._rng
-    try:
-        backend.seed_everything(1000 + seed)
-        ground.bench._rng = backend.rng_state()
+    with ground.bench.seeded(seed):
         return ground.bench.outputs(x, training=training, taps=taps)
-    finally:
-        ground.bench._rng = before
 
 
 def _name_repeats(ground: Ground, found: Counterexample) -> Counterexample:
-    from tsguard import backend
-
     batch = ground.batch(ground.padded_example())
-    traces, before = [], ground.bench._rng
-    try:
-        for seed in found.facts["seeds"]:
-            backend.seed_everything(1000 + seed)
-            ground.bench._rng = backend.rng_state()
+    traces = []
+    for seed in found.facts["seeds"]:
+        with ground.bench.seeded(seed):
             traces.append(ground.bench.calls(batch.x, training=bool(found.facts["training"])))
-    finally:
-        ground.bench._rng = before
     from tsguard.laws.locate import first_dependent
 
     call = first_dependent(traces[0], traces[1], np.ones_like(batch.valid), allowance=ground.same)

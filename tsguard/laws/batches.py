@@ -148,7 +148,8 @@ class Material:
             return float("nan")
         if self.reading.mask_kind == "keras" and not self.reading.declared:
             value = next((float(m.layer.mask_value) for m in self.reading.makers if m.zeroes), value)
-        return 0.0 if np.isnan(value) and leaf.dtype.kind != "f" else value
+        # NaN is put there by the laws about NaN; the others would only say the same again.
+        return 0.0 if np.isnan(value) and (leaf.dtype.kind != "f" or self.reading.mask_kind == "input") else value
 
     def _placed(self, leaf: NDArray[Any], axis: int, rows: Any, lengths: Any, width: int, pad: float) -> NDArray[Any]:
         moved = np.moveaxis(leaf, axis, 1)

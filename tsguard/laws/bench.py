@@ -7,7 +7,8 @@ Nothing here judges. The whole bench stands inside `backend.preserved`, which pu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +42,7 @@ class Bench:
         self.own_loss = loss
         self.structure: Structure | None = None
         self._rng = backend.rng_state()
+        self._salt = 0
         self._start = [(v, v.value.detach().clone()) for v in model.non_trainable_variables]
         self.forwards = 0
 
@@ -68,7 +70,20 @@ class Bench:
         with torch.no_grad():
             for variable, bits in self._start:
                 variable.value.copy_(bits)
+                if self._salt and "seed_generator" in str(variable.path):
+                    variable.value.add_(self._salt)
         backend.restore_rng(self._rng)
+
+    @contextlib.contextmanager
+    def seeded(self, seed: int) -> Iterator[None]:
+        """While open, each call starts from this seed: the global generators, and for another than 0 the layers' own."""
+        before = self._rng, self._salt
+        try:
+            backend.seed_everything(1000 + seed)
+            self._rng, self._salt = backend.rng_state(), seed
+            yield
+        finally:
+            self._rng, self._salt = before
 
     def tensors(self, leaves: Mapping[str, NDArray[Any]], *, gradients: bool = False) -> dict[str, Any]:
         """Leaves as `fit` would hand them to the model."""

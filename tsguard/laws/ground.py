@@ -175,13 +175,16 @@ class Ground:
         taps: Taps | None = None,
         first_taps: Taps | None = None,
         allowance: float | None = None,
+        features: Flags | None = None,
+        training: bool = False,
     ) -> Call | None:
         """The first layer at which positions that count begin to depend on the others."""
-        one = self.bench.calls(before, taps=first_taps)
-        two = self.bench.calls(after, taps=taps)
-        return locate.first_dependent(one, two, valid, other, allowance=self.same if allowance is None else allowance)
+        one = self.bench.calls(before, taps=first_taps, training=training)
+        two = self.bench.calls(after, taps=taps, training=training)
+        allowance = self.same if allowance is None else allowance
+        return locate.first_dependent(one, two, valid, other, allowance=allowance, features=features)
 
-    def pad_leak_call(self, *, over: str = "time") -> Call | None:
+    def pad_leak_call(self, *, over: str = "time", training: bool = False) -> Call | None:
         """Where padded positions get in, on a batch made for the purpose."""
         example = self.padded_example()
         if over == "features":
@@ -190,7 +193,8 @@ class Ground:
         batch = self.batch(example)
         x, taps = self.variant(batch, example, over=over, force=True)
         valid = batch.valid
-        return self.layer_at_fault(batch.x, x, valid, taps=taps)
+        features = batch.features if over == "features" else None
+        return self.layer_at_fault(batch.x, x, valid, taps=taps, features=features, training=training)
 
     @cached_property
     def mask_lost(self) -> Call | None:

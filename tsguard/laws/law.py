@@ -61,10 +61,13 @@ def padded_features(ground: Ground) -> st.SearchStrategy[Example]:
 
 def not_padded(ground: Ground) -> str | None:
     """Why laws of padding do not apply, if they do not."""
-    if ground.reading.padded and ground.reading.time:
-        return None
-    if not ground.reading.time:
+    reading = ground.reading
+    if not reading.time:
         return "no input has a time axis; declare it with tsguard.Padding(inputs={name: axis}) if one has"
+    if reading.mask_kind != "none":
+        return None
+    if reading.declared:
+        return "the model has no mask for steps and no row ends in the pad value: time is not padded"
     return "the model has no mask and no tsguard.Padding was declared: its batches are not padded"
 
 

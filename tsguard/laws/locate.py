@@ -18,8 +18,10 @@ from tsguard.laws.trace import Call
 Flags = NDArray[np.bool_]
 
 
-def _parts(array: NDArray[np.float64], valid: Flags) -> list[NDArray[np.float64]]:
+def _parts(array: NDArray[np.float64], valid: Flags, features: Flags | None = None) -> list[NDArray[np.float64]]:
     """Per sample, what stands at positions that count: along every axis as long as the batch is wide (and along patches of it)."""
+    if features is not None and array.ndim >= 2 and array.shape[0] == len(features) and array.shape[-1] == features.shape[1]:
+        array = np.where(features.reshape(len(features), *([1] * (array.ndim - 2)), -1), array, 0.0)
     count, width = valid.shape
     if array.ndim == 0 or array.shape[0] != count:
         return [array] if array.ndim == 0 else []
@@ -47,10 +49,11 @@ def differs(
     after: Sequence[NDArray[np.float64]],
     valid: tuple[Flags, Flags],
     allowance: float,
+    features: Flags | None = None,
 ) -> bool:
     """Whether positions that count moved by more than `allowance`, relative to the size of the array."""
     for one, other in zip(before, after, strict=False):
-        left, right = _parts(one, valid[0]), _parts(other, valid[1])
+        left, right = _parts(one, valid[0], features), _parts(other, valid[1], features)
         for a, b in zip(left, right, strict=False):
             if a.shape != b.shape:
                 continue
@@ -61,14 +64,20 @@ def differs(
 
 
 def first_dependent(
-    before: Sequence[Call], after: Sequence[Call], valid: Flags, other: Flags | None = None, *, allowance: float
+    before: Sequence[Call],
+    after: Sequence[Call],
+    valid: Flags,
+    other: Flags | None = None,
+    *,
+    allowance: float,
+    features: Flags | None = None,
 ) -> Call | None:
-    """The call at which the dependence enters."""
+    """The call at which the dependence enters. `features` are those that count, where the inputs hold padded ones."""
     both = (valid, valid if other is None else other)
     for one, two in zip(before, after, strict=False):
         if one.layer is not two.layer:
             return None
-        if differs(one.outputs, two.outputs, both, allowance) and not differs(one.inputs, two.inputs, both, allowance):
+        if not differs(one.inputs, two.inputs, both, allowance, features) and differs(one.outputs, two.outputs, both, allowance, features):
             return one
     return None
 

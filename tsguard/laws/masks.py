@@ -179,19 +179,29 @@ def polarity(ground: Ground, example: Example) -> Counterexample | None:
     x, taps = ground.variant(batch, example, force=True)
     if ground.moved(ground.bench.outputs(batch.x), ground.bench.outputs(x, taps=taps), batch.valid) is None:
         return None
-    where = _healed_as_a_whole(ground, batch, x, taps) or _healed_at_layer(ground, batch, x, taps)
+    where = _turned_by(ground, batch) or _healed_as_a_whole(ground, batch, x, taps) or _healed_at_layer(ground, batch, x, taps)
     if where is None:
         return None
     law = POLARITY.name
     words = (
-        f"{batch_words(batch.valid, right=ground.material.right)}; {where['words']} is read the wrong way round: given its complement, the "
-        "valid outputs no longer depend on padded positions, and do depend on the valid ones."
+        f"{batch_words(batch.valid, right=ground.material.right)}; {where['words']} is the wrong way round: with its complement, the "
+        "valid outputs do not depend on padded positions, and do depend on the valid ones."
     )
     place = {key: value for key, value in where.items() if key != "words"}
     return Counterexample(
         law, "mask-inverted", words, batch.x, x, where={"law": law, "phase": "forward", **place}, size=example.size,
         remedy="True (1) means: this step counts. Negate the mask once (`ops.logical_not`) or remove the negation.",
     )  # fmt: skip
+
+
+def _turned_by(ground: Ground, batch: Batch) -> dict[str, Any] | None:
+    """A layer that hands on the complement of the mask that it got."""
+    for call in ground.bench.calls(batch.x):
+        if call.mask_in is None or call.mask_out is None or call.mask_in.shape != call.mask_out.shape:
+            continue
+        if np.array_equal(call.mask_out, ~call.mask_in):
+            return {"words": f"the mask that layer `{call.path}` ({call.kind}) hands on", "layer": call.path}
+    return None
 
 
 def _healed_as_a_whole(ground: Ground, batch: Batch, x: Leaves, taps: Taps | None) -> dict[str, Any] | None:

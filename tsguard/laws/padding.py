@@ -45,6 +45,8 @@ def can_vary(ground: Ground) -> str | None:
     reason = not_padded(ground)
     if reason:
         return reason
+    if ground.reading.unmasked_padding:
+        return "the rows are padded with NaN, which nothing masks: the laws about NaN speak for it"
     kind, leaks = ground.reading.mask_kind, "pad-length" in ground.broken
     if not ground.material.reading.values:
         return "no input holds values over time"
@@ -67,7 +69,9 @@ def padded_values(ground: Ground, example: Example) -> Counterexample | None:
 def _unchanged(
     ground: Ground, example: Example, batch: Batch, x: Leaves, taps: Taps | None, law: str, what: str
 ) -> Counterexample | None:
-    before, after = ground.bench.outputs(batch.x), ground.bench.outputs(x, taps=taps)
+    training = law == TRAINING_VALUES.name
+    before = ground.bench.outputs(batch.x, training=training)
+    after = ground.bench.outputs(x, taps=taps, training=training)
     moved = ground.moved(before, after, batch.valid)
     if moved is None:
         return None
@@ -76,6 +80,29 @@ def _unchanged(
         law, "pad-leak-value", words, batch.x, x, moved.by, moved.tolerance, _where(law, moved), size=example.size,
         facts={"values": example.kind},
     )  # fmt: skip
+
+
+def padded_values_in_training(ground: Ground, example: Example) -> Counterexample | None:
+    """1. … nor do they in training mode, where statistics of the batch are taken (dropout draws the same both times)."""
+    if "pad-leak-value" in ground.broken:
+        return None
+    batch = ground.batch(example)
+    x, taps = ground.variant(batch, example, force="pad-length" in ground.broken)
+    return _unchanged(ground, example, batch, x, taps, TRAINING_VALUES.name, "only what stands at padded positions changed, in training")
+
+
+def takes_batch_statistics(ground: Ground) -> str | None:
+    """Training mode can leak where inference does not through batch statistics only."""
+    import keras
+
+    statistics = (keras.layers.BatchNormalization, keras.layers.GroupNormalization)
+    if any(isinstance(layer, statistics) for layer in ground.bench.model._flatten_layers()):
+        return can_vary(ground)
+    return "no layer takes statistics of the batch: training mode sees what inference sees"
+
+
+def _name_training_leak(ground: Ground, found: Counterexample) -> Counterexample:
+    return at_layer(found, ground.pad_leak_call(training=True), MASK_EARLIER)
 
 
 def _name_leak(ground: Ground, found: Counterexample) -> Counterexample:
@@ -524,6 +551,8 @@ def smallest_batches(ground: Ground, example: Example) -> Counterexample | None:
 
 VALUES = Law("padded values do not change valid outputs", "pad-leak-value", padded_values, can_vary, padded_batches,
              finish=_name_leak)  # fmt: skip
+TRAINING_VALUES = Law("padded values do not change valid outputs in training", "pad-leak-value", padded_values_in_training,
+                      takes_batch_statistics, padded_batches, 0.3, finish=_name_training_leak)  # fmt: skip
 GRADIENTS = Law("padded inputs have no gradient", "pad-leak-grad", padded_gradients, can_vary, padded_batches, 0.4,
                 finish=_name_leak)  # fmt: skip
 NAN = Law("NaN and inf at padded positions stay there", "pad-nan-poison", padded_nan, can_be_nan, padded_batches, 0.6,

@@ -265,6 +265,9 @@ class _Reader:
             return ~(ends | nan_ends), "keras", 1, holes, unmasked
         if self.declared:
             ends = _ends(at_pad)
+            if not ends.any():
+                self.say("no mask anywhere, and no row ends in the pad value: the batches are not padded")
+                return full, "none", 1, (), ()
             self.say(f"no mask anywhere: padded is what holds {self.padding.pad_value:g} up to the end of a row")
             return ~ends, "declared", 1, (), ()
         return full, "none", 1, (), ()

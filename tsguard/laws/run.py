@@ -35,6 +35,7 @@ LAWS: tuple[Law, ...] = (
     halves.OTHER_BACKEND,
     padding.LENGTH,
     padding.VALUES,
+    padding.TRAINING_VALUES,
     padding.GRADIENTS,
     padding.NAN,
     padding.NAN_BACKWARD,
