@@ -33,7 +33,7 @@ _HOMES = {
     "reduce": "tsguard.api",
 }
 
-__all__ = ["__version__", "expect", *sorted(_HOMES)]  # noqa: PLE0604 - the names are the keys of the table above
+__all__ = ["__version__", "expect", *sorted(_HOMES)]
 
 if TYPE_CHECKING:
     from tsguard import expect as expect

@@ -101,6 +101,10 @@ class RunFolder:
         """Write a whole file, or leave the old one."""
         return write_whole(self.file(name), content)
 
+    def remove(self, name: str) -> None:
+        """Take away one file of this run, if it is there."""
+        self.file(name).unlink(missing_ok=True)
+
     def append(self, event: Mapping[str, Any]) -> None:
         """Add one line to the events; it is on its way to the disk when this returns."""
         with self.file(EVENTS).open("a", encoding="utf-8") as stream:
