@@ -203,6 +203,8 @@ COUPLING = Law("samples do not see each other", "batch-coupling", neighbours_mat
                finish=_name_coupling)  # fmt: skip
 ORDER = Law("the order of the batch does not matter", "batch-coupling", order_matters, one_output_per_sample, neighbours, 0.4,
             finish=_name_coupling)  # fmt: skip
-REPEATS = Law("the same call gives the same output", "nondeterministic", repeats, always, any_batches, 0.2, finish=_name_repeats)
+REPEATS = Law(
+    "the same call gives the same output", "nondeterministic", repeats, always, any_batches, 0.2, finish=_name_repeats
+)
 TRAINING = Law("training mode differs by its noise alone", "train-eval-gap", training_differs, always, any_batches, 0.2,
                finish=_name_training)  # fmt: skip

@@ -56,7 +56,15 @@ class Example:
         """Smaller is plainer: fewer samples, a narrower batch, shorter samples, plainer values."""
         lengths = sum(sample.length for sample in self.samples)
         kind = KINDS.index(self.kind) if self.kind in KINDS else 0
-        return (len(self.samples), self.width, self.more, lengths, kind, self.seed, *(sample.row for sample in self.samples))
+        return (
+            len(self.samples),
+            self.width,
+            self.more,
+            lengths,
+            kind,
+            self.seed,
+            *(sample.row for sample in self.samples),
+        )
 
 
 @dataclass(frozen=True)
@@ -106,7 +114,14 @@ class Material:
         return Batch(x, y, self._weight(rows, width, valid), valid, features)
 
     def _leaf(
-        self, name: str, leaf: NDArray[Any], rows: Any, lengths: Any, width: int, valid: NDArray[np.bool_], features: Any
+        self,
+        name: str,
+        leaf: NDArray[Any],
+        rows: Any,
+        lengths: Any,
+        width: int,
+        valid: NDArray[np.bool_],
+        features: Any,
     ) -> NDArray[Any]:
         reading = self.reading
         if reading.features is not None and name == reading.features[1]:

@@ -20,6 +20,9 @@ from tsguard.laws import tolerance
 from tsguard.laws.structure import Leaves, Structure, unpacked
 from tsguard.laws.trace import Call, Taps, quiet, to_numpy, tracing
 
+WAKE = 0.1
+"""The size of weights that are moved away from zero: that of usual initial weights of layers with a hundred inputs."""
+
 Outputs = tuple[NDArray[np.float64], ...]
 LossFunction = Callable[..., Any]
 
@@ -49,7 +52,9 @@ class Bench:
     @property
     def dtypes(self) -> set[str]:
         """The dtypes in which the layers compute."""
-        return {str(layer.compute_dtype) for layer in self.model._flatten_layers() if getattr(layer, "compute_dtype", None)}
+        return {
+            str(layer.compute_dtype) for layer in self.model._flatten_layers() if getattr(layer, "compute_dtype", None)
+        }
 
     @property
     def eps(self) -> float:
@@ -62,6 +67,21 @@ class Bench:
         for variable in self.model.non_trainable_variables:
             if id(variable) not in known:
                 self._start.append((variable, variable.value.detach().clone()))
+
+    def wake(self) -> int:
+        """Move weights that are zero throughout a little; how many there were.
+
+        A law holds for all weights. Biases and heads that start at zero hide what depends on them until the first update.
+        """
+        import torch
+
+        generator = torch.Generator().manual_seed(0)
+        asleep = [v for v in self.model.trainable_variables if v.value.is_floating_point() and not bool(v.value.any())]
+        with torch.no_grad():
+            for variable in asleep:
+                noise = torch.randn(tuple(variable.shape), generator=generator) * WAKE
+                variable.value.copy_(noise.to(variable.value.device, variable.value.dtype))
+        return len(asleep)
 
     def rewind(self) -> None:
         """Back to the state in which every call starts."""
@@ -100,7 +120,9 @@ class Bench:
             fed[name] = tensor.requires_grad_() if gradients and tensor.dtype.is_floating_point else tensor
         return fed
 
-    def raw(self, leaves: Mapping[str, NDArray[Any]], *, structure: Structure, training: bool = False) -> tuple[Outputs, tuple[str, ...]]:
+    def raw(
+        self, leaves: Mapping[str, NDArray[Any]], *, structure: Structure, training: bool = False
+    ) -> tuple[Outputs, tuple[str, ...]]:
         """Outputs with their names."""
         import torch
 
@@ -111,7 +133,9 @@ class Bench:
         named = _named(result, self.model)
         return tuple(to_numpy(t) for t in named.values()), tuple(named)
 
-    def outputs(self, leaves: Mapping[str, NDArray[Any]], *, taps: Taps | None = None, training: bool = False) -> Outputs:
+    def outputs(
+        self, leaves: Mapping[str, NDArray[Any]], *, taps: Taps | None = None, training: bool = False
+    ) -> Outputs:
         """Outputs of one batch."""
         assert self.structure is not None
         if taps is None:
@@ -119,7 +143,9 @@ class Bench:
         with tracing(self.model, taps, record=False):
             return self.raw(leaves, structure=self.structure, training=training)[0]
 
-    def calls(self, leaves: Mapping[str, NDArray[Any]], *, taps: Taps | None = None, training: bool = False) -> list[Call]:
+    def calls(
+        self, leaves: Mapping[str, NDArray[Any]], *, taps: Taps | None = None, training: bool = False
+    ) -> list[Call]:
         """Every layer call of one pass."""
         assert self.structure is not None
         with tracing(self.model, taps) as calls:
@@ -234,7 +260,9 @@ class Bench:
         generator = torch.Generator().manual_seed(0)
         for _ in range(tolerance.NOISE_DRAWS):
             moved = {
-                name: leaf * (1 + size * rng.choice([-1.0, 1.0], leaf.shape)).astype(leaf.dtype) if leaf.dtype.kind == "f" else leaf
+                name: leaf * (1 + size * rng.choice([-1.0, 1.0], leaf.shape)).astype(leaf.dtype)
+                if leaf.dtype.kind == "f"
+                else leaf
                 for name, leaf in leaves.items()
             }
             with torch.no_grad():

@@ -70,13 +70,17 @@ def future_gradients(ground: Ground, example: Example) -> Counterexample | None:
         f"{samples(len(past))}, {steps(example.width)}; the outputs up to step {at} have a gradient of {worst:.3g} with respect to "
         f"input `{name}` after it, and must have none."
     )
-    return Counterexample(law, "future-leak", words, batch.x, {}, worst, 0.0, {"law": law, "phase": "backward"}, size=example.size)
+    return Counterexample(
+        law, "future-leak", words, batch.x, {}, worst, 0.0, {"law": law, "phase": "backward"}, size=example.size
+    )
 
 
 def _name(ground: Ground, found: Counterexample) -> Counterexample:
     width = ground.telling_width
     count = ground.reading.batch_size or 1
-    example = Example(tuple(Sample(width, i) for i in range(count)), width, kind="data", seed=1, at=max(width // 2 - 1, 0))
+    example = Example(
+        tuple(Sample(width, i) for i in range(count)), width, kind="data", seed=1, at=max(width // 2 - 1, 0)
+    )
     batch, x, past = _cut(ground, example)
     call = ground.layer_at_fault(batch.x, x, np.array(past))
     remedy = "A causal model sees steps up to its own only: padding='causal', use_causal_mask=True, running instead of whole-window "
@@ -87,6 +91,8 @@ def _name(ground: Ground, found: Counterexample) -> Counterexample:
     return replace(found, where={**found.where, "layer": call.path}, words=words, remedy=remedy)
 
 
-FUTURE = Law("the future does not change the past", "future-leak", future_values, claims_causality, padded_batches, finish=_name)
+FUTURE = Law(
+    "the future does not change the past", "future-leak", future_values, claims_causality, padded_batches, finish=_name
+)
 FUTURE_GRADIENTS = Law("the past has no gradient from the future", "future-leak", future_gradients, claims_causality,
                        padded_batches, 0.3, finish=_name)  # fmt: skip

@@ -27,7 +27,9 @@ def has_timestamps(ground: Ground) -> str | None:
 
 def padded_stamps_apply(ground: Ground) -> str | None:
     """… and padding."""
-    return has_timestamps(ground) or (None if ground.reading.padded else "the model has no mask: its batches are not padded")
+    return has_timestamps(ground) or (
+        None if ground.reading.padded else "the model has no mask: its batches are not padded"
+    )
 
 
 def _stamps(ground: Ground) -> tuple[str, int]:
@@ -47,7 +49,9 @@ def padded_stamps(ground: Ground, example: Example) -> Counterexample | None:
             edge = moved_to[i, np.flatnonzero(keep)[-1 if ground.material.right else 0]]
             span = ground.material.scale[name]
             # `ones` the last one again, `data` zeros as most batches are padded, `huge` as far ahead as the data goes.
-            other = {"ones": edge, "data": np.zeros_like(edge), "huge": edge + np.asarray(span).astype(edge.dtype)}[example.kind]
+            other = {"ones": edge, "data": np.zeros_like(edge), "huge": edge + np.asarray(span).astype(edge.dtype)}[
+                example.kind
+            ]
             moved_to[i, ~keep] = other
     x = {**batch.x, name: np.moveaxis(moved_to, 1, axis)}
     before, after = ground.bench.outputs(batch.x), ground.bench.outputs(x)
@@ -58,10 +62,14 @@ def padded_stamps(ground: Ground, example: Example) -> Counterexample | None:
         sick = [path for path, g in got.weights.items() if not np.isfinite(g).all()]
         if not sick:
             return None
-        words = f"{batch_words(valid, right=ground.material.right)}; the gradient of `{sick[0]}` is not finite when padded "
+        words = (
+            f"{batch_words(valid, right=ground.material.right)}; the gradient of `{sick[0]}` is not finite when padded "
+        )
         words += f"timestamps are {_stamp_words(example.kind)}."
         where: dict[str, Any] = {"law": law, "phase": "backward", "parameter": sick[0]}
-        return Counterexample(law, "pad-time", words, batch.x, x, float("inf"), 0.0, where, size=example.size, remedy=_NEUTRAL)
+        return Counterexample(
+            law, "pad-time", words, batch.x, x, float("inf"), 0.0, where, size=example.size, remedy=_NEUTRAL
+        )
     words = f"{batch_words(valid, right=ground.material.right)}; the output of sample {moved.sample} moved by {moved.by:.3g} when padded "
     words += f"timestamps became {_stamp_words(example.kind)}."
     where = {"law": law, "phase": "forward", "sample": moved.sample, "timestep": moved.timestep, "output": moved.output}
@@ -167,7 +175,9 @@ def shifted(ground: Ground, example: Example) -> Counterexample | None:
     start = valid_stamps.min()
     if start == 0:
         return None
-    flags = np.broadcast_to(np.expand_dims(batch.valid, tuple(range(2, stamps.ndim))), np.moveaxis(stamps, axis, 1).shape)
+    flags = np.broadcast_to(
+        np.expand_dims(batch.valid, tuple(range(2, stamps.ndim))), np.moveaxis(stamps, axis, 1).shape
+    )
     lower = np.where(flags, np.moveaxis(stamps, axis, 1) - start, np.moveaxis(stamps, axis, 1))
     if ground.material._repeats_last(ground.reading.rows[name], ground.reading.time[name]):
         lower = np.moveaxis(stamps, axis, 1) - start
@@ -197,6 +207,16 @@ def steps_lost(stamps: NDArray[Any], valid: NDArray[np.bool_]) -> int:
     return int((off & (exact[both] != 0)).sum())
 
 
-NEUTRAL = Law("padded timestamps are neutral", "pad-time", padded_stamps, padded_stamps_apply, padded_batches, 0.6, finish=_name_stamps)
-GAPS = Law("ties and long gaps stay finite", "pad-time", finite_gaps, has_timestamps, padded_batches, 0.3, finish=_name_gaps)
+NEUTRAL = Law(
+    "padded timestamps are neutral",
+    "pad-time",
+    padded_stamps,
+    padded_stamps_apply,
+    padded_batches,
+    0.6,
+    finish=_name_stamps,
+)
+GAPS = Law(
+    "ties and long gaps stay finite", "pad-time", finite_gaps, has_timestamps, padded_batches, 0.3, finish=_name_gaps
+)
 SHIFT = Law("only differences of timestamps count", "data-precision", shifted, has_timestamps, any_batches, 0.4)

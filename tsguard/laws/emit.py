@@ -19,7 +19,13 @@ def pytest_source(found: Counterexample, ground: Any) -> str:
     small = all(np.asarray(leaf).size <= SMALL_ARRAY for leaf in found.before.values())
     own = {name: leaf for name, leaf in found.before.items() if name in reading.inputs.names}
     name = "test_" + "".join(char if char.isalnum() else "_" for char in found.law.lower()).strip("_")
-    lines = [f'"""{found.code}: {_tidy(found.words)}"""', "", "import numpy as np", "from tsguard import Padding, laws", ""]
+    lines = [
+        f'"""{found.code}: {_tidy(found.words)}"""',
+        "",
+        "import numpy as np",
+        "from tsguard import Padding, laws",
+        "",
+    ]
     if not (small and own):
         lines[2:4] = ["from tsguard import Padding, laws"]
     lines += ["", f"def {name}(subject):"]
@@ -27,7 +33,11 @@ def pytest_source(found: Counterexample, ground: Any) -> str:
         if reading.inputs.kind == "array":
             lines.append(f"    x = {_literal(own[reading.inputs.names[0]])}")
         elif reading.inputs.kind == "dict":
-            lines += ["    x = {"] + [f"        {leaf!r}: {_literal(own[leaf])}," for leaf in reading.inputs.names] + ["    }"]
+            lines += (
+                ["    x = {"]
+                + [f"        {leaf!r}: {_literal(own[leaf])}," for leaf in reading.inputs.names]
+                + ["    }"]
+            )
         else:
             lines += ["    x = ["] + [f"        {_literal(own[leaf])}," for leaf in reading.inputs.names] + ["    ]"]
         targets = {key[2:-1]: leaf for key, leaf in found.before.items() if key.startswith("y[")}

@@ -102,7 +102,9 @@ class Ground:
         good = tuple(w for w in self.reading.widths if w not in sizes and w >= 4)
         return good or (max(self.widths),)
 
-    def variant(self, batch: Batch, example: Example, *, over: str = "time", force: bool = False) -> tuple[Leaves, Taps | None]:
+    def variant(
+        self, batch: Batch, example: Example, *, over: str = "time", force: bool = False
+    ) -> tuple[Leaves, Taps | None]:
         """The batch with something else where nothing counts: in the inputs, and behind the layers that make the mask.
 
         What Masking zeroes can never be anything else; only `force` changes it, to follow a dependence that is known to exist.
@@ -139,7 +141,13 @@ class Ground:
         return tolerance.SAME_PROGRAM_ULPS * self.bench.eps
 
     def moved(
-        self, before: Outputs, after: Outputs, valid: Flags, other: Flags | None = None, *, allowance: float | None = None
+        self,
+        before: Outputs,
+        after: Outputs,
+        valid: Flags,
+        other: Flags | None = None,
+        *,
+        allowance: float | None = None,
     ) -> Moved | None:
         """The farthest move at positions that count, if it is more than the allowance."""
         allowance = self.same if allowance is None else allowance
@@ -295,7 +303,9 @@ def batch_words(valid: Flags, *, right: bool = True) -> str:
     if len(padded) == 1:
         place = ordinal[padded[0]] if padded[0] < 8 else f"step {padded[0]}"
         return f"{words}, the {place} padded" + (" in the first sample" if count > 1 else "")
-    return f"{words}, the {'last' if right else 'first'} {len(padded)} padded" + (" in the first sample" if count > 1 else "")
+    return f"{words}, the {'last' if right else 'first'} {len(padded)} padded" + (
+        " in the first sample" if count > 1 else ""
+    )
 
 
 def finite(arrays: Sequence[NDArray[np.float64]]) -> bool:

@@ -75,7 +75,9 @@ def half_agrees(ground: Ground, example: Example) -> Counterexample | None:
     moved = ground.moved(full, half, batch.valid, allowance=ground.noise)
     if moved is None:
         return None
-    overflow = not all(np.isfinite(h[np.isfinite(f)]).all() for f, h in zip(full, half, strict=True) if f.shape == h.shape)
+    overflow = not all(
+        np.isfinite(h[np.isfinite(f)]).all() for f, h in zip(full, half, strict=True) if f.shape == h.shape
+    )
     code = "precision-overflow" if overflow else "backend-mismatch"
     dtype = ", ".join(sorted(ground.bench.dtypes & {"float16", "bfloat16"}))
     how = "is not finite" if overflow else f"moved by {moved.by:.3g} (tolerance {moved.tolerance:.1g})"

@@ -20,7 +20,12 @@ Flags = NDArray[np.bool_]
 
 def _parts(array: NDArray[np.float64], valid: Flags, features: Flags | None = None) -> list[NDArray[np.float64]]:
     """Per sample, what stands at positions that count: along every axis as long as the batch is wide (and along patches of it)."""
-    if features is not None and array.ndim >= 2 and array.shape[0] == len(features) and array.shape[-1] == features.shape[1]:
+    if (
+        features is not None
+        and array.ndim >= 2
+        and array.shape[0] == len(features)
+        and array.shape[-1] == features.shape[1]
+    ):
         array = np.where(features.reshape(len(features), *([1] * (array.ndim - 2)), -1), array, 0.0)
     count, width = valid.shape
     if array.ndim == 0 or array.shape[0] != count:
@@ -77,7 +82,9 @@ def first_dependent(
     for one, two in zip(before, after, strict=False):
         if one.layer is not two.layer:
             return None
-        if not differs(one.inputs, two.inputs, both, allowance, features) and differs(one.outputs, two.outputs, both, allowance, features):
+        if not differs(one.inputs, two.inputs, both, allowance, features) and differs(
+            one.outputs, two.outputs, both, allowance, features
+        ):
             return one
     return None
 

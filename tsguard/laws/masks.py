@@ -76,16 +76,22 @@ def _lost_on_the_way(ground: Ground, example: Example) -> Counterexample | None:
         if moved is None or not _leaks(ground):
             return None
         call = ground.pad_leak_call()
-        if call is None or call.mask_in is not None and not _ignores_mask(call):
+        if call is None or (call.mask_in is not None and not _ignores_mask(call)):
             return None
         where, kind = call.path, call.kind
-        how = "does not use the mask" if call.mask_in is not None else "gets no mask: it was lost in the code that calls it"
+        how = (
+            "does not use the mask"
+            if call.mask_in is not None
+            else "gets no mask: it was lost in the code that calls it"
+        )
     else:
         if moved is None and not loss_sees:
             return None
         where, kind, how = lost.path, lost.kind, "takes a tensor with a mask and hands on one without"
     law = COUNTS.name
-    words = f"{batch_words(batch.valid, right=ground.material.right)}; layer `{where}` ({kind}) {how}, and what is padded "
+    words = (
+        f"{batch_words(batch.valid, right=ground.material.right)}; layer `{where}` ({kind}) {how}, and what is padded "
+    )
     words += f"then moves the output by {moved.by:.3g}." if moved else "then counts in the loss."
     return Counterexample(
         law, "mask-dropped", words, batch.x, x, moved.by if moved else 0.0, moved.tolerance if moved else 0.0,
@@ -138,7 +144,9 @@ def all_ones(ground: Ground, example: Example) -> Counterexample | None:
     if moved is None:
         return None
     law = ONES.name
-    words = f"{batch_words(batch.valid)}, nothing padded; the output moved by {moved.by:.3g} when the mask was taken off."
+    words = (
+        f"{batch_words(batch.valid)}, nothing padded; the output moved by {moved.by:.3g} when the mask was taken off."
+    )
     return Counterexample(
         law, "mask-inverted", words, batch.x, batch.x, moved.by, moved.tolerance, {"law": law, "phase": "forward"}, size=example.size,
         remedy="In Keras a mask is True where a step counts. Check where it is negated.",
@@ -179,7 +187,11 @@ def polarity(ground: Ground, example: Example) -> Counterexample | None:
     x, taps = ground.variant(batch, example, force=True)
     if ground.moved(ground.bench.outputs(batch.x), ground.bench.outputs(x, taps=taps), batch.valid) is None:
         return None
-    where = _turned_by(ground, batch) or _healed_as_a_whole(ground, batch, x, taps) or _healed_at_layer(ground, batch, x, taps)
+    where = (
+        _turned_by(ground, batch)
+        or _healed_as_a_whole(ground, batch, x, taps)
+        or _healed_at_layer(ground, batch, x, taps)
+    )
     if where is None:
         return None
     law = POLARITY.name
@@ -210,13 +222,15 @@ def _healed_as_a_whole(ground: Ground, batch: Batch, x: Leaves, taps: Taps | Non
         plain, changed = _with_mask(ground, batch.x, ~batch.valid), _with_mask(ground, x, ~batch.valid)
         if _heals(ground, batch, plain, changed):
             call = ground.pad_leak_call()
-            return {"words": f"mask input `{reading.mask}`", "input": reading.mask, "layer": call.path if call else None}
+            return {
+                "words": f"mask input `{reading.mask}`",
+                "input": reading.mask,
+                "layer": call.path if call else None,
+            }
         return None
     makers = {id(maker.layer): _complement_mask for maker in reading.makers}
     first = taps.outputs if taps else {}
-    both: Mapping[int, Any] = {
-        key: _after(first[key], flip) if key in first else flip for key, flip in makers.items()
-    }
+    both: Mapping[int, Any] = {key: _after(first[key], flip) if key in first else flip for key, flip in makers.items()}
     if _heals(ground, batch, batch.x, x, Taps(outputs=makers), Taps(outputs=both)):
         return {"words": f"the mask of layer `{reading.makers[0].path}`", "layer": reading.makers[0].path}
     return None
@@ -271,7 +285,12 @@ def _complement_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tupl
 
 
 def _heals(
-    ground: Ground, batch: Batch, plain: Leaves, changed: Leaves, taps: Taps | None = None, changed_taps: Taps | None = None
+    ground: Ground,
+    batch: Batch,
+    plain: Leaves,
+    changed: Leaves,
+    taps: Taps | None = None,
+    changed_taps: Taps | None = None,
 ) -> bool:
     """Whether padded positions no longer count with these taps, while valid ones still do."""
     try:
@@ -284,9 +303,9 @@ def _heals(
         rng = np.random.default_rng(7)
         for name in ground.reading.values:
             keep = ground.material.padded_positions(name, batch, "time")
-            other[name] = np.where(keep, plain[name], ground.material.other_values(name, plain[name], "data", rng)).astype(
-                plain[name].dtype
-            )
+            other[name] = np.where(
+                keep, plain[name], ground.material.other_values(name, plain[name], "data", rng)
+            ).astype(plain[name].dtype)
         return ground.moved(before, ground.bench.outputs(other, taps=taps), batch.valid) is not None
     except Exception:  # a model may refuse the complement (an all-masked row): then nothing was shown
         return False
@@ -322,8 +341,23 @@ def masks_values(ground: Ground) -> str | None:
 
 
 COUNTS = Law("the mask reaches the layers that need it", "mask-dropped", mask_counts, has_mask, padded_batches, 0.4)
-ONES = Law("a mask of all ones equals no mask", "mask-inverted", all_ones, has_implicit_mask, any_batches, 0.4, finish=_name_all_ones)
+ONES = Law(
+    "a mask of all ones equals no mask",
+    "mask-inverted",
+    all_ones,
+    has_implicit_mask,
+    any_batches,
+    0.4,
+    finish=_name_all_ones,
+)
 POLARITY = Law("the mask is read the right way round", "mask-inverted", polarity, has_mask, padded_batches, once=True)
-TRUE_VALUES = Law("true values are not taken for padding", "data-sentinel", true_values_masked, masks_values, padded_batches, once=True)
+TRUE_VALUES = Law(
+    "true values are not taken for padding",
+    "data-sentinel",
+    true_values_masked,
+    masks_values,
+    padded_batches,
+    once=True,
+)
 
 __all__ = ["COUNTS", "ONES", "POLARITY", "TRUE_VALUES"]

@@ -53,9 +53,13 @@ def can_vary(ground: Ground) -> str | None:
     if max(ground.widths) < 2:
         return "the model takes one step only: nothing can be padded"
     if kind == "declared" and not leaks:
-        return "there is no mask: another value at a padded position would be data; the law of more padding speaks for it"
+        return (
+            "there is no mask: another value at a padded position would be data; the law of more padding speaks for it"
+        )
     if kind == "keras" and not ground.can_vary and not leaks:
-        return "Masking sets what it masks to zero: no other value can stand there; the law of more padding speaks for it"
+        return (
+            "Masking sets what it masks to zero: no other value can stand there; the law of more padding speaks for it"
+        )
     return None
 
 
@@ -88,7 +92,15 @@ def padded_values_in_training(ground: Ground, example: Example) -> Counterexampl
         return None
     batch = ground.batch(example)
     x, taps = ground.variant(batch, example, force="pad-length" in ground.broken)
-    return _unchanged(ground, example, batch, x, taps, TRAINING_VALUES.name, "only what stands at padded positions changed, in training")
+    return _unchanged(
+        ground,
+        example,
+        batch,
+        x,
+        taps,
+        TRAINING_VALUES.name,
+        "only what stands at padded positions changed, in training",
+    )
 
 
 def takes_batch_statistics(ground: Ground) -> str | None:
@@ -113,7 +125,9 @@ def padded_feature_values(ground: Ground, example: Example) -> Counterexample | 
     """9. Padded features behave like padded time."""
     batch = ground.batch(example)
     x, taps = ground.variant(batch, example, over="features")
-    found = _unchanged(ground, example, batch, x, taps, FEATURE_VALUES.name, "only what stands at padded features changed")
+    found = _unchanged(
+        ground, example, batch, x, taps, FEATURE_VALUES.name, "only what stands at padded features changed"
+    )
     return found
 
 
@@ -149,7 +163,9 @@ def _poisoned(ground: Ground, batch: Batch, value: float) -> Leaves:
         return x  # the user's own padding is NaN already
     for name in ground.reachable:
         if name not in ground.reading.ids and x[name].dtype.kind == "f":
-            x[name] = np.where(ground.material.padded_positions(name, batch, "time"), value, x[name]).astype(x[name].dtype)
+            x[name] = np.where(ground.material.padded_positions(name, batch, "time"), value, x[name]).astype(
+                x[name].dtype
+            )
     return x
 
 
@@ -164,7 +180,9 @@ def padded_nan(ground: Ground, example: Example) -> Counterexample | None:
     moved = ground.moved(before, after, batch.valid)
     if moved is None:
         return None
-    words = _words(ground, batch.valid, moved, f"padded positions held {value}").replace("moved by inf", "became non-finite")
+    words = _words(ground, batch.valid, moved, f"padded positions held {value}").replace(
+        "moved by inf", "became non-finite"
+    )
     return Counterexample(
         NAN.name, "pad-nan-poison", words, batch.x, x, moved.by, moved.tolerance, _where(NAN.name, moved), size=example.size,
         grave=_nan_in_padding(ground),
@@ -202,7 +220,9 @@ def _name_nan(ground: Ground, found: Counterexample) -> Counterexample:
 
 def _finite_where(outputs: Any, valid: Any) -> bool:
     return all(
-        bool(np.isfinite(o[valid] if o.ndim >= 2 and o.shape[:2] == valid.shape else o).all()) for o in outputs if o.ndim
+        bool(np.isfinite(o[valid] if o.ndim >= 2 and o.shape[:2] == valid.shape else o).all())
+        for o in outputs
+        if o.ndim
     )
 
 
@@ -240,14 +260,28 @@ def _name_backward(ground: Ground, found: Counterexample) -> Counterexample:
         )
         if own & sick:
             last = call
-    return found if last is None else replace(
-        found,
-        where={**found.where, "layer": last.path},
-        words=f"{found.words} Layer `{last.path}` ({last.kind}) is the first in the backward pass.",
+    return (
+        found
+        if last is None
+        else replace(
+            found,
+            where={**found.where, "layer": last.path},
+            words=f"{found.words} Layer `{last.path}` ({last.kind}) is the first in the backward pass.",
+        )
     )
 
 
-_AS_ONE = ("LSTM", "GRU", "SimpleRNN", "RNN", "Bidirectional", "TimeDistributed", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
+_AS_ONE = (
+    "LSTM",
+    "GRU",
+    "SimpleRNN",
+    "RNN",
+    "Bidirectional",
+    "TimeDistributed",
+    "ConvLSTM1D",
+    "ConvLSTM2D",
+    "ConvLSTM3D",
+)
 
 
 # ---------------------------------------------------------------------- 2: gradients
@@ -266,9 +300,11 @@ def padded_feature_gradients(ground: Ground, example: Example) -> Counterexample
 def _gradients_zero(ground: Ground, example: Example, over: str, law: str) -> Counterexample | None:
     batch = ground.batch(example)
     x, _ = ground.variant(batch, replace(example, kind="ones"), over=over)
-    makers = {} if over == "features" else {
-        id(m.layer): ~batch.valid for m in ground.reading.makers if "pad-length" in ground.broken or not m.zeroes
-    }
+    makers = (
+        {}
+        if over == "features"
+        else {id(m.layer): ~batch.valid for m in ground.reading.makers if "pad-length" in ground.broken or not m.zeroes}
+    )
     got = ground.bench.gradients(x, ground.projection(batch), tapped=makers)
     worst, place = 0.0, ""
     for name in ground.reachable if ground.reading.mask_kind != "declared" else ground.reading.values:
@@ -317,7 +353,10 @@ def _other_targets(ground: Ground, batch: Batch, seed: int) -> Leaves:
         padded = np.broadcast_to(~batch.valid.reshape(shape), leaf.shape)
         if leaf.dtype.kind in "iub" or bool(np.isin(own, (0, 1)).all()):
             pool = np.unique(own)
-            other = pool[(np.searchsorted(pool, leaf).clip(0, len(pool) - 1) + 1 + rng.integers(0, max(len(pool) - 1, 1))) % len(pool)]
+            other = pool[
+                (np.searchsorted(pool, leaf).clip(0, len(pool) - 1) + 1 + rng.integers(0, max(len(pool) - 1, 1)))
+                % len(pool)
+            ]
         else:
             other = leaf + _size(own) * rng.uniform(0.5, 1.5, leaf.shape)
         y[name] = np.where(padded, other, leaf).astype(leaf.dtype)
@@ -469,7 +508,9 @@ def more_padding_gradients(ground: Ground, example: Example) -> Counterexample |
         f"{limit:.1g}) when {example.more - example.width} more padded steps were added."
     )
     where = {"law": law, "phase": "backward", "parameter": name}
-    return Counterexample(law, "pad-length", words, narrow.x, wide.x, worst, limit, where, size=example.size, remedy=_LENGTH_REMEDY)
+    return Counterexample(
+        law, "pad-length", words, narrow.x, wide.x, worst, limit, where, size=example.size, remedy=_LENGTH_REMEDY
+    )
 
 
 # ---------------------------------------------------------------------- 5: nothing valid, almost nothing valid
@@ -483,7 +524,9 @@ def all_padded(ground: Ground, example: Example) -> Counterexample | None:
     others[0] = False
     before, after = ground.bench.outputs(batch.x), ground.bench.outputs(empty.x)
     law, grave = ALL_PADDED.name, not bool(ground.reading.valid.any(axis=1).all())
-    words = batch_words(empty.valid, right=ground.material.right).replace(", all padded", ", the first sample all padded")
+    words = batch_words(empty.valid, right=ground.material.right).replace(
+        ", all padded", ", the first sample all padded"
+    )
     moved = ground.moved(before, after, others)
     trouble: str | None = None
     where: dict[str, Any] = {"law": law, "phase": "forward"}
@@ -501,7 +544,10 @@ def all_padded(ground: Ground, example: Example) -> Counterexample | None:
         got = ground.bench.gradients(empty.x, reduce)
         sick = [name for name, g in got.weights.items() if not np.isfinite(g).all()]
         if sick:
-            trouble, where = f"the gradient of `{sick[0]}` is not finite", {**where, "phase": "backward", "parameter": sick[0]}
+            trouble, where = (
+                f"the gradient of `{sick[0]}` is not finite",
+                {**where, "phase": "backward", "parameter": sick[0]},
+            )
     if trouble is None:
         return None
     return Counterexample(
@@ -562,10 +608,14 @@ NAN_BACKWARD = Law("NaN and inf at padded positions reach no gradient", "pad-nan
 TARGETS = Law("padded targets do not change the loss", "pad-leak-loss", padded_targets, has_padded_targets, padded_batches, 0.6,
               finish=_name_loss)  # fmt: skip
 LENGTH = Law("more padding changes nothing", "pad-length", more_padding, can_lengthen, two_widths, finish=_name_length)
-LENGTH_GRADIENTS = Law("more padding changes no gradient", "pad-length", more_padding_gradients, can_lengthen, two_widths, 0.3)
+LENGTH_GRADIENTS = Law(
+    "more padding changes no gradient", "pad-length", more_padding_gradients, can_lengthen, two_widths, 0.3
+)
 ALL_PADDED = Law("a fully padded sample is harmless", "pad-all-masked", all_padded, not_padded, padded_batches, 0.4,
                  finish=_name_all_padded)  # fmt: skip
-SMALLEST = Law("the smallest batches are finite", "pad-all-masked", smallest_batches, not_padded, padded_batches, once=True)
+SMALLEST = Law(
+    "the smallest batches are finite", "pad-all-masked", smallest_batches, not_padded, padded_batches, once=True
+)
 FEATURE_VALUES = Law("padded features do not change valid outputs", "pad-leak-value", padded_feature_values, _has_features,
                      padded_features, finish=_name_feature_leak)  # fmt: skip
 FEATURE_GRADIENTS = Law("padded features have no gradient", "pad-leak-grad", padded_feature_gradients, _has_features,

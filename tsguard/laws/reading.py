@@ -114,7 +114,9 @@ class _Reader:
             self.target_structure, targets = unpacked(data.y, what="y")
             self.target_rows = {name: leaf[:ROWS] for name, leaf in targets.items()}
         weights = getattr(data, "sample_weight", None)
-        self.weights = None if weights is None or isinstance(weights, (dict, list, tuple)) else np.asarray(weights)[:ROWS]
+        self.weights = (
+            None if weights is None or isinstance(weights, (dict, list, tuple)) else np.asarray(weights)[:ROWS]
+        )
 
     def say(self, sentence: str) -> None:
         self.said.append(sentence)
@@ -129,7 +131,9 @@ class _Reader:
         valid, kind, mask_is, holes, unmasked = self._valid(mask, makers, keras_valid, time, width)
         widths = self._widths(time, width, mask, valid)
         leaves, names = outputs
-        output_time = tuple(self._output_axis(leaf, name, time, width, widths) for leaf, name in zip(leaves, names, strict=True))
+        output_time = tuple(
+            self._output_axis(leaf, name, time, width, widths) for leaf, name in zip(leaves, names, strict=True)
+        )
         features, feature_valid = self._features(feature_mask)
         return Reading(
             model=self.model, inputs=self.structure, rows=self.rows, targets=self.target_structure,
@@ -240,7 +244,12 @@ class _Reader:
         return tuple(seen.values()), born[0].mask_out if born else None
 
     def _valid(
-        self, mask: str | None, makers: tuple[Maker, ...], keras_valid: NDArray[np.bool_] | None, time: dict[str, int], width: int
+        self,
+        mask: str | None,
+        makers: tuple[Maker, ...],
+        keras_valid: NDArray[np.bool_] | None,
+        time: dict[str, int],
+        width: int,
     ) -> tuple[NDArray[np.bool_], MaskKind, int, tuple[tuple[int, int], ...], tuple[int, ...]]:
         count = next(iter(self.rows.values())).shape[0]
         full = np.ones((count, width), bool)
@@ -272,7 +281,9 @@ class _Reader:
             return ~ends, "declared", 1, (), ()
         return full, "none", 1, (), ()
 
-    def _steps(self, time: dict[str, int], mask: str | None, width: int, test: Callable[[Any], Any]) -> NDArray[np.bool_]:
+    def _steps(
+        self, time: dict[str, int], mask: str | None, width: int, test: Callable[[Any], Any]
+    ) -> NDArray[np.bool_]:
         hits = None
         for name, axis in time.items():
             leaf = self.rows[name]
@@ -289,7 +300,9 @@ class _Reader:
         return self._steps(time, mask, width, lambda leaf: np.isnan(leaf) if np.isnan(value) else leaf == value)
 
     def _nan_steps(self, time: dict[str, int], mask: str | None, width: int) -> NDArray[np.bool_]:
-        return self._steps(time, mask, width, lambda leaf: np.isnan(leaf) if leaf.dtype.kind == "f" else np.zeros(leaf.shape, bool))
+        return self._steps(
+            time, mask, width, lambda leaf: np.isnan(leaf) if leaf.dtype.kind == "f" else np.zeros(leaf.shape, bool)
+        )
 
     def _widths(self, time: dict[str, int], width: int, mask: str | None, valid: NDArray[np.bool_]) -> tuple[int, ...]:
         """The widths at which the model runs; the data's own is one of them."""
@@ -339,7 +352,9 @@ class _Reader:
         wanted %= leaf.ndim
         if leaf.ndim <= wanted or leaf.shape[wanted] != width:
             if self.declared:
-                self.say(f"output {name!r} of shape {leaf.shape[1:]} has no axis of {width} steps: taken for pooled over time")
+                self.say(
+                    f"output {name!r} of shape {leaf.shape[1:]} has no axis of {width} steps: taken for pooled over time"
+                )
             return None
         other = next((w for w in widths if w != width), None)
         if other is not None:

@@ -65,7 +65,9 @@ def all_laws() -> tuple[Law, ...]:
     own = [entry.load() for entry in metadata.entry_points(group="tsguard.laws")]
     wrong = [law for law in own if not isinstance(law, Law)]
     if wrong:
-        raise TsguardError(f"entry points `tsguard.laws`: received {wrong[0]!r}. Expected a tsguard.laws.Law. Build one.")
+        raise TsguardError(
+            f"entry points `tsguard.laws`: received {wrong[0]!r}. Expected a tsguard.laws.Law. Build one."
+        )
     return (*LAWS, *own)
 
 
@@ -107,7 +109,9 @@ def _chosen(only: Iterable[str] | None) -> tuple[Law, ...]:
     wanted = {only} if isinstance(only, str) else set(only)
     unknown = wanted - {law.name for law in laws} - {law.code for law in laws}
     if unknown:
-        raise TsguardError(f"laws: received {sorted(unknown)}. Expected names or codes of laws, such as 'pad-leak-value'. See laws.LAWS.")
+        raise TsguardError(
+            f"laws: received {sorted(unknown)}. Expected names or codes of laws, such as 'pad-leak-value'. See laws.LAWS."
+        )
     return tuple(law for law in laws if law.name in wanted or law.code in wanted)
 
 
@@ -124,6 +128,7 @@ def _ground(model: Any, data: Any, padding: Padding | None, loss: LossFunction |
         # The first call may build the model, and layers that do not exist yet cannot be traced.
         bench.raw(leaves, structure=structure)
         bench.settle()
+        bench.wake()
         with tracing(model) as calls:
             return bench.raw(leaves, structure=structure), calls
 
@@ -139,7 +144,9 @@ def _arrays(data: Any) -> Any:
     data = Data.of(data)
     if data.is_arrays:
         if not len(data):
-            raise SubjectError(explain("data", received="no samples", expected="at least one", todo="Check what was selected."))
+            raise SubjectError(
+                explain("data", received="no samples", expected="at least one", todo="Check what was selected.")
+            )
         return data
     x, y, weight = next(iter(data.batches(1)))
     return Data(x, y, weight)
@@ -148,7 +155,9 @@ def _arrays(data: Any) -> Any:
 def _ask(law: Law, ground: Ground, profile: str, until: float, budget_s: float) -> LawResult:
     started = time.monotonic()
     if started > until:
-        return LawResult(law.name, law.code, "not-applicable", f"not asked: the time budget of {budget_s:g} s was spent")
+        return LawResult(
+            law.name, law.code, "not-applicable", f"not asked: the time budget of {budget_s:g} s was spent"
+        )
     examples = 0
     try:
         reason = law.applies(ground)
@@ -160,7 +169,11 @@ def _ask(law: Law, ground: Ground, profile: str, until: float, budget_s: float) 
         else:
             deadline = min(until, started + SHRINK_SHARE * budget_s)
             searched = search(
-                law.batches(ground), lambda example: law.judge(ground, example), profile=profile, until=deadline, share=law.share
+                law.batches(ground),
+                lambda example: law.judge(ground, example),
+                profile=profile,
+                until=deadline,
+                share=law.share,
             )
             found, examples = searched.best, searched.examples
         if found is not None and law.finish is not None:

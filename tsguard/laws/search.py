@@ -75,7 +75,7 @@ def search(
     def attempt(example: Example) -> None:
         if example not in answers:
             spent = found.best is not None and found.examples - broken_at[0] > SHRINK_CALLS
-            if spent or time.monotonic() > until and found.examples:
+            if spent or (time.monotonic() > until and found.examples):
                 return
             found.examples += 1
             answers[example] = judge(example)
