@@ -1,4 +1,5 @@
-"""Laws of the batch and of the mode: samples do not see each other, calls repeat, training differs by its noise alone."""
+"""Laws of the batch and of the mode: samples do not see each other, calls repeat, training differs by its noise
+alone."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ def one_output_per_sample(ground: Ground) -> str | None:
     if ground.reading.batch_size == 1:
         return "the model takes one sample at a time"
     count = len(next(iter(ground.reading.rows.values())))
-    batch = ground.material.batch([Sample(max(ground.widths), i % count) for i in range(ground.reading.batch_size or 2)],
+    batch = ground.material.batch([Sample(max(ground.widths), i % count) for i in range(ground.reading.batch_size or
+    2)],
                                   max(ground.widths))  # fmt: skip
     outputs = ground.bench.outputs(batch.x)
     if any(o.ndim == 0 or len(o) != len(batch.valid) for o in outputs):
@@ -58,13 +60,19 @@ def neighbours_matter(ground: Ground, example: Example) -> Counterexample | None
     if moved is None:
         return None
     law = COUPLING.name
-    words = f"{samples(len(mine))}; the output of sample 0 moved by {moved.by:.3g} (tolerance {moved.tolerance:.1g}) when only its "
+    words = (
+        f"{samples(len(mine))}; the output of sample 0 moved by {moved.by:.3g} (tolerance "
+        f"{moved.tolerance:.1g}) when only its "
+    )
     words += "neighbours in the batch changed."
     return Counterexample(law, "batch-coupling", words, batch.x, x, moved.by, moved.tolerance, _place(law, moved),
                           size=example.size, remedy=_APART)  # fmt: skip
 
 
-_APART = "In inference a prediction must be a function of its own sample: no statistics over the batch axis with training=False."
+_APART = (
+    "In inference a prediction must be a function of its own sample: no statistics over the batch axis with "
+    "training=False."
+)
 
 
 def _place(law: str, moved: Moved) -> dict[str, Any]:
@@ -81,7 +89,10 @@ def order_matters(ground: Ground, example: Example) -> Counterexample | None:
     if moved is None:
         return None
     law = ORDER.name
-    words = f"{samples(len(order))}; an output moved by {moved.by:.3g} when the samples of the batch were put in reverse order."
+    words = (
+        f"{samples(len(order))}; an output moved by {moved.by:.3g} when the samples of the batch were put in "
+        f"reverse order."
+    )
     return Counterexample(law, "batch-coupling", words, batch.x, x, moved.by, moved.tolerance, _place(law, moved),
                           size=example.size, remedy=_APART)  # fmt: skip
 
@@ -92,7 +103,10 @@ def _name_coupling(ground: Ground, found: Counterexample) -> Counterexample:
     call = ground.layer_at_fault(batch.x, x, mine)
     if call is None:
         return found
-    words = f"{found.words} Layer `{call.path}` ({call.kind}) is the first whose output for a sample depends on other samples."
+    words = (
+        f"{found.words} Layer `{call.path}` ({call.kind}) is the first whose output for a sample depends on "
+        f"other samples."
+    )
     return replace(found, where={**found.where, "layer": call.path}, words=words)
 
 
@@ -178,7 +192,10 @@ def training_differs(ground: Ground, example: Example) -> Counterexample | None:
     if moved is None:
         return None
     law = TRAINING.name
-    words = f"{samples(len(batch.valid))}; with dropout and batch statistics switched off, training and inference mode still differ by "
+    words = (
+        f"{samples(len(batch.valid))}; with dropout and batch statistics switched off, training and inference "
+        f"mode still differ by "
+    )
     words += f"{moved.by:.3g} (tolerance {moved.tolerance:.1g})."
     return Counterexample(
         law, "train-eval-gap", words, batch.x, batch.x, moved.by, moved.tolerance, _place(law, moved), size=example.size,

@@ -1,6 +1,7 @@
 """Batches of any length and padding, made from the user's own rows.
 
-A sample is a row of the user's data and a length; the material cuts or repeats the row's valid steps to that length and pads the
+A sample is a row of the user's data and a length; the material cuts or repeats the row's valid steps to that length
+and pads the
 rest. Shrinking a sample means an earlier row and fewer steps. The strategies draw samples, never arrays: what stands at
 valid positions is always the user's own.
 """
@@ -19,14 +20,16 @@ from tsguard.laws.reading import Reading, same_axes
 from tsguard.laws.structure import Leaves
 
 HUGE = 1e4
-"""Times the largest magnitude in the data: far outside, and still inside float16 for data of order one; overflow is the business
+"""Times the largest magnitude in the data: far outside, and still inside float16 for data of order one; overflow is
+the business
 of `pad-nan-poison`."""
 
 KINDS = ("ones", "data", "huge")
 """What is put at padded positions, the plainest first, so that shrinking ends there."""
 
 MOST_SAMPLES = 4
-"""Samples in one generated batch: enough for neighbours of other lengths; each batch is one forward pass for all of them."""
+"""Samples in one generated batch: enough for neighbours of other lengths; each batch is one forward pass for all of
+them."""
 
 
 @dataclass(frozen=True, order=True)
@@ -187,7 +190,8 @@ class Material:
         return stamps is not None and leaf is self.reading.rows[stamps]
 
     def _repeats_last(self, leaf: NDArray[Any], axis: int) -> bool:
-        """Whether the user's padded timestamps repeat the last valid one; with no padding in the data: yes, which is neutral."""
+        """Whether the user's padded timestamps repeat the last valid one; with no padding in the data: yes, which is
+        neutral."""
         moved = np.moveaxis(leaf, axis, 1).reshape(len(leaf), self.reading.width, -1)[..., 0]
         for stamps, valid in zip(moved, self.reading.valid, strict=True):
             if valid.any() and not valid.all():

@@ -1,7 +1,9 @@
 """The model on the bench: outputs, loss and gradients of one batch, from the same state every time.
 
-Arrays are fed as `fit` feeds them (floats become `floatx`), and before each call the variables that a call may move (states of
-recurrent layers, seed generators) and every global generator are put back, so that two calls differ only through their batches.
+Arrays are fed as `fit` feeds them (floats become `floatx`), and before each call the variables that a call may move
+(states of
+recurrent layers, seed generators) and every global generator are put back, so that two calls differ only through
+their batches.
 Nothing here judges. The whole bench stands inside `backend.preserved`, which puts the rest back at the end.
 """
 
@@ -71,7 +73,8 @@ class Bench:
     def wake(self) -> int:
         """Move weights that are zero throughout a little; how many there were.
 
-        A law holds for all weights. Biases and heads that start at zero hide what depends on them until the first update.
+        A law holds for all weights. Biases and heads that start at zero hide what depends on them until the first
+        update.
         """
         import torch
 
@@ -96,7 +99,8 @@ class Bench:
 
     @contextlib.contextmanager
     def seeded(self, seed: int) -> Iterator[None]:
-        """While open, each call starts from this seed: the global generators, and for another than 0 the layers' own."""
+        """While open, each call starts from this seed: the global generators, and for another than 0 the layers'
+        own."""
         before = self._rng, self._salt
         try:
             backend.seed_everything(1000 + seed)
@@ -204,7 +208,8 @@ class Bench:
         weight: NDArray[Any] | None = None,
         tapped: Mapping[int, NDArray[np.bool_]] | None = None,
     ) -> Gradients:
-        """Gradients of `reduce(outputs)`, or of the loss; a tap adds zero to a layer's output so that one can ask there too."""
+        """Gradients of `reduce(outputs)`, or of the loss; a tap adds zero to a layer's output so that one can ask
+        there too."""
         import torch
 
         assert self.structure is not None
@@ -248,7 +253,8 @@ class Bench:
         )
 
     def noise(self, leaves: Leaves, terms: int) -> float:
-        """How far the outputs go, relative to their size, when every weight and input moves by what a change of order may do."""
+        """How far the outputs go, relative to their size, when every weight and input moves by what a change of
+        order may do."""
         import torch
 
         size = tolerance.jitter(self.eps, terms)

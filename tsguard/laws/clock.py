@@ -15,7 +15,8 @@ from tsguard.laws.results import Counterexample
 from tsguard.laws.structure import Leaves
 
 LOST_STEP = 0.5
-"""The share of a time step that rounding may take before the step counts as lost: half of it or more is not the same step."""
+"""The share of a time step that rounding may take before the step counts as lost: half of it or more is not the same
+step."""
 
 
 def has_timestamps(ground: Ground) -> str | None:
@@ -70,14 +71,20 @@ def padded_stamps(ground: Ground, example: Example) -> Counterexample | None:
         return Counterexample(
             law, "pad-time", words, batch.x, x, float("inf"), 0.0, where, size=example.size, remedy=_NEUTRAL
         )
-    words = f"{batch_words(valid, right=ground.material.right)}; the output of sample {moved.sample} moved by {moved.by:.3g} when padded "
+    words = (
+        f"{batch_words(valid, right=ground.material.right)}; the output of sample {moved.sample} moved by "
+        f"{moved.by:.3g} when padded "
+    )
     words += f"timestamps became {_stamp_words(example.kind)}."
     where = {"law": law, "phase": "forward", "sample": moved.sample, "timestep": moved.timestep, "output": moved.output}
     return Counterexample(law, "pad-time", words.replace("moved by inf", "became non-finite"), batch.x, x, moved.by, moved.tolerance,
                           where, size=example.size, remedy=_NEUTRAL)  # fmt: skip
 
 
-_NEUTRAL = "A padded step must be neutral: compute steps Δt first and set them to 0 where the mask is 0 (or repeat the last timestamp)."
+_NEUTRAL = (
+    "A padded step must be neutral: compute steps Δt first and set them to 0 where the mask is 0 (or "
+    "repeat the last timestamp)."
+)
 
 
 def _stamp_words(kind: str) -> str:
@@ -145,7 +152,10 @@ def finite_gaps(ground: Ground, example: Example) -> Counterexample | None:
 
 def _not_finite(ground: Ground, example: Example, batch: Batch, x: Leaves, how: str, phase: str) -> Counterexample:
     law = GAPS.name
-    words = f"{batch_words(batch.valid, right=ground.material.right)}; {'outputs' if phase == 'forward' else 'gradients'} are not finite "
+    words = (
+        f"{batch_words(batch.valid, right=ground.material.right)}; "
+        f"{'outputs' if phase == 'forward' else 'gradients'} are not finite "
+    )
     words += f"when timestamps are {how}."
     return Counterexample(law, "pad-time", words, batch.x, x, float("inf"), 0.0, {"law": law, "phase": phase}, size=example.size,
                           remedy="Bound Re Λ below zero by construction, scale Δt to the data, and use expm1 for small steps.")  # fmt: skip
@@ -189,8 +199,10 @@ def shifted(ground: Ground, example: Example) -> Counterexample | None:
         return None
     law = SHIFT.name
     words = (
-        f"{batch_words(batch.valid, right=ground.material.right)}; the output of sample {moved.sample} moved by {moved.by:.3g} when all "
-        f"timestamps were shifted by {-float(start):.10g}: as floats of the size {float(np.abs(valid_stamps).max()):.3g} they lose "
+        f"{batch_words(batch.valid, right=ground.material.right)}; the output of sample {moved.sample} moved by "
+        f"{moved.by:.3g} when all "
+        f"timestamps were shifted by {-float(start):.10g}: as floats of the size "
+        f"{float(np.abs(valid_stamps).max()):.3g} they lose "
         f"{lost} of their time steps."
     )
     where = {"law": law, "phase": "data", "sample": moved.sample, "timestep": moved.timestep, "input": name}

@@ -1,6 +1,7 @@
 """The ground on which the laws stand: the bench, what was read, material for batches, and the comparison of results.
 
-A law asks here for a changed batch (at padded positions, wherever those can be changed at all), compares outputs where they count,
+A law asks here for a changed batch (at padded positions, wherever those can be changed at all), compares outputs
+where they count,
 and has the layer at fault named.
 """
 
@@ -107,7 +108,8 @@ class Ground:
     ) -> tuple[Leaves, Taps | None]:
         """The batch with something else where nothing counts: in the inputs, and behind the layers that make the mask.
 
-        What Masking zeroes can never be anything else; only `force` changes it, to follow a dependence that is known to exist.
+        What Masking zeroes can never be anything else; only `force` changes it, to follow a dependence that is known
+        to exist.
         """
         names = self.reading.values if self.reading.mask_kind == "declared" else self.reachable
         disturbed = self.material.disturbed(batch, example, over=over)

@@ -1,6 +1,7 @@
 """The law of arithmetic: another backend, or half precision, gives the same answer within its own rounding.
 
-The other backend runs in another process, because Keras reads its backend when it is imported; which layer differs first is then found
+The other backend runs in another process, because Keras reads its backend when it is imported; which layer differs
+first is then found
 by comparing what every layer gave.
 """
 
@@ -29,7 +30,8 @@ BACKENDS = ("jax",)
 """Backends that torch is compared with, where they are installed."""
 
 BACKEND_SECONDS = 120
-"""How long the other process may take: importing and tracing jax for the first time takes tens of seconds on a slow disk."""
+"""How long the other process may take: importing and tracing jax for the first time takes tens of seconds on a slow
+disk."""
 
 
 def computes_in_half(ground: Ground) -> str | None:
@@ -81,7 +83,10 @@ def half_agrees(ground: Ground, example: Example) -> Counterexample | None:
     code = "precision-overflow" if overflow else "backend-mismatch"
     dtype = ", ".join(sorted(ground.bench.dtypes & {"float16", "bfloat16"}))
     how = "is not finite" if overflow else f"moved by {moved.by:.3g} (tolerance {moved.tolerance:.1g})"
-    words = f"{samples(len(batch.valid))}; in {dtype} the output of sample {moved.sample} {how}, where float32 gives a finite one."
+    words = (
+        f"{samples(len(batch.valid))}; in {dtype} the output of sample {moved.sample} {how}, where float32 "
+        f"gives a finite one."
+    )
     where = {"law": law, "phase": "forward", "sample": moved.sample, "timestep": moved.timestep, "output": moved.output}
     return Counterexample(law, code, words, batch.x, {}, moved.by, moved.tolerance, where, size=example.size,
                           grave=overflow, remedy="Compute exponentials, sums of many terms and mask fills in float32.")  # fmt: skip
@@ -154,7 +159,10 @@ def backends_agree(ground: Ground, example: Example) -> Counterexample | None:
         limit = ground.noise * tolerance.scale_of(output, other)
         if move > max(limit, ground.same):
             law = OTHER_BACKEND.name
-            words = f"{samples(len(batch.valid))}; layer `{path}` gives another output under {name}: {move:.3g} apart (tolerance {limit:.1g})."
+            words = (
+                f"{samples(len(batch.valid))}; layer `{path}` gives another output under {name}: {move:.3g} "
+                f"apart (tolerance {limit:.1g})."
+            )
             return Counterexample(law, "backend-mismatch", words, batch.x, {}, move, limit,
                                   {"law": law, "phase": "forward", "layer": path}, size=example.size)  # fmt: skip
     return None

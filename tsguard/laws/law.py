@@ -1,4 +1,5 @@
-"""A law: a name, a code, when it applies, which batches to try, and a judge that answers with a counterexample or None."""
+"""A law: a name, a code, when it applies, which batches to try, and a judge that answers with a counterexample or
+None."""
 
 from __future__ import annotations
 

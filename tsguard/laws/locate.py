@@ -1,8 +1,11 @@
 """The first layer at which positions that count begin to depend on positions that do not.
 
-Two traces of the same model, which differ only at positions that do not count, are compared call by call at the positions that
-do: the first call whose inputs agree there and whose outputs do not is where the dependence enters. Where the layers inside a composite
-see changed inputs already, the composite's own code did it, and the composite, which returns later, is the first such call.
+Two traces of the same model, which differ only at positions that do not count, are compared call by call at the
+positions that
+do: the first call whose inputs agree there and whose outputs do not is where the dependence enters. Where the layers
+inside a composite
+see changed inputs already, the composite's own code did it, and the composite, which returns later, is the first
+such call.
 """
 
 from __future__ import annotations
@@ -19,7 +22,8 @@ Flags = NDArray[np.bool_]
 
 
 def _parts(array: NDArray[np.float64], valid: Flags, features: Flags | None = None) -> list[NDArray[np.float64]]:
-    """Per sample, what stands at positions that count: along every axis as long as the batch is wide (and along patches of it)."""
+    """Per sample, what stands at positions that count: along every axis as long as the batch is wide (and along
+    patches of it)."""
     if (
         features is not None
         and array.ndim >= 2

@@ -1,6 +1,7 @@
 """Laws of the mask itself: it arrives, it means what it says, and it is made from padding only.
 
-Whether a mask is inverted is found by an experiment: the model, or only the layer at fault, is given the complement of its mask.
+Whether a mask is inverted is found by an experiment: the model, or only the layer at fault, is given the complement
+of its mask.
 If that heals the leak, the polarity was wrong.
 """
 
@@ -50,7 +51,8 @@ def _input_unused(ground: Ground, example: Example) -> Counterexample | None:
     law = COUNTS.name
     leak = next(ground.broken[c] for c in _LEAKS if c in ground.broken)
     words = (
-        f"{batch_words(batch.valid, right=ground.material.right)}; setting the mask input `{ground.reading.mask}` to all ones changes "
+        f"{batch_words(batch.valid, right=ground.material.right)}; setting the mask input `{ground.reading.mask}` "
+        f"to all ones changes "
         "no output at all: nothing in the model uses it."
     )
     return Counterexample(
@@ -196,7 +198,8 @@ def polarity(ground: Ground, example: Example) -> Counterexample | None:
         return None
     law = POLARITY.name
     words = (
-        f"{batch_words(batch.valid, right=ground.material.right)}; {where['words']} is the wrong way round: with its complement, the "
+        f"{batch_words(batch.valid, right=ground.material.right)}; {where['words']} is the wrong way round: with "
+        f"its complement, the "
         "valid outputs do not depend on padded positions, and do depend on the valid ones."
     )
     place = {key: value for key, value in where.items() if key != "words"}
@@ -264,7 +267,8 @@ def _healed_at_layer(ground: Ground, batch: Batch, x: Leaves, taps: Taps | None)
 
 
 def _complement_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The call with each mask turned round: what is named so, what is two-valued, and what is attached to the inputs."""
+    """The call with each mask turned round: what is named so, what is two-valued, and what is attached to the
+    inputs."""
     import torch
 
     def two_valued(value: Any) -> bool:
@@ -324,7 +328,8 @@ def true_values_masked(ground: Ground, example: Example) -> Counterexample | Non
     law = TRUE_VALUES.name
     count = len(ground.reading.valid)
     words = (
-        f"row {row}, step {step} lies between valid steps, but layer `{maker.path}` masks it: its values equal the mask value. "
+        f"row {row}, step {step} lies between valid steps, but layer `{maker.path}` masks it: its values equal "
+        f"the mask value. "
         f"{len(holes)} such steps in the first {count} rows."
     )
     x = {name: leaf[row : row + 1] for name, leaf in ground.reading.rows.items()}

@@ -1,6 +1,7 @@
 """Laws of padding: what stands where nothing counts must not count.
 
-Values, gradients, the loss, the amount of padding, samples that are all padding, and the mask itself; over time and over features.
+Values, gradients, the loss, the amount of padding, samples that are all padding, and the mask itself; over time and
+over features.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from tsguard.laws.structure import Leaves
 from tsguard.laws.trace import Taps
 
 MASK_EARLIER = (
-    "Padded positions must have no influence. Layer `{layer}` mixes positions without the mask: pass `mask=` to it, or use a layer "
+    "Padded positions must have no influence. Layer `{layer}` mixes positions without the mask: pass `mask=` to "
+    "it, or use a layer "
     "that takes one (masked pooling, attention_mask), or set padded positions to zero before it."
 )
 
@@ -87,7 +89,8 @@ def _unchanged(
 
 
 def padded_values_in_training(ground: Ground, example: Example) -> Counterexample | None:
-    """1. … nor do they in training mode, where statistics of the batch are taken (dropout draws the same both times)."""
+    """1. … nor do they in training mode, where statistics of the batch are taken (dropout draws the same both
+    times)."""
     if "pad-leak-value" in ground.broken:
         return None
     batch = ground.batch(example)
@@ -239,7 +242,8 @@ def padded_nan_backward(ground: Ground, example: Example) -> Counterexample | No
         return None
     law = NAN_BACKWARD.name
     words = (
-        f"{batch_words(batch.valid, right=ground.material.right)}; the gradients of {len(sick)} of {len(after.weights)} weights "
+        f"{batch_words(batch.valid, right=ground.material.right)}; the gradients of {len(sick)} of "
+        f"{len(after.weights)} weights "
         f"became non-finite when padded positions held NaN or inf, `{sick[0]}` among them."
     )
     return Counterexample(
@@ -321,7 +325,8 @@ def _gradients_zero(ground: Ground, example: Example, over: str, law: str) -> Co
     if worst == 0.0:
         return None
     words = (
-        f"{batch_words(batch.valid, right=ground.material.right)}; the gradient of the valid outputs with respect to {place} at "
+        f"{batch_words(batch.valid, right=ground.material.right)}; the gradient of the valid outputs with respect "
+        f"to {place} at "
         f"padded {'positions' if over == 'time' else 'features'} is {worst:.3g}, and must be exactly 0."
     )
     where = {"law": law, "phase": "backward"}
@@ -384,7 +389,8 @@ def padded_targets(ground: Ground, example: Example) -> Counterexample | None:
     by = _apart(*values)
     law = TARGETS.name
     words = (
-        f"{batch_words(batch.valid, right=ground.material.right)}; the {what} went from {values[0]:.6g} to {values[1]:.6g} when only "
+        f"{batch_words(batch.valid, right=ground.material.right)}; the {what} went from {values[0]:.6g} to "
+        f"{values[1]:.6g} when only "
         "targets at padded positions changed."
     )
     return Counterexample(
@@ -459,15 +465,21 @@ def more_padding(ground: Ground, example: Example) -> Counterexample | None:
         by, limit = _apart(one, two), ground.noise * max(abs(one), abs(two))
         if by <= limit:
             return None
-        words = f"{batch_words(narrow.valid, right=ground.material.right)}; the loss went from {one:.6g} to {two:.6g} when {added} "
+        words = (
+            f"{batch_words(narrow.valid, right=ground.material.right)}; the loss went from {one:.6g} to "
+            f"{two:.6g} when {added} "
+        )
         words += "more padded steps were added (the outputs did not move)."
-        # With sample weights Keras divides by the number of positions, not by the sum of the weights: a matter of scale.
+        # With sample weights Keras divides by the number of positions, not by their sum: a matter of scale.
         where, grave = {"law": law, "phase": "loss"}, narrow.weight is None and "pad-leak-loss" in ground.broken
     return Counterexample(law, "pad-length", words, narrow.x, wide.x, by, limit, where, size=example.size, grave=grave,
                           remedy=_LENGTH_REMEDY)  # fmt: skip
 
 
-_LENGTH_REMEDY = "The result must be a function of the valid steps. Count positions and means from the mask, not from the array's shape."
+_LENGTH_REMEDY = (
+    "The result must be a function of the valid steps. Count positions and means from the mask, not "
+    "from the array's shape."
+)
 
 
 def _name_length(ground: Ground, found: Counterexample) -> Counterexample:
@@ -495,7 +507,7 @@ def more_padding_gradients(ground: Ground, example: Example) -> Counterexample |
     two = ground.bench.gradients(wide.x, ground.projection(wide))
     law, worst, name = LENGTH_GRADIENTS.name, 0.0, ""
     size = max((tolerance.scale_of(g) for g in one.weights.values()), default=0.0)
-    # A gradient is a forward and a backward pass of the same sums: twice the noise, at the size of the largest gradient.
+    # A gradient is two passes of the same sums: twice the noise, at the size of the largest gradient.
     limit = 2 * ground.noise * size
     for path, gradient in one.weights.items():
         moved = float(tolerance.movement(gradient, two.weights[path]).max(initial=0.0))
@@ -504,7 +516,8 @@ def more_padding_gradients(ground: Ground, example: Example) -> Counterexample |
     if not name:
         return None
     words = (
-        f"{batch_words(narrow.valid, right=ground.material.right)}; the gradient of `{name}` moved by {worst:.3g} (tolerance "
+        f"{batch_words(narrow.valid, right=ground.material.right)}; the gradient of `{name}` moved by {worst:.3g} "
+        f"(tolerance "
         f"{limit:.1g}) when {example.more - example.width} more padded steps were added."
     )
     where = {"law": law, "phase": "backward", "parameter": name}
@@ -587,7 +600,10 @@ def smallest_batches(ground: Ground, example: Example) -> Counterexample | None:
             if got is not None and not sick:
                 continue
             phase = "backward" if sick else "forward"
-            words = f"{batch_words(batch.valid, right=ground.material.right)}: the {'gradients are' if sick else 'output is'} not finite."
+            words = (
+                f"{batch_words(batch.valid, right=ground.material.right)}: the "
+                f"{'gradients are' if sick else 'output is'} not finite."
+            )
             return Counterexample(law, "pad-all-masked", words, batch.x, {}, float("inf"), 0.0, {"law": law, "phase": phase},
                                   size=(count, width, length), remedy="Guard divisions by counts and variances of one value.")  # fmt: skip
     return None

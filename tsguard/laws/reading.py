@@ -1,7 +1,9 @@
 """What can be told about a padded model from the model, its data, and what the user declared.
 
-Everything that was not declared is inferred here, once, and each inference is a sentence that the report shows. The laws read
-only this: which inputs carry time and on which axis, where the mask comes from, which steps of the user's rows are valid, at which
+Everything that was not declared is inferred here, once, and each inference is a sentence that the report shows. The
+laws read
+only this: which inputs carry time and on which axis, where the mask comes from, which steps of the user's rows are
+valid, at which
 widths the model runs at all, and which outputs have a time axis.
 """
 
@@ -20,10 +22,12 @@ from tsguard.padding import Padding
 MaskKind = Literal["input", "keras", "declared", "none"]
 
 ROWS = 32
-"""Rows of the user's data that batches are made from: enough for real values and lengths, few enough to read in no time."""
+"""Rows of the user's data that batches are made from: enough for real values and lengths, few enough to read in no
+time."""
 
 NARROW = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32, 48, 64, 96)
-"""Widths that are tried beside the data's own: small ones for small counterexamples, the others for models that cut time into
+"""Widths that are tried beside the data's own: small ones for small counterexamples, the others for models that cut
+time into
 patches and run at multiples only."""
 
 WIDE = 12
@@ -137,10 +141,14 @@ class _Reader:
         features, feature_valid = self._features(feature_mask)
         return Reading(
             model=self.model, inputs=self.structure, rows=self.rows, targets=self.target_structure,
-            target_rows=self.target_rows, weights=self.weights, time=time, width=width, widths=widths, mask=mask, mask_kind=kind,
-            mask_is=mask_is, makers=makers, valid=valid, features=features, feature_valid=feature_valid, timestamps=timestamps,
-            output_time=output_time, output_names=names, target_time=self._target_time(width, output_time), ids=self._ids(),
-            padding=self.padding, declared=self.declared, batch_size=self._batch_size(), holes=holes, unmasked_padding=unmasked,
+            target_rows=self.target_rows, weights=self.weights, time=time, width=width, widths=widths, mask=mask,
+            mask_kind=kind,
+            mask_is=mask_is, makers=makers, valid=valid, features=features, feature_valid=feature_valid,
+            timestamps=timestamps,
+            output_time=output_time, output_names=names, target_time=self._target_time(width, output_time),
+            ids=self._ids(),
+            padding=self.padding, declared=self.declared, batch_size=self._batch_size(), holes=holes,
+            unmasked_padding=unmasked,
             inferred=tuple(self.said),
         )  # fmt: skip
 
@@ -219,7 +227,8 @@ class _Reader:
         return time
 
     def _ids(self) -> frozenset[str]:
-        """Whole non-negative numbers are ids where they are stored as integers, or where the model embeds and they are all."""
+        """Whole non-negative numbers are ids where they are stored as integers, or where the model embeds and they
+        are all."""
         import keras
 
         embeds = any(isinstance(layer, keras.layers.Embedding) for layer in self.model._flatten_layers())
@@ -353,7 +362,8 @@ class _Reader:
         if leaf.ndim <= wanted or leaf.shape[wanted] != width:
             if self.declared:
                 self.say(
-                    f"output {name!r} of shape {leaf.shape[1:]} has no axis of {width} steps: taken for pooled over time"
+                    f"output {name!r} of shape {leaf.shape[1:]} has no axis of {width} steps: taken for pooled "
+                    f"over time"
                 )
             return None
         other = next((w for w in widths if w != width), None)

@@ -1,6 +1,7 @@
 """Asking all laws, in the order in which their answers build on each other.
 
-More padding comes first, because some laws only speak where padding leaks at all; the polarity of a mask comes after the leaks that
+More padding comes first, because some laws only speak where padding leaks at all; the polarity of a mask comes after
+the leaks that
 its complement may heal. A law that crashes says so with its traceback and stops no other.
 """
 
@@ -110,7 +111,8 @@ def _chosen(only: Iterable[str] | None) -> tuple[Law, ...]:
     unknown = wanted - {law.name for law in laws} - {law.code for law in laws}
     if unknown:
         raise TsguardError(
-            f"laws: received {sorted(unknown)}. Expected names or codes of laws, such as 'pad-leak-value'. See laws.LAWS."
+            f"laws: received {sorted(unknown)}. Expected names or codes of laws, such as 'pad-leak-value'. See "
+            f"laws.LAWS."
         )
     return tuple(law for law in laws if law.name in wanted or law.code in wanted)
 

@@ -1,6 +1,7 @@
 """Hypothesis looks for the smallest batch that breaks a law, within a time.
 
-The predicate is injected; what it answers for an example is remembered, so that Hypothesis may ask again after the time is up and
+The predicate is injected; what it answers for an example is remembered, so that Hypothesis may ask again after the
+time is up and
 hears the same.
 """
 
@@ -34,7 +35,8 @@ PROFILES: dict[str, settings] = {
     ),
 }
 PROFILES["explore"] = settings(PROFILES["ci"], derandomize=False, max_examples=500)
-"""`ci`: the same examples every time, few of them (each holds up to four samples). `explore`: new ones every time, many."""
+"""`ci`: the same examples every time, few of them (each holds up to four samples). `explore`: new ones every time,
+many."""
 
 SHRINK_CALLS = 120
 """Examples that may be tried to make a counterexample smaller; past that a smaller one is not worth the wait."""
