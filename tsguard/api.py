@@ -12,7 +12,7 @@ from typing import Any
 
 from tsguard.backend import require_torch
 from tsguard.checks.preflight import preflight
-from tsguard.checks.registry import Check, Context, all_checks
+from tsguard.checks.registry import Context, all_checks
 from tsguard.dataset import Data
 from tsguard.desk import DESK, written
 from tsguard.gate import Gate
@@ -37,6 +37,8 @@ def check(
 ) -> Report:
     """Find out, before a run, whether it can survive. Leaves the model and every generator as it found them."""
     require_torch()
+    from tsguard.guarded import guard_checks
+
     gate = Gate.load(gates).before_training()
     subject = Subject.of(model_or_subject, padding=padding)
     data = Data(x, y, validation=validation_data) if x is not None else subject.data
@@ -45,11 +47,6 @@ def check(
         context, gate=gate, budget_s=budget_s, checks=(*all_checks(), *guard_checks()), progress=progress
     ).with_(desk=DESK)
     return report if out is None else written(report, RunFolder.create(out, report.name))
-
-
-def guard_checks() -> tuple[Check, ...]:
-    """Checks of the upper levels: they use the guard's own machinery on the first batches."""
-    return ()
 
 
 def load_report(path: str | Path) -> Report:
