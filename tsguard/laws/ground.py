@@ -118,7 +118,7 @@ class Ground:
         if over == "time":
             for maker in self.reading.makers:
                 if force or not maker.zeroes:
-                    taps[id(maker.layer)] = _fill_masked(example)
+                    taps[id(maker.layer)] = fill_masked(example.kind, example.seed)
         return x, Taps(outputs=taps) if taps else None
 
     @property
@@ -253,7 +253,7 @@ class Ground:
         return reduce
 
 
-def _fill_masked(example: Example) -> Callable[[Any, Any], Any]:
+def fill_masked(kind: str, seed: int) -> Callable[[Any, Any], Any]:
     """A tap that puts other values at masked positions of a layer's output and keeps the mask."""
 
     def tap(output: Any, mask: Any) -> Any:
@@ -262,9 +262,9 @@ def _fill_masked(example: Example) -> Callable[[Any, Any], Any]:
         if mask is None:
             return output
         size = float(output.detach().abs().max()) or 1.0
-        generator = torch.Generator().manual_seed(example.seed)
+        generator = torch.Generator().manual_seed(seed)
         noise = torch.rand(tuple(output.shape), generator=generator).to(output.device, output.dtype) + 0.5
-        factor = {"ones": 1.0, "data": 1.0, "huge": 1e4}.get(example.kind, 1.0)
+        factor = {"ones": 1.0, "data": 1.0, "huge": 1e4}.get(kind, 1.0)
         keep = mask.bool().reshape(*mask.shape, *([1] * (output.ndim - mask.ndim)))
         filled = torch.where(keep, output, output + factor * size * noise)
         filled._keras_mask = mask

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from tsguard.laws.batches import Batch, Example, Sample
-from tsguard.laws.ground import Ground, batch_words
+from tsguard.laws.ground import Ground, Moved, batch_words, fill_masked
 from tsguard.laws.law import Law, any_batches, not_padded, padded_batches
 from tsguard.laws.results import Counterexample
 from tsguard.laws.structure import Leaves
-from tsguard.laws.trace import Taps
+from tsguard.laws.trace import Call, Taps, mask_of
 
 
 def has_mask(ground: Ground) -> str | None:
@@ -70,38 +70,82 @@ def _leaks(ground: Ground) -> bool:
 
 def _lost_on_the_way(ground: Ground, example: Example) -> Counterexample | None:
     lost = ground.mask_lost
+    if lost is None:
+        return _not_taken(ground, example)
+    batch = ground.batch(example)
+    x, taps = ground.variant(batch, example, force=True)
+    plain = ground.bench.outputs(batch.x)
+    moved = ground.moved(plain, ground.bench.outputs(x, taps=taps), batch.valid)
+    from_here = False
+    if moved is None:
+        # What is masked may have been replaced on the way (a recurrent layer repeats its last output): ask where it got lost.
+        taps = Taps(arguments={id(lost.layer): _fill_masked_arguments})
+        moved = ground.moved(plain, ground.bench.outputs(batch.x, taps=taps), batch.valid)
+        from_here = moved is not None
+    leak = ground.broken.get("pad-leak-loss")
+    loss_sees = leak is not None and leak.where.get("phase") == "loss"
+    if moved is None and not loss_sees:
+        return None
+    effect = f"then moves the output by {moved.by:.3g}" if moved else "then counts in the loss"
+    if from_here and not _leaks(ground):
+        effect += " (today the layers before it put harmless values there)"
+    return _dropped(
+        ground, example, batch, lost, "takes a tensor with a mask and hands on one without, and what is padded " + effect, moved,
+        grave=_leaks(ground) or loss_sees or _missed_later(ground, lost) or not (from_here or _only_zeros(ground)),
+    )  # fmt: skip
+
+
+def _missed_later(ground: Ground, lost: Call) -> bool:
+    """Whether a layer after the loss would have used the mask: then its author counted on it."""
+    after = False
+    for call in ground.bench.calls(ground.batch(ground.padded_example()).x):
+        if after and call.mask_in is None and not _ignores_mask(call) and call.layer is not ground.bench.model:
+            return True
+        after = after or call.layer is lost.layer
+    return False
+
+
+def _not_taken(ground: Ground, example: Example) -> Counterexample | None:
+    """The mask is handed on by every layer, but the layer that mixes steps does not take it."""
+    if not _leaks(ground):
+        return None
     batch = ground.batch(example)
     x, taps = ground.variant(batch, example, force=True)
     moved = ground.moved(ground.bench.outputs(batch.x), ground.bench.outputs(x, taps=taps), batch.valid)
-    loss_sees = "pad-leak-loss" in ground.broken and ground.broken["pad-leak-loss"].where.get("phase") == "loss"
-    if lost is None:
-        if moved is None or not _leaks(ground):
-            return None
-        call = ground.pad_leak_call()
-        if call is None or (call.mask_in is not None and not _ignores_mask(call)):
-            return None
-        where, kind = call.path, call.kind
-        how = (
-            "does not use the mask"
-            if call.mask_in is not None
-            else "gets no mask: it was lost in the code that calls it"
-        )
-    else:
-        if moved is None and not loss_sees:
-            return None
-        where, kind, how = lost.path, lost.kind, "takes a tensor with a mask and hands on one without"
+    named = ground.broken["pad-length"].layer if "pad-length" in ground.broken else None
+    call = ground.pad_leak_call() if moved else None
+    if call is None:
+        call = next((c for c in ground.bench.calls(batch.x) if c.path == named), None)
+    if call is None or (call.mask_in is not None and not _ignores_mask(call)):
+        return None
+    how = "does not take the mask" if call.mask_in is not None else "gets no mask: it was lost in the code that calls it"
+    return _dropped(ground, example, batch, call, how, moved, grave=True)
+
+
+def _dropped(
+    ground: Ground, example: Example, batch: Batch, call: Call, how: str, moved: Moved | None, *, grave: bool
+) -> Counterexample:
     law = COUNTS.name
-    words = (
-        f"{batch_words(batch.valid, right=ground.material.right)}; layer `{where}` ({kind}) {how}, and what is padded "
-    )
-    words += f"then moves the output by {moved.by:.3g}." if moved else "then counts in the loss."
+    words = f"{batch_words(batch.valid, right=ground.material.right)}; layer `{call.path}` ({call.kind}) {how}."
     return Counterexample(
-        law, "mask-dropped", words, batch.x, x, moved.by if moved else 0.0, moved.tolerance if moved else 0.0,
-        {"law": law, "phase": "forward", "layer": where}, size=example.size,
-        grave=_leaks(ground) or loss_sees or not _only_zeros(ground),
-        remedy=f"Set `supports_masking = True` on `{where}` if it may pass the mask on, use a layer that keeps it, or take the mask "
-        "before it (`layer.compute_mask`) and hand it to the layers after it.",
-    )  # fmt: skip
+        law,
+        "mask-dropped",
+        words,
+        batch.x,
+        moved=moved.by if moved else 0.0,
+        tolerance=moved.tolerance if moved else 0.0,
+        where={"law": law, "phase": "forward", "layer": call.path},
+        size=example.size,
+        grave=grave,
+        remedy=f"Set `supports_masking = True` on `{call.path}` if it may pass the mask on, use a layer that keeps it, or take "
+        "the mask before it (`layer.compute_mask`) and hand it to the layers after it.",
+    )
+
+
+def _fill_masked_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The call with other values at masked positions of its inputs."""
+    fill = fill_masked("data", 1)
+    return tuple(fill(value, mask_of(value)) if mask_of(value) is not None else value for value in args), kwargs
 
 
 def _ignores_mask(call: Any) -> bool:
