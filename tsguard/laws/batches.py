@@ -27,7 +27,7 @@ of `pad-nan-poison`."""
 KINDS = ("ones", "data", "huge")
 """What is put at padded positions, the plainest first, so that shrinking ends there."""
 
-MOST_SAMPLES = 4
+MOST_SAMPLES = 8
 """Samples in one generated batch: enough for neighbours of other lengths; each batch is one forward pass for all of
 them."""
 
@@ -201,7 +201,21 @@ class Material:
 
     def _target(self, name: str, leaf: NDArray[Any], rows: Any, lengths: Any, width: int, valid: Any) -> NDArray[Any]:
         axis = self.reading.target_time.get(name)
-        return leaf[rows] if axis is None else self._placed(leaf, axis, rows, lengths, width, 0.0)
+        if axis is None:
+            return leaf[rows]
+        return self._placed(leaf, axis, rows, lengths, width, self.target_pad(name) or 0.0)
+
+    def target_pad(self, name: str) -> float | None:
+        """What stands at every padded target of the user's data; None where it differs, 0 where nothing is padded."""
+        axis = self.reading.target_time[name]
+        padded = np.moveaxis(self.reading.target_rows[name], axis, 1)[~self.reading.valid]
+        if not padded.size:
+            return 0.0
+        return float(padded.flat[0]) if bool((padded == padded.flat[0]).all()) else None
+
+    def valid_targets(self, name: str) -> NDArray[Any]:
+        """The user's targets at valid positions."""
+        return np.moveaxis(self.reading.target_rows[name], self.reading.target_time[name], 1)[self.reading.valid]
 
     def _weight(self, rows: Any, width: int, valid: NDArray[np.bool_]) -> NDArray[Any] | None:
         """The user's sample weights; per step where theirs are, and zero at padded steps if theirs are."""
@@ -286,7 +300,7 @@ def examples(
     features: bool = False,
     more: bool = False,
 ) -> st.SearchStrategy[Example]:
-    """Batches of one to four samples. `padded`: the first sample has at least one padded step; `more`: two widths."""
+    """Batches of one to eight samples. `padded`: the first sample has at least one padded step; `more`: two widths."""
     fixed = material.reading.batch_size
 
     @st.composite

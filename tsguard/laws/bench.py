@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tsguard import backend
 from tsguard.laws import tolerance
 from tsguard.laws.structure import Leaves, Structure, unpacked
-from tsguard.laws.trace import Call, Taps, quiet, to_numpy, tracing
+from tsguard.laws.trace import Call, Taps, mask_of, quiet, to_numpy, tracing
 
 WAKE = 0.1
 """The size of weights that are moved away from zero: that of usual initial weights of layers with a hundred inputs."""
@@ -166,8 +166,17 @@ class Bench:
             return self.own_loss(y, predicted)
         return self.model._compute_loss(x=x, y=y, y_pred=predicted, sample_weight=weight, training=False)
 
-    def loss(self, leaves: Leaves, targets: Any, weight: NDArray[Any] | None) -> float:
-        """The compiled loss (or the one given) of one batch, in inference mode: dropout is no dependence."""
+    def loss(
+        self,
+        leaves: Leaves,
+        targets: Any,
+        weight: NDArray[Any] | None,
+        change: Callable[[int, Any], Any] | None = None,
+    ) -> float:
+        """The compiled loss (or the one given) of one batch, in inference mode: dropout is no dependence.
+
+        `change(number, output)` may put another prediction in the place of an output.
+        """
         import torch
 
         assert self.structure is not None
@@ -176,6 +185,7 @@ class Bench:
         with torch.no_grad(), quiet():
             x = self.structure.pack(self.tensors(leaves))
             predicted = self.model(x, training=False)
+            predicted = predicted if change is None else _changed(predicted, change)
             value = self._loss_tensor(x, self._fed(targets), predicted, None if weight is None else self._fed(weight))
         return float(value)
 
@@ -283,6 +293,20 @@ class Bench:
             for w, old in zip(weights, bits, strict=True):
                 w.copy_(old)
         return worst
+
+
+def _changed(predicted: Any, change: Callable[[int, Any], Any]) -> Any:
+    """The structure of predictions with each tensor changed and its implicit mask kept."""
+    import keras
+
+    numbers = iter(range(10**6))
+
+    def one(tensor: Any) -> Any:
+        other = change(next(numbers), tensor)
+        other._keras_mask = mask_of(tensor)
+        return other
+
+    return keras.tree.map_structure(one, predicted)
 
 
 def _named(result: Any, model: Any) -> dict[str, Any]:

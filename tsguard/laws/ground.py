@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tsguard.laws import locate, tolerance
 from tsguard.laws.batches import Batch, Example, Material, Sample
 from tsguard.laws.bench import Bench, Outputs, packed
-from tsguard.laws.reading import Reading
+from tsguard.laws.reading import WIDE, Reading
 from tsguard.laws.structure import Leaves
 from tsguard.laws.trace import Call, Taps
 
@@ -52,7 +52,7 @@ class Ground:
     @property
     def widths(self) -> tuple[int, ...]:
         """Widths that batches are drawn at: small ones where the model allows it."""
-        small = [w for w in self.reading.widths if w <= 12]
+        small = [w for w in self.reading.widths if w <= WIDE]
         return tuple(small or self.reading.widths[:3])
 
     def batch(self, example: Example) -> Batch:
@@ -215,9 +215,24 @@ class Ground:
 
     # ------------------------------------------------------------------ loss
 
-    def loss(self, batch: Batch, *, x: Leaves | None = None, y: Leaves | None = None) -> float:
-        """The loss of a batch."""
-        return self.bench.loss(x or batch.x, packed(self.reading.targets, y or batch.y), batch.weight)
+    def loss(self, batch: Batch, *, y: Leaves | None = None, disturb: int = 0) -> float:
+        """The loss of a batch; with `disturb`, of one whose predictions at padded positions are moved."""
+        change = None
+        if disturb:
+
+            def change(number: int, output: Any) -> Any:
+                import torch
+
+                axis = self.reading.output_time[number]
+                if axis is None:
+                    return output
+                shape = [1] * output.ndim
+                shape[0], shape[axis] = batch.valid.shape
+                padded = torch.as_tensor(~batch.valid, device=output.device).reshape(shape)
+                # Halved and moved: still inside (0, 1) for a probability, still a number for anything else.
+                return torch.where(padded, output * 0.5 + 0.01 * disturb / (1 + disturb), output)
+
+        return self.bench.loss(batch.x, packed(self.reading.targets, y or batch.y), batch.weight, change)
 
     def projection(self, batch: Batch, seed: int = 0, rows: Flags | None = None) -> Callable[[list[Any]], Any]:
         """A number that every valid output takes part in, with fixed random weights."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from hypothesis import strategies as st
 
 from tsguard.laws.batches import KINDS, Example, examples
-from tsguard.laws.ground import Ground
+from tsguard.laws.ground import Ground, Moved, batch_words
 from tsguard.laws.results import Counterexample
 from tsguard.laws.trace import Call
 
@@ -82,3 +83,15 @@ def at_layer(counterexample: Counterexample, call: Call | None, remedy: str) -> 
         words=f"{counterexample.words} Layer `{call.path}` ({call.kind}) is the first whose valid positions depend on the others.",
         remedy=remedy.format(layer=call.path),
     )
+
+
+def moved_words(ground: Ground, valid: Any, moved: Moved, what: str) -> str:
+    place = "the pooled output" if moved.timestep is None else f"the output at step {moved.timestep}"
+    return (
+        f"{batch_words(valid, right=ground.material.right)}; {place} of sample {moved.sample} moved by {moved.by:.3g} "
+        f"(tolerance {moved.tolerance:.1g}) when {what}."
+    )
+
+
+def moved_place(law: str, moved: Moved) -> dict[str, Any]:
+    return {"law": law, "phase": "forward", "sample": moved.sample, "timestep": moved.timestep, "output": moved.output}

@@ -118,7 +118,9 @@ def _not_taken(ground: Ground, example: Example) -> Counterexample | None:
         call = next((c for c in ground.bench.calls(batch.x) if c.path == named), None)
     if call is None or (call.mask_in is not None and not _ignores_mask(call)):
         return None
-    how = "does not take the mask" if call.mask_in is not None else "gets no mask: it was lost in the code that calls it"
+    how = (
+        "does not take the mask" if call.mask_in is not None else "gets no mask: it was lost in the code that calls it"
+    )
     return _dropped(ground, example, batch, call, how, moved, grave=True)
 
 

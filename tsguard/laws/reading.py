@@ -30,7 +30,7 @@ NARROW = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32, 48, 64, 96)
 time into
 patches and run at multiples only."""
 
-WIDE = 12
+WIDE = 8
 """Once three widths up to here work, wider ones are not needed: a recurrent layer pays for each step."""
 
 
@@ -131,7 +131,7 @@ class _Reader:
         time = self._time(mask, feature_mask)
         width = next((self.rows[name].shape[axis] for name, axis in time.items()), 1)
         outputs, calls = self.forward(self.structure, self.rows, record=True)
-        makers, keras_valid = self._makers(calls)
+        makers, keras_valid = self._makers(calls) if mask is None else ((), None)
         valid, kind, mask_is, holes, unmasked = self._valid(mask, makers, keras_valid, time, width)
         widths = self._widths(time, width, mask, valid)
         leaves, names = outputs
@@ -244,7 +244,7 @@ class _Reader:
     def _makers(self, calls: Any) -> tuple[tuple[Maker, ...], NDArray[np.bool_] | None]:
         import keras
 
-        born = [call for call in calls if call.mask_out is not None and call.mask_in is None]
+        born = [call for call in calls if call.mask_out is not None and call.mask_in is None and len(call.outputs) == 1]
         seen: dict[int, Maker] = {}
         for call in born:
             if any(call.layer is not other.layer and _contains(call.layer, other.layer) for other in born):

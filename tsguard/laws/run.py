@@ -16,7 +16,7 @@ from typing import Any
 
 from tsguard import backend
 from tsguard.errors import SubjectError, TsguardError, explain
-from tsguard.laws import batch, causality, clock, halves, masks, padding
+from tsguard.laws import batch, causality, clock, halves, length, losses, masks, nothing, padding, poison
 from tsguard.laws.batches import Example, Material
 from tsguard.laws.bench import Bench, LossFunction
 from tsguard.laws.emit import pytest_source
@@ -34,16 +34,17 @@ LAWS: tuple[Law, ...] = (
     batch.TRAINING,
     halves.HALF,
     halves.OTHER_BACKEND,
-    padding.LENGTH,
+    length.LENGTH,
     padding.VALUES,
     padding.TRAINING_VALUES,
     padding.GRADIENTS,
-    padding.NAN,
-    padding.NAN_BACKWARD,
-    padding.TARGETS,
-    padding.LENGTH_GRADIENTS,
-    padding.ALL_PADDED,
-    padding.SMALLEST,
+    poison.NAN,
+    poison.NAN_BACKWARD,
+    losses.TARGETS,
+    length.LENGTH_LOSS,
+    length.LENGTH_GRADIENTS,
+    nothing.ALL_PADDED,
+    nothing.SMALLEST,
     padding.FEATURE_VALUES,
     padding.FEATURE_GRADIENTS,
     masks.COUNTS,

@@ -61,3 +61,8 @@ def movement(before: NDArray[np.float64], after: NDArray[np.float64]) -> NDArray
     same = (before == after) | (np.isnan(before) & np.isnan(after))
     moved = np.where(same, 0.0, moved)
     return np.where(np.isnan(moved), np.inf, moved)
+
+
+def apart(one: float, other: float) -> float:
+    """How far two numbers are apart; inf where only one is finite."""
+    return float(movement(np.array(one), np.array(other)))
