@@ -19,6 +19,10 @@ LOST_STEP = 0.5
 step."""
 
 
+AFAR = 1e6
+"""A clock that reads more than this counts from an epoch: no vocabulary is so large, no quantity is so far from its scale."""
+
+
 def has_timestamps(ground: Ground) -> str | None:
     """These laws need timestamps."""
     if ground.reading.timestamps is None:
@@ -192,6 +196,8 @@ def shifted(ground: Ground, example: Example) -> Counterexample | None:
     if ground.material._repeats_last(ground.reading.rows[name], ground.reading.time[name]):
         lower = np.moveaxis(stamps, axis, 1) - start
     x: Leaves = {**batch.x, name: np.moveaxis(lower, 1, axis).astype(stamps.dtype)}
+    for other in companions(ground):
+        x[other] = (batch.x[other] - start).astype(batch.x[other].dtype)
     moved = ground.moved(ground.bench.outputs(batch.x), ground.bench.outputs(x), batch.valid, allowance=ground.noise)
     lost = steps_lost(np.moveaxis(stamps, axis, 1), batch.valid)
     if moved is None or lost == 0:
@@ -208,6 +214,29 @@ def shifted(ground: Ground, example: Example) -> Counterexample | None:
     where = {"law": law, "phase": "data", "sample": moved.sample, "timestep": moved.timestep, "input": name}
     return Counterexample(law, "data-precision", words, batch.x, x, moved.by, moved.tolerance, where, size=example.size,
                           remedy="Keep timestamps in int64, subtract first, and cast the differences.")  # fmt: skip
+
+
+def companions(ground: Ground) -> tuple[str, ...]:
+    """Other inputs over time that hold times of the same clock, such as the time of the target: a shift moves them too."""
+    name, axis = _stamps(ground)
+    reading = ground.reading
+    own = np.moveaxis(reading.rows[name], axis, 1)[reading.valid]
+    low, high = own.min(), own.max()
+    span = max(high - low, 1)
+    found = []
+    for other, along in reading.time.items():
+        leaf = reading.rows[other]
+        if (
+            other in (name, reading.mask)
+            or leaf.dtype != reading.rows[name].dtype
+            or leaf.shape[along] != reading.width
+        ):
+            continue
+        times = np.moveaxis(leaf, along, 1)[reading.valid]
+        # Far from zero, where neither ids nor quantities are found by chance.
+        if low > AFAR and low - span <= times.min() and times.max() <= high + span:
+            found.append(other)
+    return tuple(found)
 
 
 def steps_lost(stamps: NDArray[Any], valid: NDArray[np.bool_]) -> int:

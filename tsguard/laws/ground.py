@@ -55,6 +55,11 @@ class Ground:
         small = [w for w in self.reading.widths if w <= WIDE]
         return tuple(small or self.reading.widths[:3])
 
+    @property
+    def all_widths(self) -> tuple[int, ...]:
+        """… and the data's own, where patches and positions look as they do in training."""
+        return tuple(sorted({*self.widths, self.reading.width}))
+
     def batch(self, example: Example) -> Batch:
         """The batch of an example."""
         return self.material.batch(example.samples, example.width)

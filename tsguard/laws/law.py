@@ -41,9 +41,14 @@ def padded_batches(ground: Ground) -> st.SearchStrategy[Example]:
     return examples(ground.material, widths=ground.widths, kinds=KINDS)
 
 
+def padded_batches_of_any_width(ground: Ground) -> st.SearchStrategy[Example]:
+    """… at the data's own width too."""
+    return examples(ground.material, widths=ground.all_widths, kinds=KINDS)
+
+
 def two_widths(ground: Ground) -> st.SearchStrategy[Example]:
     """Batches at two widths; the narrower one may have no padding at all."""
-    return examples(ground.material, widths=ground.widths, padded=False, more=True)
+    return examples(ground.material, widths=ground.all_widths, padded=False, more=True)
 
 
 def any_batches(ground: Ground) -> st.SearchStrategy[Example]:

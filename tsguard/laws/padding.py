@@ -15,6 +15,7 @@ from tsguard.laws.law import (
     moved_words,
     not_padded,
     padded_batches,
+    padded_batches_of_any_width,
     padded_features,
 )
 from tsguard.laws.results import Counterexample
@@ -172,7 +173,7 @@ def _gradients_zero(ground: Ground, example: Example, over: str, law: str) -> Co
     return Counterexample(law, "pad-leak-grad", words, x, {}, worst, 0.0, where, size=example.size)
 
 
-VALUES = Law("padded values do not change valid outputs", "pad-leak-value", padded_values, can_vary, padded_batches,
+VALUES = Law("padded values do not change valid outputs", "pad-leak-value", padded_values, can_vary, padded_batches_of_any_width,
              finish=_name_leak)  # fmt: skip
 TRAINING_VALUES = Law("padded values do not change valid outputs in training", "pad-leak-value", padded_values_in_training,
                       takes_batch_statistics, padded_batches, 0.3, finish=_name_training_leak)  # fmt: skip
