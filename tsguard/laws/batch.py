@@ -28,9 +28,9 @@ def one_output_per_sample(ground: Ground) -> str | None:
     if ground.reading.batch_size == 1:
         return "the model takes one sample at a time"
     count = len(next(iter(ground.reading.rows.values())))
-    batch = ground.material.batch([Sample(max(ground.widths), i % count) for i in range(ground.reading.batch_size or
-    2)],
-                                  max(ground.widths))  # fmt: skip
+    batch = ground.material.batch(
+        [Sample(max(ground.widths), i % count) for i in range(ground.reading.batch_size or 2)], max(ground.widths)
+    )
     outputs = ground.bench.outputs(batch.x)
     if any(o.ndim == 0 or len(o) != len(batch.valid) for o in outputs):
         return "an output has no batch axis: it is a statement about the batch as a whole"
@@ -65,8 +65,18 @@ def neighbours_matter(ground: Ground, example: Example) -> Counterexample | None
         f"{moved.tolerance:.1g}) when only its "
     )
     words += "neighbours in the batch changed."
-    return Counterexample(law, "batch-coupling", words, batch.x, x, moved.by, moved.tolerance, _place(law, moved),
-                          size=example.size, remedy=_APART)  # fmt: skip
+    return Counterexample(
+        law,
+        "batch-coupling",
+        words,
+        batch.x,
+        x,
+        moved.by,
+        moved.tolerance,
+        _place(law, moved),
+        size=example.size,
+        remedy=_APART,
+    )
 
 
 _APART = (
@@ -93,8 +103,18 @@ def order_matters(ground: Ground, example: Example) -> Counterexample | None:
         f"{samples(len(order))}; an output moved by {moved.by:.3g} when the samples of the batch were put in "
         f"reverse order."
     )
-    return Counterexample(law, "batch-coupling", words, batch.x, x, moved.by, moved.tolerance, _place(law, moved),
-                          size=example.size, remedy=_APART)  # fmt: skip
+    return Counterexample(
+        law,
+        "batch-coupling",
+        words,
+        batch.x,
+        x,
+        moved.by,
+        moved.tolerance,
+        _place(law, moved),
+        size=example.size,
+        remedy=_APART,
+    )
 
 
 def _name_coupling(ground: Ground, found: Counterexample) -> Counterexample:
@@ -127,10 +147,18 @@ def repeats(ground: Ground, example: Example) -> Counterexample | None:
             law = REPEATS.name
             words = f"{samples(len(batch.valid))}; {what} differ by {moved.by:.3g}."
             return Counterexample(
-                law, "nondeterministic", words, batch.x, batch.x, moved.by, moved.tolerance, _place(law, moved), size=example.size,
+                law,
+                "nondeterministic",
+                words,
+                batch.x,
+                batch.x,
+                moved.by,
+                moved.tolerance,
+                _place(law, moved),
+                size=example.size,
                 remedy="Draw from `keras.random` with a SeedGenerator that the layer owns, and only when training.",
                 facts={"training": training, "seeds": list(seeds)},
-            )  # fmt: skip
+            )
     return None
 
 
@@ -198,9 +226,17 @@ def training_differs(ground: Ground, example: Example) -> Counterexample | None:
     )
     words += f"{moved.by:.3g} (tolerance {moved.tolerance:.1g})."
     return Counterexample(
-        law, "train-eval-gap", words, batch.x, batch.x, moved.by, moved.tolerance, _place(law, moved), size=example.size,
-        remedy="What is measured must be what was trained: look for `if training:` (teacher forcing, another path, another scaling).",
-    )  # fmt: skip
+        law,
+        "train-eval-gap",
+        words,
+        batch.x,
+        batch.x,
+        moved.by,
+        moved.tolerance,
+        _place(law, moved),
+        size=example.size,
+        remedy="What is measured must be what was trained: look for `if training:` (teacher forcing, another path).",
+    )
 
 
 def _name_training(ground: Ground, found: Counterexample) -> Counterexample:
@@ -216,12 +252,33 @@ def _name_training(ground: Ground, found: Counterexample) -> Counterexample:
     return replace(found, where={**found.where, "layer": call.path}, words=words)
 
 
-COUPLING = Law("samples do not see each other", "batch-coupling", neighbours_matter, one_output_per_sample, neighbours, 0.6,
-               finish=_name_coupling)  # fmt: skip
-ORDER = Law("the order of the batch does not matter", "batch-coupling", order_matters, one_output_per_sample, neighbours, 0.4,
-            finish=_name_coupling)  # fmt: skip
+COUPLING = Law(
+    "samples do not see each other",
+    "batch-coupling",
+    neighbours_matter,
+    one_output_per_sample,
+    neighbours,
+    0.6,
+    finish=_name_coupling,
+)
+ORDER = Law(
+    "the order of the batch does not matter",
+    "batch-coupling",
+    order_matters,
+    one_output_per_sample,
+    neighbours,
+    0.4,
+    finish=_name_coupling,
+)
 REPEATS = Law(
     "the same call gives the same output", "nondeterministic", repeats, always, any_batches, 0.2, finish=_name_repeats
 )
-TRAINING = Law("training mode differs by its noise alone", "train-eval-gap", training_differs, always, any_batches, 0.2,
-               finish=_name_training)  # fmt: skip
+TRAINING = Law(
+    "training mode differs by its noise alone",
+    "train-eval-gap",
+    training_differs,
+    always,
+    any_batches,
+    0.2,
+    finish=_name_training,
+)

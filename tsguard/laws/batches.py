@@ -132,7 +132,7 @@ class Material:
                 features.reshape(len(rows), *([1] * (leaf.ndim - 2)), -1), (len(rows), *leaf.shape[1:])
             ).astype(leaf.dtype)
         if name not in reading.time:
-            return leaf[rows]
+            return np.asarray(leaf[rows])
         axis = reading.time[name]
         if name == reading.mask:
             return self.mask_leaf(leaf, axis, valid, features)
@@ -202,7 +202,7 @@ class Material:
     def _target(self, name: str, leaf: NDArray[Any], rows: Any, lengths: Any, width: int, valid: Any) -> NDArray[Any]:
         axis = self.reading.target_time.get(name)
         if axis is None:
-            return leaf[rows]
+            return np.asarray(leaf[rows])
         return self._placed(leaf, axis, rows, lengths, width, self.target_pad(name) or 0.0)
 
     def target_pad(self, name: str) -> float | None:
@@ -223,7 +223,7 @@ class Material:
         if weights is None:
             return None
         if weights.ndim < 2 or weights.shape[1] != self.reading.width:
-            return weights[rows]
+            return np.asarray(weights[rows])
         masks = bool((weights[~self.reading.valid] == 0).all())
         return (valid if masks else np.ones_like(valid)).astype(np.float32)
 

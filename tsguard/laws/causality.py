@@ -99,5 +99,12 @@ def _name(ground: Ground, found: Counterexample) -> Counterexample:
 FUTURE = Law(
     "the future does not change the past", "future-leak", future_values, claims_causality, padded_batches, finish=_name
 )
-FUTURE_GRADIENTS = Law("the past has no gradient from the future", "future-leak", future_gradients, claims_causality,
-                       padded_batches, 0.3, finish=_name)  # fmt: skip
+FUTURE_GRADIENTS = Law(
+    "the past has no gradient from the future",
+    "future-leak",
+    future_gradients,
+    claims_causality,
+    padded_batches,
+    0.3,
+    finish=_name,
+)

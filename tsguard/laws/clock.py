@@ -20,7 +20,7 @@ step."""
 
 
 AFAR = 1e6
-"""A clock that reads more than this counts from an epoch: no vocabulary is so large, no quantity is so far from its scale."""
+"""A clock that reads more than this counts from an epoch: no vocabulary is so large."""
 
 
 def has_timestamps(ground: Ground) -> str | None:
@@ -81,8 +81,18 @@ def padded_stamps(ground: Ground, example: Example) -> Counterexample | None:
     )
     words += f"timestamps became {_stamp_words(example.kind)}."
     where = {"law": law, "phase": "forward", "sample": moved.sample, "timestep": moved.timestep, "output": moved.output}
-    return Counterexample(law, "pad-time", words.replace("moved by inf", "became non-finite"), batch.x, x, moved.by, moved.tolerance,
-                          where, size=example.size, remedy=_NEUTRAL)  # fmt: skip
+    return Counterexample(
+        law,
+        "pad-time",
+        words.replace("moved by inf", "became non-finite"),
+        batch.x,
+        x,
+        moved.by,
+        moved.tolerance,
+        where,
+        size=example.size,
+        remedy=_NEUTRAL,
+    )
 
 
 _NEUTRAL = (
@@ -161,8 +171,18 @@ def _not_finite(ground: Ground, example: Example, batch: Batch, x: Leaves, how: 
         f"{'outputs' if phase == 'forward' else 'gradients'} are not finite "
     )
     words += f"when timestamps are {how}."
-    return Counterexample(law, "pad-time", words, batch.x, x, float("inf"), 0.0, {"law": law, "phase": phase}, size=example.size,
-                          remedy="Bound Re Λ below zero by construction, scale Δt to the data, and use expm1 for small steps.")  # fmt: skip
+    return Counterexample(
+        law,
+        "pad-time",
+        words,
+        batch.x,
+        x,
+        float("inf"),
+        0.0,
+        {"law": law, "phase": phase},
+        size=example.size,
+        remedy="Bound Re Λ below zero by construction, scale Δt to the data, and use expm1 for small steps.",
+    )
 
 
 def _name_gaps(ground: Ground, found: Counterexample) -> Counterexample:
@@ -212,12 +232,22 @@ def shifted(ground: Ground, example: Example) -> Counterexample | None:
         f"{lost} of their time steps."
     )
     where = {"law": law, "phase": "data", "sample": moved.sample, "timestep": moved.timestep, "input": name}
-    return Counterexample(law, "data-precision", words, batch.x, x, moved.by, moved.tolerance, where, size=example.size,
-                          remedy="Keep timestamps in int64, subtract first, and cast the differences.")  # fmt: skip
+    return Counterexample(
+        law,
+        "data-precision",
+        words,
+        batch.x,
+        x,
+        moved.by,
+        moved.tolerance,
+        where,
+        size=example.size,
+        remedy="Keep timestamps in int64, subtract first, and cast the differences.",
+    )
 
 
 def companions(ground: Ground) -> tuple[str, ...]:
-    """Other inputs over time that hold times of the same clock, such as the time of the target: a shift moves them too."""
+    """Other inputs that hold times of the same clock, such as the time of the target: a shift moves them too."""
     name, axis = _stamps(ground)
     reading = ground.reading
     own = np.moveaxis(reading.rows[name], axis, 1)[reading.valid]

@@ -249,7 +249,7 @@ class Ground:
 
             total: Any = 0.0
             for output, axis in zip(outputs, axes, strict=True):
-                flags = valid if axis is not None else valid.any(axis=1)
+                flags = valid if axis is not None else np.asarray(valid.any(axis=1))
                 size = output.shape[2:] if axis == 1 else None
                 rng = np.random.default_rng(seed)
                 if size is not None:

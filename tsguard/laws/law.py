@@ -85,7 +85,8 @@ def at_layer(counterexample: Counterexample, call: Call | None, remedy: str) -> 
     return replace(
         counterexample,
         where={**counterexample.where, "layer": call.path},
-        words=f"{counterexample.words} Layer `{call.path}` ({call.kind}) is the first whose valid positions depend on the others.",
+        words=f"{counterexample.words} Layer `{call.path}` ({call.kind}) is the first whose valid positions depend on "
+        "the others.",
         remedy=remedy.format(layer=call.path),
     )
 

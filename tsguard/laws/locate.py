@@ -41,7 +41,7 @@ def _parts(array: NDArray[np.float64], valid: Flags, features: Flags | None = No
         array = array.reshape(count, width, -1)  # time flattened together with the features
         axes = [1]
     elif not along and array.ndim >= 3 and 1 < array.shape[1] < width and width % array.shape[1] == 0:
-        flags = valid.reshape(count, array.shape[1], -1).all(axis=2)  # patches of time
+        flags = np.asarray(valid.reshape(count, array.shape[1], -1).all(axis=2))  # patches of time
         axes = [1]
     for sample, keep in zip(array, flags, strict=True):
         if axes:
@@ -94,9 +94,15 @@ def first_dependent(
 
 
 def mask_lost_at(calls: Sequence[Call]) -> Call | None:
-    """The first call that takes a tensor with a mask, gives tensors without one, and was not written to use it."""
+    """The first call that takes a mask and gives tensors without one, though the mask has not done its work.
+
+    A layer with a `mask` argument whose output has no steps any more has used it; one whose output still has steps has
+    not handed it on (Lambda is such a layer).
+    """
     for call in calls:
-        if call.mask_in is not None and call.mask_out is None and not _uses_mask(call) and not _is_composite(call):
+        if call.mask_in is None or call.mask_out is not None or _is_composite(call):
+            continue
+        if not _uses_mask(call) or any(output.shape[:2] == call.mask_in.shape for output in call.outputs):
             return call
     return None
 

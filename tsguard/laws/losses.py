@@ -97,8 +97,10 @@ def padded_targets(ground: Ground, example: Example) -> Counterexample | None:
 
 
 def told_by_targets(ground: Ground) -> bool:
-    """Whether one value stands at every padded target and at no valid one: the loss may read the padding from it, so that
-    another value there would be a target."""
+    """Whether one value stands at every padded target and at no valid one.
+
+    The loss may read the padding from it, so that another value there would be a target.
+    """
     for name in ground.reading.target_time:
         pad = ground.material.target_pad(name)
         if pad is not None and not bool((ground.material.valid_targets(name) == pad).any()):
@@ -130,5 +132,12 @@ def _name_loss(ground: Ground, found: Counterexample) -> Counterexample:
     return replace(found, where={**found.where, "layer": lost.path}, words=words)
 
 
-TARGETS = Law("padded targets do not change the loss", "pad-leak-loss", padded_targets, has_padded_targets, padded_batches, 0.6,
-              finish=_name_loss)  # fmt: skip
+TARGETS = Law(
+    "padded targets do not change the loss",
+    "pad-leak-loss",
+    padded_targets,
+    has_padded_targets,
+    padded_batches,
+    0.6,
+    finish=_name_loss,
+)

@@ -56,9 +56,17 @@ def _input_unused(ground: Ground, example: Example) -> Counterexample | None:
         "no output at all: nothing in the model uses it."
     )
     return Counterexample(
-        law, "mask-dropped", words, x, flipped, 0.0, 0.0, {"law": law, "phase": "forward", "input": ground.reading.mask,
-        "layer": leak.layer}, size=example.size, remedy="Hand the mask to the layers that mix steps: attention, pooling, recurrence.",
-    )  # fmt: skip
+        law,
+        "mask-dropped",
+        words,
+        x,
+        flipped,
+        0.0,
+        0.0,
+        {"law": law, "phase": "forward", "input": ground.reading.mask, "layer": leak.layer},
+        size=example.size,
+        remedy="Hand the mask to the layers that mix steps: attention, pooling, recurrence.",
+    )
 
 
 _LEAKS = ("pad-leak-value", "pad-length", "pad-leak-grad")
@@ -78,7 +86,7 @@ def _lost_on_the_way(ground: Ground, example: Example) -> Counterexample | None:
     moved = ground.moved(plain, ground.bench.outputs(x, taps=taps), batch.valid)
     from_here = False
     if moved is None:
-        # What is masked may have been replaced on the way (a recurrent layer repeats its last output): ask where it got lost.
+        # What is masked may have been replaced on the way (a recurrent layer repeats its last output).
         taps = Taps(arguments={id(lost.layer): _fill_masked_arguments})
         moved = ground.moved(plain, ground.bench.outputs(batch.x, taps=taps), batch.valid)
         from_here = moved is not None
@@ -90,9 +98,14 @@ def _lost_on_the_way(ground: Ground, example: Example) -> Counterexample | None:
     if from_here and not _leaks(ground):
         effect += " (today the layers before it put harmless values there)"
     return _dropped(
-        ground, example, batch, lost, "takes a tensor with a mask and hands on one without, and what is padded " + effect, moved,
+        ground,
+        example,
+        batch,
+        lost,
+        "takes a tensor with a mask and hands on one without, and what is padded " + effect,
+        moved,
         grave=_leaks(ground) or loss_sees or _missed_later(ground, lost) or not (from_here or _only_zeros(ground)),
-    )  # fmt: skip
+    )
 
 
 def _missed_later(ground: Ground, lost: Call) -> bool:
@@ -139,8 +152,8 @@ def _dropped(
         where={"law": law, "phase": "forward", "layer": call.path},
         size=example.size,
         grave=grave,
-        remedy=f"Set `supports_masking = True` on `{call.path}` if it may pass the mask on, use a layer that keeps it, or take "
-        "the mask before it (`layer.compute_mask`) and hand it to the layers after it.",
+        remedy=f"Set `supports_masking = True` on `{call.path}` if it may pass the mask on, use a layer that keeps it, or "
+        "take the mask before it (`layer.compute_mask`) and hand it to the layers after it.",
     )
 
 
@@ -196,9 +209,17 @@ def all_ones(ground: Ground, example: Example) -> Counterexample | None:
         f"{batch_words(batch.valid)}, nothing padded; the output moved by {moved.by:.3g} when the mask was taken off."
     )
     return Counterexample(
-        law, "mask-inverted", words, batch.x, batch.x, moved.by, moved.tolerance, {"law": law, "phase": "forward"}, size=example.size,
+        law,
+        "mask-inverted",
+        words,
+        batch.x,
+        batch.x,
+        moved.by,
+        moved.tolerance,
+        {"law": law, "phase": "forward"},
+        size=example.size,
         remedy="In Keras a mask is True where a step counts. Check where it is negated.",
-    )  # fmt: skip
+    )
 
 
 def _without_mask(output: Any, mask: Any) -> Any:
@@ -215,8 +236,15 @@ def _name_all_ones(ground: Ground, found: Counterexample) -> Counterexample:
     batch = ground.material.batch([Sample(width, i) for i in range(count)], width)
     strip = Taps(outputs={id(maker.layer): _without_mask for maker in ground.reading.makers})
     call = ground.layer_at_fault(batch.x, batch.x, batch.valid, first_taps=strip, allowance=4 * ground.noise)
-    return found if call is None else replace(found, where={**found.where, "layer": call.path},
-                                              words=f"{found.words} Layer `{call.path}` ({call.kind}) is the first to differ.")  # fmt: skip
+    return (
+        found
+        if call is None
+        else replace(
+            found,
+            where={**found.where, "layer": call.path},
+            words=f"{found.words} Layer `{call.path}` ({call.kind}) is the first to differ.",
+        )
+    )
 
 
 def has_implicit_mask(ground: Ground) -> str | None:
@@ -250,9 +278,15 @@ def polarity(ground: Ground, example: Example) -> Counterexample | None:
     )
     place = {key: value for key, value in where.items() if key != "words"}
     return Counterexample(
-        law, "mask-inverted", words, batch.x, x, where={"law": law, "phase": "forward", **place}, size=example.size,
+        law,
+        "mask-inverted",
+        words,
+        batch.x,
+        x,
+        where={"law": law, "phase": "forward", **place},
+        size=example.size,
         remedy="True (1) means: this step counts. Negate the mask once (`ops.logical_not`) or remove the negation.",
-    )  # fmt: skip
+    )
 
 
 def _turned_by(ground: Ground, batch: Batch) -> dict[str, Any] | None:
@@ -380,10 +414,15 @@ def true_values_masked(ground: Ground, example: Example) -> Counterexample | Non
     )
     x = {name: leaf[row : row + 1] for name, leaf in ground.reading.rows.items()}
     return Counterexample(
-        law, "data-sentinel", words, x, {}, where={"law": law, "phase": "data", "layer": maker.path, "row": row, "timestep": step},
+        law,
+        "data-sentinel",
+        words,
+        x,
+        {},
+        where={"law": law, "phase": "data", "layer": maker.path, "row": row, "timestep": step},
         facts={"steps": [list(h) for h in holes[:50]]},
-        remedy="Choose a mask value that the data never takes, or pass the mask as an input made from the true lengths.",
-    )  # fmt: skip
+        remedy="Choose a mask value that the data never takes, or pass a mask made from the true lengths.",
+    )
 
 
 def masks_values(ground: Ground) -> str | None:

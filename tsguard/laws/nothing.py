@@ -53,10 +53,18 @@ def all_padded(ground: Ground, example: Example) -> Counterexample | None:
     if trouble is None:
         return None
     return Counterexample(
-        law, "pad-all-masked", f"{words}; {trouble}.", batch.x, empty.x, moved.by if moved else float("inf"), 0.0, where,
-        size=example.size, grave=grave,
+        law,
+        "pad-all-masked",
+        f"{words}; {trouble}.",
+        batch.x,
+        empty.x,
+        moved.by if moved else float("inf"),
+        0.0,
+        where,
+        size=example.size,
+        grave=grave,
         remedy="Divide by max(number of valid steps, 1), and give attention a finite score where every key is masked.",
-    )  # fmt: skip
+    )
 
 
 def _name_all_padded(ground: Ground, found: Counterexample) -> Counterexample:
@@ -72,6 +80,8 @@ def _name_all_padded(ground: Ground, found: Counterexample) -> Counterexample:
 def smallest_batches(ground: Ground, example: Example) -> Counterexample | None:
     """5. Nor does a batch of one, a sequence of one step, a single valid feature."""
     law = SMALLEST.name
+    if not finite(ground.bench.outputs(ground.batch(example).x)):
+        return None  # nothing to do with how small a batch is
     count = ground.reading.batch_size or 1
     for width in sorted({min(ground.reading.widths), max(ground.widths)}):
         for length in (1, width):
@@ -93,13 +103,30 @@ def smallest_batches(ground: Ground, example: Example) -> Counterexample | None:
                 f"{batch_words(batch.valid, right=ground.material.right)}: the "
                 f"{'gradients are' if sick else 'output is'} not finite."
             )
-            return Counterexample(law, "pad-all-masked", words, batch.x, {}, float("inf"), 0.0, {"law": law, "phase": phase},
-                                  size=(count, width, length), remedy="Guard divisions by counts and variances of one value.")  # fmt: skip
+            return Counterexample(
+                law,
+                "pad-all-masked",
+                words,
+                batch.x,
+                {},
+                float("inf"),
+                0.0,
+                {"law": law, "phase": phase},
+                size=(count, width, length),
+                remedy="Guard divisions by counts and variances of one value.",
+            )
     return None
 
 
-ALL_PADDED = Law("a fully padded sample is harmless", "pad-all-masked", all_padded, not_padded, padded_batches, 0.4,
-                 finish=_name_all_padded)  # fmt: skip
+ALL_PADDED = Law(
+    "a fully padded sample is harmless",
+    "pad-all-masked",
+    all_padded,
+    not_padded,
+    padded_batches,
+    0.4,
+    finish=_name_all_padded,
+)
 SMALLEST = Law(
     "the smallest batches are finite", "pad-all-masked", smallest_batches, not_padded, padded_batches, once=True
 )

@@ -70,9 +70,17 @@ def _unchanged(
         return None
     words = moved_words(ground, batch.valid, moved, what)
     return Counterexample(
-        law, "pad-leak-value", words, batch.x, x, moved.by, moved.tolerance, moved_place(law, moved), size=example.size,
+        law,
+        "pad-leak-value",
+        words,
+        batch.x,
+        x,
+        moved.by,
+        moved.tolerance,
+        moved_place(law, moved),
+        size=example.size,
         facts={"values": example.kind},
-    )  # fmt: skip
+    )
 
 
 def padded_values_in_training(ground: Ground, example: Example) -> Counterexample | None:
@@ -173,13 +181,46 @@ def _gradients_zero(ground: Ground, example: Example, over: str, law: str) -> Co
     return Counterexample(law, "pad-leak-grad", words, x, {}, worst, 0.0, where, size=example.size)
 
 
-VALUES = Law("padded values do not change valid outputs", "pad-leak-value", padded_values, can_vary, padded_batches_of_any_width,
-             finish=_name_leak)  # fmt: skip
-TRAINING_VALUES = Law("padded values do not change valid outputs in training", "pad-leak-value", padded_values_in_training,
-                      takes_batch_statistics, padded_batches, 0.3, finish=_name_training_leak)  # fmt: skip
-GRADIENTS = Law("padded inputs have no gradient", "pad-leak-grad", padded_gradients, can_vary, padded_batches, 0.4,
-                finish=_name_leak)  # fmt: skip
-FEATURE_VALUES = Law("padded features do not change valid outputs", "pad-leak-value", padded_feature_values, _has_features,
-                     padded_features, finish=_name_feature_leak)  # fmt: skip
-FEATURE_GRADIENTS = Law("padded features have no gradient", "pad-leak-grad", padded_feature_gradients, _has_features,
-                        padded_features, 0.3, finish=_name_feature_leak)  # fmt: skip
+VALUES = Law(
+    "padded values do not change valid outputs",
+    "pad-leak-value",
+    padded_values,
+    can_vary,
+    padded_batches_of_any_width,
+    finish=_name_leak,
+)
+TRAINING_VALUES = Law(
+    "padded values do not change valid outputs in training",
+    "pad-leak-value",
+    padded_values_in_training,
+    takes_batch_statistics,
+    padded_batches,
+    0.3,
+    finish=_name_training_leak,
+)
+GRADIENTS = Law(
+    "padded inputs have no gradient",
+    "pad-leak-grad",
+    padded_gradients,
+    can_vary,
+    padded_batches,
+    0.4,
+    finish=_name_leak,
+)
+FEATURE_VALUES = Law(
+    "padded features do not change valid outputs",
+    "pad-leak-value",
+    padded_feature_values,
+    _has_features,
+    padded_features,
+    finish=_name_feature_leak,
+)
+FEATURE_GRADIENTS = Law(
+    "padded features have no gradient",
+    "pad-leak-grad",
+    padded_feature_gradients,
+    _has_features,
+    padded_features,
+    0.3,
+    finish=_name_feature_leak,
+)

@@ -61,11 +61,19 @@ def padded_nan(ground: Ground, example: Example) -> Counterexample | None:
         "moved by inf", "became non-finite"
     )
     return Counterexample(
-        NAN.name, "pad-nan-poison", words, batch.x, x, moved.by, moved.tolerance, moved_place(NAN.name, moved), size=example.size,
+        NAN.name,
+        "pad-nan-poison",
+        words,
+        batch.x,
+        x,
+        moved.by,
+        moved.tolerance,
+        moved_place(NAN.name, moved),
+        size=example.size,
         grave=_nan_in_padding(ground),
-        remedy="Replace what is padded before the first layer: `ops.where(mask[..., None], x, 0.0)`. Multiplying by the mask does "
-        "not help, 0 · NaN is NaN.",
-    )  # fmt: skip
+        remedy="Replace what is padded before the first layer: `ops.where(mask[..., None], x, 0.0)`. Multiplying by the mask "
+        "does not help, 0 · NaN is NaN.",
+    )
 
 
 def _nan_in_padding(ground: Ground) -> bool:
@@ -121,11 +129,20 @@ def padded_nan_backward(ground: Ground, example: Example) -> Counterexample | No
         f"became non-finite when padded positions held NaN or inf, `{sick[0]}` among them."
     )
     return Counterexample(
-        law, "pad-nan-poison", words, batch.x, x, float("inf"), 0.0, {"law": law, "phase": "backward", "parameter": sick[0]},
-        size=example.size, grave=_nan_in_padding(ground), facts={"parameters": sick[:20]},
-        remedy="A finite forward pass is not enough: 0 · NaN in the backward pass is NaN. Replace padded values before the first "
-        "layer: `ops.where(mask[..., None], x, 0.0)`.",
-    )  # fmt: skip
+        law,
+        "pad-nan-poison",
+        words,
+        batch.x,
+        x,
+        float("inf"),
+        0.0,
+        {"law": law, "phase": "backward", "parameter": sick[0]},
+        size=example.size,
+        grave=_nan_in_padding(ground),
+        facts={"parameters": sick[:20]},
+        remedy="A finite forward pass is not enough: 0 · NaN in the backward pass is NaN. Replace padded values before "
+        "the first layer: `ops.where(mask[..., None], x, 0.0)`.",
+    )
 
 
 def _name_backward(ground: Ground, found: Counterexample) -> Counterexample:
@@ -162,7 +179,21 @@ _AS_ONE = (
 )
 
 
-NAN = Law("NaN and inf at padded positions stay there", "pad-nan-poison", padded_nan, can_be_nan, padded_batches, 0.6,
-          finish=_name_nan)  # fmt: skip
-NAN_BACKWARD = Law("NaN and inf at padded positions reach no gradient", "pad-nan-poison", padded_nan_backward, can_be_nan,
-                   padded_batches, 0.4, finish=_name_backward)  # fmt: skip
+NAN = Law(
+    "NaN and inf at padded positions stay there",
+    "pad-nan-poison",
+    padded_nan,
+    can_be_nan,
+    padded_batches,
+    0.6,
+    finish=_name_nan,
+)
+NAN_BACKWARD = Law(
+    "NaN and inf at padded positions reach no gradient",
+    "pad-nan-poison",
+    padded_nan_backward,
+    can_be_nan,
+    padded_batches,
+    0.4,
+    finish=_name_backward,
+)

@@ -140,17 +140,34 @@ class _Reader:
         )
         features, feature_valid = self._features(feature_mask)
         return Reading(
-            model=self.model, inputs=self.structure, rows=self.rows, targets=self.target_structure,
-            target_rows=self.target_rows, weights=self.weights, time=time, width=width, widths=widths, mask=mask,
+            model=self.model,
+            inputs=self.structure,
+            rows=self.rows,
+            targets=self.target_structure,
+            target_rows=self.target_rows,
+            weights=self.weights,
+            time=time,
+            width=width,
+            widths=widths,
+            mask=mask,
             mask_kind=kind,
-            mask_is=mask_is, makers=makers, valid=valid, features=features, feature_valid=feature_valid,
+            mask_is=mask_is,
+            makers=makers,
+            valid=valid,
+            features=features,
+            feature_valid=feature_valid,
             timestamps=timestamps,
-            output_time=output_time, output_names=names, target_time=self._target_time(width, output_time),
+            output_time=output_time,
+            output_names=names,
+            target_time=self._target_time(width, output_time),
             ids=self._ids(),
-            padding=self.padding, declared=self.declared, batch_size=self._batch_size(), holes=holes,
+            padding=self.padding,
+            declared=self.declared,
+            batch_size=self._batch_size(),
+            holes=holes,
             unmasked_padding=unmasked,
             inferred=tuple(self.said),
-        )  # fmt: skip
+        )
 
     def _batch_size(self) -> int | None:
         inputs = getattr(self.model, "inputs", None) or ()
@@ -204,8 +221,8 @@ class _Reader:
                 declared = {next(iter(self.rows)): next(iter(declared.values()))}
             time = {}
             for name, axis in declared.items():
-                leaf = str(self._resolve(name))
-                time[leaf] = axis % self.rows[leaf].ndim
+                resolved = str(self._resolve(name))
+                time[resolved] = axis % self.rows[resolved].ndim
             width = next(self.rows[name].shape[axis] for name, axis in time.items())
         else:
             ranks = {n: leaf.ndim for n, leaf in self.rows.items() if n not in (mask, feature_mask)}

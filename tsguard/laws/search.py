@@ -35,8 +35,8 @@ PROFILES: dict[str, settings] = {
     ),
 }
 PROFILES["explore"] = settings(PROFILES["ci"], derandomize=False, max_examples=60)
-"""`ci`: the same examples every time, few of them, each of up to eight samples that share a forward pass. `explore`: new ones
-every time, and many."""
+"""`ci`: the same examples every time, few of them, each of up to eight samples that share a forward pass.
+`explore`: new ones every time, and many."""
 
 LEAST = 3
 """Examples that every law gets, however dear: one of each kind of value."""
