@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from tsguard import catalogue
 from tsguard.checks.registry import Context, check
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding, Role, Status
+
+if TYPE_CHECKING:
+    from tsguard.laws import LawResult
 
 CODES = (
     "pad-leak-value",
@@ -40,18 +44,16 @@ def broken_laws(context: Context) -> Iterable[Finding]:
     """Every law that applies, on the user's own model."""
     from tsguard import laws
 
-    results = laws.run(context.model, context.data, context.padding, budget_s=max(context.budget_s * BUDGET_SHARE, 1.0))
-    inferred = list(laws.read_model(context.model, context.data, context.padding).inferred)
-    context.facts["inferred"] = inferred
-    yield from findings_of(results, inferred)
+    budget = max(context.budget_s * BUDGET_SHARE, 1.0)
+    asked = laws.examine(context.model, context.data, context.padding, budget_s=budget)
+    context.facts["inferred"] = list(asked.reading.inferred)
+    yield from findings_of(asked.results, asked.reading.inferred)
 
 
-def findings_of(results: Sequence[object], inferred: Sequence[str] = ()) -> list[Finding]:
+def findings_of(results: Sequence[LawResult], inferred: Sequence[str] = ()) -> list[Finding]:
     """One finding per broken law and layer, one per law that crashed, and one per code that held or did not apply."""
-    from tsguard.laws import LawResult
-
     answers: list[Finding] = []
-    rows = [row for row in results if isinstance(row, LawResult)]
+    rows = list(results)
     broken = {row.code for row in rows if row.outcome == "broken"}
     told = (Evidence("value", list(inferred), "inferred"),) if inferred else ()
     seen: set[tuple[str, str | None]] = set()
@@ -70,15 +72,13 @@ def findings_of(results: Sequence[object], inferred: Sequence[str] = ()) -> list
             )
     spoken = {answer.code for answer in answers}
     for code in dict.fromkeys(row.code for row in rows):
-        if code not in spoken:
+        # Codes that other checks own too are spoken of here only when a law of them is broken.
+        if code not in spoken and code in CODES:
             answers.append(_quiet(code, [row for row in rows if row.code == code], told))
     return answers
 
 
-def _finding(row: object, broken: set[str], told: tuple[Evidence, ...]) -> Finding:
-    from tsguard.laws import LawResult
-
-    assert isinstance(row, LawResult)
+def _finding(row: LawResult, broken: set[str], told: tuple[Evidence, ...]) -> Finding:
     assert row.counterexample is not None
     found = row.counterexample
     severity = catalogue.entry(row.code).severity
@@ -97,16 +97,13 @@ def _finding(row: object, broken: set[str], told: tuple[Evidence, ...]) -> Findi
     )
 
 
-def _quiet(code: str, rows: Sequence[object], told: tuple[Evidence, ...]) -> Finding:
-    from tsguard.laws import LawResult
-
-    laws = [row for row in rows if isinstance(row, LawResult)]
-    held = [row for row in laws if row.outcome == "holds"]
+def _quiet(code: str, rows: Sequence[LawResult], told: tuple[Evidence, ...]) -> Finding:
+    held = [row for row in rows if row.outcome == "holds"]
     if held:
         words = f"held on {sum(row.examples for row in held)} examples: " + "; ".join(row.law for row in held)
-        skipped = [f"{row.law} ({row.reason})" for row in laws if row.outcome == "not-applicable"]
+        skipped = [f"{row.law} ({row.reason})" for row in rows if row.outcome == "not-applicable"]
         if skipped:
             words += ". Not asked: " + "; ".join(skipped)
         return Finding(code, Status.PASS, Role.NOTE, words, evidence=told)
-    words = "does not apply: " + "; ".join(dict.fromkeys(row.reason for row in laws))
+    words = "does not apply: " + "; ".join(dict.fromkeys(row.reason for row in rows))
     return Finding(code, Status.NOT_RUN, Role.NOTE, words, evidence=told)

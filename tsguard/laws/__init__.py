@@ -11,6 +11,6 @@ from __future__ import annotations
 from tsguard.laws.law import Law
 from tsguard.laws.reading import Reading
 from tsguard.laws.results import Counterexample, LawResult
-from tsguard.laws.run import LAWS, read_model, run
+from tsguard.laws.run import LAWS, Examination, examine, read_model, run
 
-__all__ = ["LAWS", "Counterexample", "Law", "LawResult", "Reading", "read_model", "run"]
+__all__ = ["LAWS", "Counterexample", "Examination", "Law", "LawResult", "Reading", "examine", "read_model", "run"]

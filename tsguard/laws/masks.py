@@ -152,8 +152,8 @@ def _dropped(
         where={"law": law, "phase": "forward", "layer": call.path},
         size=example.size,
         grave=grave,
-        remedy=f"Set `supports_masking = True` on `{call.path}` if it may pass the mask on, use a layer that keeps it, or "
-        "take the mask before it (`layer.compute_mask`) and hand it to the layers after it.",
+        remedy=f"Set `supports_masking = True` on `{call.path}` if it may pass the mask on, use a layer that keeps "
+        "it, or take the mask before it (`layer.compute_mask`) and hand it to the layers after it.",
     )
 
 

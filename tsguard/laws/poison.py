@@ -71,8 +71,8 @@ def padded_nan(ground: Ground, example: Example) -> Counterexample | None:
         moved_place(NAN.name, moved),
         size=example.size,
         grave=_nan_in_padding(ground),
-        remedy="Replace what is padded before the first layer: `ops.where(mask[..., None], x, 0.0)`. Multiplying by the mask "
-        "does not help, 0 · NaN is NaN.",
+        remedy="Replace what is padded before the first layer: `ops.where(mask[..., None], x, 0.0)`. Multiplying "
+        "by the mask does not help, 0 · NaN is NaN.",
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
 
@@ -84,6 +84,28 @@ def run(
     only: Iterable[str] | None = None,
 ) -> list[LawResult]:
     """Ask the laws of this model. `only` names laws or codes; `loss(y, y_pred)` stands in for the compiled one."""
+    return list(examine(model, data, padding, loss=loss, profile=profile, budget_s=budget_s, only=only).results)
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What the laws answered, and what was read about the model before they were asked."""
+
+    results: tuple[LawResult, ...]
+    reading: Reading
+
+
+def examine(
+    model: Any,
+    data: Any,
+    padding: Padding | None = None,
+    *,
+    loss: LossFunction | None = None,
+    profile: str = "ci",
+    budget_s: float = 60.0,
+    only: Iterable[str] | None = None,
+) -> Examination:
+    """As `run`, with the reading."""
     profile_named(profile)
     chosen = _chosen(only)
     until = time.monotonic() + budget_s
@@ -95,7 +117,7 @@ def run(
             if result.counterexample is not None:
                 ground.broken.setdefault(law.code, result.counterexample)
             results.append(result)
-    return results
+    return Examination(tuple(results), ground.reading)
 
 
 def read_model(model: Any, data: Any, padding: Padding | None = None) -> Reading:
