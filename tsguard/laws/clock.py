@@ -15,7 +15,12 @@ from tsguard.laws.results import Counterexample
 from tsguard.laws.structure import Leaves
 
 LOST_STEP = 0.5
-"""The share of a time step that rounding may take before the step counts as lost: half of it or more is not the same step."""
+"""The share of a time step that rounding may take before the step counts as lost: half of it or more is not the same
+step."""
+
+
+AFAR = 1e6
+"""A clock that reads more than this counts from an epoch: no vocabulary is so large."""
 
 
 def has_timestamps(ground: Ground) -> str | None:
@@ -70,14 +75,30 @@ def padded_stamps(ground: Ground, example: Example) -> Counterexample | None:
         return Counterexample(
             law, "pad-time", words, batch.x, x, float("inf"), 0.0, where, size=example.size, remedy=_NEUTRAL
         )
-    words = f"{batch_words(valid, right=ground.material.right)}; the output of sample {moved.sample} moved by {moved.by:.3g} when padded "
+    words = (
+        f"{batch_words(valid, right=ground.material.right)}; the output of sample {moved.sample} moved by "
+        f"{moved.by:.3g} when padded "
+    )
     words += f"timestamps became {_stamp_words(example.kind)}."
     where = {"law": law, "phase": "forward", "sample": moved.sample, "timestep": moved.timestep, "output": moved.output}
-    return Counterexample(law, "pad-time", words.replace("moved by inf", "became non-finite"), batch.x, x, moved.by, moved.tolerance,
-                          where, size=example.size, remedy=_NEUTRAL)  # fmt: skip
+    return Counterexample(
+        law,
+        "pad-time",
+        words.replace("moved by inf", "became non-finite"),
+        batch.x,
+        x,
+        moved.by,
+        moved.tolerance,
+        where,
+        size=example.size,
+        remedy=_NEUTRAL,
+    )
 
 
-_NEUTRAL = "A padded step must be neutral: compute steps Δt first and set them to 0 where the mask is 0 (or repeat the last timestamp)."
+_NEUTRAL = (
+    "A padded step must be neutral: compute steps Δt first and set them to 0 where the mask is 0 (or "
+    "repeat the last timestamp)."
+)
 
 
 def _stamp_words(kind: str) -> str:
@@ -145,10 +166,23 @@ def finite_gaps(ground: Ground, example: Example) -> Counterexample | None:
 
 def _not_finite(ground: Ground, example: Example, batch: Batch, x: Leaves, how: str, phase: str) -> Counterexample:
     law = GAPS.name
-    words = f"{batch_words(batch.valid, right=ground.material.right)}; {'outputs' if phase == 'forward' else 'gradients'} are not finite "
+    words = (
+        f"{batch_words(batch.valid, right=ground.material.right)}; "
+        f"{'outputs' if phase == 'forward' else 'gradients'} are not finite "
+    )
     words += f"when timestamps are {how}."
-    return Counterexample(law, "pad-time", words, batch.x, x, float("inf"), 0.0, {"law": law, "phase": phase}, size=example.size,
-                          remedy="Bound Re Λ below zero by construction, scale Δt to the data, and use expm1 for small steps.")  # fmt: skip
+    return Counterexample(
+        law,
+        "pad-time",
+        words,
+        batch.x,
+        x,
+        float("inf"),
+        0.0,
+        {"law": law, "phase": phase},
+        size=example.size,
+        remedy="Bound Re Λ below zero by construction, scale Δt to the data, and use expm1 for small steps.",
+    )
 
 
 def _name_gaps(ground: Ground, found: Counterexample) -> Counterexample:
@@ -182,6 +216,8 @@ def shifted(ground: Ground, example: Example) -> Counterexample | None:
     if ground.material._repeats_last(ground.reading.rows[name], ground.reading.time[name]):
         lower = np.moveaxis(stamps, axis, 1) - start
     x: Leaves = {**batch.x, name: np.moveaxis(lower, 1, axis).astype(stamps.dtype)}
+    for other in companions(ground):
+        x[other] = (batch.x[other] - start).astype(batch.x[other].dtype)
     moved = ground.moved(ground.bench.outputs(batch.x), ground.bench.outputs(x), batch.valid, allowance=ground.noise)
     lost = steps_lost(np.moveaxis(stamps, axis, 1), batch.valid)
     if moved is None or lost == 0:
@@ -189,13 +225,48 @@ def shifted(ground: Ground, example: Example) -> Counterexample | None:
         return None
     law = SHIFT.name
     words = (
-        f"{batch_words(batch.valid, right=ground.material.right)}; the output of sample {moved.sample} moved by {moved.by:.3g} when all "
-        f"timestamps were shifted by {-float(start):.10g}: as floats of the size {float(np.abs(valid_stamps).max()):.3g} they lose "
+        f"{batch_words(batch.valid, right=ground.material.right)}; the output of sample {moved.sample} moved by "
+        f"{moved.by:.3g} when all "
+        f"timestamps were shifted by {-float(start):.10g}: as floats of the size "
+        f"{float(np.abs(valid_stamps).max()):.3g} they lose "
         f"{lost} of their time steps."
     )
     where = {"law": law, "phase": "data", "sample": moved.sample, "timestep": moved.timestep, "input": name}
-    return Counterexample(law, "data-precision", words, batch.x, x, moved.by, moved.tolerance, where, size=example.size,
-                          remedy="Keep timestamps in int64, subtract first, and cast the differences.")  # fmt: skip
+    return Counterexample(
+        law,
+        "data-precision",
+        words,
+        batch.x,
+        x,
+        moved.by,
+        moved.tolerance,
+        where,
+        size=example.size,
+        remedy="Keep timestamps in int64, subtract first, and cast the differences.",
+    )
+
+
+def companions(ground: Ground) -> tuple[str, ...]:
+    """Other inputs that hold times of the same clock, such as the time of the target: a shift moves them too."""
+    name, axis = _stamps(ground)
+    reading = ground.reading
+    own = np.moveaxis(reading.rows[name], axis, 1)[reading.valid]
+    low, high = own.min(), own.max()
+    span = max(high - low, 1)
+    found = []
+    for other, along in reading.time.items():
+        leaf = reading.rows[other]
+        if (
+            other in (name, reading.mask)
+            or leaf.dtype != reading.rows[name].dtype
+            or leaf.shape[along] != reading.width
+        ):
+            continue
+        times = np.moveaxis(leaf, along, 1)[reading.valid]
+        # Far from zero, where neither ids nor quantities are found by chance.
+        if low > AFAR and low - span <= times.min() and times.max() <= high + span:
+            found.append(other)
+    return tuple(found)
 
 
 def steps_lost(stamps: NDArray[Any], valid: NDArray[np.bool_]) -> int:

@@ -1,6 +1,7 @@
 """A counterexample as a pytest test that fails today and passes once the fault is mended.
 
-The test takes the fixture `subject` of tsguard's pytest plugin and carries the batch itself, so that it needs nothing else.
+The test takes the fixture `subject` of tsguard's pytest plugin and carries the batch itself, so that it needs
+nothing else.
 """
 
 from __future__ import annotations
@@ -86,6 +87,7 @@ def _padding(ground: Any) -> str:
     pad = "float('nan')" if np.isnan(declared.pad_value) else repr(declared.pad_value)
     time = {name: axis for name, axis in reading.time.items() if name in reading.values}
     return (
-        f"Padding(inputs={time!r}, mask={reading.mask!r}, outputs={outputs!r}, pad_value={pad}, side={declared.side!r}, "
+        f"Padding(inputs={time!r}, mask={reading.mask!r}, outputs={outputs!r}, pad_value={pad}, "
+        f"side={declared.side!r}, "
         f"causal={declared.causal!r}, features={features!r}, timestamps={reading.timestamps!r})"
     )

@@ -1,8 +1,11 @@
 """Every Keras layer call of one forward pass, in the order in which the calls return.
 
-torch hooks are blind on Keras models, so `Layer.__call__` itself is wrapped while a pass is traced; `Operation.__call__` too,
-because raw operations of a functional model are nodes without a layer. A tap may change a layer's output (what stands at masked
-positions, or the mask), a guard may change how a layer is called (`training`). Recurrent layers are taken as one: their cells run
+torch hooks are blind on Keras models, so `Layer.__call__` itself is wrapped while a pass is traced;
+`Operation.__call__` too,
+because raw operations of a functional model are nodes without a layer. A tap may change a layer's output (what
+stands at masked
+positions, or the mask), a guard may change how a layer is called (`training`). Recurrent layers are taken as one:
+their cells run
 once per step and have no time axis to compare.
 """
 
