@@ -56,7 +56,7 @@ def torch_loader(
     workers: int | str = "auto",
     transform: Transform | None = None,
 ) -> Any:
-    """A torch DataLoader for `fit(…, shuffle=False)`; it moves on by one epoch each time all its batches were delivered.
+    """A torch DataLoader for `fit(…, shuffle=False)`; it moves on by one epoch when all its batches were delivered.
 
     `epoch` and `start` begin at step `start` of that epoch, which is how a run is resumed. Batches are pinned and
     workers persist where there is a GPU. `transform` makes of a Batch what the model takes (default: `(x, y)`).
