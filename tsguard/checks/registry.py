@@ -20,12 +20,12 @@ from tsguard.padding import Padding
 from tsguard.subject import Subject
 
 NEEDS = ("model", "data", "arrays", "y", "validation", "padding", "declared")
-"""What a check may need: the model; any data; data held as arrays; targets; validation data; a declared Padding; a plan."""
+"""What a check may need: the model; any data; data held as arrays; targets; validation data; a Padding; a plan."""
 
 
 @dataclass
 class Context:
-    """What a check is asked about. Checks read it and leave the model as they found it (the runner holds it preserved)."""
+    """What a check is asked about. The runner holds the model preserved while a check is asked."""
 
     subject: Subject | None = None
     data: Data | None = None

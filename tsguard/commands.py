@@ -1,0 +1,128 @@
+"""What the commands do with a RUN.yaml: from the file to a Subject, and from there to reports in the run's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tsguard.api import guard_checks
+from tsguard.backend import make_deterministic
+from tsguard.checks.preflight import preflight
+from tsguard.checks.registry import Context, all_checks
+from tsguard.config import Config, load_config
+from tsguard.desk import DESK, written
+from tsguard.findings import Finding
+from tsguard.gate import Gate
+from tsguard.report import Report
+from tsguard.store import RunFolder, load_report
+from tsguard.subject import Recipe, Subject
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A configuration and what it describes."""
+
+    config: Config
+    subject: Subject
+    gate: Gate
+    out: Path
+    baseline: Report | None
+
+
+def open_run(path: Path, *, changes: Iterable[str] = (), out: Path | None = None) -> Opened:
+    """Read, check, and build the subject. Mistakes in the file are said before anything is built."""
+    config = load_config(path, changes=changes)
+    settings = config.settings
+    gate = Gate.of(settings.gates)
+    if settings.deterministic:
+        make_deterministic()
+    subject = Subject.from_recipes(
+        Recipe(settings.model.use, settings.model.args, "model.use"),
+        None if settings.data is None else Recipe(settings.data.use, settings.data.args, "data.use"),
+        padding=None if settings.padding is None else settings.padding.value(),
+        seed=settings.seed,
+        name=settings.name,
+    )
+    baseline = None if settings.baseline is None else load_report(settings.baseline)
+    return Opened(config, subject, gate, Path(out or settings.out), baseline)
+
+
+def check(
+    path: Path, *, changes: Iterable[str] = (), out: Path | None = None, progress: Callable[[str], None]
+) -> Report:
+    """Preflight of a RUN.yaml, written into a run's folder of its own."""
+    opened = open_run(path, changes=changes, out=out)
+    folder = RunFolder.create(opened.out, opened.subject.name)
+    folder.write_text("config.yaml", opened.config.text())
+    return written(check_opened(opened, progress=progress), folder)
+
+
+def check_opened(opened: Opened, *, earlier: Iterable[Finding] = (), progress: Callable[[str], None]) -> Report:
+    """The preflight of a subject that has been built."""
+    settings = opened.config.settings
+    subject = opened.subject
+    context = Context(subject=subject, data=subject.data, padding=subject.padding, declared=_declared(opened.config))
+    skipped = set(settings.check.skip)
+    return preflight(
+        context,
+        gate=opened.gate.before_training(),
+        budget_s=settings.check.budget_s,
+        checks=[one for one in (*all_checks(), *guard_checks()) if one.name not in skipped],
+        earlier=earlier,
+        config=opened.config.resolved(),
+        baseline=opened.baseline,
+        progress=progress,
+    ).with_(desk=DESK)
+
+
+def _declared(config: Config) -> dict[str, Any]:
+    plan = config.settings.plan
+    return {name: value for name in type(plan).model_fields if (value := getattr(plan, name)) is not None}
+
+
+def rewrite(path: Path) -> Report:
+    """Draw the pages of a run again from what it left; of one that died, from its events."""
+    folder = RunFolder.open(path)
+    if (folder.path / "report.json").is_file():
+        report = load_report(folder.path)
+    else:
+        report = from_events(folder)
+    return written(report.with_(desk=DESK), folder)
+
+
+def from_events(folder: RunFolder) -> Report:
+    """What was known when a run died: its last events, and that it has no end."""
+    from tsguard import catalogue
+    from tsguard.report import Moment, Series, Verdict
+
+    events = folder.events()
+    moments = [
+        Moment(
+            float(event.get("at", 0.0)), str(event.get("kind", "event")), str(event.get("text", "")), event.get("step")
+        )
+        for event in events
+        if event.get("text")
+    ]
+    points: dict[str, list[tuple[float, float]]] = {}
+    for event in events:
+        for name, value in (event.get("values") or {}).items():
+            points.setdefault(name, []).append((float(event.get("step") or 0), float(value)))
+    last = next((event for event in reversed(events) if event.get("step") is not None), None)
+    words = "before its first flush" if last is None else f"after step {last['step']}"
+    died = catalogue.finding(
+        "child-failed",
+        f"run {folder.run.name!r} ended without a report, {words}: the process was killed or the machine went away.",
+        remedy="Look at the last events in events.jsonl; `tsguard train RUN.yaml --resume` goes on from there.",
+        where={} if last is None else {"step": last["step"]},
+    )
+    return Report(
+        kind="train",
+        name=folder.run.name,
+        findings=(died,),
+        series={name: Series(tuple(y for _, y in xy), tuple(x for x, _ in xy)) for name, xy in points.items()},
+        timeline=tuple(moments),
+        verdict=Verdict("ERROR", (died.message,)),  # type: ignore[arg-type]
+        run=folder.run,
+    )
