@@ -127,7 +127,7 @@ def _seasonal(rng: Rng, size: int, period: float, *, level: float, swing: float,
         last = 0.9 * last + steps[i]
         red[i] = last
     phase = rng.uniform(0, 2 * np.pi)
-    return level + swing * np.sin(2 * np.pi * np.arange(size) / period + phase) + red
+    return np.asarray(level + swing * np.sin(2 * np.pi * np.arange(size) / period + phase) + red)
 
 
 def transformer(rows: int = 2_000, *, seed: int = 0, faults: Sequence[str] = ()) -> Made:

@@ -1,0 +1,1 @@
+"""Probes: arrays in, numbers out, no judgement."""
