@@ -1,1 +1,1 @@
-"""Probes: arrays in, numbers out, no judgement."""
+"""Probes: measurements, arrays in and numbers out. A probe never judges; rules and checks do."""
