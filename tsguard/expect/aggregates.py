@@ -45,6 +45,21 @@ class Nulls:
         self.nulls += int(batch.records.column(self.columns[0]).null_count)
 
 
+class Gathered:
+    """A column as a whole, for measures that need every value in order."""
+
+    def __init__(self, column: str) -> None:
+        self.columns = (column,)
+        self._chunks: list[pa.Array] = []
+
+    def update(self, batch: Batch) -> None:
+        self._chunks.append(batch.records.column(self.columns[0]))
+
+    def series(self) -> pd.Series[Any]:
+        result: pd.Series[Any] = pa.chunked_array(self._chunks).to_pandas()
+        return result
+
+
 class Moments:
     """Count, sum, mean and squared deviations of a column of numbers."""
 

@@ -127,6 +127,18 @@ class Missing(Condition):
         return np.flatnonzero(mask if want_null else ~mask)
 
 
+class Finite(Condition):
+    """Our own `finite`: null, NaN and the infinities are unexpected, and all rows are considered."""
+
+    def find(self, batch: Batch) -> Array:
+        column = batch.column(self.columns[0])
+        self.considered += len(column)
+        if not column.missing and np.isfinite(column.total):
+            return NOTHING
+        whole = column.array.to_numpy(zero_copy_only=False).astype(np.float64, copy=False)
+        return np.flatnonzero(~np.isfinite(whole))
+
+
 class NumberBetween(Condition):
     """An interval of numbers. Without nulls 64-bit integers meet a float bound as floats, as they do in pandas; with
     nulls (`exact`) they are compared as the integers that they are."""

@@ -276,16 +276,13 @@ def batches_per_epoch(samples: int, batch_size: int, *, drop_last: bool = False)
     return samples // batch_size if drop_last else -(-samples // batch_size)
 
 
-def scale_ratios(sets: Mapping[str, Array]) -> dict[str, tuple[float, float]]:
-    """Of each set (rows, features): the median of each feature's distance from zero and the widest one, in magnitude.
-
-    Sets of unlike scale mixed without scaling teach a model only the largest.
-    """
+def typical_magnitudes(sets: Mapping[str, Array]) -> dict[str, float]:
+    """Of each set (rows, features): how far its values typically lie from zero (the median over rows and features)."""
     told = {}
     for name, rows in sets.items():
-        values = np.abs(np.asarray(rows, dtype=np.float64).reshape(len(rows), -1))
-        typical = np.nanmedian(np.where(np.isfinite(values), values, np.nan), axis=0)
-        told[name] = (float(np.nanmedian(typical)), float(np.nanmax(typical)))
+        sizes = np.abs(np.asarray(rows, dtype=np.float64))
+        sizes = sizes[np.isfinite(sizes)]
+        told[name] = float(np.median(sizes)) if len(sizes) else math.nan
     return told
 
 

@@ -15,12 +15,13 @@ import pandas as pd
 import pyarrow as pa
 
 from tsguard.expect import stock
-from tsguard.expect.aggregates import Distinct, Extremes, Moments, Nulls, Presence, Ranks
+from tsguard.expect.aggregates import Distinct, Extremes, Gathered, Moments, Nulls, Presence, Ranks
 from tsguard.expect.columns import Batch, Kind, as_frame, kind_of
 from tsguard.expect.conditions import (
     Accumulator,
     Condition,
     Either,
+    Finite,
     Keys,
     Missing,
     NumberBetween,
@@ -36,6 +37,7 @@ from tsguard.expect.conditions import (
 )
 from tsguard.expect.source import Source
 from tsguard.expect.spill import BUDGET_BYTES, Budget
+from tsguard.expect.timeseries import MEASURED, measured
 
 MAX_RECORDS = 200
 """GX's own limit on unexpected values in a result (MAX_RESULT_RECORDS); a test compares the two."""
@@ -146,11 +148,20 @@ class Profile:
         for suffix in SUFFIXES:
             if name.endswith("." + suffix):
                 return self._condition(name.removesuffix("." + suffix), suffix, domain, values, result_format)
+        if name == MEASURED:
+            return self._measured(tuple(values["columns"]))
         if name.startswith("table."):
             return self._table(name)
         if name.startswith("column."):
             return self._column(name, domain["column"], values, configuration)
         raise NotServedError(f"the metric {name}")
+
+    def _measured(self, columns: tuple[str, ...]) -> Promise:
+        """Whole columns for the expectations of time series: gathered in Arrow, and only those that are named."""
+        for column in columns:
+            self.datatype(column)
+        gathered: list[Gathered] = [self.need(("gathered", column), lambda column=column: Gathered(column)) for column in columns]
+        return lambda: ({each.columns[0]: measured(each.series()) for each in gathered}, self.rows)
 
     def _table(self, name: str) -> Promise:
         if name == "table.row_count":
@@ -277,6 +288,8 @@ class Profile:
             if kind is Kind.INTEGER and not (pa.types.is_int8(types[0]) or pa.types.is_int16(types[0])):
                 return Either(columns[0], lambda exact: Ordered(wanted, exact=exact, **options))
             return Ordered(wanted, exact=kind is Kind.INTEGER, **options)  # pandas widens the small ones
+        if metric == "column_values.tsguard_finite" and kind in NUMBERS:
+            return Finite(wanted, **options)
         if metric in TEXT_CONDITIONS and kind in (Kind.STRING, Kind.CATEGORY):
             return ValueWise(wanted, **options)
         if metric in ROW_CONDITIONS and all(each in PLAIN_KINDS for each in kinds):

@@ -146,8 +146,10 @@ def _typed(columns: Sequence[str] | None, profile: Profile) -> None:
 def _columns(expectation: Any, result_format: Any) -> tuple[str, ...] | None:
     """The columns that stock GX would look at, or None if that cannot be told."""
     kwargs = expectation.configuration.kwargs
-    if not type(expectation).__module__.startswith(SERVED_MODULES[0]) or kwargs.get("row_condition"):
+    if not type(expectation).__module__.startswith(SERVED_MODULES) or kwargs.get("row_condition"):
         return None
+    if hasattr(expectation, "columns"):  # one of ours
+        return tuple(dict.fromkeys(column for column in expectation.columns() if column is not None))
     if isinstance(result_format, Mapping) and (
         result_format.get("unexpected_index_column_names") or result_format.get("include_unexpected_rows")
     ):
