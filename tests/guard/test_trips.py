@@ -1,0 +1,106 @@
+"""The rules keep still on healthy noise and speak on real trouble."""
+
+import math
+
+import numpy as np
+import pytest
+
+from tsguard.guard.trips import AmpSkips, JointRise, metric_disagrees, no_learning, recovered
+
+
+def heavy_tailed(seed, steps=300, sigma=0.5):
+    rng = np.random.default_rng(seed)
+    return (2.0 * np.exp(-np.arange(steps) / 100) + 0.2) * rng.lognormal(0, sigma, steps)
+
+
+def rises(losses, gradients=None):
+    rule = JointRise()
+    gradients = [None] * len(losses) if gradients is None else gradients
+    found = [rule.add(step, float(loss), grad) for step, (loss, grad) in enumerate(zip(losses, gradients, strict=True))]
+    return [rise for rise in found if rise is not None]
+
+
+def test_heavy_tailed_losses_of_healthy_runs_trip_at_most_twice_in_200():
+    tripped = sum(bool(rises(heavy_tailed(seed))) for seed in range(200))
+    assert tripped <= 2
+
+
+def test_gradients_that_follow_a_heavy_tailed_loss_do_not_make_it_trip():
+    def gradients(seed, losses):
+        rng = np.random.default_rng(1000 + seed)
+        return [float(g) for g in np.sqrt(losses) * rng.lognormal(0, 0.5, len(losses))]
+
+    tripped = sum(
+        bool(rises(losses, gradients(seed, losses))) for seed in range(200) for losses in [heavy_tailed(seed)]
+    )
+    assert tripped <= 2
+
+
+def test_lasting_tenfold_rises_are_found_within_ten_steps():
+    found = 0
+    for seed in range(200):
+        at = 50 + seed % 200
+        losses = heavy_tailed(seed)
+        losses[at:] *= 10
+        found += any(at <= rise.step < at + 10 for rise in rises(losses))
+    assert found >= 190
+
+
+def test_one_wild_step_counts_only_together_with_its_gradient():
+    losses = heavy_tailed(1, sigma=0.1)
+    losses[150] *= 1e4
+    quiet = [1.0 + 0.01 * (i % 7) for i in range(300)]
+    assert rises(losses, quiet) == []
+    quiet[150] = 1e4
+    (rise,) = rises(losses, quiet)
+    assert rise.step == 150
+    assert not rise.lasting
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_nonfinite_value_is_not_learned_from(bad):
+    losses = heavy_tailed(3)
+    losses[100] = bad
+    assert rises(losses) == []
+    losses[200:] *= 20
+    assert any(200 <= rise.step < 210 for rise in rises(losses))
+
+
+def test_a_rise_that_comes_back_is_told_from_one_that_stays():
+    losses = heavy_tailed(4)
+    losses[150:] *= 20
+    (stays, *_) = rises(losses)
+    assert not recovered(losses.tolist(), stays)
+    losses[170:] /= 20
+    (passes, *_) = rises(losses)
+    assert recovered(losses.tolist(), passes)
+
+
+def test_negative_losses_are_judged_too():
+    rng = np.random.default_rng(0)
+    assert rises(-3 + 0.3 * rng.normal(size=300)) == []
+
+
+def test_a_scaler_that_searches_its_scale_is_left_alone_and_one_that_never_stops_is_not():
+    healthy = AmpSkips()
+    assert not any(healthy.add(skipped=step in (0, 1, 2, 900)) for step in range(2000))
+    sick = AmpSkips()
+    assert [sick.add(skipped=True) for _ in range(10)].index(True) == 9
+    often = AmpSkips()
+    assert any(often.add(skipped=step % 4 == 0) for step in range(400))
+
+
+def test_no_learning_needs_a_flat_curve_and_enough_steps():
+    rng = np.random.default_rng(0)
+    flat = (0.7 + 0.01 * rng.normal(size=400)).tolist()
+    assert no_learning(flat)
+    assert not no_learning(flat[:50])
+    assert not no_learning([2 * math.exp(-i / 100) + 0.1 for i in range(400)])
+
+
+def test_a_metric_that_worsens_as_the_loss_improves_disagrees():
+    loss = [1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.45]
+    assert metric_disagrees(loss, [0.9, 0.88, 0.8, 0.7, 0.65, 0.6, 0.55], "val_accuracy")
+    assert not metric_disagrees(loss, [0.5, 0.6, 0.62, 0.7, 0.72, 0.8, 0.81], "val_accuracy")
+    assert metric_disagrees(loss, [0.5, 0.6, 0.62, 0.7, 0.72, 0.8, 0.81], "val_mae")
+    assert not metric_disagrees(loss[:4], [0.9, 0.8, 0.7, 0.6], "val_accuracy")

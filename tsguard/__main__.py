@@ -1,0 +1,5 @@
+"""`python -m tsguard` is `tsguard`."""
+
+from tsguard.cli import main
+
+main()

@@ -1,0 +1,55 @@
+"""The preflight: every check asked of a Subject before it is trained, and the Report that comes of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from tsguard import provenance
+from tsguard.checks.registry import Check, Context
+from tsguard.checks.runner import run_checks
+from tsguard.findings import Finding
+from tsguard.gate import Gate
+from tsguard.report import Moment, Report
+
+
+def preflight(
+    context: Context,
+    *,
+    gate: Gate,
+    budget_s: float = 60.0,
+    checks: Iterable[Check] | None = None,
+    earlier: Iterable[Finding] = (),
+    config: dict[str, Any] | None = None,
+    baseline: Report | None = None,
+    progress: Callable[[str], None] = lambda name: None,
+) -> Report:
+    """Ask everything, judge it, and say how long each answer took."""
+    started = time.monotonic()
+    facts = provenance.gather(config=config, seeds=_seeds(context))
+    moments = [Moment(0.0, "start", "preflight started")]
+
+    def told(name: str) -> None:
+        moments.append(Moment(time.monotonic() - started, "check", name))
+        progress(name)
+
+    findings = (*earlier, *run_checks(context, checks, budget_s=budget_s, progress=told))
+    report = Report(
+        kind="check",
+        name=context.subject.name if context.subject is not None else "data",
+        findings=findings,
+        metrics=context.facts.get("metrics", {}),
+        figures=context.facts.get("figures", {}),
+        plan={**context.facts.get("forecast", {}), **dict(context.declared)},
+        provenance=dataclasses.replace(facts, ended=provenance.now()),
+    )
+    verdict = gate.judge(report, baseline=baseline, today=provenance.today())
+    moments.append(Moment(time.monotonic() - started, "gate", f"gate: {verdict.status}"))
+    return report.with_(verdict=verdict, timeline=tuple(moments))
+
+
+def _seeds(context: Context) -> dict[str, int]:
+    seed = context.subject.seed if context.subject is not None else None
+    return {} if seed is None else {"seed": seed}

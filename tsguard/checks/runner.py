@@ -1,0 +1,85 @@
+"""Asking the checks: each on its own, so that a crash is an ERROR finding and no answer is lost.
+
+The model is held preserved around every single check; a check that is out of time or out of its depth is NOT_RUN with
+the reason, never a silent pass.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import traceback
+from collections.abc import Callable, Iterable
+
+from tsguard import catalogue
+from tsguard.backend import preserved
+from tsguard.checks.registry import Check, Context, all_checks
+from tsguard.evidence import Evidence
+from tsguard.findings import Finding, Role, Status
+
+
+def run_checks(
+    context: Context,
+    checks: Iterable[Check] | None = None,
+    *,
+    budget_s: float = 60.0,
+    progress: Callable[[str], None] = lambda name: None,
+    clock: Callable[[], float] = time.monotonic,
+) -> tuple[Finding, ...]:
+    """Every check's answer, in the order of asking. `progress` is told the name of the check that starts."""
+    started = clock()
+    findings: list[Finding] = []
+    for one in all_checks() if checks is None else checks:
+        left = budget_s - (clock() - started)
+        missing = context.missing(one.needs)
+        if missing:
+            findings.extend(_not_run(one, "; ".join(missing)))
+            continue
+        if left <= 0:
+            findings.extend(_not_run(one, f"the time budget of {budget_s:g} s was spent before its turn"))
+            continue
+        progress(one.name)
+        context.budget_s = left
+        begun = clock()
+        answers = _ask(one, context)
+        spent = clock() - begun
+        findings.extend(_stamped(answer, one, spent) for answer in answers)
+    return tuple(findings)
+
+
+def _ask(one: Check, context: Context) -> list[Finding]:
+    try:
+        model = context.model
+        with preserved(model) if model is not None else contextlib.nullcontext():
+            answers = list(one.ask(context))
+    except Exception as crash:  # whatever a check does wrong, the others are still asked
+        return [crashed(one.codes[0], one.name, crash)]
+    spoken = {answer.code for answer in answers}
+    silent = [code for code in one.codes if code not in spoken]
+    return answers + [passed(code, check=one.name) for code in silent]
+
+
+def passed(code: str, *, check: str = "", message: str = "") -> Finding:
+    """The answer of a check that looked and found nothing."""
+    words = message or f"looked for {catalogue.entry(code).title.lower()} and found none"
+    return Finding(code, Status.PASS, Role.NOTE, words, check=check)
+
+
+def crashed(code: str, name: str, crash: BaseException) -> Finding:
+    """Our own bug as a finding: the whole traceback is kept as evidence."""
+    trace = "".join(traceback.format_exception(crash))
+    message = f"check {name!r} itself crashed with {type(crash).__name__}: {crash}. It says nothing about the subject."
+    remedy = "Please report it with the traceback below; the other checks are not affected."
+    return Finding(
+        code, Status.ERROR, Role.NOTE, message, evidence=(Evidence("traceback", trace),), remedy=remedy, check=name
+    )
+
+
+def _not_run(one: Check, reason: str) -> list[Finding]:
+    return [Finding(code, Status.NOT_RUN, Role.NOTE, f"not asked: {reason}", check=one.name) for code in one.codes]
+
+
+def _stamped(answer: Finding, one: Check, seconds: float) -> Finding:
+    from dataclasses import replace
+
+    return replace(answer, check=answer.check or one.name, seconds=round(seconds, 4))

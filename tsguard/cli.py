@@ -1,0 +1,218 @@
+"""The command line. Parses, calls, prints and exits; everything else lives below.
+
+Exit codes: 0 the gate passed; 1 the gate failed; 2 usage or configuration; 3 could not evaluate; 130/143 interrupted.
+Nothing heavy is imported before a command needs it.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tsguard import __version__
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tsguard.report import Report
+
+app = typer.Typer(
+    name="tsguard",
+    help="Tested training for Keras 3 models on the PyTorch backend.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+RunFile = Annotated[Path, typer.Argument(metavar="RUN.yaml", help="The configuration of the run.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Folder for runs (default: as in RUN.yaml, else reports/).")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be repeated.")]
+
+
+def main() -> None:
+    """Run a command; a user's mistake is printed without a traceback and exits 2."""
+    from tsguard.errors import TsguardError
+
+    try:
+        app(standalone_mode=True)
+    except TsguardError as mistake:
+        typer.echo(f"tsguard: {mistake}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("tsguard: interrupted", err=True)
+        sys.exit(130)
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    if version:
+        typer.echo(f"tsguard {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def explain(
+    code: Annotated[str | None, typer.Argument(help="A finding code; without one, all of them are listed.")] = None,
+    json: Json = False,
+) -> None:
+    """What a finding means, why it happens, and how it is mended."""
+    import dataclasses
+
+    from tsguard import catalogue
+
+    if code is None:
+        if json:
+            _print_json([dataclasses.asdict(entry) for entry in catalogue.entries().values()])
+            return
+        for group in catalogue.GROUPS:
+            typer.echo(f"{group}:")
+            for entry in catalogue.entries().values():
+                if entry.group == group:
+                    typer.echo(f"  {entry.code:<26} {entry.title}")
+        return
+    entry = catalogue.entry(code)
+    if json:
+        _print_json(dataclasses.asdict(entry))
+        return
+    typer.echo(f"{entry.code}: {entry.title}")
+    typer.echo(f"  usually a {entry.role}, {entry.severity} by default")
+    for label, text in (("What it means", entry.means), ("Why it happens", entry.why), ("How to mend it", entry.mend)):
+        typer.echo(f"\n{label}\n  {text}")
+
+
+@app.command()
+def doctor(json: Json = False) -> None:
+    """What is installed, which device, what would not work, and what to install."""
+    from tsguard.doctor import examine
+
+    found = examine()
+    if json:
+        _print_json(found)
+    else:
+        for line in found["lines"]:
+            typer.echo(line)
+    raise typer.Exit(0 if found["usable"] else 3)
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="The project's folder.")] = Path(),
+    json: Json = False,
+) -> None:
+    """Write a starting run.yaml and suites/ into your own project. Existing files are left alone."""
+    from tsguard.starter import write_starter
+
+    files = write_starter(folder)
+    if json:
+        _print_json(files)
+        return
+    for name, written in files.items():
+        typer.echo(f"{'wrote' if written else 'kept '} {name}")
+    typer.echo("next: edit run.yaml, then `tsguard check run.yaml`")
+
+
+@app.command()
+def check(run: RunFile, set_: Set = None, out: Out = None, json: Json = False) -> None:
+    """Preflight: ask every check, write the page, gate."""
+    from tsguard import commands
+
+    report = commands.check(run, changes=set_ or (), out=out, progress=_progress(json))
+    _finish(report, json)
+
+
+@app.command()
+def train(
+    run: RunFile,
+    set_: Set = None,
+    out: Out = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the newest run of this name.")] = False,
+    json: Json = False,
+) -> None:
+    """Preflight, gate, guarded training, judgement, gate; writes both pages."""
+    from tsguard import commands
+
+    report = commands.train(run, changes=set_ or (), out=out, resume=resume, progress=_progress(json))
+    _finish(report, json)
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or its report.json.")], json: Json = False
+) -> None:
+    """Write the pages of a run again, also of one that died."""
+    from tsguard import commands
+
+    _finish(commands.rewrite(run), json, gate=False)
+
+
+@app.command()
+def diff(
+    runs: Annotated[list[Path], typer.Argument(metavar="A B [C…]", help="Folders of runs, or their report.json.")],
+    json: Json = False,
+) -> None:
+    """Runs side by side: metrics with the winner of each, settings, environment, findings."""
+    from tsguard import api
+    from tsguard.errors import ConfigError
+
+    if len(runs) < 2:
+        raise ConfigError("tsguard diff: received one run. Expected two or more. Name the runs to compare.")
+    found = api.compare(*runs)
+    if json:
+        from tsguard.report import fields_of
+
+        _print_json(fields_of(found))
+        return
+    from tsguard.render.terminal import show_comparison
+
+    show_comparison(found, _console())
+
+
+@app.command()
+def demo(out: Annotated[Path, typer.Option("--out", help="Folder for the two runs.")] = Path("reports")) -> None:
+    """The embedded example: a sick run stopped at the gate, then the mended run trained; both pages written."""
+    from tsguard.demo import play
+
+    raise typer.Exit(play(out, _console(), progress=_progress(False)))
+
+
+def _finish(report: Report, json: bool, *, gate: bool = True) -> None:
+    if json:
+        typer.echo(report.to_json())
+    else:
+        from tsguard.render.terminal import show
+
+        show(report, _console())
+    raise typer.Exit(report.verdict.exit_code if gate else 0)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+def _progress(quiet: bool) -> Any:
+    """Tells a person what runs now, on stderr, one line that is overwritten on a terminal and a line each elsewhere."""
+    if quiet:
+        return lambda name: None
+
+    def tell(name: str) -> None:
+        if sys.stderr.isatty():
+            typer.echo(f"\r\033[K… {name}", err=True, nl=False)
+        else:
+            typer.echo(f"… {name}", err=True)
+
+    return tell
+
+
+def _print_json(value: Any) -> None:
+    from tsguard.report import dumps
+
+    typer.echo(dumps(value))

@@ -1,0 +1,132 @@
+"""What a model is trained on, whatever form it came in: one array, several, a dict, or batches from an iterable.
+
+Structures keep the shape in which the user gave them, so that a batch cut here is a batch that `model.fit` would see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tsguard.errors import ConfigError, explain
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """What a model is trained on: arrays (one, a list or a dict), or anything iterable that `model.fit` takes as x."""
+
+    x: Any
+    y: Any = None
+    sample_weight: Any = None
+    validation: Any = None
+    """What `fit` takes as validation_data: (x, y), (x, y, weights) or an iterable of batches."""
+    names: tuple[str, ...] = ()
+    """Names of the features, where known."""
+    batch_size: int = 32
+
+    @classmethod
+    def of(cls, value: Any) -> Data:
+        """Accept what a data function may return: a Data, a dict with x and y, or a tuple (x, y[, weights])."""
+        if isinstance(value, Data):
+            return value
+        if isinstance(value, Mapping):
+            known = {"x", "y", "sample_weight", "validation", "validation_data", "names", "batch_size"}
+            extra = sorted(set(value) - known)
+            if "x" not in value or extra:
+                raise ConfigError(
+                    explain(
+                        "data",
+                        received=f"a dict with {sorted(value)}",
+                        expected=f"a dict with 'x' and, where there are any, {sorted(known - {'x'})}",
+                        todo="Return dict(x=…, y=…, validation_data=(x, y)).",
+                    )
+                )
+            fields = dict(value)
+            fields["validation"] = fields.pop("validation_data", fields.get("validation"))
+            fields["names"] = tuple(str(name) for name in fields.get("names") or ())
+            return cls(**fields)
+        if isinstance(value, tuple) and len(value) in (2, 3):
+            return cls(*value)
+        raise ConfigError(
+            explain(
+                "data",
+                received=f"a {type(value).__name__}",
+                expected="a dict with 'x' and 'y', a tuple (x, y) or (x, y, sample_weight), or tsguard.subject.Data",
+                todo="Let the data function return one of these.",
+            )
+        )
+
+    @property
+    def is_arrays(self) -> bool:
+        """Whether x is held in memory as arrays, so that any batch can be cut from it."""
+        return all(hasattr(leaf, "shape") and hasattr(leaf, "__getitem__") for leaf in leaves(self.x)) and bool(
+            list(leaves(self.x))
+        )
+
+    def __len__(self) -> int:
+        """Number of samples, where it is known."""
+        if self.is_arrays:
+            return int(next(iter(leaves(self.x))).shape[0])
+        raise TypeError("the number of samples of an iterable is not known before it has been read")
+
+    def take(self, index: Any) -> tuple[Any, Any, Any]:
+        """(x, y, sample_weight) at the given rows, in the structure in which they came."""
+        if not self.is_arrays:
+            raise TypeError("rows can be taken from arrays only; use batches()")
+
+        def cut(leaf: Any) -> Any:
+            return leaf[index]
+
+        return map_leaves(cut, self.x), map_leaves(cut, self.y), map_leaves(cut, self.sample_weight)
+
+    def batches(self, limit: int | None = None) -> Iterator[tuple[Any, Any, Any]]:
+        """The first batches as (x, y, sample_weight), in order. A generator is consumed by this: pass a fresh one."""
+        if self.is_arrays:
+            starts = range(0, len(self), self.batch_size)
+            for start in starts if limit is None else starts[:limit]:
+                yield self.take(slice(start, start + self.batch_size))
+            return
+        if hasattr(self.x, "__getitem__") and hasattr(self.x, "__len__"):
+            source: Any = (self.x[i] for i in range(len(self.x)))
+        else:
+            source = iter(self.x)
+        for number, batch in enumerate(source):
+            if limit is not None and number >= limit:
+                return
+            yield unpack(batch)
+
+
+def unpack(batch: Any) -> tuple[Any, Any, Any]:
+    """Keras' rule for one batch: x alone, (x, y), or (x, y, sample_weight)."""
+    if not isinstance(batch, tuple | list):
+        return batch, None, None
+    parts = [*batch, None, None]
+    return parts[0], parts[1], parts[2]
+
+
+def leaves(structure: Any) -> Iterator[Any]:
+    """The arrays of a structure of dicts, lists and tuples, in Keras' order; None holds none."""
+    if structure is None:
+        return
+    if isinstance(structure, Mapping):
+        for key in structure:
+            yield from leaves(structure[key])
+    elif isinstance(structure, list | tuple):
+        for item in structure:
+            yield from leaves(item)
+    else:
+        yield structure
+
+
+def map_leaves(function: Callable[[Any], Any], structure: Any) -> Any:
+    """The same structure with the function applied to every array."""
+    if structure is None:
+        return None
+    if isinstance(structure, Mapping):
+        return {key: map_leaves(function, value) for key, value in structure.items()}
+    if isinstance(structure, tuple):
+        return tuple(map_leaves(function, item) for item in structure)
+    if isinstance(structure, list):
+        return [map_leaves(function, item) for item in structure]
+    return function(structure)

@@ -1,0 +1,217 @@
+"""The flight recorder: the last clean state, and every batch since.
+
+Once in a while (adapting to about a quarter of a second) the state is copied into buffers that exist already, and the
+batches recorded so far are let go. What is recorded stays within a stated memory budget: where batches do not fit the
+window is shortened, where the state does not fit the device it goes to pinned host memory, where it fits nowhere nothing is recorded and
+the report says so.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from tsguard.backend import RngState
+from tsguard.guard.state import StateBuffer
+
+MEMORY_SHARE = 0.10
+"""Share of the free memory that the recorder may hold: room enough for a window, little enough to go unnoticed."""
+
+WINDOW_SECONDS = 0.25
+"""How long a window lasts by default: short enough that nothing much is lost, long enough that a copy of the state does not show."""
+
+WINDOW_STEPS_MAX = 64
+"""A window is never longer: a replay has to stay short."""
+
+
+@dataclass
+class StepRecord:
+    """One step as it came: everything needed, beside the clean state, to run it again."""
+
+    step: int
+    epoch: int
+    batch: int
+    data: Any
+    rng: RngState
+    learning_rate: torch.Tensor | None
+    nbytes: int = 0
+    loss: float | None = None
+    grad_norm: float | None = None
+    applied: bool = True
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class RngWatch:
+    """The state of every global generator, each step, without paying for those that were not drawn from.
+
+    numpy takes 30 µs to hand out its state; comparing its raw words with the last ones takes less than one.
+    """
+
+    def __init__(self) -> None:
+        self._numpy_words = b""
+        self._numpy: Any = None
+        self._python: Any = None
+
+    def now(self) -> RngState:
+        """Where all generators stand."""
+        generator = np.random.mtrand._rand._bit_generator  # type: ignore[attr-defined]
+        if isinstance(generator, np.random.MT19937):
+            words = ctypes.string_at(generator.ctypes.state_address, 625 * 4)
+        else:
+            words = b""
+        if not words or words != self._numpy_words:
+            self._numpy, self._numpy_words = np.random.get_state(), words  # noqa: NPY002
+        python = random.getstate()
+        if python != self._python:
+            self._python = python
+        cuda = tuple(torch.cuda.get_rng_state_all()) if torch.cuda.is_initialized() else ()
+        return RngState(self._python, self._numpy, torch.get_rng_state(), cuda, _keras_seed())
+
+
+def _keras_seed() -> Any:
+    from tsguard.backend import _keras_generator
+
+    generator = _keras_generator()
+    return None if generator is None else generator.state.value.detach().clone()
+
+
+class Recorder:
+    """The clean state and the steps since."""
+
+    def __init__(self, model: Any, *, memory_share: float = MEMORY_SHARE, copies: bool = True) -> None:
+        self.model = model
+        self.copies = copies
+        self.memory_share = memory_share
+        self.clean: StateBuffer | None = None
+        self.clean_step = -1
+        self.records: list[StepRecord] = []
+        self.held = 0
+        self.budget = 0
+        self.note = ""
+        self._rng = RngWatch()
+        self._off = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a clean state to go back to."""
+        return self.clean is not None and self.clean_step >= 0 and not self._off
+
+    def capture(self, step: int) -> None:
+        """The state now is the clean one, the next step is `step`. Earlier batches are let go."""
+        if self._off:
+            return
+        if self.clean is None or not self.clean.fits():
+            self._make_room()
+            if self.clean is None:
+                return
+        self.clean.capture()
+        self.clean_step = step
+        self.records = []
+        self.held = self.clean.nbytes
+
+    def _make_room(self) -> None:
+        self.clean = None
+        needed = sum(_tensor_bytes(v.value) for v in self.model.variables)
+        optimizer = getattr(self.model, "optimizer", None)
+        needed += sum(_tensor_bytes(v.value) for v in (optimizer.variables if optimizer is not None else ()))
+        on_device, host = free_memory()
+        self.budget = int(self.memory_share * (on_device if on_device is not None else host))
+        if on_device is not None and needed > self.budget:
+            self.budget = int(self.memory_share * host)
+            self.note = f"The clean state ({needed / 1e6:.0f} MB) is kept in pinned host memory."
+            if needed <= self.budget:
+                self.clean = StateBuffer(self.model, device="cpu")
+                return
+        if needed > self.budget:
+            self._off = True
+            self.note = (
+                f"Nothing is recorded: the state takes {needed / 1e6:.0f} MB, the budget is {self.budget / 1e6:.0f} MB "
+                f"({self.memory_share:.0%} of the free memory)."
+            )
+            return
+        self.clean = StateBuffer(self.model)
+
+    @property
+    def full(self) -> bool:
+        """Whether another batch would leave the budget: time for a new clean state."""
+        last = self.records[-1].nbytes if self.records else 0
+        return bool(self.records) and self.held + last > self.budget
+
+    def record(self, data: Any, *, step: int, epoch: int, batch: int) -> StepRecord:
+        """Take a step's inputs, before it runs."""
+        kept = _map(data, _private) if self.copies else data
+        nbytes = sum(_leaf_bytes(leaf) for leaf in leaves(data))
+        record = StepRecord(step, epoch, batch, kept, self._rng.now(), self._learning_rate(), nbytes)
+        if not self._off:
+            self.records.append(record)
+            self.held += nbytes
+        else:
+            self.records = [record]
+        return record
+
+    def _learning_rate(self) -> torch.Tensor | None:
+        """User callbacks change the rate between steps; a schedule of Keras' follows from `iterations` by itself."""
+        optimizer = getattr(self.model, "optimizer", None)
+        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+        rate = getattr(optimizer, "_learning_rate", None)
+        value = getattr(rate, "value", None)
+        return value.detach().clone() if isinstance(value, torch.Tensor) else None
+
+
+def leaves(data: Any) -> list[Any]:
+    """The arrays in a nest of tuples, lists and dicts, in a fixed order."""
+    if isinstance(data, dict):
+        return [leaf for key in sorted(data, key=str) for leaf in leaves(data[key])]
+    if isinstance(data, (tuple, list)):
+        return [leaf for part in data for leaf in leaves(part)]
+    return [] if data is None else [data]
+
+
+def _map(data: Any, function: Any) -> Any:
+    if isinstance(data, dict):
+        return type(data)((key, _map(value, function)) for key, value in data.items())
+    if isinstance(data, tuple):
+        parts = [_map(part, function) for part in data]
+        return type(data)(*parts) if hasattr(data, "_fields") else tuple(parts)
+    if isinstance(data, list):
+        return [_map(part, function) for part in data]
+    return function(data)
+
+
+def _private(leaf: Any) -> Any:
+    """A copy nobody else writes into: generators like to reuse their buffers."""
+    if isinstance(leaf, torch.Tensor):
+        return leaf.detach().clone()
+    return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
+
+
+def _leaf_bytes(leaf: Any) -> int:
+    if isinstance(leaf, torch.Tensor):
+        return _tensor_bytes(leaf)
+    return int(getattr(leaf, "nbytes", 0))
+
+
+def _tensor_bytes(tensor: torch.Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def free_memory() -> tuple[int | None, int]:
+    """Free bytes on the device (None on the CPU) and on the host."""
+    on_device = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() and torch.cuda.is_initialized() else None
+    return on_device, _free_host()
+
+
+def _free_host() -> int:
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            for line in lines:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return 4 << 30  # a platform without /proc: assume a small machine

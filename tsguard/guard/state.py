@@ -1,0 +1,157 @@
+"""One clean state of a model in buffers that are allocated once: weights, optimizer, seed generators, metrics, flags.
+
+Everything that a training step reads and may change is here, so that the step can be run again from it. Tensors are
+copied with one fused call; plain numbers that a user's own classes keep (a step counter in `self.count`) are kept too,
+because a fault may hang on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from tsguard.backend import RngState, restore_rng, rng_state
+
+PLAIN = (bool, int, float, str, type(None))
+"""What is kept of the attributes of a user's own classes: values that cannot be changed in place."""
+
+
+LEFT_ALONE = ("stop_training", "stop_evaluating")
+"""Flags by which callbacks talk to fit: not part of a step."""
+
+
+def state_variables(model: Any) -> list[Any]:
+    """Every Keras variable that a step may read or change, each once."""
+    found: dict[int, Any] = {}
+
+    def add(variables: Iterable[Any]) -> None:
+        for variable in variables:
+            found.setdefault(id(variable), variable)
+
+    add(model.variables)
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is not None:
+        add(optimizer.variables)
+    add(metric_variables(model))
+    return list(found.values())
+
+
+def metric_variables(model: Any) -> list[Any]:
+    """Variables of the metrics and of the running loss."""
+    try:
+        return [variable for metric in model.metrics for variable in metric.variables]
+    except Exception:  # an own `metrics` property may not work before the first call
+        return []
+
+
+def _own_objects(model: Any) -> list[Any]:
+    """Layers, losses and optimizers whose class is not Keras' own."""
+    candidates = list(model._flatten_layers(include_self=True, recursive=True))
+    optimizer = getattr(model, "optimizer", None)
+    candidates += [optimizer, getattr(optimizer, "inner_optimizer", None)]
+    compile_loss = getattr(model, "_compile_loss", None)
+    for loss in getattr(compile_loss, "_flat_losses", None) or ():
+        candidates += [loss.loss, getattr(loss.loss, "fn", None)]
+    return [
+        thing
+        for thing in candidates
+        if thing is not None and not type(thing).__module__.startswith(("keras.", "builtins", "torch."))
+    ]
+
+
+def _plain_attributes(thing: Any) -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in getattr(thing, "__dict__", {}).items()
+        if isinstance(value, PLAIN) and name not in LEFT_ALONE
+    }
+
+
+class StateBuffer:
+    """A place for one state of one model, refilled again and again."""
+
+    def __init__(self, model: Any, *, device: str | None = None) -> None:
+        self.model = model
+        self.device = device
+        self.variables: list[Any] = []
+        self.sources: list[torch.Tensor] = []
+        self.buffers: list[torch.Tensor] = []
+        self.rng: RngState | None = None
+        self.attributes: list[tuple[Any, dict[str, Any]]] = []
+        self.trainable: list[bool] = []
+        self._own: list[Any] = []
+        self._signature: tuple[int, ...] = ()
+
+    @property
+    def nbytes(self) -> int:
+        """What the buffers hold."""
+        return sum(buffer.numel() * buffer.element_size() for buffer in self.buffers)
+
+    def fits(self) -> bool:
+        """Whether the model still has the variables for which the buffers were made."""
+        return self._signature == self._sign()
+
+    def _sign(self) -> tuple[int, ...]:
+        optimizer = getattr(self.model, "optimizer", None)
+        weights = self.model.weights
+        return (
+            len(weights),
+            id(weights[0]) if weights else 0,
+            id(optimizer),
+            len(optimizer.variables) if optimizer is not None else 0,
+        )
+
+    def allocate(self) -> None:
+        """Make buffers for the variables as they are now."""
+        self.variables = state_variables(self.model)
+        self.sources = [variable.value.detach() for variable in self.variables]
+        self.buffers = [self._empty(source) for source in self.sources]
+        self._own = _own_objects(self.model)
+        self._signature = self._sign()
+
+    def _empty(self, source: torch.Tensor) -> torch.Tensor:
+        if self.device is None or str(source.device) == self.device:
+            return torch.empty_like(source)
+        return torch.empty_like(source, device=self.device, pin_memory=self.device == "cpu")
+
+    def capture(self) -> None:
+        """Copy the state as it is now."""
+        if not self.fits():
+            self.allocate()
+        with torch.no_grad():
+            _copy(self.buffers, self.sources)
+        self.rng = rng_state()
+        self.attributes = [(thing, _plain_attributes(thing)) for thing in self._own]
+        self.trainable = [variable.trainable for variable in self.variables]
+
+    def extend(self) -> None:
+        """Take in variables that were made since (the optimizer's, built at the first update), as they are now."""
+        known = {id(variable) for variable in self.variables}
+        for variable in state_variables(self.model):
+            if id(variable) not in known:
+                source = variable.value.detach()
+                self.variables.append(variable)
+                self.sources.append(source)
+                self.buffers.append(self._empty(source).copy_(source))
+                self.trainable.append(variable.trainable)
+        self._signature = self._sign()
+
+    def restore(self, *, metrics: bool = True) -> None:
+        """Put the state back, bit for bit. `metrics=False` leaves running metrics alone."""
+        skip = set() if metrics else {id(variable) for variable in metric_variables(self.model)}
+        with torch.no_grad():
+            for variable, buffer in zip(self.variables, self.buffers, strict=True):
+                if id(variable) not in skip:
+                    variable.value.copy_(buffer)
+        for thing, values in self.attributes:
+            for name, value in values.items():
+                thing.__dict__[name] = value
+        if self.rng is not None:
+            restore_rng(self.rng)
+
+
+def _copy(targets: list[torch.Tensor], sources: list[torch.Tensor]) -> None:
+    if targets:
+        torch._foreach_copy_(targets, sources, non_blocking=True)
