@@ -169,6 +169,46 @@ def test_a_model_that_normalises_first_may_get_any_scale():
     assert ask(x, y, model=normed) == []
 
 
+def test_what_counts_is_what_arrives_at_the_weights_whatever_kind_of_layer_scales_it():
+    import keras
+
+    class Unit(keras.layers.Layer):
+        def call(self, x):
+            return (x - 300.0) / 50.0
+
+    x, y = windows()
+    own = compiled(keras.Input((12, 3)), Unit(), keras.layers.Flatten(), keras.layers.Dense(1))
+    assert ask(x * 50 + 300, y, model=own) == []
+
+
+def test_a_program_that_deals_with_its_holes_is_told_and_not_accused():
+    import keras
+    from keras import ops
+
+    class Fill(keras.layers.Layer):
+        def call(self, x):
+            return ops.where(ops.isnan(x), ops.zeros_like(x), x)
+
+    x, y = windows()
+    x[::7, 2, 1] = np.nan
+    filled = compiled(keras.Input((12, 3)), Fill(), keras.layers.Flatten(), keras.layers.Dense(1))
+    found = only(ask(x, y, model=filled), "data-nonfinite")
+    assert (found.status, found.role) == ("WARN", "note")
+    plain = compiled(keras.Input((12, 3)), keras.layers.Flatten(), keras.layers.Dense(1))
+    assert only(ask(x, y, model=plain), "data-nonfinite").status == "FAIL"
+
+
+def test_counts_are_no_classes_and_weighed_classes_are_dealt_with():
+    import keras
+
+    x, _ = windows()
+    counts = np.random.default_rng(0).poisson(3, 300)
+    model = compiled(keras.Input((12, 3)), keras.layers.Flatten(), keras.layers.Dense(1), loss="poisson")
+    assert ask(x, counts, model=model) == []
+    rare = (np.arange(300) % 50 == 0).astype(int)
+    assert ask(x, rare, fit={"class_weight": {0: 1.0, 1: 49.0}}) == []
+
+
 def test_targets_far_from_the_output_are_named():
     x, y = windows()
     assert only(ask(x, 250_000 + 20_000 * y), "data-scale").where == {"phase": "data", "feature": 0}

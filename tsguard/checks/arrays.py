@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tsguard.checks.registry import Context
+from tsguard.dataset import map_leaves
 from tsguard.probes.data import as_array, by_feature, is_binary, is_number, thinned
 
 Array = npt.NDArray[Any]
@@ -24,10 +25,6 @@ CLOCK_NAMES = frozenset({"time", "times", "timestamp", "timestamps", "datetime",
 _NORMALISING = frozenset(
     "Normalization BatchNormalization LayerNormalization GroupNormalization RMSNormalization UnitNormalization "
     "Rescaling Discretization Hashing StringLookup IntegerLookup".split()
-)
-_PASSING = frozenset(
-    "InputLayer Masking Flatten Reshape Permute Concatenate Dropout SpatialDropout1D GaussianNoise Cropping1D "
-    "ZeroPadding1D NotEqual Cast".split()
 )
 
 
@@ -172,18 +169,110 @@ def classes_of(target: Named) -> Array | None:
     return array.ravel().astype(np.int64)
 
 
-def normalises_first(model: Any) -> bool:
-    """Whether a layer that brings values to unit scale stands before any other that computes with them."""
-    if model is None:
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """How large the numbers are that reach a layer which multiplies them by weights."""
+
+    layer: str
+    rms: float
+
+
+ARRIVAL_ROWS = 64
+"""Rows that are sent through the model to see what arrives at its layers."""
+
+
+def arrivals(context: Context) -> list[Arrival] | None:
+    """What Keras' own weighted layers are given, in the order of their calls; None where nothing can be told.
+
+    Whether inputs are scaled is a question of what arrives where they meet weights: a model may bring raw values to
+    unit size itself, in a layer of any kind.
+    """
+    if "data.arrivals" not in context.facts:
+        context.facts["data.arrivals"] = _arrivals(context)
+    held: list[Arrival] | None = context.facts["data.arrivals"]
+    return held
+
+
+def _arrivals(context: Context) -> list[Arrival] | None:
+    model, data = context.model, context.data
+    if model is None or data is None or not data.is_arrays:
+        return None
+    import keras
+    import torch
+
+    seen: dict[int, Arrival] = {}
+    original = keras.layers.Layer.__call__
+
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        answer = original(self, *args, **kwargs)
+        given = args[0] if args else None
+        kind = type(self)
+        own = kind.__module__.startswith("keras.") and kind.__name__ not in (*_NORMALISING, "Embedding")
+        if own and id(self) not in seen and _is_weighted(self) and isinstance(given, torch.Tensor):
+            if given.device.type != "meta" and given.is_floating_point() and given.numel():
+                columns = given.detach().reshape(-1, given.shape[-1]).double()
+                rms = columns.nan_to_num().square().mean(dim=0).sqrt().max()
+                seen[id(self)] = Arrival(str(self.path or self.name), float(rms))
+        return answer
+
+    rows = np.unique(np.linspace(0, len(data) - 1, min(len(data), ARRIVAL_ROWS)).astype(np.int64))
+    x, _, _ = data.take(rows)
+    keras.layers.Layer.__call__ = call
+    try:
+        with torch.no_grad(), contextlib.suppress(Exception):  # a model that fails says so to other checks
+            model(x, training=True)  # as in a step: in inference a new BatchNormalization lets raw values through
+    finally:
+        keras.layers.Layer.__call__ = original
+    return list(seen.values()) or None
+
+
+def _is_weighted(layer: Any) -> bool:
+    """A layer with weights and no layers of its own, or a recurrent one (its cells belong to it)."""
+    inner = getattr(layer, "_layers", None)
+    return bool(layer.weights) and (not inner or hasattr(layer, "cell"))
+
+
+LOSSES_OF_CLASSES = ("crossentropy", "cross_entropy", "hinge", "focal", "nll", "log_loss", "ctc", "sparse")
+
+
+def losses_of(model: Any) -> list[str]:
+    """Names of the compiled losses in lower case; empty where there is no model or none is told."""
+    given = getattr(model, "loss", None)
+    many = given.values() if isinstance(given, Mapping) else given if isinstance(given, list | tuple) else [given]
+    names = [
+        one
+        if isinstance(one, str)
+        else getattr(one, "name", None) or getattr(one, "__name__", None) or type(one).__name__
+        for one in many
+        if one is not None
+    ]
+    return [str(name).lower() for name in names]
+
+
+def may_be_classes(context: Context) -> bool:
+    """False where the losses say that whole numbers are counts or amounts and no classes."""
+    names = losses_of(context.model)
+    return not names or any(part in name for name in names for part in LOSSES_OF_CLASSES)
+
+
+def survives(context: Context, rows: Any) -> bool:
+    """Whether loss and gradients are finite on these rows: then the program deals with what is not finite in them."""
+    model, data = context.model, context.data
+    if model is None or data is None or not data.is_arrays:
         return False
-    with contextlib.suppress(Exception):  # a model that does not tell its layers is taken at its word: none
-        for layer in model._flatten_layers(include_self=False, recursive=True):
-            kind = type(layer).__name__
-            if kind in _NORMALISING:
-                return True
-            if kind not in _PASSING and not getattr(layer, "layers", None):
-                return False
-    return False
+    import torch
+
+    x, y, weight = data.take(np.asarray(rows))
+    x, y, weight = (map_leaves(lambda leaf: torch.as_tensor(as_array(leaf)), part) for part in (x, y, weight))
+    try:
+        with torch.enable_grad():
+            answer = model(x, training=False)
+            loss = model.compute_loss(x=x, y=y, y_pred=answer, sample_weight=weight, training=False)
+            parameters = [v.value for v in model.trainable_variables]
+            gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+    except Exception:  # what cannot be tried is not vouched for
+        return False
+    return bool(torch.isfinite(loss)) and all(bool(torch.isfinite(g).all()) for g in gradients if g is not None)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ answer is WARN, and FAIL is kept for what no training can survive or what is cer
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,18 +16,21 @@ from tsguard import catalogue
 from tsguard.checks import data_pairs, data_parts
 from tsguard.checks.arrays import (
     Named,
+    arrivals,
     batch_size,
     classes_of,
     embedding_calls,
     fit_arguments,
     inputs,
+    losses_of,
+    may_be_classes,
     measured_inputs,
-    normalises_first,
+    survives,
     targets,
 )
 from tsguard.checks.registry import Context, check
 from tsguard.evidence import Evidence
-from tsguard.findings import Finding
+from tsguard.findings import Finding, Status
 from tsguard.padding import Padding
 from tsguard.probes.data import Scale, by_feature, nonfinite, scales, sentinels, thinned
 
@@ -77,9 +81,12 @@ def values_not_finite(context: Context) -> Iterable[Finding]:
             f"cells); first: {shown}. Expected finite numbers only."
         )
         evidence = [Evidence("value", {"places": [list(p) for p in found.first], "count": found.count}, name=one.name)]
-        yield catalogue.finding(
-            "data-nonfinite", message, where=one.where(**one.position(place)), evidence=evidence, score=1.0
-        )
+        where = one.where(**one.position(place))
+        if survives(context, sorted({index[0] for index in found.first})):
+            said = f"{message} Loss and gradients of these rows are finite all the same: the program deals with them."
+            yield catalogue.finding("data-nonfinite", said, where=where, status="WARN", role="note", evidence=evidence)
+            continue
+        yield catalogue.finding("data-nonfinite", message, where=where, evidence=evidence, score=1.0)
 
 
 @check("codes for missing", codes=("data-sentinel",), needs=("data", "arrays"), cost=1)
@@ -109,9 +116,14 @@ def values_out_of_scale(context: Context) -> Iterable[Finding]:
     """Inputs or targets far from unit size, unless the model's first layers bring them there."""
     coded = {(one.name, code.feature) for one in measured_inputs(context) for code in sentinels(one.array)}
     clocks = [one for one in inputs(context) if one.clock and one.array.dtype.kind == "f"]
-    if not normalises_first(context.model):
-        for one in [*measured_inputs(context), *clocks]:
-            yield from _input_scale(one, coded)
+    met = arrivals(context)
+    largest = max((arrival.rms for arrival in met), default=0.0) if met is not None else None
+    for one in [*measured_inputs(context), *clocks]:
+        for finding in _input_scale(one, coded):
+            if largest is None and context.model is not None:
+                yield replace(finding, status=Status.WARN)  # its layers are its own: what arrives there is not known
+            elif largest is None or largest >= LARGE or finding.evidence[0].value["rms"] < LARGE:
+                yield finding  # what is large is accused where it meets weights; what is small meets them as it is
     for one in targets(context):
         if classes_of(one) is None and one.array.dtype.kind != "b":
             yield from _target_scale(one)
@@ -296,7 +308,7 @@ def classes_far_from_equal(context: Context) -> Iterable[Finding]:
     """One class nearly everywhere, or one nearly nowhere."""
     for one in targets(context):
         labels = classes_of(one)
-        if labels is None or len(labels) < 20:
+        if labels is None or len(labels) < 20 or not may_be_classes(context) or _is_weighed(context):
             continue
         kinds, counts = np.unique(labels, return_counts=True)
         if len(kinds) < 2 or len(kinds) > 100:
@@ -311,6 +323,14 @@ def classes_far_from_equal(context: Context) -> Iterable[Finding]:
         )
         evidence = [Evidence("value", {str(k): int(c) for k, c in zip(kinds, counts, strict=True)}, name="classes")]
         yield catalogue.finding("data-imbalance", message, where=one.where(), evidence=evidence, score=0.4)
+
+
+def _is_weighed(context: Context) -> bool:
+    """Weights of classes or samples, or a loss made for rare classes: the imbalance is known and dealt with."""
+    given = fit_arguments(context)
+    weights = context.data is not None and context.data.sample_weight is not None
+    by_loss = any(word in name for name in losses_of(context.model) for word in ("focal", "weighted"))
+    return weights or by_loss or given.get("class_weight") is not None or given.get("sample_weight") is not None
 
 
 @check("a dtype that loses the information", codes=("data-precision",), needs=("data", "arrays"), cost=1)
