@@ -20,6 +20,7 @@ import pytest
 import tsguard.expect
 from tests.expect.agreement import differences, disagreements
 from tsguard.errors import ConfigError, DataError
+from tsguard.expect import spill
 from tsguard.expect.stock import quiet
 from tsguard.expect.validation import raised
 
@@ -198,6 +199,29 @@ def test_many_rows_in_many_batches_agree_with_stock() -> None:
         gxe.ExpectCompoundColumnsToBeUnique(column_list=["site", "id"]),
     )
     assert disagreements(suite, table) == []
+
+
+def test_a_pass_that_spills_to_the_disk_agrees_with_stock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spill, "BUDGET_BYTES", 1 << 12)
+    rng = np.random.default_rng(0)
+    size = 30_000
+    table = pa.table(
+        {
+            "x": pa.array(rng.standard_normal(size).round(3), mask=rng.random(size) < 0.1),
+            "id": rng.integers(0, size, size),
+            "site": rng.choice(["north", "south", "east"], size),
+        }
+    )
+    suite = _suite(
+        gxe.ExpectColumnMedianToBeBetween(column="x", min_value=0),
+        gxe.ExpectColumnUniqueValueCountToBeBetween(column="x", min_value=0, max_value=10),
+        gxe.ExpectColumnMostCommonValueToBeInSet(column="site", value_set=["north"]),
+        gxe.ExpectColumnDistinctValuesToEqualSet(column="site", value_set=["north", "west"]),
+        gxe.ExpectColumnValuesToBeUnique(column="id"),
+        gxe.ExpectCompoundColumnsToBeUnique(column_list=["site", "id"]),
+    )
+    reader = pa.RecordBatchReader.from_batches(table.schema, table.to_batches(max_chunksize=1000))
+    assert disagreements(suite, table, reader, "COMPLETE") == []
 
 
 def test_wrong_options_are_said_plainly() -> None:

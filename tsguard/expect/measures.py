@@ -277,8 +277,8 @@ def _scale_of(rows: Array) -> Array:
 def class_shares(labels: Array) -> dict[Any, float]:
     """Share of each class, most common first; the first share is what a constant answer scores."""
     values, counts = np.unique(np.asarray(labels), return_counts=True)
-    order = np.argsort(-counts, kind="stable")
-    return {values[index].item(): float(counts[index] / counts.sum()) for index in order}
+    plain = values.tolist()
+    return {plain[index]: float(counts[index] / counts.sum()) for index in np.argsort(-counts, kind="stable")}
 
 
 def batches_per_epoch(samples: int, batch_size: int, *, drop_last: bool = False) -> int:
@@ -313,7 +313,8 @@ def persistence_ratio(stretches: Sequence[Array]) -> float:
 
     An autoregression, chosen by BIC, is fitted to all stretches together, each about its own mean, so that a
     shift between them is not taken for memory. Its persistence is corrected for Kendall's bias
-    (1 + 3ρ)/n: every short stretch looks less persistent than it is, and that is what makes stationary series seem to drift.
+    (1 + 3ρ)/n: every short stretch looks less persistent than it is, and that is what makes a stationary
+    series seem to drift.
     """
     count = sum(len(stretch) for stretch in stretches)
     lags = min(MAX_ORDER, min(len(stretch) for stretch in stretches) // 4)

@@ -37,7 +37,7 @@ from tsguard.expect.conditions import (
     plain_number,
 )
 from tsguard.expect.source import Source
-from tsguard.expect.spill import BUDGET_BYTES, Budget
+from tsguard.expect.spill import Budget
 from tsguard.expect.timeseries import MEASURED, measured
 
 MAX_RECORDS = 200
@@ -101,7 +101,7 @@ class Crash:
 @dataclass
 class Profile:
     source: Source
-    budget: Budget = field(default_factory=lambda: Budget(BUDGET_BYTES))
+    budget: Budget
     rows: int = 0
     keep_columns: frozenset[str] = frozenset()  # read along for pandas when the source cannot be read twice
     kept: list[pa.RecordBatch] = field(default_factory=list)

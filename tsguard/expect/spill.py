@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from typing import IO, Any
@@ -37,10 +38,20 @@ _MIX = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: Fibonacci ha
 
 
 class Budget:
-    """Bytes that the stores of one pass share."""
+    """Bytes that the stores of one pass share, and the temporary files that they use beyond them (closed on leaving)."""
 
-    def __init__(self, limit: int = BUDGET_BYTES) -> None:
-        self.left = limit
+    def __init__(self, limit: int | None = None) -> None:
+        self.left = BUDGET_BYTES if limit is None else limit
+        self._files = ExitStack()
+
+    def __enter__(self) -> Budget:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._files.close()
+
+    def file(self) -> IO[bytes]:
+        return self._files.enter_context(tempfile.TemporaryFile())
 
     def take(self, size: int) -> bool:
         if size > self.left:
@@ -91,7 +102,7 @@ class OrderStore:
             self._chunks.append(values)
             return
         if self._file is None:
-            self._file = tempfile.TemporaryFile()
+            self._file = self._budget.file()
             for chunk in self._chunks:
                 self._file.write(ordered_bits(chunk).data)
             self._chunks.clear()
@@ -197,7 +208,7 @@ class KeyStore:
             return
         self._waiting += rows
         if self._file is None:
-            self._file = tempfile.TemporaryFile()
+            self._file = self._budget.file()
             self._flush()
             self._budget.give(self._held)
         elif self._waiting >= FLUSH_ROWS:

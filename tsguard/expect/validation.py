@@ -18,6 +18,7 @@ import pyarrow as pa
 from tsguard.errors import ConfigError, explain
 from tsguard.expect import stock
 from tsguard.expect.source import Source, open_source
+from tsguard.expect.spill import Budget
 from tsguard.expect.suites import load_suite
 
 if TYPE_CHECKING:
@@ -92,7 +93,12 @@ def _result_format(given: Any) -> Any:
 def _by_arrow(suite: Any, source: Source, result_format: Any) -> ExpectationSuiteValidationResult:
     from tsguard.expect.profile import Profile
 
-    profile = Profile(source)
+    with Budget() as budget:
+        return _judged(suite, Profile(source, budget), result_format)
+
+
+def _judged(suite: Any, profile: Profile, result_format: Any) -> ExpectationSuiteValidationResult:
+    source = profile.source
     engine = stock.engine_on(profile.shadow())
     plans = [
         _plan(configuration, engine, profile, result_format)
