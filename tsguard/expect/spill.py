@@ -38,7 +38,7 @@ _MIX = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: Fibonacci ha
 
 
 class Budget:
-    """Bytes that the stores of one pass share, and the temporary files that they use beyond them (closed on leaving)."""
+    """Bytes that the stores of one pass share, and the temporary files beyond them (closed on leaving)."""
 
     def __init__(self, limit: int | None = None) -> None:
         self.left = BUDGET_BYTES if limit is None else limit

@@ -44,6 +44,7 @@ class _Plan:
     promises: dict[Any, Any] = field(default_factory=dict)
     accumulators: frozenset[Hashable] = frozenset()
     expectation: Any = None
+    dependencies: Any = None
     answer: Any = None
 
 
@@ -127,7 +128,7 @@ def _plan(configuration: Any, engine: Any, profile: Profile, result_format: Any)
         expectation = plan.expectation = configuration.to_domain_obj()
         plan.columns = _columns(expectation, result_format)
         plan.unknown = not set(plan.columns or ()) <= set(profile.source.schema.names)
-        dependencies = expectation.get_validation_dependencies(
+        dependencies = plan.dependencies = expectation.get_validation_dependencies(
             execution_engine=engine, runtime_configuration={"result_format": copy(result_format)}
         )
     except Exception as error:
@@ -198,13 +199,34 @@ def _judge_served(plans: Sequence[_Plan], profile: Profile, result_format: Any) 
                 plan.answer = _crashed(plan, crash, result_format)
                 continue
             metrics = {key: promise() for key, promise in plan.promises.items()}
-            plan.answer = _refusal_of_nothing(plan, profile, result_format) or plan.expectation.metrics_validate(
-                metrics=metrics,
-                execution_engine=engine,
-                runtime_configuration={"result_format": deepcopy(result_format)},
+            plan.answer = _refusal_of_nothing(plan, profile, result_format) or _verdict(
+                plan, metrics, engine, {"result_format": deepcopy(result_format)}
             )
         except Exception as error:
             plan.answer = _could_not(plan.configuration, error, traceback.format_exc())
+
+
+def _verdict(plan: _Plan, metrics: dict[Any, Any], engine: Any, runtime: dict[str, Any]) -> Any:
+    """GX's judgement of one expectation."""
+    from great_expectations.expectations.expectation import Expectation
+
+    judge = type(plan.expectation).metrics_validate
+    if judge is not Expectation.metrics_validate:
+        return judge(plan.expectation, metrics=metrics, execution_engine=engine, runtime_configuration=runtime)
+    return judge(_Asked(plan), metrics=metrics, execution_engine=engine, runtime_configuration=runtime)
+
+
+class _Asked:
+    """An expectation that has said which metrics it wants: GX asks again when it judges, at most of the cost."""
+
+    def __init__(self, plan: _Plan) -> None:
+        self._plan = plan
+
+    def get_validation_dependencies(self, **options: Any) -> Any:
+        return self._plan.dependencies
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._plan.expectation, name)
 
 
 def _crashed(plan: _Plan, crash: Any, result_format: Any) -> Any:
