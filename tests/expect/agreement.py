@@ -1,4 +1,5 @@
-"""How two suite results are compared: everything but meta and run ids, floats to the last few digits, NaN equal to NaN."""
+"""How two suite results are compared: everything but meta and run ids, floats to the last few digits, NaN equal to
+NaN."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """One column of one batch, looked at once and shared by every expectation that asks about it.
 
 "Missing" is what pandas calls missing: null, and NaN in a float column. `values` holds the rest as numpy (timestamps as
-their integers), `positions` says in which rows they lie; both are views of the Arrow memory wherever nothing is missing.
+their integers), `positions` says in which rows they lie; both are views of the Arrow memory wherever nothing is
+missing.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Conditions that GX asks of rows, judged batch by batch: which rows are unexpected, how many, and the first of them.
 
-Where a condition's answer can be read off numbers it is (with pandas' own rules of comparison). Everywhere else GX's own
+Where a condition's answer can be read off numbers it is (with pandas' own rules of comparison). Everywhere else GX's
+own
 condition is asked, but of as little as proves the rest: of the distinct values of a batch, or of its least and greatest
 value where the condition is an interval.
 """
@@ -305,7 +306,8 @@ class Ordered(Condition):
 
 
 class RowWise(Condition):
-    """Conditions on several columns of a row, judged by GX batch by batch (of distinct rows where GX loops in Python)."""
+    """Conditions on several columns of a row, judged by GX batch by batch (of distinct rows where GX loops in
+    Python)."""
 
     def find(self, batch: Batch) -> Array:
         frame = as_frame(batch.records, list(dict.fromkeys(self.columns)))
@@ -329,7 +331,13 @@ class Keys:
     """The keys of some columns, gathered once for all that ask about them: duplicates and distinct values."""
 
     def __init__(
-        self, columns: Sequence[str], types: Sequence[pa.DataType], ignore: str | None, budget: Budget, *, resident: bool
+        self,
+        columns: Sequence[str],
+        types: Sequence[pa.DataType],
+        ignore: str | None,
+        budget: Budget,
+        *,
+        resident: bool,
     ) -> None:
         self.columns = tuple(columns)
         self.store = KeyStore(types, budget, resident=resident)
@@ -379,7 +387,9 @@ class Either:
         return self.exact if self._nulls else self.rounded
 
 
-def _considered_keys(batch: Batch, columns: Sequence[str], ignore: str | None) -> tuple[list[pa.Array], int, Array | None]:
+def _considered_keys(
+    batch: Batch, columns: Sequence[str], ignore: str | None
+) -> tuple[list[pa.Array], int, Array | None]:
     """The keys of a batch, the row at which it starts, and the rows within it (None: all)."""
     if len(columns) == 1 and ignore is None:
         column = batch.column(columns[0])

@@ -1,6 +1,7 @@
 """One streaming pass over the data, and the metrics that it can supply.
 
-`Profile.supply` takes a GX metric configuration and answers with a promise (a function to call after the pass) or with the
+`Profile.supply` takes a GX metric configuration and answers with a promise (a function to call after the pass) or
+with the
 reason why pandas must be asked instead. Equal questions share one accumulator, and all of them share each batch.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -18,7 +20,6 @@ from tsguard.expect import stock
 from tsguard.expect.aggregates import Distinct, Extremes, Gathered, Moments, Nulls, Presence, Ranks
 from tsguard.expect.columns import Batch, Kind, as_frame, kind_of
 from tsguard.expect.conditions import (
-    Accumulator,
     Condition,
     Either,
     Finite,
@@ -36,7 +37,7 @@ from tsguard.expect.conditions import (
     plain_number,
 )
 from tsguard.expect.source import Source
-from tsguard.expect.spill import BUDGET_BYTES, Budget
+from tsguard.expect.spill import Budget
 from tsguard.expect.timeseries import MEASURED, measured
 
 MAX_RECORDS = 200
@@ -100,12 +101,12 @@ class Crash:
 @dataclass
 class Profile:
     source: Source
-    budget: Budget = field(default_factory=lambda: Budget(BUDGET_BYTES))
+    budget: Budget
     rows: int = 0
     keep_columns: frozenset[str] = frozenset()  # read along for pandas when the source cannot be read twice
     kept: list[pa.RecordBatch] = field(default_factory=list)
     crashes: dict[Hashable, Crash] = field(default_factory=dict)
-    _accumulators: dict[Hashable, Accumulator] = field(default_factory=dict)
+    _accumulators: dict[Hashable, Any] = field(default_factory=dict)
 
     # --- before the pass
 
@@ -166,7 +167,7 @@ class Profile:
         """Whole columns for the expectations of time series: gathered in Arrow, and only those that are named."""
         for column in columns:
             self.datatype(column)
-        gathered: list[Gathered] = [self.need(("gathered", column), lambda column=column: Gathered(column)) for column in columns]
+        gathered: list[Gathered] = [self.need(("gathered", column), partial(Gathered, column)) for column in columns]
         return lambda: ({each.columns[0]: measured(each.series()) for each in gathered}, self.rows)
 
     def _table(self, name: str) -> Promise:
@@ -179,7 +180,7 @@ class Profile:
             return lambda: len(names)
         if name == "table.column_types":
             for column in names:
-                self.need(("nulls", column), lambda column=column: Nulls(column))
+                self.need(("nulls", column), partial(Nulls, column))
             return self._column_types
         raise NotServedError(f"the metric {name}")
 
@@ -187,7 +188,7 @@ class Profile:
         frame = self.shadow()
         return [{"name": name, "type": dtype} for name, dtype in zip(frame.columns, frame.dtypes, strict=True)]
 
-    def _column(self, name: str, column: str, values: dict[str, Any], configuration: Any) -> Promise:  # noqa: PLR0911
+    def _column(self, name: str, column: str, values: dict[str, Any], configuration: Any) -> Promise:
         datatype = self.datatype(column)
         kind = kind_of(datatype)
         if name in ("column.mean", "column.sum", "column.standard_deviation") and kind in NUMBERS:
@@ -258,17 +259,17 @@ class Profile:
             presence = self.presence(domain["column"])
             return lambda: presence.missing
         every_row = complete or bool(result_format.get("return_unexpected_index_query"))
-        partial = result_format.get("partial_unexpected_count") or 0
-        limit = MAX_RECORDS if complete else min(partial, MAX_RECORDS)
-        keep = max(partial, limit) if result_format["result_format"] != "BOOLEAN_ONLY" else 0
+        shown = result_format.get("partial_unexpected_count") or 0
+        limit = MAX_RECORDS if complete else min(shown, MAX_RECORDS)
+        keep = max(shown, limit) if result_format["result_format"] != "BOOLEAN_ONLY" else 0
         wanted = Wanted(metric, domain, {key: value for key, value in values.items() if key != "result_format"})
         key = ("condition", metric, repr(sorted(domain.items())), repr(sorted(wanted.values.items())), keep, every_row)
         accumulator = self.need(key, lambda: self._make(wanted, keep, every_row=every_row))
         for column in wanted.columns:
-            self.need(("nulls", column), lambda column=column: Nulls(column))
-        return lambda: self._answer(accumulator, suffix, limit, partial, complete=complete)
+            self.need(("nulls", column), partial(Nulls, column))
+        return lambda: self._answer(accumulator, suffix, limit, shown, complete=complete)
 
-    def _make(self, wanted: Wanted, keep: int, *, every_row: bool) -> Condition | Either:  # noqa: PLR0911, C901
+    def _make(self, wanted: Wanted, keep: int, *, every_row: bool) -> Condition | Either:
         metric, columns = wanted.metric, wanted.columns
         types = [self.datatype(column) for column in columns]
         kinds = [kind_of(datatype) for datatype in types]
@@ -310,7 +311,7 @@ class Profile:
             return RowWise(wanted, **options)
         raise NotServedError(f"{metric} of {', '.join(str(datatype) for datatype in types)}")
 
-    def _answer(self, accumulator: Condition | Either, suffix: str, limit: int, partial: int, *, complete: bool) -> Any:
+    def _answer(self, accumulator: Condition | Either, suffix: str, limit: int, listed: int, *, complete: bool) -> Any:
         condition = accumulator.chosen if isinstance(accumulator, Either) else accumulator
         if suffix == "unexpected_count":
             return condition.unexpected
@@ -319,7 +320,7 @@ class Profile:
         if suffix == "unexpected_index_query":
             return f"df.filter(items={condition.row_numbers()}, axis=0)" if condition.every_row else None
         if suffix == "unexpected_index_list":
-            return condition.row_numbers() if complete else condition.row_numbers()[:partial]
+            return condition.row_numbers() if complete else condition.row_numbers()[:listed]
         names = list(dict.fromkeys(condition.columns))
         shown = {
             name: condition.sample(name, had_nulls=self.had_nulls(name)).iloc[:limit].reset_index(drop=True)

@@ -75,8 +75,8 @@ def _unusable(data: Any) -> DataError:
         explain(
             "tsguard.expect.validate(data=…)",
             received=type(data).__name__,
-            expected="a pyarrow Table, RecordBatch, reader or dataset, an iterable of these, a pandas DataFrame, a mapping "
-            "of columns, or the path of a Parquet or Arrow file or folder",
+            expected="a pyarrow Table, RecordBatch, reader or dataset, an iterable of these, a pandas DataFrame, "
+            "a mapping of columns, or the path of a Parquet or Arrow file or folder",
             todo="Read other files first, with the readers of tsguard.data.",
         )
     )

@@ -1,8 +1,8 @@
 """`validate`: a GX suite judged by GX, with metrics from one streaming pass over Arrow.
 
-An expectation is a pure judge: it names the metrics that it wants and judges whatever supplies them. Those that the pass
-cannot supply are handed to GX's own pandas engine together with the columns they need; the meta of the result says which
-and why. What could not be evaluated carries its exception and is never a success.
+An expectation is a pure judge: it names the metrics that it wants and judges whatever supplies them. Those that the
+pass cannot supply are handed to GX's own pandas engine together with the columns they need; the meta of the result says
+which and why. What could not be evaluated carries its exception and is never a success.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import pyarrow as pa
 from tsguard.errors import ConfigError, explain
 from tsguard.expect import stock
 from tsguard.expect.source import Source, open_source
+from tsguard.expect.spill import Budget
 from tsguard.expect.suites import load_suite
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class _Plan:
     promises: dict[Any, Any] = field(default_factory=dict)
     accumulators: frozenset[Hashable] = frozenset()
     expectation: Any = None
+    dependencies: Any = None
     answer: Any = None
 
 
@@ -56,7 +58,8 @@ def validate(
         data: a pyarrow table, record batches or a reader of them, a dataset, the path of a Parquet file or folder, or a
             pandas frame. Only columns that a handed-over expectation needs are ever held in memory as a whole.
         engine: "arrow" (one streaming pass) or "pandas" (stock GX on the data as a frame).
-        result_format: as in GX: "BOOLEAN_ONLY", "BASIC", "SUMMARY", "COMPLETE", or a dictionary. Index lists are row positions.
+        result_format: as in GX: "BOOLEAN_ONLY", "BASIC", "SUMMARY", "COMPLETE", or a dictionary. Index lists are row
+        positions.
 
     Returns:
         An `ExpectationSuiteValidationResult`; `meta["tsguard"]` says which expectations pandas judged, and why.
@@ -91,7 +94,12 @@ def _result_format(given: Any) -> Any:
 def _by_arrow(suite: Any, source: Source, result_format: Any) -> ExpectationSuiteValidationResult:
     from tsguard.expect.profile import Profile
 
-    profile = Profile(source)
+    with Budget() as budget:
+        return _judged(suite, Profile(source, budget), result_format)
+
+
+def _judged(suite: Any, profile: Profile, result_format: Any) -> ExpectationSuiteValidationResult:
+    source = profile.source
     engine = stock.engine_on(profile.shadow())
     plans = [
         _plan(configuration, engine, profile, result_format)
@@ -119,8 +127,8 @@ def _plan(configuration: Any, engine: Any, profile: Profile, result_format: Any)
     try:
         expectation = plan.expectation = configuration.to_domain_obj()
         plan.columns = _columns(expectation, result_format)
-        plan.unknown = bool(plan.columns) and not set(plan.columns) <= set(profile.source.schema.names)
-        dependencies = expectation.get_validation_dependencies(
+        plan.unknown = not set(plan.columns or ()) <= set(profile.source.schema.names)
+        dependencies = plan.dependencies = expectation.get_validation_dependencies(
             execution_engine=engine, runtime_configuration={"result_format": copy(result_format)}
         )
     except Exception as error:
@@ -145,7 +153,8 @@ def _plan(configuration: Any, engine: Any, profile: Profile, result_format: Any)
 
 def _typed(columns: Sequence[str] | None, profile: Profile) -> None:
     """GX looks into the values of object columns to tell their type; whether there are any is known here."""
-    from tsguard.expect.profile import PLAIN_KINDS, NotServedError, kind_of
+    from tsguard.expect.columns import kind_of
+    from tsguard.expect.profile import PLAIN_KINDS, NotServedError
 
     for column in columns or ():
         if kind_of(profile.datatype(column)) not in PLAIN_KINDS:
@@ -190,11 +199,34 @@ def _judge_served(plans: Sequence[_Plan], profile: Profile, result_format: Any) 
                 plan.answer = _crashed(plan, crash, result_format)
                 continue
             metrics = {key: promise() for key, promise in plan.promises.items()}
-            plan.answer = _refusal_of_nothing(plan, profile, result_format) or plan.expectation.metrics_validate(
-                metrics=metrics, execution_engine=engine, runtime_configuration={"result_format": deepcopy(result_format)}
+            plan.answer = _refusal_of_nothing(plan, profile, result_format) or _verdict(
+                plan, metrics, engine, {"result_format": deepcopy(result_format)}
             )
         except Exception as error:
             plan.answer = _could_not(plan.configuration, error, traceback.format_exc())
+
+
+def _verdict(plan: _Plan, metrics: dict[Any, Any], engine: Any, runtime: dict[str, Any]) -> Any:
+    """GX's judgement of one expectation."""
+    from great_expectations.expectations.expectation import Expectation
+
+    judge = type(plan.expectation).metrics_validate
+    if judge is not Expectation.metrics_validate:
+        return judge(plan.expectation, metrics=metrics, execution_engine=engine, runtime_configuration=runtime)
+    return judge(_Asked(plan), metrics=metrics, execution_engine=engine, runtime_configuration=runtime)
+
+
+class _Asked:
+    """An expectation that has said which metrics it wants: GX asks again when it judges, at most of the cost."""
+
+    def __init__(self, plan: _Plan) -> None:
+        self._plan = plan
+
+    def get_validation_dependencies(self, **options: Any) -> Any:
+        return self._plan.dependencies
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._plan.expectation, name)
 
 
 def _crashed(plan: _Plan, crash: Any, result_format: Any) -> Any:
@@ -266,6 +298,9 @@ def _assemble(suite: Any, plans: Sequence[_Plan], profile: Profile) -> Expectati
     from great_expectations.validator.validator import calc_validation_statistics
 
     for plan in plans:
+        plan.answer.success = bool(
+            plan.answer.success
+        )  # some of GX's judges answer with a numpy bool, which JSON has not
         if plan.reason:
             plan.answer.meta = {**(plan.answer.meta or {}), "tsguard": {"engine": "pandas", "reason": plan.reason}}
     # GX puts those first whose metrics failed (their exceptions are filed by metric), and the rest in the suite's order
