@@ -172,9 +172,7 @@ def _constant_output(
         )
 
 
-def _wrong_axis(
-    head: Head, range_: Reach, where: dict[str, Any], evidence: tuple[Evidence, ...]
-) -> Iterator[Finding]:
+def _wrong_axis(head: Head, range_: Reach, where: dict[str, Any], evidence: tuple[Evidence, ...]) -> Iterator[Finding]:
     last = head.answer.ndim - 1
     axis = range_.sums_to_one
     if axis is None or axis == last or head.answer.shape[axis] < 2 or head.answer.shape[last] < 2:
@@ -601,7 +599,9 @@ def _blind_to_targets(bench: Bench, answers: list[Any], base: float) -> Iterator
             for s in (1, 2, 3)
         )
         if pairs_matter:
-            shapes = ", ".join(f"{tuple(h.target.shape)} against {tuple(h.answer.shape)}" for h in bench.heads if h.target is not None)
+            shapes = ", ".join(
+                f"{tuple(h.target.shape)} against {tuple(h.answer.shape)}" for h in bench.heads if h.target is not None
+            )
             yield catalogue.finding(
                 "loss-broadcast",
                 f"the loss stays {base:.6g} when the targets are dealt to other samples: shapes {shapes} broadcast, so "
@@ -643,9 +643,7 @@ def _same_as_input(bench: Bench) -> bool:
     import torch
 
     x = [leaf for leaf in leaves(bench.batch.x) if torch.is_tensor(leaf)]
-    return any(
-        a.shape == b.shape and bool(torch.equal(a.float(), b.float())) for a in x for b in leaves(bench.batch.y)
-    )
+    return any(a.shape == b.shape and bool(torch.equal(a.float(), b.float())) for a in x for b in leaves(bench.batch.y))
 
 
 def _in_answers_shape(bench: Bench, y: Any) -> Any:
@@ -789,9 +787,7 @@ def drowned_terms(context: Context) -> Iterable[Finding]:
     typical = {name: min(n[name].norm for n in norms if name in n) for name in norms[0]}
     tasks = {name for name, term in norms[0].items() if term.task}
     loudest = max(typical, key=lambda name: typical[name])
-    drowned = sorted(
-        name for name in tasks if name != loudest and 0 < typical[name] * DROWNED < typical[loudest]
-    )
+    drowned = sorted(name for name in tasks if name != loudest and 0 < typical[name] * DROWNED < typical[loudest])
     if drowned:
         table = {name: round(value, 9) for name, value in typical.items()}
         yield catalogue.finding(
