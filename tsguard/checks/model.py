@@ -12,13 +12,13 @@ from dataclasses import replace
 from typing import Any
 
 from tsguard import catalogue
-from tsguard.checks.bench import Bench, name_of, set_up
+from tsguard.checks.bench import Bench, name_of, not_asked, set_up
 from tsguard.checks.registry import Context, check
 from tsguard.dataset import leaves, map_leaves
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding, Role
-from tsguard.probes.activations import Units, dead_units, saturated_units, single_choices
-from tsguard.probes.answers import draw_weights, predict, standardised
+from tsguard.probes.activations import Units, certain_share, dead_units, saturated_units, single_choices
+from tsguard.probes.answers import TAME, draw_weights, predict, standardised
 from tsguard.probes.gradients import input_gradient, norm, term_gradients
 from tsguard.probes.graph import leaf_tensors
 from tsguard.probes.signal import signal_per_timestep
@@ -48,6 +48,9 @@ by an order of magnitude more than any usual initialiser."""
 CONSEQUENCE = 10.0
 """How much worse the start must be than with usual weights before an odd gain is called a fault."""
 
+CERTAIN_SHARE = 0.5
+"""Share of samples answered with (nearly) full certainty by an untrained model from which its scale is in question."""
+
 PENALTY_RATIO = 10.0
 """Penalty gradient over task gradient. At ten, weights shrink to about a tenth before the task holds them."""
 
@@ -65,6 +68,9 @@ def wiring(context: Context) -> Iterable[Finding]:
     """Which weights get a gradient, which get an update, and whether the gradient is that of this batch."""
     bench = set_up(context)
     if bench.step.error is not None:
+        yield from not_asked(
+            bench, "disconnected-parameters", "untracked-parameters", "degenerate-attention", "gradient-accumulates"
+        )
         return
     yield from _accumulated(bench)
     attention = list(_degenerate_attention(bench))
@@ -315,6 +321,7 @@ def symmetric_units(context: Context) -> Iterable[Finding]:
     """Layers whose units are equal, and equal again after updates."""
     bench = set_up(context)
     if bench.step.error is not None:
+        yield from not_asked(bench, "symmetric-init")
         return
     equal = [v for v in bench.model.trainable_variables if _is_kernel(v) and _units_equal(v)]
     if not equal:
@@ -368,6 +375,9 @@ def initial_signal(context: Context) -> Iterable[Finding]:
 
     bench = set_up(context)
     if bench.step.error is not None or bench.step.root is None:
+        yield from not_asked(
+            bench, "init-scale", "vanishing-gradient", "exploding-gradient", "dead-units", "saturated-units"
+        )
         return
     if any(_is_kernel(v) and _units_equal(v) for v in bench.model.trainable_variables):
         return  # constant weights: another check's matter
@@ -377,8 +387,9 @@ def initial_signal(context: Context) -> Iterable[Finding]:
         return
     bench.start.restore()
     steps = [bench.again(batch) for batch in bench.batches]
+    bench.start.restore()
     idle = list(unit_findings(steps))
-    unscaled = _saturated_by_inputs(bench, idle)
+    unscaled = _unscaled_inputs(bench, idle)
     if unscaled is not None:
         yield unscaled
         idle = [replace(found, role=Role.SYMPTOM) for found in idle]
@@ -393,25 +404,36 @@ def initial_signal(context: Context) -> Iterable[Finding]:
     yield from _through_time(context, bench)
 
 
-def _saturated_by_inputs(bench: Bench, idle: list[Finding]) -> Finding | None:
-    """Where units are idle: do the same weights work on the same inputs, standardised?"""
-    if not idle:
-        return None
+def _unscaled_inputs(bench: Bench, idle: list[Finding]) -> Finding | None:
+    """Where units are idle, or answers certain and wrong, or the loss enormous: do the same weights work on the same
+    inputs, standardised?"""
     x = map_leaves(standardised, bench.batch.x)
     if all(a is b for a, b in zip(leaves(x), leaves(bench.batch.x), strict=True)):
         return None
+    raw = [leaf for leaf in leaves(bench.batch.x) if leaf.is_floating_point() and leaf.ndim >= 2]
+    largest = max(raw, key=lambda leaf: float(leaf.abs().max()))
+    certain = certain_share(bench.step) >= CERTAIN_SHARE
+    if not idle and float(largest.abs().max()) <= TAME:
+        return None
     step = bench.again(Batch(x, bench.batch.y, bench.batch.sample_weight))
     bench.start.restore()
-    if step.error is not None or list(unit_findings([step])):
+    if step.error is not None:
         return None
-    raw = [leaf for leaf in leaves(bench.batch.x) if leaf.is_floating_point()]
-    largest = max(raw, key=lambda leaf: float(leaf.abs().max()))
+    worse = bench.step.loss / max(step.loss, 1e-12) if step.loss > 0 else 1.0
+    if idle and not list(unit_findings([step])):
+        seen = idle[0].message.split(":")[0]
+    elif certain and worse > 2.0:
+        seen = f"answers are certain and wrong before anything was learned (loss {bench.step.loss:.3g})"
+    elif worse > CONSEQUENCE**2:
+        seen = f"the loss starts at {bench.step.loss:.3g}"
+    else:
+        return None
     return catalogue.finding(
         "data-scale",
-        f"inputs run from {float(largest.min()):.4g} to {float(largest.max()):.4g}, and {idle[0].message.split(':')[0]}; with "
-        "the same weights and the same inputs standardised they are not. Standardise each feature with the mean and "
+        f"inputs run from {float(largest.min()):.4g} to {float(largest.max()):.4g}, and {seen}; with the same weights and the "
+        f"same inputs standardised that is not so (loss {step.loss:.3g}). Standardise each feature with the mean and "
         "deviation of the training part.",
-        where={"phase": "data", "layer": idle[0].where.get("layer")},
+        where={"phase": "data", "layer": idle[0].where.get("layer") if idle else None},
         explains=tuple(found.code for found in idle),
         score=1.0,
     )
@@ -604,6 +626,7 @@ def regularisation(context: Context) -> Iterable[Finding]:
 
     bench = set_up(context)
     if bench.step.error is not None or bench.step.root is None:
+        yield from not_asked(bench, "over-regularised")
         return
     terms = term_gradients(bench.model, bench.batch, restore=bench.start.restore, shared_only=False)
     penalty = math.hypot(*(t.norm for t in terms.values() if not t.task), 0.0)
