@@ -66,7 +66,8 @@ def _of_curves(series: Mapping[str, Sequence[float]]) -> list[Finding]:
         found.append(
             catalogue.finding(
                 "divergence",
-                f"the loss is {losses[step]} at step {step}; it was {losses[max(0, step - 1)]:.4g} before.",
+                f"the loss is {losses[step]} at step {step}"
+                + (f"; it was {losses[step - 1]:.4g} before." if step else ", the first one recorded."),
                 where={"step": step},
                 evidence=(Evidence("curve", losses[-200:], name="loss"),),
             )
