@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Finding": "tsguard.findings",
-    "Guard": "tsguard.api",
+    "Guard": "tsguard.guarded",
     "Padding": "tsguard.padding",
     "Report": "tsguard.report",
     "Role": "tsguard.findings",
@@ -28,7 +28,7 @@ _HOMES = {
     "audit": "tsguard.api",
     "check": "tsguard.api",
     "compare": "tsguard.api",
-    "fit": "tsguard.api",
+    "fit": "tsguard.guarded",
     "load_report": "tsguard.api",
     "reduce": "tsguard.api",
 }
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from tsguard.findings import Finding as Finding
     from tsguard.findings import Role as Role
     from tsguard.findings import Status as Status
+    from tsguard.guarded import Guard as Guard
+    from tsguard.guarded import fit as fit
     from tsguard.padding import Padding as Padding
     from tsguard.report import Report as Report
     from tsguard.report import Run as Run

@@ -12,7 +12,9 @@ from typing import Any
 
 from tsguard.backend import require_torch
 from tsguard.checks.preflight import preflight
-from tsguard.checks.registry import Check, Context, all_checks
+from tsguard.checks.registry import Context, all_checks
+from tsguard.comparison import Comparison
+from tsguard.comparison import compare as compared
 from tsguard.dataset import Data
 from tsguard.desk import DESK, written
 from tsguard.gate import Gate
@@ -37,6 +39,8 @@ def check(
 ) -> Report:
     """Find out, before a run, whether it can survive. Leaves the model and every generator as it found them."""
     require_torch()
+    from tsguard.guarded import guard_checks
+
     gate = Gate.load(gates).before_training()
     subject = Subject.of(model_or_subject, padding=padding)
     data = Data(x, y, validation=validation_data) if x is not None else subject.data
@@ -47,11 +51,11 @@ def check(
     return report if out is None else written(report, RunFolder.create(out, report.name))
 
 
-def guard_checks() -> tuple[Check, ...]:
-    """Checks of the upper levels: they use the guard's own machinery on the first batches."""
-    return ()
-
-
 def load_report(path: str | Path) -> Report:
     """A saved report, able to be drawn and saved again."""
     return read_report(path).with_(desk=DESK)
+
+
+def compare(report_a: Any, report_b: Any, *more: Any) -> Comparison:
+    """Reports (or the folders of runs) side by side: metrics, settings, environment, findings, curves."""
+    return compared(*(one if isinstance(one, Report) else load_report(one) for one in (report_a, report_b, *more)))

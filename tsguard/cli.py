@@ -121,9 +121,24 @@ def init(
 @app.command()
 def check(run: RunFile, set_: Set = None, out: Out = None, json: Json = False) -> None:
     """Preflight: ask every check, write the page, gate."""
-    from tsguard import session
+    from tsguard import commands
 
-    report = session.check(run, changes=set_ or (), out=out, progress=_progress(json))
+    report = commands.check(run, changes=set_ or (), out=out, progress=_progress(json))
+    _finish(report, json)
+
+
+@app.command()
+def train(
+    run: RunFile,
+    set_: Set = None,
+    out: Out = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the newest run of this name.")] = False,
+    json: Json = False,
+) -> None:
+    """Preflight, gate, guarded training, judgement, gate; writes both pages."""
+    from tsguard import commands
+
+    report = commands.train(run, changes=set_ or (), out=out, resume=resume, progress=_progress(json))
     _finish(report, json)
 
 
@@ -132,9 +147,31 @@ def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or its report.json.")], json: Json = False
 ) -> None:
     """Write the pages of a run again, also of one that died."""
-    from tsguard import session
+    from tsguard import commands
 
-    _finish(session.rewrite(run), json, gate=False)
+    _finish(commands.rewrite(run), json, gate=False)
+
+
+@app.command()
+def diff(
+    runs: Annotated[list[Path], typer.Argument(metavar="A B [C…]", help="Folders of runs, or their report.json.")],
+    json: Json = False,
+) -> None:
+    """Runs side by side: metrics with the winner of each, settings, environment, findings."""
+    from tsguard import api
+    from tsguard.errors import ConfigError
+
+    if len(runs) < 2:
+        raise ConfigError("tsguard diff: received one run. Expected two or more. Name the runs to compare.")
+    found = api.compare(*runs)
+    if json:
+        from tsguard.report import fields_of
+
+        _print_json(fields_of(found))
+        return
+    from tsguard.render.terminal import show_comparison
+
+    show_comparison(found, _console())
 
 
 @app.command()
@@ -142,7 +179,7 @@ def demo(out: Annotated[Path, typer.Option("--out", help="Folder for the two run
     """The embedded example: a sick run stopped at the gate, then the mended run trained; both pages written."""
     from tsguard.demo import play
 
-    play(out, _console(), progress=_progress(False))
+    raise typer.Exit(play(out, _console(), progress=_progress(False)))
 
 
 def _finish(report: Report, json: bool, *, gate: bool = True) -> None:

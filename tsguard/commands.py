@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tsguard.api import guard_checks
-from tsguard.backend import make_deterministic
+from tsguard.backend import make_deterministic, require_torch
 from tsguard.checks.preflight import preflight
-from tsguard.checks.registry import Context, all_checks
+from tsguard.checks.registry import Check, Context, all_checks
 from tsguard.config import Config, load_config
 from tsguard.desk import DESK, written
+from tsguard.errors import ConfigError, explain
 from tsguard.findings import Finding
 from tsguard.gate import Gate
 from tsguard.report import Report
@@ -34,6 +34,7 @@ class Opened:
 def open_run(path: Path, *, changes: Iterable[str] = (), out: Path | None = None) -> Opened:
     """Read, check, and build the subject. Mistakes in the file are said before anything is built."""
     config = load_config(path, changes=changes)
+    require_torch()
     settings = config.settings
     gate = Gate.of(settings.gates)
     if settings.deterministic:
@@ -61,20 +62,104 @@ def check(
 
 def check_opened(opened: Opened, *, earlier: Iterable[Finding] = (), progress: Callable[[str], None]) -> Report:
     """The preflight of a subject that has been built."""
-    settings = opened.config.settings
-    subject = opened.subject
-    context = Context(subject=subject, data=subject.data, padding=subject.padding, declared=_declared(opened.config))
-    skipped = set(settings.check.skip)
+    from tsguard.guarded import guard_checks
+
     return preflight(
-        context,
+        _context(opened),
         gate=opened.gate.before_training(),
-        budget_s=settings.check.budget_s,
-        checks=[one for one in (*all_checks(), *guard_checks()) if one.name not in skipped],
+        budget_s=opened.config.settings.check.budget_s,
+        checks=_checks(opened, guard_checks()),
         earlier=earlier,
         config=opened.config.resolved(),
         baseline=opened.baseline,
         progress=progress,
     ).with_(desk=DESK)
+
+
+def train(
+    path: Path,
+    *,
+    changes: Iterable[str] = (),
+    out: Path | None = None,
+    resume: bool | Path = False,
+    progress: Callable[[str], None],
+    verbose: int = 0,
+) -> Report:
+    """Preflight, gate, guarded training, judgement, gate; both pages in the run's folder."""
+    opened = open_run(path, changes=changes, out=out)
+    from tsguard.guarded import Guard, guard_checks, judge, run_folder
+    from tsguard.train.session import Session
+
+    settings, subject = opened.config.settings, opened.subject
+    if subject.data is None:
+        raise ConfigError(
+            explain(
+                str(path), received="no `data`", expected="`data: {use: module:function}`", todo="Say what to train on."
+            )
+        )
+    folder = run_folder(opened.out, subject.name, resume)
+    folder.write_text("config.yaml", opened.config.text())
+    watch, fitted = settings.guard, settings.train
+    session = Session(
+        context=_context(opened),
+        gate=opened.gate,
+        folder=folder,
+        guard=Guard(
+            watch.policy,
+            watch.sync_every,
+            tuple(watch.inspect),
+            diagnose=watch.diagnose,
+            repro=watch.repro,
+            budget_s=watch.budget_s,
+            folder=folder,
+            name=subject.name,
+            padding=subject.padding,
+            write=False,
+        ),
+        fit_arguments={
+            "epochs": fitted.epochs,
+            "batch_size": fitted.batch_size,
+            "steps_per_epoch": fitted.steps_per_epoch,
+            "validation_split": fitted.validation_split,
+            "validation_freq": fitted.validation_freq,
+            "shuffle": fitted.shuffle,
+            "class_weight": fitted.class_weight,
+            "verbose": verbose,
+        },
+        write=lambda report: written(report, folder),
+        judge=judge,
+        checks=tuple(_checks(opened, guard_checks())),
+        diagnose=watch.diagnose,
+        resume=bool(resume),
+        budget_s=watch.budget_s,
+        checkpoint={
+            "every": fitted.checkpoint.every,
+            "keep": fitted.checkpoint.keep,
+            "monitor": fitted.checkpoint.monitor,
+            "mode": fitted.checkpoint.mode,
+        },
+        config=opened.config.resolved(),
+        late_findings=opened.config.unused,
+        baseline=opened.baseline,
+        progress=progress,
+    )
+    return session.run()
+
+
+def _context(opened: Opened) -> Context:
+    subject, train = opened.subject, opened.config.settings.train
+    return Context(
+        subject=subject,
+        data=subject.data,
+        padding=subject.padding,
+        declared=_declared(opened.config),
+        facts={"fit_arguments": {"epochs": train.epochs, "batch_size": train.batch_size}},
+    )
+
+
+def _checks(opened: Opened, more: Iterable[Check]) -> Iterable[Check]:
+    skipped = set(opened.config.settings.check.skip)
+    return (one for one in (*all_checks(), *more) if one.name not in skipped)
 
 
 def _declared(config: Config) -> dict[str, Any]:
