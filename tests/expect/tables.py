@@ -71,7 +71,8 @@ def column_expectations(column: str, kind: str) -> Any:
     """Strategies of expectations on one column, as (type, kwargs)."""
     numbers = st.sampled_from([-3, 0, 1, 1.5, 2, 2**53, 2**63 - 1])
     stamps = st.sampled_from([datetime(1970, 1, 1, tzinfo=UTC if kind == "zoned" else None), "1970-01-01"])
-    bounds = {"string": TEXTS, "large_string": TEXTS, "dictionary": TEXTS, "stamp": stamps, "nanostamp": stamps, "zoned": stamps}.get(kind, numbers)
+    words = st.sampled_from(["2020-01-01", "7", 1])
+    bounds = {"string": words, "large_string": words, "dictionary": words, "stamp": stamps, "nanostamp": stamps, "zoned": stamps}.get(kind, numbers)
     values = st.lists(COLUMNS[kind][1].filter(lambda value: value is not None and value == value) if kind != "nothing" else SMALL, min_size=1, max_size=4)
     mixed = st.one_of(values, values, st.just([1, 2.5, 0]), st.just(["a", "b"]))
     mostly = st.sampled_from([1.0, 1.0, 0.5, 0.9])
@@ -86,6 +87,7 @@ def column_expectations(column: str, kind: str) -> Any:
     aggregates = [
         made(f"expect_column_{name}_to_be_between", min_value=numbers)
         for name in ("mean", "median", "stdev", "sum", "unique_value_count")
+        if kind != "edges" or name in ("median", "sum", "unique_value_count")  # sums that cancel depend on the order of adding
     ]
     extremes = [made(f"expect_column_{name}_to_be_between", min_value=bounds) for name in ("min", "max")]
     sets = [made(f"expect_column_values_to_{name}_in_set", value_set=mixed, mostly=mostly) for name in ("be", "not_be")]

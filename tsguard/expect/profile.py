@@ -15,12 +15,14 @@ import pandas as pd
 import pyarrow as pa
 
 from tsguard.expect import stock
-from tsguard.expect.aggregates import Distinct, Extremes, Moments, Nulls, Presence, Ranks
+from tsguard.expect.aggregates import Distinct, Extremes, Gathered, Moments, Nulls, Presence, Ranks
 from tsguard.expect.columns import Batch, Kind, as_frame, kind_of
 from tsguard.expect.conditions import (
     Accumulator,
     Condition,
     Either,
+    Finite,
+    Keys,
     Missing,
     NumberBetween,
     NumberMembership,
@@ -35,6 +37,7 @@ from tsguard.expect.conditions import (
 )
 from tsguard.expect.source import Source
 from tsguard.expect.spill import BUDGET_BYTES, Budget
+from tsguard.expect.timeseries import MEASURED, measured
 
 MAX_RECORDS = 200
 """GX's own limit on unexpected values in a result (MAX_RESULT_RECORDS); a test compares the two."""
@@ -102,9 +105,14 @@ class Profile:
 
     def need(self, key: Hashable, make: Callable[[], Any]) -> Any:
         if key not in self._accumulators:
+            before, self._asked = self._asked, set()
             self._accumulators[key] = make()
-        self._asked.add(key)
+            self._behind[key] = self._asked | {key}  # what it is made of
+            self._asked |= before
+        self._asked |= self._behind[key]
         return self._accumulators[key]
+
+    _behind: dict[Hashable, set[Hashable]] = field(default_factory=dict)
 
     _asked: set[Hashable] = field(default_factory=set)
 
@@ -140,11 +148,20 @@ class Profile:
         for suffix in SUFFIXES:
             if name.endswith("." + suffix):
                 return self._condition(name.removesuffix("." + suffix), suffix, domain, values, result_format)
+        if name == MEASURED:
+            return self._measured(tuple(values["columns"]))
         if name.startswith("table."):
             return self._table(name)
         if name.startswith("column."):
             return self._column(name, domain["column"], values, configuration)
         raise NotServedError(f"the metric {name}")
+
+    def _measured(self, columns: tuple[str, ...]) -> Promise:
+        """Whole columns for the expectations of time series: gathered in Arrow, and only those that are named."""
+        for column in columns:
+            self.datatype(column)
+        gathered: list[Gathered] = [self.need(("gathered", column), lambda column=column: Gathered(column)) for column in columns]
+        return lambda: ({each.columns[0]: measured(each.series()) for each in gathered}, self.rows)
 
     def _table(self, name: str) -> Promise:
         if name == "table.row_count":
@@ -195,11 +212,18 @@ class Profile:
         )
         return ranks
 
+    def _keys(self, columns: tuple[str, ...], ignore: str | None) -> Keys:
+        types = [self.datatype(column) for column in columns]
+        keys: Keys = self.need(
+            ("keys", columns, ignore), lambda: Keys(columns, types, ignore, self.budget, resident=self.source.resident)
+        )
+        return keys
+
     def _distinct(self, name: str, column: str, datatype: pa.DataType, configuration: Any) -> Promise:
         if name not in {"column.distinct_values.count", "column.unique_proportion", "column.most_common_value", *SET_METRICS}:
             raise NotServedError(f"the metric {name}")
         distinct: Distinct = self.need(
-            ("distinct", column), lambda: Distinct(column, datatype, self.budget, resident=self.source.resident)
+            ("distinct", column), lambda: Distinct(column, datatype, self._keys((column,), None).store)
         )
         if name == "column.distinct_values.count":
             return lambda: distinct.store.distinct_count
@@ -246,7 +270,7 @@ class Profile:
         if metric in ("column_values.unique", "compound_columns.unique"):
             if not all(each in PLAIN_KINDS or each is Kind.CATEGORY or _hashable(datatype) for each, datatype in zip(kinds, types, strict=True)):
                 raise NotServedError("keys of a type that only pandas compares")
-            return Unique(wanted, types=types, budget=self.budget, resident=self.source.resident, **options)
+            return Unique(wanted, keys=self._keys(columns, wanted.domain.get("ignore_row_if")), **options)
         if metric == "column_values.between" and kind in PLAIN_KINDS:
             bounds = [wanted.values.get("min_value"), wanted.values.get("max_value")]
             if kind not in NUMBERS:
@@ -261,9 +285,11 @@ class Profile:
                 return NumberMembership(wanted, **options)
             return ValueWise(wanted, **options)
         if metric in ("column_values.increasing", "column_values.decreasing") and kind in (*NUMBERS, Kind.TIMESTAMP):
-            if wide:
+            if kind is Kind.INTEGER and not (pa.types.is_int8(types[0]) or pa.types.is_int16(types[0])):
                 return Either(columns[0], lambda exact: Ordered(wanted, exact=exact, **options))
-            return Ordered(wanted, exact=kind is Kind.INTEGER, **options)
+            return Ordered(wanted, exact=kind is Kind.INTEGER, **options)  # pandas widens the small ones
+        if metric == "column_values.tsguard_finite" and kind in NUMBERS:
+            return Finite(wanted, **options)
         if metric in TEXT_CONDITIONS and kind in (Kind.STRING, Kind.CATEGORY):
             return ValueWise(wanted, **options)
         if metric in ROW_CONDITIONS and all(each in PLAIN_KINDS for each in kinds):

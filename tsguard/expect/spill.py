@@ -27,6 +27,9 @@ PARTS = 1 << PART_BITS
 """Parts of a spilled key store: 64 parts of 50 million rows are below 20 MB each."""
 FLUSH_ROWS = 1 << 20
 """Rows gathered before they are split and written, so that segments on the disk stay long."""
+DENSE = 8
+"""Integers that lie within this many times their number are told apart by marking them, which needs no sorting: one byte
+for each possible value is then still less than the sorting copy."""
 SELECT_VALUES = 4 << 20
 """Values that order statistics may hold at once; buckets are refined until the wanted ones are fewer."""
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: Fibonacci hashing spreads consecutive integers
@@ -257,7 +260,7 @@ class KeyStore:
     def duplicates(self, limit: int | None) -> Duplicates:
         """Every row of a key that occurs twice or more; rows and keys of the first `limit` of them (None: all)."""
         count, rows, keys = 0, [], []
-        for part in self._parts():
+        for part in () if self.distinct_count == self.count else self._parts():
             twice = _twice(part.keys)
             if twice is None:
                 continue
@@ -337,6 +340,9 @@ def _distinct_count(keys: Sequence[pa.Array]) -> int:
         return int(pc.count_distinct(keys[0], mode="all").as_py()) if len(keys) == 1 else len(np.unique(_codes(keys)))
     if len(numbers) < 2 or _rises(numbers):
         return len(numbers)
+    seen = _marks(numbers)
+    if seen is not None:
+        return int(np.count_nonzero(seen))
     ordered = np.sort(numbers)
     return len(ordered) - int(np.count_nonzero(ordered[1:] == ordered[:-1]))
 
@@ -357,6 +363,19 @@ def _twice(keys: Sequence[pa.Array]) -> Array | None:
     counts = np.bincount(codes)
     result: Array = counts[codes] > 1
     return result if result.any() else None
+
+
+def _marks(numbers: Array) -> Array | None:
+    """Which integers from the least one on occur; None where they lie too far apart to be marked."""
+    if numbers.dtype.kind == "f":
+        return None
+    low, high = int(numbers.min()), int(numbers.max())
+    if high - low >= DENSE * len(numbers):
+        return None
+    seen = np.zeros(high - low + 1, dtype=bool)
+    for start in range(0, len(numbers), FLUSH_ROWS):
+        seen[numbers[start : start + FLUSH_ROWS].astype(np.int64, copy=False) - low] = True
+    return seen
 
 
 def _rises(numbers: Array) -> bool:

@@ -42,6 +42,7 @@ class _Plan:
     reason: str = ""
     promises: dict[Any, Any] = field(default_factory=dict)
     accumulators: frozenset[Hashable] = frozenset()
+    expectation: Any = None
     answer: Any = None
 
 
@@ -82,9 +83,11 @@ def _by_arrow(suite: Any, source: Source, result_format: Any) -> ExpectationSuit
     from tsguard.expect.profile import Profile
 
     profile = Profile(source)
-    with stock.validator_on(profile.shadow()) as validator:
-        configurations = validator.process_expectations_for_validation(suite.expectation_configurations)
-        plans = [_plan(configuration, validator, profile, result_format) for configuration in configurations]
+    engine = stock.engine_on(profile.shadow())
+    plans = [
+        _plan(configuration, engine, profile, result_format)
+        for configuration in stock.process(suite.expectation_configurations, engine)
+    ]
     profile.forget(
         frozenset().union(*(plan.accumulators for plan in plans if plan.reason or plan.answer)),
         frozenset().union(*(plan.accumulators for plan in plans if not plan.reason and not plan.answer)),
@@ -98,18 +101,18 @@ def _by_arrow(suite: Any, source: Source, result_format: Any) -> ExpectationSuit
     return _assemble(suite, plans, profile)
 
 
-def _plan(configuration: Any, validator: Any, profile: Profile, result_format: Any) -> _Plan:
+def _plan(configuration: Any, engine: Any, profile: Profile, result_format: Any) -> _Plan:
     from tsguard.expect.profile import NotServedError
 
     configuration = deepcopy(configuration)
-    configuration.kwargs["batch_id"] = validator.active_batch_id
+    configuration.kwargs["batch_id"] = stock.BATCH_ID
     plan = _Plan(configuration, columns=())
     try:
-        expectation = configuration.to_domain_obj()
+        expectation = plan.expectation = configuration.to_domain_obj()
         plan.columns = _columns(expectation, result_format)
         plan.unknown = bool(plan.columns) and not set(plan.columns) <= set(profile.source.schema.names)
         dependencies = expectation.get_validation_dependencies(
-            execution_engine=validator.execution_engine, runtime_configuration={"result_format": copy(result_format)}
+            execution_engine=engine, runtime_configuration={"result_format": copy(result_format)}
         )
     except Exception as error:
         plan.answer = _could_not(configuration, error, traceback.format_exc())
@@ -143,8 +146,10 @@ def _typed(columns: Sequence[str] | None, profile: Profile) -> None:
 def _columns(expectation: Any, result_format: Any) -> tuple[str, ...] | None:
     """The columns that stock GX would look at, or None if that cannot be told."""
     kwargs = expectation.configuration.kwargs
-    if not type(expectation).__module__.startswith(SERVED_MODULES[0]) or kwargs.get("row_condition"):
+    if not type(expectation).__module__.startswith(SERVED_MODULES) or kwargs.get("row_condition"):
         return None
+    if hasattr(expectation, "columns"):  # one of ours
+        return tuple(dict.fromkeys(column for column in expectation.columns() if column is not None))
     if isinstance(result_format, Mapping) and (
         result_format.get("unexpected_index_column_names") or result_format.get("include_unexpected_rows")
     ):
@@ -174,7 +179,7 @@ def _judge_served(plans: Sequence[_Plan], profile: Profile, result_format: Any) 
                 plan.answer = _crashed(plan, crash, result_format)
                 continue
             metrics = {key: promise() for key, promise in plan.promises.items()}
-            plan.answer = _refusal_of_nothing(plan, profile, result_format) or plan.configuration.to_domain_obj().metrics_validate(
+            plan.answer = _refusal_of_nothing(plan, profile, result_format) or plan.expectation.metrics_validate(
                 metrics=metrics, execution_engine=engine, runtime_configuration={"result_format": deepcopy(result_format)}
             )
         except Exception as error:
