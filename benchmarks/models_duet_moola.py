@@ -101,6 +101,14 @@ def ett_windows():
     return cut, series[slice(*ETT_TRAIN)]
 
 
+def ett():
+    """x, y, validation_data and names of ETTh1 in its protocol, as a run's `data` wants them."""
+    cut, _ = ett_windows()
+    train, held = (tuple(np.ascontiguousarray(part) for part in cut[name]) for name in ("train", "validation"))
+    names = ("HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT")
+    return {"x": train[0], "y": train[1], "validation_data": held, "names": names}
+
+
 def errors(y, predicted):
     """MSE and MAE over every window, step and feature."""
     gap = np.asarray(predicted, "float64") - y
@@ -406,7 +414,7 @@ def torch_twin(model):
 
 
 def run_throughput(*, quick=False):
-    """Milliseconds a training step: duet beside its torch twin (in turns, the median of each), and the two stages of moola."""
+    """Milliseconds a training step: duet beside its torch twin (in turns, the median of each), and moola's two stages."""
     import torch
 
     rng, turns = np.random.default_rng(0), 5 if quick else 40
