@@ -17,6 +17,7 @@ from tsguard.comparison import Comparison
 from tsguard.comparison import compare as compared
 from tsguard.dataset import Data
 from tsguard.desk import DESK, written
+from tsguard.errors import SubjectError, explain
 from tsguard.gate import Gate
 from tsguard.padding import Padding
 from tsguard.report import Report
@@ -59,3 +60,39 @@ def load_report(path: str | Path) -> Report:
 def compare(report_a: Any, report_b: Any, *more: Any) -> Comparison:
     """Reports (or the folders of runs) side by side: metrics, settings, environment, findings, curves."""
     return compared(*(one if isinstance(one, Report) else load_report(one) for one in (report_a, report_b, *more)))
+
+
+def reduce(report_or_run: Any, budget_s: float = 120, *, progress: Callable[[str], None] = lambda words: None) -> Any:
+    """The failure of a report as the smallest Case that still fails in the same way; `case.save(folder)` writes it.
+
+    Takes a report of this process, or the folder of a run whose `config.yaml` says how to build it again.
+    """
+    from tsguard.repro.find import failing_case, reduced
+
+    outcome, model, data, name = None, None, None, "repro"
+    if isinstance(report_or_run, Report):
+        name = report_or_run.name
+        source = report_or_run.source
+        if isinstance(source, Context):
+            model, data = source.model, source.data
+        elif source is not None:
+            outcome = source
+        elif report_or_run.run is not None:
+            report_or_run = report_or_run.run.folder
+    if not isinstance(report_or_run, Report):
+        from tsguard.commands import open_run
+
+        folder = RunFolder.open(report_or_run)
+        subject = open_run(folder.path / "config.yaml").subject
+        name, model, data = folder.run.name, subject.rebuild(), subject.data
+    case = failing_case(outcome=outcome, model=model, data=data, name=name)
+    if case is None:
+        raise SubjectError(
+            explain(
+                f"reduce {name!r}",
+                received="a report in which no single training step fails",
+                expected="a step that gives a loss, a gradient or a weight that is not finite",
+                todo="Findings of laws carry their own test as evidence; other causes carry their proof.",
+            )
+        )
+    return reduced(case, budget_s=budget_s, progress=progress)

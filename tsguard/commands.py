@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ def train(
 ) -> Report:
     """Preflight, gate, guarded training, judgement, gate; both pages in the run's folder."""
     opened = open_run(path, changes=changes, out=out)
-    from tsguard.guarded import Guard, guard_checks, judge, run_folder
+    from tsguard.guarded import Guard, guard_checks, reproduce, run_folder
     from tsguard.train.session import Session
 
     settings, subject = opened.config.settings, opened.subject
@@ -99,9 +100,9 @@ def train(
         )
     folder = run_folder(opened.out, subject.name, resume)
     folder.write_text("config.yaml", opened.config.text())
-    watch, fitted = settings.guard, settings.train
+    watch, fitted, context = settings.guard, settings.train, _context(opened)
     session = Session(
-        context=_context(opened),
+        context=context,
         gate=opened.gate,
         folder=folder,
         guard=Guard(
@@ -127,7 +128,7 @@ def train(
             "verbose": verbose,
         },
         write=lambda report: written(report, folder),
-        judge=judge,
+        reproduce=partial(reproduce, context=context, folder=folder, budget_s=watch.budget_s, progress=progress),
         checks=tuple(_checks(opened, guard_checks())),
         diagnose=watch.diagnose,
         resume=bool(resume),
@@ -153,7 +154,7 @@ def _context(opened: Opened) -> Context:
         data=subject.data,
         padding=subject.padding,
         declared=_declared(opened.config),
-        facts={"fit_arguments": {"epochs": train.epochs, "batch_size": train.batch_size}},
+        facts={"fit": {"epochs": train.epochs, "batch_size": train.batch_size}},
     )
 
 
