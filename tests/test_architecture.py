@@ -14,7 +14,7 @@ LEVELS = [
     ("boundary", "yamlfile settings config store"),
     ("framework", "backend dataset subject provenance data"),
     ("measure", "probes laws expect"),
-    ("judge", "checks diagnosis gate"),
+    ("judge", "checks comparison diagnosis gate"),
     ("run", "guard train repro render"),
     ("doors", "desk api guarded commands doctor starter demo pytest_plugin cli __main__ __init__"),
 ]
@@ -172,8 +172,10 @@ def test_only_the_store_writes_files():
         for path in FILES
         if room(path) != "store"
         for name, node in calls(path)
-        if (name in {"write_text", "write_bytes", "mkdir", "unlink", "rmtree", "savez", "savetxt"}
-        and not _on_the_store(node))
+        if (
+            name in {"write_text", "write_bytes", "mkdir", "unlink", "rmtree", "savez", "savetxt"}
+            and not _on_the_store(node)
+        )
         or (name == "open" and opens_for_writing(node))
     ]
     assert not writers, "\n".join(writers)

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-MODEL = '''
+MODEL = """
 import os
 os.environ.setdefault("KERAS_BACKEND", "torch")
 import keras, numpy as np
@@ -21,7 +21,7 @@ def data(samples=64):
     x = rng.normal(size=(samples, 4, 2)).astype("float32")
     y = x.mean(axis=(1, 2), keepdims=False)[:, None]
     return dict(x=x[8:], y=y[8:], validation_data=(x[:8], y[:8]))
-'''
+"""
 
 
 def tsguard(*arguments, cwd, **environment):

@@ -37,7 +37,19 @@ val_loss artifact_mb duration_min steps_per_s data_wait_share peak_mb gpu_used
 """.split()
 
 SIGNATURES = {
-    "fit": ["model", "x", "y", "validation_data", "gates", "padding", "policy", "out", "resume", "preflight", "diagnose"],
+    "fit": [
+        "model",
+        "x",
+        "y",
+        "validation_data",
+        "gates",
+        "padding",
+        "policy",
+        "out",
+        "resume",
+        "preflight",
+        "diagnose",
+    ],
     "check": ["model_or_subject", "x", "y", "validation_data", "padding", "gates", "out", "budget_s"],
     "audit": ["data", "suite", "engine", "out"],
     "reduce": ["report_or_run", "budget_s"],

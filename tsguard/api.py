@@ -13,6 +13,8 @@ from typing import Any
 from tsguard.backend import require_torch
 from tsguard.checks.preflight import preflight
 from tsguard.checks.registry import Context, all_checks
+from tsguard.comparison import Comparison
+from tsguard.comparison import compare as compared
 from tsguard.dataset import Data
 from tsguard.desk import DESK, written
 from tsguard.gate import Gate
@@ -52,3 +54,8 @@ def check(
 def load_report(path: str | Path) -> Report:
     """A saved report, able to be drawn and saved again."""
     return read_report(path).with_(desk=DESK)
+
+
+def compare(report_a: Any, report_b: Any, *more: Any) -> Comparison:
+    """Reports (or the folders of runs) side by side: metrics, settings, environment, findings, curves."""
+    return compared(*(one if isinstance(one, Report) else load_report(one) for one in (report_a, report_b, *more)))

@@ -153,6 +153,28 @@ def report(
 
 
 @app.command()
+def diff(
+    runs: Annotated[list[Path], typer.Argument(metavar="A B [C…]", help="Folders of runs, or their report.json.")],
+    json: Json = False,
+) -> None:
+    """Runs side by side: metrics with the winner of each, settings, environment, findings."""
+    from tsguard import api
+    from tsguard.errors import ConfigError
+
+    if len(runs) < 2:
+        raise ConfigError("tsguard diff: received one run. Expected two or more. Name the runs to compare.")
+    found = api.compare(*runs)
+    if json:
+        from tsguard.report import fields_of
+
+        _print_json(fields_of(found))
+        return
+    from tsguard.render.terminal import show_comparison
+
+    show_comparison(found, _console())
+
+
+@app.command()
 def demo(out: Annotated[Path, typer.Option("--out", help="Folder for the two runs.")] = Path("reports")) -> None:
     """The embedded example: a sick run stopped at the gate, then the mended run trained; both pages written."""
     from tsguard.demo import play

@@ -30,5 +30,5 @@ def play(out: Path, console: Console, *, progress: Callable[[str], None]) -> int
     for report in (sick, mended):
         console.print(f"  {report.path}", soft_wrap=True, highlight=False)
     console.print("\nNext: `tsguard init` writes a run.yaml for a model of your own, or put one line into a script:")
-    console.print("  model.fit(x, y, callbacks=[tsguard.Guard()])", highlight=False)
+    console.print("  model.fit(x, y, callbacks=[tsguard.Guard()])", highlight=False, markup=False)
     return 0 if sick.verdict.exit_code == 1 and mended.verdict.exit_code == 0 else 3

@@ -46,6 +46,7 @@ class Listener:
 
     def before_step(self, data: Any) -> None:
         """Nothing to prepare."""
+        return None
 
     def on_loss(self, loss: torch.Tensor) -> None:
         """Keep the last loss of the step."""
@@ -123,9 +124,13 @@ class Replay:
         *,
         data: Any = None,
         allow: Callable[[list[Any], list[Any]], bool] | None = None,
+        eager: bool = False,
         around: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
     ) -> tuple[Replayed, Listener]:
-        """One step again, from wherever the model stands. `data` replaces the batch, `allow` may refuse the update."""
+        """One step again, from wherever the model stands. `data` replaces the batch, `allow` may refuse the update.
+
+        `eager` leaves torch.compile out: instruments see nothing inside a compiled step.
+        """
         from tsguard.guard.seam import StepSeam
 
         listener = Listener(allow)
@@ -134,14 +139,16 @@ class Replay:
         self._set_rate(record)
         self.model.train()
         batch = _map(record.data if data is None else data, _private)
-        before = self.model.__dict__.get("train_function")
+        before, jit = self.model.__dict__.get("train_function"), self.model.jit_compile
+        if eager and jit:
+            self.model.jit_compile, self.model.__dict__["train_function"] = False, None
         seam.arm(free_running=True)
         try:
             with around():
                 self.model.train_function(batch)
         finally:
             seam.disarm()
-            self.model.__dict__["train_function"] = before
+            self.model.jit_compile, self.model.__dict__["train_function"] = jit, before
         if listener.error is not None:
             raise listener.error
         loss = None if listener.loss is None else float(listener.loss)

@@ -9,22 +9,28 @@ so `on_train_end` never came) passes the call through and disarms.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
 
+from tsguard.errors import TsguardError
 
-class GuardStop(Exception):
-    """Raised on purpose by an observer (policy "raise"): the one exception that may leave the seam."""
+
+class GuardStop(TsguardError):
+    """Training was stopped on purpose (policy "raise"): the one exception of an observer that may leave the seam."""
 
 
 class StepObserver(Protocol):
     """Who listens at the seam. An exception in any of these (but GuardStop) disarms the seam and never reaches fit."""
 
-    def before_step(self, data: Any) -> None:
-        """The batch as `train_function` gets it (a list of one), before anything is computed."""
+    def before_step(self, data: Any) -> contextlib.AbstractContextManager[Any] | None:
+        """The batch as `train_function` gets it (a list of one), before anything is computed.
+
+        A context manager that comes back is entered around the step.
+        """
 
     def on_loss(self, loss: torch.Tensor) -> None:
         """The step's own total loss, detached and unscaled."""
@@ -128,6 +134,8 @@ class StepSeam:
         self._compile_loss: Any = None
         self._extra_losses = 0
         self._pass_through = False
+        self._backward: Any = None
+        self._loose: Any = None
 
     # -- arming ---------------------------------------------------------------------------------------------------
 
@@ -150,6 +158,10 @@ class StepSeam:
         self.armed = True
         self._wrap_step()
         self._wrap_inner()
+        self._wrap_outputs()
+        if free_running:
+            self._backward = torch.autograd.backward
+            torch.autograd.backward = self._loose = self._listening_backward(self._backward)
 
     def disarm(self) -> None:
         """Put everything back that is still ours. What another has put on top of it stays, and passes through us."""
@@ -164,6 +176,9 @@ class StepSeam:
         self._placed = []
         self._unwrap_outputs()
         self._optimizer = None
+        if self._loose is not None and torch.autograd.backward is self._loose:
+            torch.autograd.backward = self._backward
+        self._loose = None
 
     def announce(self) -> None:
         """A step of this fit is about to come. Mends what a recompilation inside fit took away."""
@@ -174,6 +189,16 @@ class StepSeam:
             self._wrap_step()
         if self._optimizer is not self.model.optimizer or self._compile_loss is not self.model._compile_loss:
             self._wrap_inner()
+        self._wrap_outputs()
+
+    def retake(self) -> None:
+        """Take everything back after a replay, which needed the same places."""
+        if not self.armed:
+            return
+        if self.model.__dict__.get("train_function") is not self._outer:
+            self._wrap_step()
+        self._unwrap_outputs()
+        self._wrap_inner()
         self._wrap_outputs()
 
     def _wrap_outputs(self) -> None:
@@ -248,10 +273,11 @@ class StepSeam:
             return inner(data)
         self._announced = False
         self._extra_losses = 0
-        self._tell(self.observer.before_step, data)
+        around = self._tell(self.observer.before_step, data)
         self.in_step = True
         try:
-            logs = self._run_own(inner, data) if self.own_step and not self.compiled else inner(data)
+            with around if around is not None and not self.compiled else contextlib.nullcontext():
+                logs = self._run_own(inner, data) if self.own_step and not self.compiled else inner(data)
         except BaseException:
             self.disarm()
             raise
@@ -262,8 +288,18 @@ class StepSeam:
     def _run_own(self, inner: Callable[[Any], Any], data: Any) -> Any:
         """An own train_step: its loss is whatever backward starts from."""
         backward = torch.autograd.backward
+        torch.autograd.backward = self._listening_backward(backward)
+        try:
+            return inner(data)
+        finally:
+            torch.autograd.backward = backward
+
+    def _listening_backward(self, backward: Callable[..., Any]) -> Callable[..., Any]:
+        for_loose = not self.in_step
 
         def listening(tensors: Any, *args: Any, **kwargs: Any) -> Any:
+            if self._pass_through or for_loose == self.in_step:
+                return backward(tensors, *args, **kwargs)
             roots = [tensors] if isinstance(tensors, torch.Tensor) else list(tensors)
             scale = self._scale()
             for root in roots:
@@ -272,11 +308,7 @@ class StepSeam:
                     self._tell(self.observer.on_loss, value if scale is None else value / scale)
             return backward(tensors, *args, **kwargs)
 
-        torch.autograd.backward = listening
-        try:
-            return inner(data)
-        finally:
-            torch.autograd.backward = backward
+        return listening
 
     def _scale(self) -> Any:
         optimizer = self._optimizer

@@ -74,12 +74,53 @@ class OpRecord:
     batch_size: int | None = None
 
 
+@dataclass(frozen=True)
+class Margin:
+    """How near an operation came to where it is no longer finite: 0 is on the edge."""
+
+    distance: float
+    op: str
+    layer: str | None
+    value: float
+    what: str
+    file: str | None
+    line: int | None
+
+
+def _margin(record: OpRecord, args: Any, outputs: Any) -> Margin | None:
+    """Smallest divisor or argument of a root or logarithm, largest argument of an exponential, nearest to float16's end."""
+    first = args[0] if args and isinstance(args[0], torch.Tensor) else None
+    if first is None or first.numel() == 0 or not first.is_floating_point():
+        return None
+    place = (record.layer, record.file, record.line)
+
+    def margin(distance: float, value: float, what: str) -> Margin:
+        return Margin(distance, record.name, place[0], value, what, place[1], place[2])
+
+    if record.name in ("log", "log2", "log10", "rsqrt", "sqrt", "reciprocal"):
+        low = float(first.detach().min())
+        return margin(low, low, "smallest argument")
+    if record.name == "div" and len(args) > 1 and isinstance(args[1], torch.Tensor) and args[1].numel():
+        low = float(args[1].detach().abs().min())
+        return margin(low, low, "smallest divisor")
+    if record.name in ("exp", "expm1"):
+        high = float(first.detach().max())
+        limit = float(torch.tensor(torch.finfo(first.dtype).max).double().log())
+        return margin(max(limit - high, 0.0) / limit, high, "largest argument")
+    half = next((out for out in outputs if out.dtype == torch.float16 and out.numel()), None)
+    if half is not None:
+        high = float(half.detach().abs().max())
+        return margin(1.0 - high / 65504.0, high, "largest float16 value")
+    return None
+
+
 class Trace(TorchDispatchMode):
     """Listens to one step. Use as `with Trace(model, batch).listening(): …`."""
 
-    def __init__(self, model: Any, batch: Any) -> None:
+    def __init__(self, model: Any, batch: Any, *, margins: bool = False) -> None:
         super().__init__()
         self.model = model
+        self.margins: list[Margin] | None = [] if margins else None
         self.batch = _BatchLeaves(batch)
         self.records: list[OpRecord] = []
         self.asks: list[OpRecord] = []
@@ -185,6 +226,10 @@ class Trace(TorchDispatchMode):
             if name in ("copy", "fill", "zero")
             else list(zip(inputs, given, strict=True))
         )
+        if self.margins is not None and record.phase in ("forward", "loss"):
+            margin = _margin(record, args, outputs)
+            if margin is not None:
+                self.margins.append(margin)
         bad_inputs = [(tensor, value) for tensor, value in read if _is_bad(value)]
         record.bad_in = bool(bad_inputs)
         record.nan_in = any(_has_nan(value) for _, value in bad_inputs)
@@ -256,7 +301,7 @@ class Trace(TorchDispatchMode):
                     self._kept.append(out)
             if tag.known:
                 self._tags.setdefault(memory, {})[_shape_key(out)] = tag
-        if record.bad or record in self.asks:
+        if record.bad or record.bad_in:
             self.records.append(record)
 
     def _writers_of(self, tensor: Any, value: Any) -> list[OpRecord | Leaf]:

@@ -62,7 +62,10 @@ NO_LEARNING_DROP = 0.01
 """Less than one percent lower at the end than at the start, and less than its own noise: nothing was learned."""
 
 LOADER_SHARE = 0.5
-"""More than half of the time spent waiting for data."""
+"""More than half of the time spent waiting for data …"""
+
+LOADER_SECONDS = 0.02
+"""… and this long a step: a tiny model spends half its time in Keras' own loop, which nobody needs to be told."""
 
 
 @dataclass(frozen=True)

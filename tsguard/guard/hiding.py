@@ -1,0 +1,48 @@
+"""Does the model ask whether something is NaN, and does it get yes for an answer?
+
+A model that replaces a NaN (`nan_to_num`, `where(isnan(x), 0, x)`, a constant loss) trains on with a fine-looking loss. A
+light `TorchFunctionMode` around the first steps sees whether such a question is asked at all; only a model that asks keeps it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+SCOUT_STEPS = 3
+"""Steps that are listened to in any case: long enough to meet every branch of an ordinary step."""
+
+QUESTIONS = frozenset(
+    "isnan isfinite isinf nan_to_num nan_to_num_ nansum nanmean nanmedian fmax fmin item __float__ __bool__ ne __ne__".split()
+)
+
+
+class QuestionWatch(TorchFunctionMode):
+    """Notes questions about NaN in one step, and whether the answer was yes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = False
+        self.met = False
+        self.muted = False
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = getattr(func, "__name__", "")
+        if name in QUESTIONS and not self.muted and args:
+            self._note(name, args)
+        return func(*args, **(kwargs or {}))
+
+    def _note(self, name: str, args: Any) -> None:
+        value = args[0]
+        if not isinstance(value, torch.Tensor) or not value.is_floating_point() or value.device.type == "meta":
+            return
+        if name in ("ne", "__ne__") and not (len(args) > 1 and args[1] is value):
+            return
+        plain = name in ("item", "__float__", "__bool__")
+        self.asked = self.asked or not plain
+        if not self.met and bool(
+            (~torch.isfinite(value.detach())).any() if name != "fmax" else torch.isnan(value).any()
+        ):
+            self.met = True

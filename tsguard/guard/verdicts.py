@@ -1,0 +1,191 @@
+"""What can be said only when a run is over: rises that stayed, clips that were always on, weights that never moved.
+
+Each rule reads what the watch has kept; none needs the model to run again but the last one, which asks it for predictions on
+the validation data.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from tsguard import catalogue
+from tsguard.evidence import Evidence
+from tsguard.findings import Finding, Role, Status
+from tsguard.guard import trips
+from tsguard.guard.answer import of_trip
+from tsguard.guard.watcher import Watcher
+
+COLLAPSE_STD = 0.05
+"""Predictions that spread less than a twentieth of the targets say the same about everything."""
+
+COLLAPSE_STEPS = 50
+"""A model that has hardly trained predicts a constant by right."""
+
+SAMPLES = 256
+"""Validation samples that are asked: enough for a spread, cheap enough not to be noticed."""
+
+
+def at_end(watcher: Watcher, logs: dict[str, list[float]]) -> Iterator[Finding]:
+    """Every finding of the end of a run."""
+    yield from _rises(watcher)
+    yield from _clip(watcher)
+    yield from _learning(watcher)
+    yield from _unmoved(watcher)
+    yield from _loader(watcher)
+    yield from _metrics(logs)
+
+
+def _rises(watcher: Watcher) -> Iterator[Finding]:
+    losses = watcher.watch.values("loss")
+    for rise, trip in watcher.rises:
+        passed = not rise.lasting or trips.recovered(losses, rise, watcher.watch.series["loss"][0][0])
+        if rise.lasting and passed:
+            yield catalogue.finding(
+                "loss-spike",
+                trip.message + " By the end of the run it had come back down.",
+                where={"step": trip.step, "epoch": trip.epoch, "batch": trip.batch},
+                check="guard",
+            )
+        else:
+            yield of_trip(trip)
+    if not watcher.rises and len(losses) >= trips.HISTORY_MIN:
+        start, end = losses[: trips.RECENT], losses[-trips.RECENT :]
+        first, last = float(np.median(start)), float(np.median(end))
+        if first > 0 and last > first * math.exp(trips.RISE):
+            yield catalogue.finding(
+                "divergence",
+                f"The loss ended {last / first:.3g} times as high as it began ({first:.4g} to {last:.4g}): every step made "
+                "it worse.",
+                where={"step": watcher.step - 1, "epoch": watcher.epoch},
+                check="guard",
+            )
+
+
+def _clip(watcher: Watcher) -> Iterator[Finding]:
+    seen, clipped = watcher.watch.clip_seen, watcher.watch.clipped
+    if seen >= trips.CLIP_STEPS and clipped >= trips.CLIP_SHARE * seen:
+        yield catalogue.finding(
+            "clip-saturated",
+            f"The gradient was clipped in {clipped} of {seen} steps: the clip sets the size of every update, so that the "
+            "learning rate and the loss no longer do.",
+            where={"step": watcher.step - 1},
+            evidence=[Evidence("value", clipped / seen, name="share of clipped steps")],
+            check="guard",
+        )
+
+
+def _learning(watcher: Watcher) -> Iterator[Finding]:
+    losses = watcher.watch.values("loss")
+    if not watcher.stopped and trips.no_learning(losses):
+        yield catalogue.finding(
+            "no-learning",
+            f"After {len(losses)} steps the loss is where it began ({np.median(losses[:10]):.4g}, now "
+            f"{np.median(losses[-10:]):.4g}).",
+            where={"step": watcher.step - 1, "epoch": watcher.epoch},
+            status=Status.WARN,
+            check="guard",
+        )
+
+
+def _unmoved(watcher: Watcher) -> Iterator[Finding]:
+    """Trainable weights that hold their first bits after many updates, and got no gradient."""
+    if watcher.step < trips.UNCHANGED_STEPS or watcher.stopped:
+        return
+    still = watcher.unmoved()
+    if not still:
+        return
+    all_of_them = len(still) == len(watcher.model.trainable_variables)
+    names = ", ".join(f"`{name}`" for name in still[:4]) + (" …" if len(still) > 4 else "")
+    yield catalogue.finding(
+        "no-learning" if all_of_them else "disconnected-parameters",
+        f"{len(still)} trainable weights hold the very bits they began with after {watcher.step} steps: {names}. "
+        + ("No update ever reached the model." if all_of_them else "No gradient that is not 0 reaches them."),
+        where={"parameter": still[0], "step": watcher.step - 1},
+        status=Status.FAIL if all_of_them else Status.WARN,
+        check="guard",
+        evidence=[Evidence("value", list(still), name="weights that never changed")],
+    )
+
+
+def _loader(watcher: Watcher) -> Iterator[Finding]:
+    share = watcher.watch.data_wait_share
+    per_step = watcher.watch.waited / max(watcher.step, 1)
+    if share is not None and share > trips.LOADER_SHARE and per_step > trips.LOADER_SECONDS:
+        yield catalogue.finding(
+            "loader-bound",
+            f"{share:.0%} of the time went by between steps (loading data, other callbacks), {1 - share:.0%} in them.",
+            evidence=[Evidence("value", share, name="data_wait_share")],
+            check="guard",
+        )
+
+
+def _metrics(logs: dict[str, list[float]]) -> Iterator[Finding]:
+    loss = logs.get("val_loss", [])
+    for name, values in logs.items():
+        if name.startswith("val_") and name != "val_loss" and trips.metric_disagrees(loss, values, name):
+            yield catalogue.finding(
+                "metric-disagrees",
+                f"Over {len(values)} epochs val_loss fell from {loss[0]:.4g} to {loss[-1]:.4g} while {name} went the wrong "
+                f"way, from {values[0]:.4g} to {values[-1]:.4g}.",
+                where={"epoch": len(values) - 1},
+                check="guard",
+            )
+
+
+def collapse(watcher: Watcher, validation: tuple[Any, Any] | None) -> list[Finding]:
+    """Whether the trained model says the same about everything."""
+    if validation is None or watcher.step < COLLAPSE_STEPS or watcher.stopped:
+        return []
+    x, y = validation
+    with torch.no_grad():
+        mode = watcher.model.training
+        try:
+            predicted = watcher.model(x, training=False)
+        finally:
+            watcher.model.train(mode)
+    if not isinstance(predicted, torch.Tensor) or not isinstance(y, np.ndarray):
+        return []
+    return _judged(predicted.detach().float().cpu().numpy(), y, watcher.step)
+
+
+def _judged(predicted: np.ndarray, y: np.ndarray, step: int) -> list[Finding]:
+    classes = predicted.ndim == 2 and predicted.shape[1] > 1 and y.size == len(y) and y.dtype.kind in "iu"
+    one_hot = predicted.ndim == 2 and predicted.shape == y.shape and bool(np.isin(y, (0, 1)).all()) and y.shape[1] > 1
+    if classes or one_hot:
+        chosen = predicted.argmax(axis=1)
+        truth = y.reshape(-1) if classes else y.argmax(axis=1)
+        present = np.unique(truth)
+        if len(np.unique(chosen)) == 1 and len(present) > 1:
+            return [
+                catalogue.finding(
+                    "class-collapse",
+                    f"Every one of {len(chosen)} validation samples is given class {int(chosen[0])}, of {len(present)} that "
+                    "are there.",
+                    where={"step": step - 1},
+                    status=Status.WARN,
+                    role=Role.SYMPTOM,
+                    check="guard",
+                )
+            ]
+        return []
+    if predicted.size != y.size or y.dtype.kind != "f" or not np.isfinite(predicted).all():
+        return []
+    spread = float(y.std())
+    ratio = float(predicted.std()) / spread if spread > 0 else None
+    if ratio is None or ratio >= COLLAPSE_STD:
+        return []
+    return [
+        catalogue.finding(
+            "variance-collapse",
+            f"Predictions spread {ratio:.1%} as far as the targets (standard deviation {predicted.std():.3g} against "
+            f"{spread:.3g}) on {len(y)} validation samples: they are all but one number.",
+            where={"step": step - 1},
+            evidence=[Evidence("value", ratio, name="std_ratio")],
+            check="guard",
+        )
+    ]

@@ -1,0 +1,137 @@
+"""The numbers of every step, kept on the device and read once in a while.
+
+Loss, loss terms and gradient norms stay tensors until `read()`, which brings a whole window of them to the host in one
+copy. On the CPU there is nothing to wait for, so that finiteness is looked at before every update there.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+Points = list[tuple[int, float]]
+
+
+@dataclass
+class Step:
+    """One step's numbers as they come."""
+
+    step: int
+    losses: list[torch.Tensor] = field(default_factory=list)
+    terms: dict[str, torch.Tensor] = field(default_factory=dict)
+    norms: torch.Tensor | None = None
+    total: torch.Tensor | None = None
+    paths: tuple[str, ...] = ()
+    waited: float = 0.0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One step's numbers on the host."""
+
+    step: int
+    loss: float | None
+    grad_norm: float | None
+    terms: dict[str, float]
+    norms: tuple[float, ...]
+
+
+class Watch:
+    """Collects steps and turns them into series."""
+
+    def __init__(self) -> None:
+        self.series: dict[str, Points] = {}
+        self.pending: list[Step] = []
+        self.paths: tuple[str, ...] = ()
+        self.norm_sums: dict[str, float] = {}
+        self.norm_steps = 0
+        self.waited = self.computed = 0.0
+        self.clipped = self.clip_seen = 0
+
+    def gradients(self, step: Step, gradients: list[Any], variables: list[Any]) -> torch.Tensor | None:
+        """Norms of all gradients, one fused call; returns the total, still on the device."""
+        present = [g.detach() for g in gradients if isinstance(g, torch.Tensor) and not g.is_sparse]
+        if not present:
+            return None
+        norms = torch.stack(torch._foreach_norm(present)).float()
+        step.norms = norms
+        step.total = torch.linalg.vector_norm(norms)
+        return step.total
+
+    def keep(self, step: Step) -> None:
+        """The step is over."""
+        self.pending.append(step)
+        self.waited += step.waited
+        self.computed += step.seconds
+
+    def read(self) -> list[Reading]:
+        """Bring everything pending to the host: one copy, however many steps."""
+        if not self.pending:
+            return []
+        scalars: list[torch.Tensor] = []
+        for step in self.pending:
+            scalars += [value.reshape(()).float() for value in step.losses[-1:]]
+            scalars += [value.reshape(()).float() for value in step.terms.values() if value.numel() == 1]
+            scalars += [] if step.total is None else [step.total]
+        flat = iter(torch.stack(scalars).tolist() if scalars else [])
+        readings = []
+        for step in self.pending:
+            loss = next(flat) if step.losses else None
+            terms = {name: next(flat) for name, value in step.terms.items() if value.numel() == 1}
+            total = next(flat) if step.total is not None else None
+            readings.append(Reading(step.step, loss, total, terms, ()))
+        self._add_norms()
+        for step, reading in zip(self.pending, readings, strict=True):
+            self._add(step, reading)
+        self.pending = []
+        return readings
+
+    def _add_norms(self) -> None:
+        """Per-variable norms: the last step of the window as a point, all of them in the mean."""
+        stacked = [step.norms for step in self.pending if step.norms is not None]
+        if not stacked or any(norms.shape != stacked[0].shape for norms in stacked):
+            return
+        last = self.pending[-1]
+        for path, value in zip(self.paths, stacked[-1].tolist(), strict=False):
+            self.point(f"grad_norm/{path}", last.step, value)
+        self.norm_steps += len(stacked)
+        for path, total in zip(self.paths, torch.stack(stacked).sum(dim=0).tolist(), strict=False):
+            self.norm_sums[path] = self.norm_sums.get(path, 0.0) + total
+
+    def _add(self, step: Step, reading: Reading) -> None:
+        if reading.loss is not None:
+            self.point("loss", step.step, reading.loss)
+        if reading.grad_norm is not None:
+            self.point("grad_norm", step.step, reading.grad_norm)
+        for name, value in reading.terms.items():
+            self.point(f"loss/{name}", step.step, value)
+        self.point("step_seconds", step.step, step.seconds)
+
+    def point(self, name: str, step: int, value: float) -> None:
+        """One point of a series."""
+        self.series.setdefault(name, []).append((step, float(value)))
+
+    def values(self, name: str) -> list[float]:
+        """The values of a series."""
+        return [value for _, value in self.series.get(name, ())]
+
+    @property
+    def data_wait_share(self) -> float | None:
+        """Share of the time between steps, which goes to loading data and to other callbacks."""
+        total = self.waited + self.computed
+        return self.waited / total if total > 0 else None
+
+
+def is_finite(total: torch.Tensor | None, gradients: list[Any]) -> bool:
+    """Whether all gradients are finite. Their norm may overflow where they do not: then each is looked at."""
+    if total is None or math.isfinite(total.item()):
+        return True
+    return all(bool(torch.isfinite(g).all()) for g in gradients if isinstance(g, torch.Tensor))
+
+
+now = time.perf_counter

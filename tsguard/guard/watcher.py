@@ -1,0 +1,532 @@
+"""Listens at the seam, step by step: records, watches, trips, and has trips looked into.
+
+The order in one step: clean state if due, batch recorded; loss heard; gradients looked at before the update (on the CPU;
+on another device the numbers are read together every `sync_every` steps); then time and numbers kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from tsguard.findings import Finding, Status
+from tsguard.guard import answer, hiding, trips
+from tsguard.guard.investigate import Verdict, inspect, investigate, weights_finite
+from tsguard.guard.origin import extra_loss_name
+from tsguard.guard.outcome import Origin, Trip
+from tsguard.guard.recorder import WINDOW_SECONDS, WINDOW_STEPS_MAX, Recorder, StepRecord
+from tsguard.guard.recovery import BUDGET, recover
+from tsguard.guard.replay import Replay
+from tsguard.guard.rows import find_row
+from tsguard.guard.seam import GuardStop, StepSeam
+from tsguard.guard.state import StateBuffer
+from tsguard.guard.watch import Reading, Step, Watch, is_finite, now
+
+CAPTURE_SHARE = 0.005
+"""Copying the clean state may take this share of the time: where a copy is slow against a step, windows get longer."""
+
+
+class NonFiniteTraining(GuardStop):
+    """Policy "raise": training met a value that is not finite. `finding` says where it came from."""
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(f"{finding.code}: {finding.message}")
+        self.finding = finding
+
+
+class Watcher:
+    """The observer of one run."""
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        policy: str,
+        sync_every: int | str = "auto",
+        inspect_steps: tuple[int, ...] = (),
+        copies: bool = True,
+        adapter: Any = None,
+        budget: int = BUDGET,
+        note: Callable[[dict[str, Any]], None] = lambda event: None,
+    ) -> None:
+        self.model = model
+        self.policy = policy
+        self.sync_every = sync_every
+        self.inspect_steps = frozenset(inspect_steps)
+        self.adapter = adapter
+        self.budget = budget
+        self.note = note
+        self.watch = Watch()
+        self.recorder = Recorder(model, copies=copies)
+        self.seam = StepSeam(model, self)
+        self.findings: list[Finding] = []
+        self.trips: list[Trip] = []
+        self.origins: list[Origin] = []
+        self.verdict: Verdict | None = None
+        self.replay: Replay | None = None
+        self.step = self.epoch = self.batch = 0
+        self.stopped = False
+        self.recoveries = 0
+        self.rise = trips.JointRise()
+        self.rises: list[tuple[trips.Rise, Trip]] = []
+        self.amp = trips.AmpSkips()
+        self.on_cpu = not any(variable.value.device.type != "cpu" for variable in model.variables[:1])
+        self._current: Step | None = None
+        self._record: StepRecord | None = None
+        self._tripped: Trip | None = None
+        self._window = 8
+        self._since = 0
+        self._force_window = True
+        self._ended: float | None = None
+        self._began = 0.0
+        self._capture_seconds = 0.0
+        self._question: hiding.QuestionWatch | None = hiding.QuestionWatch()
+        self._first_bits: dict[str, Any] = {}
+        self._never_moved: set[str] = set()
+        self._extra_names: dict[str, str] = {}
+        self._zero_gradients = 0
+        self._final: StateBuffer | None = None
+
+    # -- the seam speaks --------------------------------------------------------------------------------------------
+
+    def before_step(self, data: Any) -> contextlib.AbstractContextManager[Any] | None:
+        """Clean state if due, then the batch."""
+        start = now()
+        waited = start - self._ended if self._ended is not None else 0.0
+        if self._force_window or self._since >= self._window or self.recorder.full or self._grown():
+            self._open_window()
+        self._record = self.recorder.record(data, step=self.step, epoch=self.epoch, batch=self.batch)
+        self._current = Step(self.step, waited=waited)
+        self._tripped = None
+        self._since += 1
+        self._began = now()
+        if self._question is None or not self.on_cpu:
+            return None
+        if self.step >= hiding.SCOUT_STEPS and not self._question.asked:
+            self._question = None
+            return None
+        self._question.met = self._question.muted = False
+        return self._question
+
+    def on_loss(self, loss: torch.Tensor) -> None:
+        """The step's own loss."""
+        if self._current is None:
+            self._current = Step(self.step)
+        self._current.losses.append(loss)
+        if self._question is not None:
+            self._question.muted = True  # from here on questions are the optimizer's
+
+    def on_term(self, name: str, value: torch.Tensor) -> None:
+        """A named part of it."""
+        if self._current is not None:
+            if name.startswith("add_loss/"):
+                if name not in self._extra_names:
+                    self._extra_names[name] = extra_loss_name(self.model, name)
+                name = self._extra_names[name]
+            self._current.terms[name] = value
+
+    def before_update(self, gradients: list[Any], variables: list[Any]) -> bool:
+        """On the CPU: is everything finite? Elsewhere the answer comes with the next read."""
+        if self.stopped:
+            return False
+        step = self._current if self._current is not None else Step(self.step)
+        self._current = step
+        optimizer = self.seam.model.optimizer
+        if not optimizer.built:
+            _build_as_apply_would(optimizer, variables)
+        if self.recorder.clean is not None and not self.recorder.clean.fits() and self._since == 1:
+            self.recorder.clean.extend()
+        total = self.watch.gradients(step, gradients, variables)
+        if not self.watch.paths:
+            self.watch.paths = tuple(v.path for v, g in zip(variables, gradients, strict=False) if g is not None)
+        if not self.on_cpu:
+            return True
+        finite = is_finite(total, gradients)
+        bad_loss = any(not math.isfinite(loss.item()) for loss in step.losses if loss.numel() == 1)
+        if self._scaled:
+            if self.amp.add(skipped=not finite) and not bad_loss:
+                self._tripped = self._trip(
+                    "amp-steps-skipped",
+                    f"The loss scaler has skipped {self.amp.skipped} of {self.amp.steps} steps ({self.amp.in_a_row} in a "
+                    f"row): gradients in float16 are not finite, and the weights do not move.",
+                    phase="backward",
+                    nonfinite=False,
+                    facts={"skipped": self.amp.skipped, "steps": self.amp.steps},
+                )
+            finite = True
+        if finite and not bad_loss:
+            return True
+        if not self.seam.in_step:
+            self._loose_step(step, self._nonfinite("loss" if bad_loss else "backward", step))
+            return False
+        self._tripped = self._nonfinite("loss" if bad_loss else "backward", step)
+        if self._record is not None:
+            self._record.applied = False
+        return False
+
+    def after_update(self, gradients: list[Any], variables: list[Any]) -> None:
+        """Once per window, against the clean state that was copied right before: how far one update moves the weights."""
+        if not self.seam.in_step:
+            self._loose_step(self._current or Step(self.step), None)
+            return
+        clean = self.recorder.clean
+        if self._since != 1 or clean is None or self.recorder.clean_step != self.step or not clean.fits():
+            return
+        trainable = {id(v) for v in variables}
+        pairs = [
+            (b, s) for v, b, s in zip(clean.variables, clean.buffers, clean.sources, strict=True) if id(v) in trainable
+        ]
+        if not pairs or pairs[0][0].device != pairs[0][1].device:
+            return
+        with torch.no_grad():
+            moved = torch._foreach_norm(torch._foreach_sub([s for _, s in pairs], [b for b, _ in pairs]))
+            weights = torch._foreach_norm([b for b, _ in pairs])
+            both = torch.stack(
+                [torch.linalg.vector_norm(torch.stack(list(n)).float()) for n in (moved, weights)]
+            ).tolist()
+        self.watch.point("weight_norm", self.step, both[1])
+        if both[1] > 0:
+            self.watch.point("update_ratio", self.step, both[0] / both[1])
+
+    def _loose_step(self, step: Step, trip: Trip | None) -> None:
+        """A loop of one's own: each update is a step. There is no step function, so nothing can be run again."""
+        ended = now()
+        step.seconds = ended - self._ended if self._ended is not None else 0.0
+        self._ended, self._current = ended, None
+        self.watch.keep(step)
+        self.step += 1
+        if trip is not None:
+            self._handle(trip)
+        elif len(self.watch.pending) >= WINDOW_STEPS_MAX:
+            self.sync()
+
+    def after_step(self, logs: Any) -> Any:
+        """Keep the numbers; look into what tripped."""
+        step, record = self._current, self._record
+        self._ended = now()
+        if step is not None:
+            step.seconds = self._ended - self._began
+            if self.on_cpu and record is not None:
+                record.loss = step.losses[-1].item() if step.losses and step.losses[-1].numel() == 1 else None
+                record.grad_norm = step.total.item() if step.total is not None else None
+            self.watch.keep(step)
+        self._current = None
+        if self._tripped is None and self._question is not None and self._question.met:
+            self._look_for_hidden()
+        if self._tripped is None and record is not None and record.grad_norm == 0.0 and record.loss is not None:
+            self._look_behind_zero()
+        if self._tripped is None and self.seam.compiled and not self._compiled_step_is_finite():
+            self._tripped = self._trip(
+                "nonfinite-update",
+                f"Gradients or weights are not finite after step {self.step}.",
+                phase=None,
+                nonfinite=True,
+            )
+        if self.step in self.inspect_steps and self._tripped is None:
+            self._inspect(self.step)
+        tripped, self._tripped = self._tripped, None
+        if self.stopped and self._final is not None:  # the step ran only because fit does not stop in the middle of one
+            self._final.restore(metrics=False)
+            return logs
+        self.step += 1
+        self.batch += 1
+        if tripped is not None:
+            self._ended = None
+            self._handle(tripped)
+        return logs
+
+    def crashed(self, error: Exception) -> None:
+        """Our own mistake: an ERROR finding, and training goes on."""
+        self.findings.append(answer.crash(error, f"watching step {self.step}"))
+        self.note({"kind": "guard-error", "step": self.step, "error": repr(error)})
+
+    def unmoved(self) -> list[str]:
+        """Trainable weights that still have the bits of the first step."""
+        return [
+            path
+            for path, (variable, bits) in self._first_bits.items()
+            if variable.trainable and torch.equal(variable.value.detach(), bits)
+        ]
+
+    # -- windows ----------------------------------------------------------------------------------------------------
+
+    @property
+    def _scaled(self) -> bool:
+        return hasattr(self.model.optimizer, "dynamic_scale")
+
+    def _grown(self) -> bool:
+        return self.recorder.clean is not None and not self.recorder.clean.fits()
+
+    def _open_window(self) -> None:
+        """Read what is pending; where all of it is finite, what stands now is the new clean state."""
+        healthy = self.sync()
+        if not healthy or self.stopped:
+            return
+        start = now()
+        if not weights_finite(self.model):
+            self._handle(self._update_trip())
+            if self.stopped:
+                return
+        if not self._first_bits and self.step == 0:
+            self._first_bits = {v.path: (v, v.value.detach().clone()) for v in self.model.trainable_variables}
+        self.recorder.capture(self.step)
+        self._capture_seconds = now() - start
+        self._since, self._force_window = 0, False
+        self._window = self._window_length()
+        if self.recorder.note:
+            self.note({"kind": "recorder", "step": self.step, "text": self.recorder.note})
+
+    def _window_length(self) -> int:
+        if isinstance(self.sync_every, int):
+            return max(self.sync_every, 1)
+        steps = [seconds for _, seconds in self.watch.series.get("step_seconds", [])[-8:]]
+        if not steps:
+            return 8
+        typical = sorted(steps)[len(steps) // 2]
+        wanted = max(WINDOW_SECONDS / max(typical, 1e-5), self._capture_seconds / (CAPTURE_SHARE * max(typical, 1e-5)))
+        return int(min(max(wanted, 1), WINDOW_STEPS_MAX))
+
+    def sync(self) -> bool:
+        """Bring the window's numbers to the host and judge them. False where something was not finite."""
+        readings = self.watch.read()
+        if not readings:
+            return True
+        by_step = {record.step: record for record in self.recorder.records}
+        bad: Reading | None = None
+        for reading in readings:
+            record = by_step.get(reading.step)
+            if record is not None:
+                record.loss, record.grad_norm = reading.loss, reading.grad_norm
+            self._judge(reading)
+            if bad is None and not self.on_cpu and self._reading_is_bad(reading):
+                bad = reading
+        self.note(
+            {
+                "kind": "steps",
+                "first": readings[0].step,
+                "epoch": self.epoch,
+                "loss": [reading.loss for reading in readings],
+                "grad_norm": [reading.grad_norm for reading in readings],
+            }
+        )
+        if bad is not None:
+            phase = "loss" if bad.loss is not None and not math.isfinite(bad.loss) else "backward"
+            self._handle(self._trip_at(bad.step, phase, bad.loss))
+            return False
+        return True
+
+    def _reading_is_bad(self, reading: Reading) -> bool:
+        if reading.loss is not None and not math.isfinite(reading.loss):
+            return True
+        return not self._scaled and reading.grad_norm is not None and not math.isfinite(reading.grad_norm)
+
+    def _judge(self, reading: Reading) -> None:
+        self._count_clip(reading)
+        rise = self.rise.add(reading.step, reading.loss, reading.grad_norm)
+        if rise is None:
+            return
+        grown = f", the gradient norm by {rise.gradient_factor:.3g}" if rise.gradient_factor is not None else ""
+        kind = "The loss rose and stayed up" if rise.lasting else "The loss jumped for one step"
+        trip = self._trip(
+            "divergence" if rise.lasting else "loss-spike",
+            f"{kind} at step {reading.step}: {reading.loss:.4g}, {rise.factor:.3g} times the median of the steps before"
+            f"{grown}.",
+            step=reading.step,
+            nonfinite=False,
+            facts={"factor": rise.factor, "gradient_factor": rise.gradient_factor},
+        )
+        self.rises.append((rise, trip))
+
+    def _count_clip(self, reading: Reading) -> None:
+        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
+        clip = getattr(optimizer, "global_clipnorm", None)
+        if clip is None or reading.grad_norm is None or not math.isfinite(reading.grad_norm):
+            return
+        self.watch.clip_seen += 1
+        self.watch.clipped += reading.grad_norm > clip
+
+    def check_weights(self) -> None:
+        """Between epochs and at the end: nothing that is saved now may be poisoned."""
+        if not self.stopped and self.sync() and not self.stopped and self.step > 0 and not weights_finite(self.model):
+            self._handle(self._update_trip())
+
+    # -- trips ------------------------------------------------------------------------------------------------------
+
+    def _trip(
+        self, code: str, message: str, *, nonfinite: bool, step: int | None = None, phase: str | None = None,
+        facts: dict[str, Any] | None = None,
+    ) -> Trip:  # fmt: skip
+        at = self.step if step is None else step
+        record = next((r for r in self.recorder.records if r.step == at), None)
+        epoch, batch = (record.epoch, record.batch) if record is not None else (self.epoch, self.batch)
+        trip = Trip(code, at, epoch, batch, message, nonfinite=nonfinite, phase=phase, facts=facts or {})
+        self.trips.append(trip)
+        self.note({"kind": "trip", "code": code, "step": at, "epoch": epoch, "batch": batch, "text": message})
+        return trip
+
+    def _nonfinite(self, phase: str, step: Step) -> Trip:
+        losses = [loss.item() for loss in step.losses if loss.numel() == 1]
+        bad = []
+        if step.norms is not None:
+            bad = [p for p, n in zip(self.watch.paths, step.norms.tolist(), strict=False) if not math.isfinite(n)]
+        return self._trip_at(self.step, phase, losses[-1] if losses else None, bad)
+
+    def _trip_at(self, step: int, phase: str, loss: float | None, bad: list[str] | None = None) -> Trip:
+        what = (
+            f"The loss of step {step} is {loss}"
+            if phase == "loss"
+            else f"The loss of step {step} is {loss}, but gradients are not finite"
+        )
+        which = f" (first of {len(bad)}: `{bad[0]}`)" if bad and phase == "backward" else ""
+        facts: dict[str, Any] = {"loss": loss}
+        if bad and phase == "backward":
+            facts["parameter"] = bad[0]
+        return self._trip(
+            answer.PHASE_CODES[phase], what + which + ".", step=step, nonfinite=True, phase=phase, facts=facts
+        )
+
+    def _update_trip(self) -> Trip:
+        at = max(self.step - 1, 0)
+        return self._trip(
+            "nonfinite-update",
+            f"Weights or optimizer variables are not finite after step {at}, though no gradient was seen that is not.",
+            step=at,
+            phase="update",
+            nonfinite=True,
+        )
+
+    def _compiled_step_is_finite(self) -> bool:
+        """torch.compile hides the inside of a step; its gradients stay on the weights afterwards."""
+        gradients = [v.value.grad for v in self.model.trainable_variables if v.value.grad is not None]
+        step = self.watch.pending[-1]
+        total = self.watch.gradients(step, gradients, [])
+        self.watch.paths = tuple(v.path for v in self.model.trainable_variables if v.value.grad is not None)
+        if self._record is not None and total is not None and self.on_cpu:
+            self._record.grad_norm = total.item()
+        return not self.on_cpu or self._scaled or (is_finite(total, gradients) and weights_finite(self.model))
+
+    def _look_for_hidden(self) -> None:
+        """A question about NaN was answered with yes, and yet loss and gradients look fine."""
+        trip = Trip("nan-hidden", self.step, self.epoch, self.batch, "", phase="hidden")
+        verdict = self._investigated(trip)
+        self._question = None  # told once; a model that handles missing data on purpose is not asked again either
+        if verdict is None or verdict.origin is None or verdict.origin.code != "nan-hidden":
+            return
+        self.trips.append(trip)
+        self._tell(verdict, trip)
+
+    def _look_behind_zero(self) -> None:
+        """A gradient that is exactly zero everywhere: a loss replaced by a constant looks like that."""
+        self._zero_gradients += 1
+        if self._zero_gradients != 1:
+            return
+        trip = Trip("nan-hidden", self.step, self.epoch, self.batch, "", phase="hidden")
+        verdict = self._investigated(trip)
+        if verdict is not None and verdict.origin is not None:
+            self.trips.append(trip)
+            self._tell(verdict, trip)
+
+    def _investigated(self, trip: Trip) -> Verdict | None:
+        clean = self.recorder.clean
+        if not self.recorder.ready or clean is None or not clean.fits() or not self.recorder.records:
+            return None
+        replay = Replay(self.model, clean, self.recorder.records, first_step=self.recorder.clean_step)
+        try:
+            return investigate(replay, trip, scaled=self._scaled)
+        finally:
+            self.seam.retake()
+
+    def _handle(self, trip: Trip) -> None:
+        """Go back, find the origin, answer, and do what the policy says."""
+        if self.stopped:
+            return
+        for reading in self.watch.read():
+            self._judge(reading)
+        verdict = self._investigated(trip)
+        self.verdict = verdict if verdict is not None else self.verdict
+        recovery = None
+        if trip.nonfinite:
+            recovery = recover(self.model, self.policy, self.recoveries, self.budget, self.recorder, verdict)
+            self._forced_facts(verdict)
+        goes_on = recovery.goes_on if recovery is not None else True
+        status = Status.FAIL if trip.nonfinite and not goes_on else (Status.WARN if recovery is not None else None)
+        finding = self._tell(verdict, trip, status=status, cost=recovery.words if recovery is not None else "")
+        if recovery is None:
+            return
+        if goes_on:
+            self.recoveries += 1
+            self._force_window = True
+            self.recorder.records = []
+            self.watch.pending = []
+            return
+        self.stopped = True
+        self._final = verdict.before if verdict is not None and verdict.before is not None else self.recorder.clean
+        self.model.stop_training = True
+        if self.policy == "raise":
+            raise NonFiniteTraining(finding)
+
+    def _forced_facts(self, verdict: Verdict | None) -> None:
+        """Keep what reproduction and diagnosis need: the window up to the bad step."""
+        clean = self.recorder.clean
+        if clean is None or not self.recorder.ready:
+            return
+        last = verdict.record.step if verdict is not None and verdict.record is not None else self.step
+        records = [record for record in self.recorder.records if record.step <= last]
+        if self.replay is None:
+            self.replay = Replay(self.model, clean, records, first_step=self.recorder.clean_step)
+
+    def _tell(self, verdict: Verdict | None, trip: Trip, *, status: Status | None = None, cost: str = "") -> Finding:
+        if verdict is not None and verdict.origin is not None and trip.code != "amp-steps-skipped":
+            verdict.origin = find_row(verdict.origin, verdict.record, self.adapter)
+            self.origins.append(verdict.origin)
+            finding = answer.of_origin(verdict.origin, trip, verdict, status=status or Status.FAIL, cost=cost)
+        else:
+            finding = answer.of_trip(trip, verdict, status=status, cost=cost)
+            self.findings.append(finding)
+            if verdict is not None and verdict.origin is not None:
+                verdict.origin = find_row(verdict.origin, verdict.record, self.adapter)
+                self.origins.append(verdict.origin)
+                self.findings.append(answer.of_origin(verdict.origin, trip, verdict))
+            self.note({"kind": "finding", "code": finding.code, "step": trip.step, "text": finding.message})
+            if verdict is not None and verdict.diverged_at is not None:
+                self.findings.append(answer.diverged(verdict.diverged_at, trip))
+            return finding
+        self.findings.append(finding)
+        self.note(
+            {
+                "kind": "finding",
+                "code": finding.code,
+                "step": trip.step,
+                "text": finding.message,
+                "where": dict(finding.where),
+            }
+        )
+        if verdict.diverged_at is not None:
+            self.findings.append(answer.diverged(verdict.diverged_at, trip))
+        return finding
+
+    def _inspect(self, step: int) -> None:
+        """Asked for: this step again, with every instrument on."""
+        clean = self.recorder.clean
+        record = next((r for r in self.recorder.records if r.step == step), None)
+        if record is None or clean is None or not self.recorder.ready:
+            return
+        replay = Replay(self.model, clean, self.recorder.records, first_step=self.recorder.clean_step)
+        trace, origin = inspect(replay, record)
+        self.seam.retake()
+        self.findings.append(answer.inspected(step, trace, origin))
+        if origin is not None:
+            self.origins.append(origin)
+
+
+def _build_as_apply_would(optimizer: Any, variables: list[Any]) -> None:
+    """`apply` builds an optimizer on its first call; doing it one line earlier lets the recorder keep its first state."""
+    from keras.src import backend
+
+    with backend.name_scope(optimizer.name, caller=optimizer):
+        optimizer.build(list(variables))
+    optimizer.built = True
