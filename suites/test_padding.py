@@ -1,10 +1,12 @@
-"""Laws of padding and masks, on your model (`--run RUN.yaml`) or, without one, on the healthy twins of the zoo of padded models."""
+"""Laws of padding and masks: on your model with `--run RUN.yaml`, otherwise on healthy twins of the zoo."""
 
 import pytest
 
 from tsguard import laws
 
-PADDING = [law.name for law in laws.LAWS if law.code.startswith(("pad-", "mask-"))]
+PADDING = [
+    law.name for law in laws.LAWS if law.code.startswith(("pad-leak", "pad-length", "pad-nan", "pad-all", "mask-"))
+]
 
 
 @pytest.fixture(scope="module")
