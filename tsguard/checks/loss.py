@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tsguard import catalogue
-from tsguard.checks.bench import Bench, batch_size, name_of, set_up
+from tsguard.checks.bench import Bench, batch_size, name_of, not_asked, set_up
 from tsguard.checks.registry import Context, check
 from tsguard.dataset import Data, leaves, map_leaves
 from tsguard.evidence import Evidence
@@ -51,7 +51,7 @@ def output_and_loss(context: Context) -> Iterable[Finding]:
     bench = set_up(context)
     found = list(_labels_that_do_not_fit(bench))
     if found or not bench.answered:
-        yield from found
+        yield from found or not_asked(bench, "output-activation", "loss-mismatch", "double-softmax", "data-labels")
         return
     ranges, drawn = reach(bench.model, bench.batch, restore=bench.start.restore)
     for head, range_ in zip(bench.heads, ranges, strict=True):
@@ -172,9 +172,7 @@ def _constant_output(
         )
 
 
-def _wrong_axis(
-    head: Head, range_: Reach, where: dict[str, Any], evidence: tuple[Evidence, ...]
-) -> Iterator[Finding]:
+def _wrong_axis(head: Head, range_: Reach, where: dict[str, Any], evidence: tuple[Evidence, ...]) -> Iterator[Finding]:
     last = head.answer.ndim - 1
     axis = range_.sums_to_one
     if axis is None or axis == last or head.answer.shape[axis] < 2 or head.answer.shape[last] < 2:
@@ -279,15 +277,6 @@ def _squared_error_on_classes(bench: Bench, head: Head, range_: Reach, where: di
             "sparse_categorical_crossentropy.",
             where=where,
             score=1.0,
-        )
-    elif softmax and written == "one-hot" and units > 2:
-        yield catalogue.finding(
-            "loss-mismatch",
-            f"output {head.name!r} is a softmax over {units} classes, trained by {name}: where the softmax is sure and "
-            "wrong, the squared error has no slope. Use categorical_crossentropy.",
-            where=where,
-            status="WARN",
-            score=0.3,
         )
     elif units == 1 and written == "integer" and 3 <= classes <= 20 and _judged_by_accuracy(bench.model):
         yield catalogue.finding(
@@ -453,9 +442,8 @@ def _spreads(bench: Bench, head: Head) -> bool:
 def blind_loss(context: Context) -> Iterable[Finding]:
     """Constant, unbounded below, blind to an output, to the targets or to which target belongs to which answer."""
     bench = set_up(context)
-    if bench.step.error is not None:
-        return
-    if bench.step.root is None or bench.step.answer is None:
+    if bench.step.error is not None or bench.step.root is None or bench.step.answer is None:
+        yield from not_asked(bench, "loss-degenerate", "loss-broadcast")
         return
     if _no_weight_matters(bench):
         if math.isfinite(bench.step.loss) and not _hides_a_nan(bench):
@@ -601,7 +589,9 @@ def _blind_to_targets(bench: Bench, answers: list[Any], base: float) -> Iterator
             for s in (1, 2, 3)
         )
         if pairs_matter:
-            shapes = ", ".join(f"{tuple(h.target.shape)} against {tuple(h.answer.shape)}" for h in bench.heads if h.target is not None)
+            shapes = ", ".join(
+                f"{tuple(h.target.shape)} against {tuple(h.answer.shape)}" for h in bench.heads if h.target is not None
+            )
             yield catalogue.finding(
                 "loss-broadcast",
                 f"the loss stays {base:.6g} when the targets are dealt to other samples: shapes {shapes} broadcast, so "
@@ -643,9 +633,7 @@ def _same_as_input(bench: Bench) -> bool:
     import torch
 
     x = [leaf for leaf in leaves(bench.batch.x) if torch.is_tensor(leaf)]
-    return any(
-        a.shape == b.shape and bool(torch.equal(a.float(), b.float())) for a in x for b in leaves(bench.batch.y)
-    )
+    return any(a.shape == b.shape and bool(torch.equal(a.float(), b.float())) for a in x for b in leaves(bench.batch.y))
 
 
 def _in_answers_shape(bench: Bench, y: Any) -> Any:
@@ -693,6 +681,7 @@ def empty_selection(context: Context) -> Iterable[Finding]:
     """A batch on which the loss divides nothing by nothing, found with the user's batch size on every part of the data."""
     bench = set_up(context)
     if bench.step.error is not None or bench.step.answer is None:
+        yield from not_asked(bench, "loss-empty-selection")
         return
     for number, batch in enumerate(_batches_to_try(context, bench)):
         producer = nonfinite_producer(bench.model, batch, answers=None if number == 0 else bench.step.answer)
@@ -734,6 +723,7 @@ def hidden_nan(context: Context) -> Iterable[Finding]:
 
     bench = set_up(context)
     if bench.step.error is not None or bench.step.root is None:
+        yield from not_asked(bench, "nan-hidden")
         return
     producer = nonfinite_producer(bench.model, bench.batch)
     if producer is not None and producer.absorbed and math.isfinite(bench.step.loss):
@@ -782,6 +772,7 @@ def drowned_terms(context: Context) -> Iterable[Finding]:
     """Gradient norms that each loss term sends into the weights that it shares with another."""
     bench = set_up(context)
     if bench.step.error is not None or bench.step.answer is None:
+        yield from not_asked(bench, "loss-term-dominates")
         return
     norms = [term_gradients(bench.model, batch, restore=bench.start.restore) for batch in bench.batches[:2]]
     if not all(len(n) >= 2 for n in norms):
@@ -789,9 +780,7 @@ def drowned_terms(context: Context) -> Iterable[Finding]:
     typical = {name: min(n[name].norm for n in norms if name in n) for name in norms[0]}
     tasks = {name for name, term in norms[0].items() if term.task}
     loudest = max(typical, key=lambda name: typical[name])
-    drowned = sorted(
-        name for name in tasks if name != loudest and 0 < typical[name] * DROWNED < typical[loudest]
-    )
+    drowned = sorted(name for name in tasks if name != loudest and 0 < typical[name] * DROWNED < typical[loudest])
     if drowned:
         table = {name: round(value, 9) for name, value in typical.items()}
         yield catalogue.finding(
@@ -803,3 +792,58 @@ def drowned_terms(context: Context) -> Iterable[Finding]:
             evidence=(Evidence("value", table, name="gradient norm per term"),),
             score=1.0,
         )
+
+
+SIDE = 0.9
+"""A best constant beyond this quantile of the targets is no central answer."""
+
+
+@check("loss whose best constant is far from the middle", codes=("metric-disagrees",), needs=("model", "data", "y"), cost=3)
+def lopsided_loss(context: Context) -> Iterable[Finding]:
+    """Where does the loss want a constant answer to be, when squared or absolute error is what is reported?"""
+    import torch
+
+    bench = set_up(context)
+    if bench.step.error is not None or bench.step.answer is None or not _reports_central_error(bench.model):
+        return
+    for head in bench.heads:
+        y = head.target
+        if y is None or tuple(y.shape) != tuple(head.answer.shape) or labels_of(y) not in ("real", "integer"):
+            continue
+        if head.answer.ndim > 1 and head.answer.shape[-1] > 1:
+            continue
+        ranks = [0.01, 0.05, *(i / 10 for i in range(1, 10)), 0.95, 0.99]
+        answers = list(bench.answers)
+        values = []
+        for rank in ranks:
+            answers[head.index] = torch.full_like(answers[head.index], float(torch.quantile(y.float().reshape(-1), rank)))
+            values.append(bench.loss_of(answers))
+        if not all(map(math.isfinite, values)):
+            continue
+        best = ranks[values.index(min(values))]
+        ends_flat = max(values) - min(values) <= SAME * max(map(abs, values))
+        if not ends_flat and (best >= SIDE or best <= 1 - SIDE) and _central_mean(y, best):
+            yield catalogue.finding(
+                "metric-disagrees",
+                f"output {head.name!r}: of all constants the loss prefers the {best:.0%} quantile of the targets, while the "
+                "metrics that are reported (squared or absolute error) want the middle. Falling loss will not mean better "
+                "metrics. Use a loss for the centre (mse, mae, huber), or judge by the quantile's own coverage.",
+                where={"output": head.name, "phase": "loss"},
+                status="FAIL",
+                role="cause",
+                evidence=(Evidence("value", dict(zip(map(str, ranks), values, strict=True)), name="loss of a constant"),),
+                score=0.8,
+            )
+            return
+
+
+def _central_mean(y: Any, best: float) -> bool:
+    """Whether the targets' own mean lies well inside: for a skewed target the mean itself is a far quantile."""
+    share = float((y.float() < y.float().mean()).float().mean())
+    return abs(share - best) > 0.2
+
+
+def _reports_central_error(model: Any) -> bool:
+    said = getattr(getattr(model, "_compile_metrics", None), "_user_metrics", None)
+    words = " ".join(str(getattr(one, "name", one)).lower() for one in leaves(said) if one is not None)
+    return any(name in words.split() or name in words for name in ("mse", "mae", "rmse", "squared_error", "absolute_error", "r2"))

@@ -75,8 +75,8 @@ def _unusable(data: Any) -> DataError:
         explain(
             "tsguard.expect.validate(data=…)",
             received=type(data).__name__,
-            expected="a pyarrow Table, RecordBatch, reader or dataset, an iterable of these, a pandas DataFrame, a mapping "
-            "of columns, or the path of a Parquet or Arrow file or folder",
+            expected="a pyarrow Table, RecordBatch, reader or dataset, an iterable of these, a pandas DataFrame, "
+            "a mapping of columns, or the path of a Parquet or Arrow file or folder",
             todo="Read other files first, with the readers of tsguard.data.",
         )
     )
@@ -84,7 +84,14 @@ def _unusable(data: Any) -> DataError:
 
 def _table(table: pa.Table) -> Source:
     if len(set(table.column_names)) < table.num_columns:
-        return Source(table.schema, _never, replayable=True, resident=True, frame=table.to_pandas(), opaque="duplicate column names")
+        return Source(
+            table.schema,
+            _never,
+            replayable=True,
+            resident=True,
+            frame=table.to_pandas(),
+            opaque="duplicate column names",
+        )
 
     def read(columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
         chosen = table if columns is None else table.select(list(columns))
@@ -143,11 +150,25 @@ def _iterable(items: Iterable[Any]) -> Source:
 def _frame(frame: pd.DataFrame) -> Source:
     plain = frame.reset_index(drop=True)
     if not frame.columns.is_unique or not all(isinstance(name, str) for name in frame.columns):
-        return Source(pa.schema([]), _never, replayable=True, resident=True, frame=plain, opaque="column names that are not unique strings")
+        return Source(
+            pa.schema([]),
+            _never,
+            replayable=True,
+            resident=True,
+            frame=plain,
+            opaque="column names that are not unique strings",
+        )
     try:
         table = pa.Table.from_pandas(plain, preserve_index=False).replace_schema_metadata(None)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError) as error:
-        return Source(pa.schema([]), _never, replayable=True, resident=True, frame=plain, opaque=f"a column that Arrow cannot hold ({error})")
+        return Source(
+            pa.schema([]),
+            _never,
+            replayable=True,
+            resident=True,
+            frame=plain,
+            opaque=f"a column that Arrow cannot hold ({error})",
+        )
     back = table.schema.empty_table().to_pandas().dtypes
     unfaithful = frozenset(name for name in plain.columns if back[name] != plain.dtypes[name])
     source = _table(table)
@@ -157,11 +178,15 @@ def _frame(frame: pd.DataFrame) -> Source:
 
 def _open_path(path: Path) -> pads.Dataset:
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES and not file.name.startswith((".", "_")))
+        files = sorted(
+            file for file in path.rglob("*") if file.suffix in SUFFIXES and not file.name.startswith((".", "_"))
+        )
         kinds = {SUFFIXES[file.suffix] for file in files}
         if len(kinds) == 1:
             names = [str(file) for file in files]
-            return _opened(path, lambda: pads.dataset(names, format=kinds.pop(), partitioning="hive", partition_base_dir=str(path)))
+            return _opened(
+                path, lambda: pads.dataset(names, format=kinds.pop(), partitioning="hive", partition_base_dir=str(path))
+            )
         received = "a folder with no such file" if not files else f"a folder that mixes {', '.join(sorted(kinds))}"
     elif path.is_file() and path.suffix in SUFFIXES:
         return _opened(path, lambda: pads.dataset(str(path), format=SUFFIXES[path.suffix]))
@@ -182,7 +207,12 @@ def _opened(path: Path, make: Callable[[], pads.Dataset]) -> pads.Dataset:
         return make()
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(
-            explain(str(path), received=f"bytes that cannot be read ({error})", expected="a whole file", todo="Write the file again.")
+            explain(
+                str(path),
+                received=f"bytes that cannot be read ({error})",
+                expected="a whole file",
+                todo="Write the file again.",
+            )
         ) from error
 
 

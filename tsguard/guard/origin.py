@@ -30,6 +30,10 @@ CODES = {
 }
 
 
+SELECTIONS = frozenset("where masked_fill minimum maximum clamp clamp_min clamp_max fmin fmax amin amax index".split())
+"""Operations that pick among values: what they leave out had no part in the loss, only its slope comes back."""
+
+
 def find(trace: Trace, heard: Listener, record: StepRecord, model: Any) -> Origin | None:
     """The origin of what went wrong in the traced step, or None where nothing did."""
     start = _start(trace, heard, model)
@@ -155,6 +159,13 @@ def _from_operation(
     mechanism = explain(chosen, index)
     belongs = chosen.forward if chosen.phase == "backward" and chosen.forward is not None else chosen
     phase = chosen.phase if chosen.phase in CODES else "forward"
+    if phase in ("forward", "loss") and not hidden_by and _only_slope(trace, chosen, heard):
+        phase = "backward"
+        mechanism = Mechanism(
+            f"{mechanism.words}; the forward pass leaves that value out, but its slope is not finite either, and in "
+            "backward 0 · ∞ is NaN",
+            mechanism.kind,
+        )
     if chosen.phase == "backward":
         tag = _backward_tag(chosen, index, tag)
     elif not tag.known:
@@ -179,10 +190,32 @@ def _from_operation(
     return Origin(
         record.step, phase, belongs.name, belongs.layer, code, words, mechanism.kind,
         own=bool(belongs.own or (chosen.phase == "backward" and chosen.own)), element=element, values=values,
-        loss_term=term if phase == "loss" or (phase == "forward" and _some_terms_fine(heard)) else None,
+        loss_term=term if phase == "loss" or (phase == "forward" and (term == belongs.layer or _some_terms_fine(heard))) else None,
         file=file, line=line, source=source, parameter=parameter if phase in ("backward", "update") else None,
         hidden_by=hidden_by, others=others, evidence=tuple(evidence),
     )  # fmt: skip
+
+
+def _only_slope(trace: Trace, chosen: OpRecord, heard: Listener) -> bool:
+    """Whether a bad value of the forward pass was left out by a selection, so that only the gradient met it."""
+    if (heard.loss is not None and _is_bad(heard.loss)) or any(map(_is_bad, heard.terms.values())):
+        return False
+    absorbers = [r for r in trace.records if r.bad_in and not r.bad and r.phase in ("forward", "loss")]
+    reached = [r for r in absorbers if _reaches(r, chosen)]
+    return bool(reached) and all(r.name in SELECTIONS for r in reached)
+
+
+def _reaches(record: OpRecord, producer: OpRecord) -> bool:
+    seen: set[int] = set()
+    queue: list[OpRecord | Leaf] = list(record.sources)
+    while queue:
+        item = queue.pop()
+        if item is producer:
+            return True
+        if id(item) not in seen and isinstance(item, OpRecord):
+            seen.add(id(item))
+            queue.extend(item.sources)
+    return False
 
 
 def _some_terms_fine(heard: Listener) -> bool:

@@ -158,6 +158,7 @@ class StepSeam:
         self.armed = True
         self._wrap_step()
         self._wrap_inner()
+        self._wrap_outputs()
         if free_running:
             self._backward = torch.autograd.backward
             torch.autograd.backward = self._loose = self._listening_backward(self._backward)

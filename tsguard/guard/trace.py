@@ -301,7 +301,7 @@ class Trace(TorchDispatchMode):
                     self._kept.append(out)
             if tag.known:
                 self._tags.setdefault(memory, {})[_shape_key(out)] = tag
-        if record.bad or record in self.asks:
+        if record.bad or record.bad_in:
             self.records.append(record)
 
     def _writers_of(self, tensor: Any, value: Any) -> list[OpRecord | Leaf]:

@@ -1,6 +1,7 @@
 """The law of arithmetic: another backend, or half precision, gives the same answer within its own rounding.
 
-The other backend runs in another process, because Keras reads its backend when it is imported; which layer differs first is then found
+The other backend runs in another process, because Keras reads its backend when it is imported; which layer differs
+first is then found
 by comparing what every layer gave.
 """
 
@@ -29,7 +30,8 @@ BACKENDS = ("jax",)
 """Backends that torch is compared with, where they are installed."""
 
 BACKEND_SECONDS = 120
-"""How long the other process may take: importing and tracing jax for the first time takes tens of seconds on a slow disk."""
+"""How long the other process may take: importing and tracing jax for the first time takes tens of seconds on a slow
+disk."""
 
 
 def computes_in_half(ground: Ground) -> str | None:
@@ -75,14 +77,30 @@ def half_agrees(ground: Ground, example: Example) -> Counterexample | None:
     moved = ground.moved(full, half, batch.valid, allowance=ground.noise)
     if moved is None:
         return None
-    overflow = not all(np.isfinite(h[np.isfinite(f)]).all() for f, h in zip(full, half, strict=True) if f.shape == h.shape)
+    overflow = not all(
+        np.isfinite(h[np.isfinite(f)]).all() for f, h in zip(full, half, strict=True) if f.shape == h.shape
+    )
     code = "precision-overflow" if overflow else "backend-mismatch"
     dtype = ", ".join(sorted(ground.bench.dtypes & {"float16", "bfloat16"}))
     how = "is not finite" if overflow else f"moved by {moved.by:.3g} (tolerance {moved.tolerance:.1g})"
-    words = f"{samples(len(batch.valid))}; in {dtype} the output of sample {moved.sample} {how}, where float32 gives a finite one."
+    words = (
+        f"{samples(len(batch.valid))}; in {dtype} the output of sample {moved.sample} {how}, where float32 "
+        f"gives a finite one."
+    )
     where = {"law": law, "phase": "forward", "sample": moved.sample, "timestep": moved.timestep, "output": moved.output}
-    return Counterexample(law, code, words, batch.x, {}, moved.by, moved.tolerance, where, size=example.size,
-                          grave=overflow, remedy="Compute exponentials, sums of many terms and mask fills in float32.")  # fmt: skip
+    return Counterexample(
+        law,
+        code,
+        words,
+        batch.x,
+        {},
+        moved.by,
+        moved.tolerance,
+        where,
+        size=example.size,
+        grave=overflow,
+        remedy="Compute exponentials, sums of many terms and mask fills in float32.",
+    )
 
 
 def _name_half(ground: Ground, found: Counterexample) -> Counterexample:
@@ -128,7 +146,8 @@ def other_backend(ground: Ground) -> str | None:
     """Why there is no other backend to agree with."""
     installed = [name for name in BACKENDS if importlib.util.find_spec(name) is not None]
     if not installed:
-        return f"{' and '.join(BACKENDS)} not installed: there is no other backend to compare with (pip install 'tsguard[jax]')"
+        names = " and ".join(BACKENDS)
+        return f"{names} not installed: there is no other backend to compare with (pip install 'tsguard[jax]')"
     import keras
 
     if type(ground.bench.model) not in (keras.Model, keras.Sequential, keras.src.models.functional.Functional):
@@ -152,9 +171,21 @@ def backends_agree(ground: Ground, example: Example) -> Counterexample | None:
         limit = ground.noise * tolerance.scale_of(output, other)
         if move > max(limit, ground.same):
             law = OTHER_BACKEND.name
-            words = f"{samples(len(batch.valid))}; layer `{path}` gives another output under {name}: {move:.3g} apart (tolerance {limit:.1g})."
-            return Counterexample(law, "backend-mismatch", words, batch.x, {}, move, limit,
-                                  {"law": law, "phase": "forward", "layer": path}, size=example.size)  # fmt: skip
+            words = (
+                f"{samples(len(batch.valid))}; layer `{path}` gives another output under {name}: {move:.3g} "
+                f"apart (tolerance {limit:.1g})."
+            )
+            return Counterexample(
+                law,
+                "backend-mismatch",
+                words,
+                batch.x,
+                {},
+                move,
+                limit,
+                {"law": law, "phase": "forward", "layer": path},
+                size=example.size,
+            )
     return None
 
 
@@ -168,14 +199,27 @@ def _layers_elsewhere(ground: Ground, x: Any, name: str) -> list[tuple[str, Any]
         floatx = keras.config.floatx()
         np.savez(inputs, **{k: v.astype(floatx) if v.dtype.kind == "f" else v for k, v in x.items()})
         arguments = [sys.executable, "-c", _CHILD, model, inputs, structure.kind, ",".join(structure.names), outputs]
-        done = subprocess.run(arguments, env={**os.environ, "KERAS_BACKEND": name}, capture_output=True, text=True,
-                              timeout=BACKEND_SECONDS, check=False)  # fmt: skip
+        done = subprocess.run(
+            arguments,
+            env={**os.environ, "KERAS_BACKEND": name},
+            capture_output=True,
+            text=True,
+            timeout=BACKEND_SECONDS,
+            check=False,
+        )
         if done.returncode != 0:
             raise RuntimeError(f"the model does not run under {name}:\n{done.stderr[-2000:]}")
         with np.load(outputs) as file:
             return [(key.replace("::", "/").split("|", 1)[1], file[key].astype(np.float64)) for key in file.files]
 
 
-HALF = Law("half precision agrees with float32", "precision-overflow", half_agrees, computes_in_half, any_batches, 0.3,
-           finish=_name_half)  # fmt: skip
+HALF = Law(
+    "half precision agrees with float32",
+    "precision-overflow",
+    half_agrees,
+    computes_in_half,
+    any_batches,
+    0.3,
+    finish=_name_half,
+)
 OTHER_BACKEND = Law("backends agree", "backend-mismatch", backends_agree, other_backend, any_batches, once=True)

@@ -69,9 +69,7 @@ def nonfinite_producer(model: Any, batch: Batch, *, answers: Any = None) -> Prod
     if not notes:
         return None
     first = notes[0]
-    return Producer(
-        first.op, first.phase, first.reason, first.empty, bool(handled), file=first.file, line=first.line
-    )
+    return Producer(first.op, first.phase, first.reason, first.empty, bool(handled), file=first.file, line=first.line)
 
 
 _MOVERS = frozenset({"empty", "empty_like", "new_empty", "empty_strided", "resize", "copy", "new_empty_strided"})
