@@ -13,6 +13,7 @@ import argparse
 import os
 import random
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -97,10 +98,12 @@ class NaiveGuard(keras.callbacks.Callback):
                 self.model.stop_training = True
 
 
+_FOLDER = tempfile.mkdtemp()
+
 ARMS: dict[str, Callable[[], list[Any]]] = {
     "plain": list,
     "plain again": list,
-    "guard": lambda: [Guard(out=None)],
+    "guard": lambda: [Guard(out=_FOLDER)],
     "TerminateOnNaN": lambda: [keras.callbacks.TerminateOnNaN()],
     "naive .item()": lambda: [NaiveGuard()],
     "anomaly mode": list,
@@ -177,9 +180,13 @@ def main() -> None:
     print(HEAD)
     rows = []
     for name in options.models.split(","):
-        rows += measure(name, {"transformer": transformer, "lstm": lstm, "tft": tft}[name], options.pairs, options.steps)
+        rows += measure(
+            name, {"transformer": transformer, "lstm": lstm, "tft": tft}[name], options.pairs, options.steps
+        )
     if options.write:
-        device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+        device = (
+            torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+        )
         text = (
             "# What watching costs\n\n"
             f"`python benchmarks/guard.py --pairs {options.pairs} --steps {options.steps} --write`: {device}, torch "

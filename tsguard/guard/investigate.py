@@ -11,8 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
+from tsguard.guard import norms
 from tsguard.guard.origin import find
 from tsguard.guard.outcome import Origin, Trip
 from tsguard.guard.recorder import StepRecord
@@ -42,23 +41,14 @@ class Verdict:
 
 def all_finite(gradients: list[Any], variables: list[Any]) -> bool:
     """Whether an update may happen: every gradient is finite."""
-    return all(bool(torch.isfinite(g).all()) for g in gradients if isinstance(g, torch.Tensor))
+    return norms.all_finite(gradients)
 
 
 def weights_finite(model: Any) -> bool:
     """Whether weights and optimizer variables are all finite."""
     optimizer = getattr(model, "optimizer", None)
     values = [v.value.detach() for v in [*model.variables, *(optimizer.variables if optimizer is not None else ())]]
-    return tensors_finite([value for value in values if value.is_floating_point()])
-
-
-def tensors_finite(values: list[torch.Tensor]) -> bool:
-    """One fused norm over all; only where that is not finite (it may overflow) each element is looked at."""
-    full = [value for value in values if value.numel()]
-    if not full:
-        return True
-    norms = torch._foreach_norm(full, torch.inf)
-    return bool(torch.isfinite(torch.stack([norm.float() for norm in norms])).all())
+    return norms.all_finite(values)
 
 
 def investigate(replay: Replay, trip: Trip, *, scaled: bool = False) -> Verdict:

@@ -25,6 +25,9 @@ MEMORY_SHARE = 0.10
 WINDOW_SECONDS = 0.25
 """How long a window lasts by default: short enough that nothing much is lost, long enough that a copy of the state does not show."""
 
+WINDOW_STEPS_MIN = 16
+"""A window is never shorter, unless asked for: copying the state for every slow step would show."""
+
 WINDOW_STEPS_MAX = 64
 """A window is never longer: a replay has to stay short."""
 
@@ -55,7 +58,6 @@ class RngWatch:
     def __init__(self) -> None:
         self._numpy_words = b""
         self._numpy: Any = None
-        self._python: Any = None
 
     def now(self) -> RngState:
         """Where all generators stand."""
@@ -66,11 +68,8 @@ class RngWatch:
             words = b""
         if not words or words != self._numpy_words:
             self._numpy, self._numpy_words = np.random.get_state(), words  # noqa: NPY002
-        python = random.getstate()
-        if python != self._python:
-            self._python = python
         cuda = tuple(torch.cuda.get_rng_state_all()) if torch.cuda.is_initialized() else ()
-        return RngState(self._python, self._numpy, torch.get_rng_state(), cuda, _keras_seed())
+        return RngState(random.getstate(), self._numpy, torch.get_rng_state(), cuda, _keras_seed())
 
 
 def _keras_seed() -> Any:
@@ -105,7 +104,7 @@ class Recorder:
         """The state now is the clean one, the next step is `step`. Earlier batches are let go."""
         if self._off:
             return
-        if self.clean is None or not self.clean.fits():
+        if self.clean is None or not self.clean.seems_to_fit():
             self._make_room()
             if self.clean is None:
                 return

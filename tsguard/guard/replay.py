@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from tsguard.backend import restore_rng, rng_state
+from tsguard.guard.norms import total_norm
 from tsguard.guard.recorder import StepRecord, _map, _private
 from tsguard.guard.state import StateBuffer
 
@@ -72,14 +73,6 @@ class Listener:
     def crashed(self, error: Exception) -> None:
         """Kept, so that whoever replays can raise it."""
         self.error = error
-
-
-def gradient_norm(gradients: Sequence[Any]) -> torch.Tensor | None:
-    """The norm over all gradients, computed as the watch computes it, so that bits can be compared."""
-    present = [gradient.detach() for gradient in gradients if isinstance(gradient, torch.Tensor)]
-    if not present:
-        return None
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(present)).float())
 
 
 class Replay:
@@ -152,7 +145,7 @@ class Replay:
         if listener.error is not None:
             raise listener.error
         loss = None if listener.loss is None else float(listener.loss)
-        norm = gradient_norm(listener.gradients)
+        norm = total_norm(listener.gradients)
         grad_norm = None if norm is None else float(norm)
         return Replayed(record.step, loss, grad_norm, listener.applied, _same(record, loss, grad_norm)), listener
 
