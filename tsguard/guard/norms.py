@@ -1,6 +1,7 @@
 """Norms and finiteness of many tensors at once, as cheaply as the sizes allow.
 
-Many small tensors are laid into one first (one copy, one reduction); large ones are reduced where they are. The watch and the
+Many small tensors are laid into one first (one copy, one reduction); large ones are reduced where they are. The
+watch and the
 replay use the same function, so that their numbers can be compared bit for bit.
 """
 

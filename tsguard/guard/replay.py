@@ -159,10 +159,11 @@ class Replay:
     def until(self, step: int) -> list[Replayed]:
         """Rewind and run every recorded step before `step`. Afterwards the model stands right before it."""
         self.rewind()
-        return [self.run(record, allow=_as_recorded(record))[0] for record in self.records if record.step < step]
+        return [self.run(record, allow=as_recorded(record))[0] for record in self.records if record.step < step]
 
 
-def _as_recorded(record: StepRecord) -> Callable[[list[Any], list[Any]], bool]:
+def as_recorded(record: StepRecord) -> Callable[[list[Any], list[Any]], bool]:
+    """Let the update happen where it happened then."""
     return lambda gradients, variables: record.applied
 
 

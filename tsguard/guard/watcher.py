@@ -1,6 +1,7 @@
 """Listens at the seam, step by step: records, watches, trips, and has trips looked into.
 
-The order in one step: clean state if due, batch recorded; loss heard; gradients looked at before the update (on the CPU;
+The order in one step: clean state if due, batch recorded; loss heard; gradients looked at before the update (on the
+CPU;
 on another device the numbers are read together every `sync_every` steps); then time and numbers kept.
 """
 
@@ -153,7 +154,8 @@ class Watcher:
             if self.amp.add(skipped=not finite) and not bad_loss:
                 self._tripped = self._trip(
                     "amp-steps-skipped",
-                    f"The loss scaler has skipped {self.amp.skipped} of {self.amp.steps} steps ({self.amp.in_a_row} in a "
+                    f"The loss scaler has skipped {self.amp.skipped} of {self.amp.steps} steps "
+                    f"({self.amp.in_a_row} in a "
                     f"row): gradients in float16 are not finite, and the weights do not move.",
                     phase="backward",
                     nonfinite=False,
@@ -171,7 +173,8 @@ class Watcher:
         return False
 
     def after_update(self, gradients: list[Any], variables: list[Any]) -> None:
-        """Once per window, against the clean state that was copied right before: how far one update moves the weights."""
+        """Once per window, against the clean state that was copied right before: how far one update moves the
+        weights."""
         if not self.seam.in_step:
             self._loose_step(self._current or Step(self.step), None)
             return
@@ -263,6 +266,9 @@ class Watcher:
     def _grown(self) -> bool:
         return self.recorder.clean is not None and not self.recorder.clean.seems_to_fit()
 
+    def _over(self) -> bool:
+        return self.stopped
+
     def _open_window(self) -> None:
         """Read what is pending; where all of it is finite, what stands now is the new clean state."""
         healthy = self.sync()
@@ -271,7 +277,7 @@ class Watcher:
         start = now()
         if not weights_finite(self.model):
             self._handle(self._update_trip())
-            if self.stopped:
+            if self._over():
                 return
         if not self._first_bits and self.step == 0:
             self._first_bits = {v.path: (v, v.value.detach().clone()) for v in self.model.trainable_variables}
@@ -524,7 +530,8 @@ class Watcher:
 
 
 def _build_as_apply_would(optimizer: Any, variables: list[Any]) -> None:
-    """`apply` builds an optimizer on its first call; doing it one line earlier lets the recorder keep its first state."""
+    """`apply` builds an optimizer on its first call; doing it one line earlier lets the recorder keep its first
+    state."""
     from keras.src import backend
 
     with backend.name_scope(optimizer.name, caller=optimizer):
