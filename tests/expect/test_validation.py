@@ -116,6 +116,25 @@ def test_every_form_of_the_data_gets_the_same_answer(shape: str, tmp_path: Path)
     assert disagreements(_suite(*MIXED), TABLE, data[shape], "COMPLETE") == []
 
 
+@pytest.mark.parametrize(
+    "result_format",
+    [
+        {"result_format": "SUMMARY", "partial_unexpected_count": 1},
+        {"result_format": "SUMMARY", "partial_unexpected_count": 0},
+        {"result_format": "COMPLETE", "exclude_unexpected_values": True},
+        {"result_format": "COMPLETE", "return_unexpected_index_query": False},
+        {"result_format": "BASIC", "return_unexpected_index_query": True},
+        {"result_format": "BOOLEAN_ONLY", "return_unexpected_index_query": True},
+        {"result_format": "COMPLETE", "unexpected_index_column_names": ["count"]},
+        {"result_format": "SUMMARY", "include_unexpected_rows": True},
+    ],
+    ids=str,
+)
+def test_result_formats_given_as_dictionaries_mean_what_they_mean_to_gx(result_format: dict[str, Any]) -> None:
+    suite = _suite(*MIXED, gxe.ExpectColumnPairValuesToBeEqual(column_A="count", column_B="value"))
+    assert disagreements(suite, TABLE, iter(TABLE.to_batches(max_chunksize=2)), result_format) == []
+
+
 @pytest.mark.parametrize("form", ["object", "list", "dictionary", "file"])
 def test_every_form_of_the_suite_is_read(form: str, tmp_path: Path) -> None:
     suite = _suite(*MIXED)
