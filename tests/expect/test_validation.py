@@ -79,6 +79,13 @@ def test_what_the_pass_cannot_serve_is_handed_over_and_named() -> None:
     assert all(entry["reason"] for entry in told["handed_over"])
 
 
+@pytest.mark.parametrize("shape", ["table", "reader", "file"])
+def test_rows_are_counted_though_no_column_is_asked_about(shape: str, tmp_path: Path) -> None:
+    pq.write_table(TABLE, tmp_path / "whole.parquet", row_group_size=2)
+    data = {"table": TABLE, "reader": TABLE.to_reader(), "file": tmp_path / "whole.parquet"}[shape]
+    assert tsguard.expect.validate([gxe.ExpectTableRowCountToEqual(value=6)], data).success
+
+
 def test_a_missing_column_could_not_be_evaluated_and_is_no_pass() -> None:
     result = tsguard.expect.validate(_suite(MIXED[-1]), TABLE)
     assert raised(result.results[0])
