@@ -33,9 +33,6 @@ HEALED = 0.5
 HELPED = 0.15
 """… and before it is mentioned at all; below it two seeds of a healthy run differ."""
 
-AGAIN = 2
-"""Trials with another order of batches that a cause found by a rule alone has to pass."""
-
 NOISE = 0.05
 """Skill gained by chance between two trials of a few hundred steps, judged on a few hundred rows."""
 
@@ -156,11 +153,17 @@ def _test_all(
     try:
         ready(record)
         listed = list(proposals(record, seen.sample, earlier))
+        standing = {f.code for f in earlier if f.status is Status.FAIL}
+        if standing:
+            # A structural cause stands: only what can prove it is tried; ways round it are not second causes.
+            listed = [(rule, one) for rule, one in listed if one.code in standing]
     except (
         Exception
     ):  # a model that cannot be called on its data has nothing to try; its own error is reported elsewhere
         return []
-    share = max(1.0, (deadline - clock()) / (len(listed) + 2 + AGAIN))
+    if not listed:
+        return []
+    share = max(1.0, (deadline - clock()) / (len(listed) + 2))
     progress("as configured")
     base = carry_out(record, None, seen.sample, steps=MAX_STEPS, seconds=share, clock=clock)
     steps = max(8, len(base.trial.losses)) if base.trial.finite else MAX_STEPS
@@ -201,7 +204,6 @@ def _causes(tested: list[Tested], earlier: tuple[Finding, ...], seen: Seen) -> t
             finding = replace(finding, proof=_proof(base, proven), explains=finding.explains or explained)
         found.append(finding)
     if any(f.status is Status.FAIL for f in found):
-        # A structural cause stands: what merely helps beside it is a way round it, not a second cause.
         return tuple(found)
     strong = sorted(best.values(), key=lambda t: -t.effect)
     for one in strong:
