@@ -86,16 +86,23 @@ def first_screen(report: Report) -> str:
 def _first(report: Report) -> dict[str, Any]:
     told = {report.causes[0].message} if report.causes else set()
     reasons = [reason for reason in report.verdict.reasons if not any(reason.endswith(words) for words in told)]
-    return {"report": report, "headline": headline(report), "reasons": reasons, "saved": _saved(report)}
+    title, sentence = headline(report)
+    return {"report": report, "headline": title, "sentence": sentence, "reasons": reasons, "saved": _saved(report)}
 
 
-def headline(report: Report) -> str:
-    """The verdict in one sentence: the first cause, else the first reason, else that nothing stands against it."""
-    words = next(iter([cause.message for cause in report.causes] or report.verdict.reasons), "")
-    if words:
-        return words[0].upper() + words[1:]
+def headline(report: Report) -> tuple[str, str]:
+    """The verdict in one line, and the sentence below it: the first cause, else the first reason, else nothing."""
+    if report.causes:
+        first = report.causes[0]
+        return catalogue.entry(first.code).title, _sentence(first.message)
+    if report.verdict.reasons and report.verdict.status not in (Status.PASS, Status.WARN):
+        return _sentence(report.verdict.reasons[0]), ""
     what = {"train": "run", "check": "run", "audit": "data", "suite": "suite"}.get(report.kind, "run")
-    return f"{report.name}: nothing stands against this {what}."
+    return f"{report.name}: nothing stands against this {what}", ""
+
+
+def _sentence(words: str) -> str:
+    return words[:1].upper() + words[1:]
 
 
 def _saved(report: Report) -> str:
@@ -107,23 +114,29 @@ def _saved(report: Report) -> str:
     return f"The run would have taken about {minutes:.1f} minutes{price}."
 
 
-def index(entries: Iterable[tuple[str, Report]]) -> str:
-    """The list of all runs: (path of the page from the index, its report), the newest first."""
-    rows = [
-        {
-            "href": href,
-            "name": report.name,
-            "verdict": report.verdict.status.value,
-            "kind": report.kind,
-            "started": report.provenance.started,
-            "loss": report.metrics.get("loss"),
-            "val_loss": report.metrics.get("val_loss"),
-            "reason": (report.verdict.reasons or ("",))[0][:240],
-            "spark": spark(report.series["loss"].y) if "loss" in report.series else "",
-        }
-        for href, report in entries
-    ]
-    return environment().get_template("index.html").render(rows=rows)
+def summary(report: Report, href: str) -> dict[str, Any]:
+    """What the list of runs shows of one run."""
+    return {
+        "href": href,
+        "name": report.name,
+        "verdict": report.verdict.status.value,
+        "kind": report.kind,
+        "started": report.provenance.started,
+        "loss": _finite(report.metrics.get("loss")),
+        "val_loss": _finite(report.metrics.get("val_loss")),
+        "reason": (report.verdict.reasons or ("",))[0][:240],
+        "spark": spark(report.series["loss"].y) if "loss" in report.series else "",
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def index(rows: Iterable[Mapping[str, Any]]) -> str:
+    """The list of all runs from their summaries, the newest first."""
+    newest = sorted(rows, key=lambda row: str(row["started"]), reverse=True)
+    return environment().get_template("index.html").render(rows=newest)
 
 
 def comparison(found: Comparison) -> str:
