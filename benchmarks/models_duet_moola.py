@@ -422,7 +422,7 @@ def torch_twin(model):
 
 
 def run_throughput(*, quick=False):
-    """Milliseconds a training step: duet beside its torch twin (in turns, the median of each), and moola's two stages."""
+    """Milliseconds a training step: duet beside its torch twin (in turns, the median of each), and moola."""
     import torch
 
     rng, turns = np.random.default_rng(0), 5 if quick else 40
