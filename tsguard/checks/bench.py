@@ -11,6 +11,7 @@ from typing import Any
 
 from tsguard.checks.registry import Context
 from tsguard.dataset import Data
+from tsguard.findings import Finding, Role, Status
 from tsguard.probes.answers import Head, LossOfAnswers, heads
 from tsguard.probes.stage import Batch, Snapshot, Step, flat, get_ready, measured_batches, take_step
 
@@ -54,6 +55,18 @@ class Bench:
         return take_step(self.model, self.batch if batch is None else batch, **options)
 
 
+def not_asked(bench: Bench, *codes: str) -> list[Finding]:
+    """What a check answers when the model's own step cannot be taken: nothing was looked at, and why."""
+    error = bench.step.error
+    reason = (
+        f"{type(error).__name__}: {str(error).splitlines()[0]}" if error is not None else "it has no loss to follow"
+    )
+    return [
+        Finding(code, Status.NOT_RUN, Role.NOTE, f"not asked: `train_step` on a batch of the data fails ({reason})")
+        for code in codes
+    ]
+
+
 def fit_arguments(context: Context) -> Mapping[str, Any]:
     """What is known about how the model will be trained."""
     known: Mapping[str, Any] = context.facts.get("fit") or {}
@@ -86,9 +99,13 @@ def set_up(context: Context, *, count: int = 3, rows: int | None = None) -> Benc
     options = {} if rows is None else {"rows": rows}
     batches = measured_batches(context.data, count=count, batch_size=batch_size(context), **options)
     model = context.model
-    get_ready(model, batches[0])
+    failed: Exception | None = None
+    try:
+        get_ready(model, batches[0])
+    except Exception as error:  # a model made for a loop of one's own may not take the data as `fit` would give it
+        failed = error
     start = Snapshot(model)
-    step = take_step(model, batches[0])
+    step = Step(error=failed) if failed is not None else take_step(model, batches[0])
     return Bench(model, context.data, batches, start, step, fit_arguments(context))
 
 

@@ -7,11 +7,11 @@ this kind are then one sentence: the best reachable answers are not good answers
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from tsguard import catalogue
-from tsguard.checks.bench import Bench, batch_size, name_of, set_up
+from tsguard.checks.bench import Bench, batch_size, name_of, not_asked, set_up
 from tsguard.checks.registry import Context, check
 from tsguard.dataset import Data, leaves, map_leaves
 from tsguard.evidence import Evidence
@@ -27,14 +27,16 @@ UNREACHABLE_SHARE = 0.05
 one twentieth, outliers and noise at the edge of the range explain it."""
 
 FLOOR_SHARE = 0.1
-"""A loss whose best reachable answers still cost a tenth of what ignorance costs has a floor that training will feel."""
+"""A loss whose best reachable answers still cost a tenth of what ignorance costs has a floor that training will
+feel."""
 
 SAME = 1e-5
 """Two losses that differ by less than this share are the same number in float32."""
 
 DROWNED = 1000.0
 """Ratio of gradient norms in shared weights from which the smaller term cannot be told from rounding of the larger
-one's noise: float32 batches of 32 have a gradient noise of about 1/√32 of the norm, hundreds of times that is nothing."""
+one's noise: float32 batches of 32 have a gradient noise of about 1/√32 of the norm, hundreds of times that is
+nothing."""
 
 MAX_EMPTY_BATCHES = 64
 """Batches on which the loss is tried with random answers, to find one whose selection is empty."""
@@ -51,7 +53,7 @@ def output_and_loss(context: Context) -> Iterable[Finding]:
     bench = set_up(context)
     found = list(_labels_that_do_not_fit(bench))
     if found or not bench.answered:
-        yield from found
+        yield from found or not_asked(bench, "output-activation", "loss-mismatch", "double-softmax", "data-labels")
         return
     ranges, drawn = reach(bench.model, bench.batch, restore=bench.start.restore)
     for head, range_ in zip(bench.heads, ranges, strict=True):
@@ -91,7 +93,8 @@ def _labels_that_do_not_fit(bench: Bench) -> Iterator[Finding]:
             elif written == "real" or float(y.min()) < 0 or float(y.max()) >= units:
                 yield catalogue.finding(
                     "data-labels",
-                    f"output {head.name!r}: labels run from {float(y.min()):g} to {float(y.max()):g}, and {units} units "
+                    f"output {head.name!r}: labels run from {float(y.min()):g} to {float(y.max()):g}, and {units} "
+                    f"units "
                     f"with {asked.name} expect whole numbers 0 … {units - 1}.",
                     where=where,
                     score=1.0,
@@ -120,7 +123,8 @@ def _labels_that_do_not_fit(bench: Bench) -> Iterator[Finding]:
             elif written == "one-hot" and y.shape[-1] >= 3 and y.shape == head.answer.shape and _is_softmax(head):
                 yield catalogue.finding(
                     "loss-mismatch",
-                    f"output {head.name!r} is a softmax over {units} exclusive classes, and {asked.name} asks a yes-or-no "
+                    f"output {head.name!r} is a softmax over {units} exclusive classes, and {asked.name} asks a "
+                    f"yes-or-no "
                     "question of each. Use categorical_crossentropy.",
                     where=where,
                     score=0.8,
@@ -145,7 +149,7 @@ def _judge_head(bench: Bench, head: Head, range_: Reach, drawn: list[Any]) -> It
     if asked is not None and asked.kind == "regression":
         yield from _squared_error_on_classes(bench, head, range_, where)
     yield from _unreachable_targets(bench, head, range_, asked, where, evidence, shape)
-    if asked is not None and asked.kind == "own" or has_own_loss(bench.model):
+    if (asked is not None and asked.kind == "own") or has_own_loss(bench.model):
         yield from _own_categorical_loss(bench, head, range_, drawn, where, evidence)
 
 
@@ -172,9 +176,7 @@ def _constant_output(
         )
 
 
-def _wrong_axis(
-    head: Head, range_: Reach, where: dict[str, Any], evidence: tuple[Evidence, ...]
-) -> Iterator[Finding]:
+def _wrong_axis(head: Head, range_: Reach, where: dict[str, Any], evidence: tuple[Evidence, ...]) -> Iterator[Finding]:
     last = head.answer.ndim - 1
     axis = range_.sums_to_one
     if axis is None or axis == last or head.answer.shape[axis] < 2 or head.answer.shape[last] < 2:
@@ -230,7 +232,8 @@ def _probabilities(
         floor = "log(1 + (C−1)/e)" if softmax and many else "the best this output can give"
         yield catalogue.finding(
             code,
-            f"output {head.name!r} lies in {range_.words} ({shape}), and {asked.name} takes it for logits: even perfect "
+            f"output {head.name!r} lies in {range_.words} ({shape}), and {asked.name} takes it for logits: even "
+            f"perfect "
             f"answers cost {best:.4g} ({floor}), where {max(free, 0.0):.4g} is possible. Remove the activation, or set "
             "from_logits=False.",
             where=where,
@@ -274,25 +277,19 @@ def _squared_error_on_classes(bench: Bench, head: Head, range_: Reach, where: di
     if spread and (softmax or classes <= units):
         yield catalogue.finding(
             "loss-mismatch",
-            f"output {head.name!r} of shape {tuple(head.answer.shape)} is compared by {name} with class numbers of shape "
-            f"{tuple(head.target.shape)}, which are spread over all {units} units. Expected a loss that chooses a class: "
+            f"output {head.name!r} of shape {tuple(head.answer.shape)} is compared by {name} with class numbers of "
+            f"shape "
+            f"{tuple(head.target.shape)}, which are spread over all {units} units. Expected a loss that chooses a "
+            f"class: "
             "sparse_categorical_crossentropy.",
             where=where,
             score=1.0,
         )
-    elif softmax and written == "one-hot" and units > 2:
-        yield catalogue.finding(
-            "loss-mismatch",
-            f"output {head.name!r} is a softmax over {units} classes, trained by {name}: where the softmax is sure and "
-            "wrong, the squared error has no slope. Use categorical_crossentropy.",
-            where=where,
-            status="WARN",
-            score=0.3,
-        )
     elif units == 1 and written == "integer" and 3 <= classes <= 20 and _judged_by_accuracy(bench.model):
         yield catalogue.finding(
             "loss-mismatch",
-            f"output {head.name!r}: {name} measures the distance to a class number ({classes} classes on one unit), while "
+            f"output {head.name!r}: {name} measures the distance to a class number ({classes} classes on one unit), "
+            f"while "
             "the compiled metric is accuracy. Use one unit per class and sparse_categorical_crossentropy.",
             where=where,
             score=0.9,
@@ -336,9 +333,11 @@ def _unreachable_targets(
         outside = float(((y < low) | (y > high)).float().mean())
         yield catalogue.finding(
             "output-activation",
-            f"output {head.name!r} lies in {range_.words} ({shape}) for every weight, and {outside:.0%} of the targets, "
+            f"output {head.name!r} lies in {range_.words} ({shape}) for every weight, and {outside:.0%} of the "
+            f"targets, "
             f"which run from {float(y.min()):.3g} to {float(y.max()):.3g}, lie outside: R² cannot exceed "
-            f"{1 - missed / variance:.2f}. Expected a linear output for such targets (or targets scaled into its range).",
+            f"{1 - missed / variance:.2f}. Expected a linear output for such targets (or targets scaled into its "
+            f"range).",
             where=where,
             evidence=(*evidence, Evidence("value", 1 - missed / variance, name="greatest possible R²")),
             score=1.0,
@@ -346,7 +345,8 @@ def _unreachable_targets(
 
 
 def _compared_with(bench: Bench, head: Head, asked: Any) -> Any:
-    """The target values that the output should equal, over several batches; None where equality is not what is asked."""
+    """The target values that the output should equal, over several batches; None where equality is not what is
+    asked."""
     import torch
 
     if asked is not None and asked.kind not in ("regression", "own"):
@@ -404,8 +404,10 @@ def _own_categorical_loss(
         if softmax and tuple(target.shape) == (*head.answer.shape[:-1], 1) and _spreads(bench, head):
             yield catalogue.finding(
                 "loss-mismatch",
-                f"output {head.name!r} has {units} classes, and the own loss multiplies all of them by the class number "
-                f"(shape {tuple(target.shape)}): it does not choose the class's own unit. Encode the labels one-hot, or "
+                f"output {head.name!r} has {units} classes, and the own loss multiplies all of them by the class "
+                f"number "
+                f"(shape {tuple(target.shape)}): it does not choose the class's own unit. Encode the labels "
+                f"one-hot, or "
                 "use sparse_categorical_crossentropy.",
                 where=where,
                 score=1.0,
@@ -420,7 +422,8 @@ def _own_categorical_loss(
         if bool(torch.isfinite(value).all()) and math.isnan(loss) and not range_.is_probability:
             yield catalogue.finding(
                 "output-activation",
-                f"output {head.name!r} can be anything in {range_.words}, and the own loss is NaN at some of it (it takes "
+                f"output {head.name!r} can be anything in {range_.words}, and the own loss is NaN at some of it (it "
+                f"takes "
                 "a logarithm or a root of the answer). Close the output with the activation that the loss expects.",
                 where=where,
                 evidence=evidence,
@@ -453,9 +456,8 @@ def _spreads(bench: Bench, head: Head) -> bool:
 def blind_loss(context: Context) -> Iterable[Finding]:
     """Constant, unbounded below, blind to an output, to the targets or to which target belongs to which answer."""
     bench = set_up(context)
-    if bench.step.error is not None:
-        return
-    if bench.step.root is None or bench.step.answer is None:
+    if bench.step.error is not None or bench.step.root is None or bench.step.answer is None:
+        yield from not_asked(bench, "loss-degenerate", "loss-broadcast")
         return
     if _no_weight_matters(bench):
         if math.isfinite(bench.step.loss) and not _hides_a_nan(bench):
@@ -478,7 +480,8 @@ def blind_loss(context: Context) -> Iterable[Finding]:
         if head.target is not None and _has_own_weights(bench, head):
             yield catalogue.finding(
                 "loss-degenerate",
-                f"the loss does not change with output {head.name!r}, which has a target and weights of its own: nothing "
+                f"the loss does not change with output {head.name!r}, which has a target and weights of its own: "
+                f"nothing "
                 "trains them. Give this output a loss, or remove it.",
                 where={"output": head.name, "layer": _last_layer(bench, head)},
                 score=1.0,
@@ -492,7 +495,8 @@ def blind_loss(context: Context) -> Iterable[Finding]:
 def _constant_loss(value: float) -> Finding:
     return catalogue.finding(
         "loss-degenerate",
-        f"the loss is {value:g} whatever the model answers, and no weight has a gradient. Expected a loss that falls as "
+        f"the loss is {value:g} whatever the model answers, and no weight has a gradient. Expected a loss that "
+        f"falls as "
         "answers get better: check that it compares the answer with the target and not with itself.",
         where={"phase": "loss"},
         score=1.0,
@@ -568,7 +572,8 @@ def _unbounded_below(bench: Bench, answers: list[Any], slopes: list[Any], base: 
         return catalogue.finding(
             "loss-degenerate",
             f"the loss has no lower bound: from {base:.3g} at the model's own answers it falls to {values[1]:.3g}, "
-            f"{values[2]:.3g} and {values[3]:.3g} as answers run away by 10², 10³ and 10⁴. Expected a loss that is least at "
+            f"{values[2]:.3g} and {values[3]:.3g} as answers run away by 10², 10³ and 10⁴. Expected a loss that is "
+            f"least at "
             "good answers: check a sign, a missing square, or a term that rewards size.",
             where={"phase": "loss"},
             score=1.0,
@@ -601,7 +606,9 @@ def _blind_to_targets(bench: Bench, answers: list[Any], base: float) -> Iterator
             for s in (1, 2, 3)
         )
         if pairs_matter:
-            shapes = ", ".join(f"{tuple(h.target.shape)} against {tuple(h.answer.shape)}" for h in bench.heads if h.target is not None)
+            shapes = ", ".join(
+                f"{tuple(h.target.shape)} against {tuple(h.answer.shape)}" for h in bench.heads if h.target is not None
+            )
             yield catalogue.finding(
                 "loss-broadcast",
                 f"the loss stays {base:.6g} when the targets are dealt to other samples: shapes {shapes} broadcast, so "
@@ -619,15 +626,18 @@ def _blind_to_targets(bench: Bench, answers: list[Any], base: float) -> Iterator
         shapes = ", ".join(f"{tuple(h.target.shape)} against {tuple(h.answer.shape)}" for h in spread)
         yield catalogue.finding(
             "loss-broadcast",
-            f"the loss stays {base:.6g} when the targets are dealt to other samples: shapes {shapes} broadcast, and what is "
-            "compared no longer depends on the pairing. Expected targets of the output's shape, or a loss for class numbers.",
+            f"the loss stays {base:.6g} when the targets are dealt to other samples: shapes {shapes} broadcast, and "
+            f"what is "
+            "compared no longer depends on the pairing. Expected targets of the output's shape, or a loss for class "
+            "numbers.",
             where={"phase": "loss"},
             score=0.8,
         )
         return
     yield catalogue.finding(
         "loss-degenerate",
-        f"the loss stays {base:.6g} when the targets are dealt to other samples: it does not look at them. Expected a loss "
+        f"the loss stays {base:.6g} when the targets are dealt to other samples: it does not look at them. Expected "
+        f"a loss "
         "that compares each answer with its own target.",
         where={"phase": "loss"},
         score=0.9,
@@ -643,9 +653,7 @@ def _same_as_input(bench: Bench) -> bool:
     import torch
 
     x = [leaf for leaf in leaves(bench.batch.x) if torch.is_tensor(leaf)]
-    return any(
-        a.shape == b.shape and bool(torch.equal(a.float(), b.float())) for a in x for b in leaves(bench.batch.y)
-    )
+    return any(a.shape == b.shape and bool(torch.equal(a.float(), b.float())) for a in x for b in leaves(bench.batch.y))
 
 
 def _in_answers_shape(bench: Bench, y: Any) -> Any:
@@ -657,6 +665,10 @@ def _in_answers_shape(bench: Bench, y: Any) -> Any:
     if not (differs and fits and shapes):
         return None
     return map_leaves(lambda leaf: leaf.reshape(shapes.get(id(leaf), tuple(leaf.shape))), y)
+
+
+def _swap(old: Any, new: Any) -> Callable[[Any], Any]:
+    return lambda leaf: new if leaf is old else leaf
 
 
 def _blind_columns(bench: Bench, answers: list[Any], base: float, scale: float) -> Iterator[Finding]:
@@ -673,13 +685,14 @@ def _blind_columns(bench: Bench, answers: list[Any], base: float, scale: float) 
                 continue
             other = y.clone()
             other[..., column] = shuffled(y, 5)[..., column]
-            swapped = map_leaves(lambda leaf, y=y, other=other: other if leaf is y else leaf, bench.batch.y)
+            swapped = map_leaves(_swap(y, other), bench.batch.y)
             if abs(bench.loss_of(answers, y=swapped) - base) <= SAME * 0.01 * scale:
                 blind.append(column)
         if blind and len(blind) < y.shape[-1]:
             yield catalogue.finding(
                 "loss-degenerate",
-                f"the loss does not look at column(s) {blind} of the targets of output {head.name!r}: they can be dealt to "
+                f"the loss does not look at column(s) {blind} of the targets of output {head.name!r}: they can be "
+                f"dealt to "
                 "other samples without changing it. Nothing trains those columns.",
                 where={"output": head.name, "column": blind[0]},
                 # A forecast may be wanted for some steps only: stated, not condemned.
@@ -690,9 +703,11 @@ def _blind_columns(bench: Bench, answers: list[Any], base: float, scale: float) 
 
 @check("loss over an empty selection", codes=("loss-empty-selection",), needs=("model", "data"), cost=3)
 def empty_selection(context: Context) -> Iterable[Finding]:
-    """A batch on which the loss divides nothing by nothing, found with the user's batch size on every part of the data."""
+    """A batch on which the loss divides nothing by nothing, found with the user's batch size on every part of the
+    data."""
     bench = set_up(context)
     if bench.step.error is not None or bench.step.answer is None:
+        yield from not_asked(bench, "loss-empty-selection")
         return
     for number, batch in enumerate(_batches_to_try(context, bench)):
         producer = nonfinite_producer(bench.model, batch, answers=None if number == 0 else bench.step.answer)
@@ -734,13 +749,15 @@ def hidden_nan(context: Context) -> Iterable[Finding]:
 
     bench = set_up(context)
     if bench.step.error is not None or bench.step.root is None:
+        yield from not_asked(bench, "nan-hidden")
         return
     producer = nonfinite_producer(bench.model, bench.batch)
     if producer is not None and producer.absorbed and math.isfinite(bench.step.loss):
         yield catalogue.finding(
             "nan-hidden",
             f"`{producer.op}` makes {producer.value} from {producer.reason} in this very batch, and the loss is "
-            f"{bench.step.loss:.4g} all the same: something replaces it by a constant. Mend the operation, and remove the "
+            f"{bench.step.loss:.4g} all the same: something replaces it by a constant. Mend the operation, and "
+            f"remove the "
             "replacement.",
             where={"phase": producer.phase, "op": producer.op, "file": producer.file, "line": producer.line},
             score=1.0,
@@ -782,6 +799,7 @@ def drowned_terms(context: Context) -> Iterable[Finding]:
     """Gradient norms that each loss term sends into the weights that it shares with another."""
     bench = set_up(context)
     if bench.step.error is not None or bench.step.answer is None:
+        yield from not_asked(bench, "loss-term-dominates")
         return
     norms = [term_gradients(bench.model, batch, restore=bench.start.restore) for batch in bench.batches[:2]]
     if not all(len(n) >= 2 for n in norms):
@@ -789,17 +807,82 @@ def drowned_terms(context: Context) -> Iterable[Finding]:
     typical = {name: min(n[name].norm for n in norms if name in n) for name in norms[0]}
     tasks = {name for name, term in norms[0].items() if term.task}
     loudest = max(typical, key=lambda name: typical[name])
-    drowned = sorted(
-        name for name in tasks if name != loudest and 0 < typical[name] * DROWNED < typical[loudest]
-    )
+    drowned = sorted(name for name in tasks if name != loudest and 0 < typical[name] * DROWNED < typical[loudest])
     if drowned:
         table = {name: round(value, 9) for name, value in typical.items()}
         yield catalogue.finding(
             "loss-term-dominates",
             f"loss term {loudest!r} sends a gradient of norm {typical[loudest]:.3g} into the shared weights, and "
-            f"{', '.join(f'{n!r} one of {typical[n]:.3g}' for n in drowned)}: less than a thousandth. Expected terms of one "
+            f"{', '.join(f'{n!r} one of {typical[n]:.3g}' for n in drowned)}: less than a thousandth. Expected "
+            f"terms of one "
             "order; scale the targets, or weigh the terms (loss_weights).",
             where={"loss_term": loudest},
             evidence=(Evidence("value", table, name="gradient norm per term"),),
             score=1.0,
         )
+
+
+SIDE = 0.9
+"""A best constant beyond this quantile of the targets is no central answer."""
+
+
+@check(
+    "loss whose best constant is far from the middle", codes=("metric-disagrees",), needs=("model", "data", "y"), cost=3
+)
+def lopsided_loss(context: Context) -> Iterable[Finding]:
+    """Where does the loss want a constant answer to be, when squared or absolute error is what is reported?"""
+    import torch
+
+    bench = set_up(context)
+    if bench.step.error is not None or bench.step.answer is None or not _reports_central_error(bench.model):
+        return
+    for head in bench.heads:
+        y = head.target
+        if y is None or tuple(y.shape) != tuple(head.answer.shape) or labels_of(y) not in ("real", "integer"):
+            continue
+        if head.answer.ndim > 1 and head.answer.shape[-1] > 1:
+            continue
+        ranks = [0.01, 0.05, *(i / 10 for i in range(1, 10)), 0.95, 0.99]
+        answers = list(bench.answers)
+        values = []
+        for rank in ranks:
+            answers[head.index] = torch.full_like(
+                answers[head.index], float(torch.quantile(y.float().reshape(-1), rank))
+            )
+            values.append(bench.loss_of(answers))
+        if not all(map(math.isfinite, values)):
+            continue
+        best = ranks[values.index(min(values))]
+        ends_flat = max(values) - min(values) <= SAME * max(map(abs, values))
+        if not ends_flat and (best >= SIDE or best <= 1 - SIDE) and _central_mean(y, best):
+            yield catalogue.finding(
+                "metric-disagrees",
+                f"output {head.name!r}: of all constants the loss prefers the {best:.0%} quantile of the targets, "
+                f"while the "
+                "metrics that are reported (squared or absolute error) want the middle. Falling loss will not mean "
+                "better "
+                "metrics. Use a loss for the centre (mse, mae, huber), or judge by the quantile's own coverage.",
+                where={"output": head.name, "phase": "loss"},
+                status="FAIL",
+                role="cause",
+                evidence=(
+                    Evidence("value", dict(zip(map(str, ranks), values, strict=True)), name="loss of a constant"),
+                ),
+                score=0.8,
+            )
+            return
+
+
+def _central_mean(y: Any, best: float) -> bool:
+    """Whether the targets' own mean lies well inside: for a skewed target the mean itself is a far quantile."""
+    share = float((y.float() < y.float().mean()).float().mean())
+    return abs(share - best) > 0.2
+
+
+def _reports_central_error(model: Any) -> bool:
+    said = getattr(getattr(model, "_compile_metrics", None), "_user_metrics", None)
+    words = " ".join(str(getattr(one, "name", one)).lower() for one in leaves(said) if one is not None)
+    return any(
+        name in words.split() or name in words
+        for name in ("mse", "mae", "rmse", "squared_error", "absolute_error", "r2")
+    )

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from tsguard import catalogue
-from tsguard.checks.bench import Bench, name_of, set_up
+from tsguard.checks.bench import Bench, name_of, not_asked, set_up
 from tsguard.checks.registry import Context, check
-from tsguard.dataset import leaves
+from tsguard.dataset import leaves, map_leaves
 from tsguard.evidence import Evidence
-from tsguard.findings import Finding
-from tsguard.probes.activations import Units, dead_units, saturated_units, single_choices
-from tsguard.probes.answers import draw_weights, predict
+from tsguard.findings import Finding, Role
+from tsguard.probes.activations import Units, certain_share, dead_units, saturated_units, single_choices
+from tsguard.probes.answers import TAME, draw_weights, predict, standardised
 from tsguard.probes.gradients import input_gradient, norm, term_gradients
 from tsguard.probes.graph import leaf_tensors
 from tsguard.probes.signal import signal_per_timestep
-from tsguard.probes.stage import Step, flat, take_step
+from tsguard.probes.stage import Batch, Step, flat, take_step
 
 DEAD_SHARE = 0.9
 """Half of a healthy ReLU layer may be silent on one-sided inputs; with nine of ten dead, width is gone."""
@@ -31,7 +32,8 @@ SATURATED_SHARE = 0.8
 purpose stay well below it at the start."""
 
 VANISHED = 1e-4
-"""First kernel's gradient norm against the last one's. A factor of ten per four layers is common; ten thousand leaves the
+"""First kernel's gradient norm against the last one's. A factor of ten per four layers is common; ten thousand leaves
+the
 early layers standing while the late ones finish."""
 
 FLOAT32_EPS = 1.2e-7
@@ -41,17 +43,22 @@ EXPLODED = 1e4
 """Growth of the gradient on its way back from which one early step drowns all others."""
 
 GAIN_LOW, GAIN_HIGH = 0.03, 8.0
-"""Kernel root mean square times √fan-in. Glorot and He give 0.1 to 2; beyond these a layer shrinks or blows up its signal
+"""Kernel root mean square times √fan-in. Glorot and He give 0.1 to 2; beyond these a layer shrinks or blows up its
+signal
 by an order of magnitude more than any usual initialiser."""
 
 CONSEQUENCE = 10.0
 """How much worse the start must be than with usual weights before an odd gain is called a fault."""
 
+CERTAIN_SHARE = 0.5
+"""Share of samples answered with (nearly) full certainty by an untrained model from which its scale is in question."""
+
 PENALTY_RATIO = 10.0
 """Penalty gradient over task gradient. At ten, weights shrink to about a tenth before the task holds them."""
 
 DROPOUT_RATE = 0.8
-"""Recommended rates end at 0.5 for hidden units (Srivastava et al. 2014); above 0.8 fewer than one unit in five speaks."""
+"""Recommended rates end at 0.5 for hidden units (Srivastava et al. 2014); above 0.8 fewer than one unit in five
+speaks."""
 
 
 @check(
@@ -64,12 +71,15 @@ def wiring(context: Context) -> Iterable[Finding]:
     """Which weights get a gradient, which get an update, and whether the gradient is that of this batch."""
     bench = set_up(context)
     if bench.step.error is not None:
+        yield from not_asked(
+            bench, "disconnected-parameters", "untracked-parameters", "degenerate-attention", "gradient-accumulates"
+        )
         return
     yield from _accumulated(bench)
     attention = list(_degenerate_attention(bench))
     yield from attention
     yield from _untracked(bench)
-    yield from _disconnected(bench, bool(attention))
+    yield from _disconnected(bench, attention=bool(attention))
 
 
 def _accumulated(bench: Bench) -> Iterator[Finding]:
@@ -96,7 +106,8 @@ def _accumulated(bench: Bench) -> Iterator[Finding]:
     if size > 0 and math.hypot(*got) > 0.01 * size and math.hypot(*sums) < 0.01 * math.hypot(*got):
         yield catalogue.finding(
             "gradient-accumulates",
-            f"the gradient that the optimizer gets for a batch differs by {math.hypot(*got) / size:.2g} times its own norm "
+            f"the gradient that the optimizer gets for a batch differs by {math.hypot(*got) / size:.2g} times its "
+            f"own norm "
             "from the gradient of that batch alone, and the difference is exactly the gradient of the batch before. "
             "`train_step` does not reset gradients: call `self.zero_grad()` before `loss.backward()`.",
             where={"phase": "backward"},
@@ -107,15 +118,15 @@ def _accumulated(bench: Bench) -> Iterator[Finding]:
 def _degenerate_attention(bench: Bench) -> Iterator[Finding]:
     import keras
 
-    kinds = (keras.layers.MultiHeadAttention, keras.layers.Attention, keras.layers.AdditiveAttention)
-    kinds += (keras.layers.GroupQueryAttention,)
+    names = ("MultiHeadAttention", "GroupQueryAttention", "Attention", "AdditiveAttention")
+    kinds = tuple(getattr(keras.layers, name) for name in names)
     named = set()
     for call in bench.step.calls:
         if not isinstance(call.layer, kinds) or name_of(call.layer) in named:
             continue
         value = call.kwargs.get("value")
         given = call.inputs[1] if isinstance(call.inputs, list | tuple) and len(call.inputs) > 1 else value
-        if given is None or given.ndim < 2:
+        if given is None or not hasattr(given, "ndim") or given.ndim < 2:
             continue
         axes = getattr(call.layer, "_attention_axes", None) or (1,)
         positions = math.prod(int(given.shape[axis]) for axis in axes)
@@ -134,7 +145,8 @@ def _nothing_to_choose(layer: str | None, shape: tuple[int, ...], axis: int | No
     over = "keys and values" if axis is None else f"softmax over axis {axis}"
     return catalogue.finding(
         "degenerate-attention",
-        f"attention in {layer or 'the model'} has one position to choose from ({over} of shape {shape}): its weight is 1 "
+        f"attention in {layer or 'the model'} has one position to choose from ({over} of shape {shape}): its weight "
+        f"is 1 "
         "whatever query and key say, and neither gets a gradient. Expected two positions or more: attend over time "
         "(return_sequences=True), and check the axis of the softmax.",
         where={"layer": layer},
@@ -153,12 +165,15 @@ def _untracked(bench: Bench) -> Iterator[Finding]:
         outside = [c.layer for c in bench.step.calls if id(c.layer) not in tracked and c.layer.trainable_variables]
         names = sorted({name_of(layer) for layer in outside})
         paths = [v.path for layer in outside for v in layer.trainable_variables if id(v.value) in strangers]
-        which = ", ".join(names) if names else "raw tensors of shape " + ", ".join(
-            str(tuple(t.shape)) for t in list(strangers.values())[:3]
+        which = (
+            ", ".join(names)
+            if names
+            else "raw tensors of shape " + ", ".join(str(tuple(t.shape)) for t in list(strangers.values())[:3])
         )
         yield catalogue.finding(
             "untracked-parameters",
-            f"{len(strangers)} trainable tensor(s) take part in the loss and are not among the model's variables: {which}. "
+            f"{len(strangers)} trainable tensor(s) take part in the loss and are not among the model's variables: "
+            f"{which}. "
             "No optimizer gets them. Create the layer in `__init__` or `build` as an attribute (weights with "
             "`add_weight`), and compile afterwards.",
             where={"layer": names[0] if names else None, "parameter": paths[0] if paths else None},
@@ -182,21 +197,28 @@ def _not_in_the_optimizer(bench: Bench) -> Iterator[Finding]:
     errors = [s.error for s in steps if s.error is not None]
     bench.start.restore()
     used = {id(v) for v in trainable.values() if id(v.value) in leaf_tensors(bench.step.root)}
-    left = [v for key, v in trainable.items() if key in used and key not in moved and (key not in fed or (own and key not in own))]
+    left = [
+        v
+        for key, v in trainable.items()
+        if key in used and key not in moved and (key not in fed or (own and key not in own))
+    ]
     if not left or (errors and not own - set(trainable)):
         return
     none_fed = not fed
-    said = "`train_step` never hands a gradient to an optimizer" if none_fed else "the optimizer never gets their gradient"
+    said = (
+        "`train_step` never hands a gradient to an optimizer" if none_fed else "the optimizer never gets their gradient"
+    )
     yield catalogue.finding(
         "untracked-parameters",
-        f"{len(left)} of {len(trainable)} trainable weights take part in the loss and do not move in {len(steps)} steps: "
+        f"{len(left)} of {len(trainable)} trainable weights take part in the loss and do not move in {len(steps)} "
+        f"steps: "
         f"{said}. First: {left[0].path}. Apply gradients to `self.trainable_variables`, and compile after unfreezing.",
         where={"parameter": left[0].path},
         score=1.0,
     )
 
 
-def _disconnected(bench: Bench, attention: bool) -> Iterator[Finding]:
+def _disconnected(bench: Bench, *, attention: bool) -> Iterator[Finding]:
     """Layers none of whose weights get a gradient on any batch, at the initial and at random weights."""
     import torch
 
@@ -206,7 +228,8 @@ def _disconnected(bench: Bench, attention: bool) -> Iterator[Finding]:
         if total:
             yield catalogue.finding(
                 "disconnected-parameters",
-                f"none of the model's {total} variables is trainable: a step changes nothing. Set `trainable = True` on the "
+                f"none of the model's {total} variables is trainable: a step changes nothing. Set `trainable = "
+                f"True` on the "
                 "part that is meant to learn, and compile again.",
                 where={"phase": "backward"},
                 score=1.0,
@@ -237,7 +260,10 @@ def _disconnected(bench: Bench, attention: bool) -> Iterator[Finding]:
         if largest.get(id(variable)) == 0.0 and all(variable not in own for _, own in silent):
             silent.append((bench.model, [variable]))
     silent = [(layer, own) for layer, own in silent if any(_matters(v) for v in own)]
-    if not silent or attention:
+    if not silent:
+        yield from _frozen_at_random(bench)
+        return
+    if attention:
         return
     names = [name_of(layer) for layer, _ in silent]
     weights = sum(int(v.value.numel()) for _, own in silent for v in own)
@@ -251,6 +277,37 @@ def _disconnected(bench: Bench, attention: bool) -> Iterator[Finding]:
         evidence=(Evidence("value", names, name="layers without gradient"),),
         score=0.9,
     )
+
+
+def _frozen_at_random(bench: Bench) -> Iterator[Finding]:
+    """Every kernel is frozen, and at values that its own initialiser draws: nothing that reads the input can learn."""
+    kernels = [(layer, v) for layer in bench.model._flatten_layers() for v in _own_kernels(layer)]
+    if not kernels or any(v.trainable for _, v in kernels):
+        return
+    fresh = [(layer, v) for layer, v in kernels if _looks_fresh(layer, v)]
+    if len(fresh) < len(kernels):
+        return
+    left = sum(int(v.value.numel()) for v in bench.model.trainable_variables)
+    yield catalogue.finding(
+        "disconnected-parameters",
+        f"all {len(kernels)} kernels are frozen, and at random initial values (nothing was loaded into them); what can "
+        f"train are {left} offsets and scales, which cannot change how answers depend on inputs. Set `trainable = "
+        f"True` "
+        "and compile again, or load weights first.",
+        where={"layer": name_of(fresh[0][0]), "parameter": fresh[0][1].path},
+        score=0.9,
+    )
+
+
+def _own_kernels(layer: Any) -> list[Any]:
+    own = [*layer._trainable_variables, *layer._non_trainable_variables]
+    return [v for v in own if v.value.ndim >= 2 and v.value.is_floating_point() and "bias" not in v.path.split("/")[-1]]
+
+
+def _looks_fresh(layer: Any, kernel: Any) -> bool:
+    """Whether a layer stands where initialisation left it: its bias is exactly its initial constant."""
+    biases = [v for v in layer.variables if "bias" in v.path.split("/")[-1]]
+    return all(bool(((v.value == 0) | (v.value == 1)).all()) for v in biases) and bool(biases)
 
 
 def _matters(variable: Any) -> bool:
@@ -273,6 +330,7 @@ def symmetric_units(context: Context) -> Iterable[Finding]:
     """Layers whose units are equal, and equal again after updates."""
     bench = set_up(context)
     if bench.step.error is not None:
+        yield from not_asked(bench, "symmetric-init")
         return
     equal = [v for v in bench.model.trainable_variables if _is_kernel(v) and _units_equal(v)]
     if not equal:
@@ -298,7 +356,10 @@ def symmetric_units(context: Context) -> Iterable[Finding]:
 def _is_kernel(variable: Any) -> bool:
     value = variable.value
     return bool(
-        value.is_floating_point() and value.ndim >= 2 and value.shape[-1] >= 2 and "bias" not in variable.path.split("/")[-1]
+        value.is_floating_point()
+        and value.ndim >= 2
+        and value.shape[-1] >= 2
+        and "bias" not in variable.path.split("/")[-1]
     )
 
 
@@ -319,10 +380,12 @@ def _units_equal(variable: Any) -> bool:
 )
 def initial_signal(context: Context) -> Iterable[Finding]:
     """How signals and gradients travel through the model as it stands, against usual weights in the same model."""
-    import torch
 
     bench = set_up(context)
     if bench.step.error is not None or bench.step.root is None:
+        yield from not_asked(
+            bench, "init-scale", "vanishing-gradient", "exploding-gradient", "dead-units", "saturated-units"
+        )
         return
     if any(_is_kernel(v) and _units_equal(v) for v in bench.model.trainable_variables):
         return  # constant weights: another check's matter
@@ -332,18 +395,57 @@ def initial_signal(context: Context) -> Iterable[Finding]:
         return
     bench.start.restore()
     steps = [bench.again(batch) for batch in bench.batches]
-    idle = list(unit_findings(steps))
-    yield from idle
-    vanished = _fades_with_depth(steps[0], bench.model)
-    if vanished is not None and not idle:
-        draw_weights(bench.model, 1.0, torch.Generator().manual_seed(5))
-        again = _fades_with_depth(take_step(bench.model, bench.batch), bench.model)
-        bench.start.restore()
-        if again is not None:
-            yield vanished
-            return
     bench.start.restore()
+    idle = list(unit_findings(steps))
+    unscaled = _unscaled_inputs(bench, idle)
+    if unscaled is not None:
+        yield unscaled
+        idle = [replace(found, role=Role.SYMPTOM) for found in idle]
+    yield from idle
+    vanished = _fades_with_depth(steps, bench.model)
+    bench.start.restore()
+    if any(_rate(call.layer) >= DROPOUT_RATE for call in bench.step.calls):
+        return  # what dropout cuts off is another check's matter
+    if vanished is not None and not idle:
+        yield vanished
+        return
     yield from _through_time(context, bench)
+
+
+def _unscaled_inputs(bench: Bench, idle: list[Finding]) -> Finding | None:
+    """Where units are idle, or answers certain and wrong, or the loss enormous: do the same weights work on the same
+    inputs, standardised?"""
+    x = map_leaves(standardised, bench.batch.x)
+    if all(a is b for a, b in zip(leaves(x), leaves(bench.batch.x), strict=True)):
+        return None
+    raw = [leaf for leaf in leaves(bench.batch.x) if leaf.is_floating_point() and leaf.ndim >= 2]
+    largest = max(raw, key=lambda leaf: float(leaf.abs().max()))
+    certain = certain_share(bench.step) >= CERTAIN_SHARE
+    if not idle and float(largest.abs().max()) <= TAME:
+        return None
+    step = bench.again(Batch(x, bench.batch.y, bench.batch.sample_weight))
+    bench.start.restore()
+    if step.error is not None:
+        return None
+    worse = bench.step.loss / max(step.loss, 1e-12) if step.loss > 0 else 1.0
+    if idle and not list(unit_findings([step])):
+        seen = idle[0].message.split(":")[0]
+    elif certain and worse > 2.0:
+        seen = f"answers are certain and wrong before anything was learned (loss {bench.step.loss:.3g})"
+    elif worse > CONSEQUENCE**2:
+        seen = f"the loss starts at {bench.step.loss:.3g}"
+    else:
+        return None
+    return catalogue.finding(
+        "data-scale",
+        f"inputs run from {float(largest.min()):.4g} to {float(largest.max()):.4g}, and {seen}; with the same "
+        f"weights and the "
+        f"same inputs standardised that is not so (loss {step.loss:.3g}). Standardise each feature with the mean and "
+        "deviation of the training part.",
+        where={"phase": "data", "layer": idle[0].where.get("layer") if idle else None},
+        explains=tuple(found.code for found in idle),
+        score=1.0,
+    )
 
 
 def unit_findings(steps: list[Step], *, when: str = "at the start") -> Iterator[Finding]:
@@ -394,7 +496,8 @@ def _initial_scale(bench: Bench) -> Iterator[Finding]:
     elif len(small) >= 2 and spread < usual_spread / CONSEQUENCE**3:
         yield _scale_finding(
             small,
-            f"the answers of different samples differ by {spread:.3g} (with kernels of usual size: {usual_spread:.3g}), so "
+            f"the answers of different samples differ by {spread:.3g} (with kernels of usual size: "
+            f"{usual_spread:.3g}), so "
             "that nothing of the input arrives",
         )
 
@@ -403,7 +506,8 @@ def _scale_finding(kernels: dict[str, float], consequence: str) -> Finding:
     worst = max(kernels, key=lambda path: abs(math.log(max(kernels[path], 1e-30))))
     return catalogue.finding(
         "init-scale",
-        f"{len(kernels)} kernel(s) start at an unusual size; {worst} multiplies its signal by {kernels[worst]:.3g} (usual: "
+        f"{len(kernels)} kernel(s) start at an unusual size; {worst} multiplies its signal by {kernels[worst]:.3g} "
+        f"(usual: "
         f"0.1 to 2). {consequence[0].upper()}{consequence[1:]}. Use glorot_uniform (tanh, linear) or he_normal (relu).",
         where={"parameter": worst},
         evidence=(Evidence("value", kernels, name="gain per kernel"),),
@@ -414,32 +518,43 @@ def _scale_finding(kernels: dict[str, float], consequence: str) -> Finding:
 def _gain(variable: Any) -> float:
     value = variable.value.detach().float()
     fan_in = max(1, int(value[..., 0].numel()))
-    return float(value.pow(2).mean().sqrt()) * fan_in**0.5
+    return float(float(value.pow(2).mean().sqrt()) * fan_in**0.5)
 
 
 def _spread_of(bench: Bench) -> float:
     """How much answers differ between samples (greatest output)."""
-    return max((float(a.float().std(0).mean()) if a.shape[0] > 1 else 0.0) for a in flat(predict(bench.model, bench.batch.x)))
+    return max(
+        (float(a.float().std(0).mean()) if a.shape[0] > 1 else 0.0) for a in flat(predict(bench.model, bench.batch.x))
+    )
 
 
-def _fades_with_depth(step: Step, model: Any) -> Finding | None:
-    """The first kernel's gradient against the last one's, kernels in the order of the forward pass."""
-    order = _kernels_in_order(step, model)
-    norms = [norm(step.gradient_of(v)) for v in order]
-    if len(norms) < 3 or not all(map(math.isfinite, norms)) or min(norms) <= 0:
+def _fades_with_depth(steps: list[Step], model: Any) -> Finding | None:
+    """The first kernel's gradient against that of the last but one, kernels in the order of the forward pass.
+
+    The last kernel does not count: an output layer may start at nearly zero on purpose, which scales the gradient of
+    everything before it alike.
+    """
+    order = _kernels_in_order(steps[0], model)
+    norms = [max(norm(step.gradient_of(v)) for step in steps) for v in order]
+    if len(norms) < 4 or not all(map(math.isfinite, norms)) or min(norms) <= 0:
         return None
-    first, last = norms[0], norms[-1]
-    if first < VANISHED * last:
-        return catalogue.finding(
-            "vanishing-gradient",
-            f"the gradient of the first kernel ({order[0].path}) is {first:.2g}, that of the last {last:.2g}: it fades by "
-            f"{last / first:.1g} over {len(norms)} layers, at these weights and at random ones. Expected less than "
-            f"{1 / VANISHED:.0g}. Add residual connections or normalisation, or use relu or gelu.",
-            where={"layer": order[0].path.rsplit("/", 1)[0], "parameter": order[0].path},
-            evidence=(Evidence("value", dict(zip([v.path for v in order], norms, strict=True)), name="gradient norms"),),
-            score=0.9,
-        )
-    return None
+    first, last = norms[0], norms[-2]
+    largest = max(norm(steps[0].gradient_of(v)) for v in model.trainable_variables)
+    if max(norms) < VANISHED * largest:
+        # The signal fades forward as much as the gradient does backward: only offsets at the end get anything.
+        first, last = max(norms), largest
+    elif first >= VANISHED * last:
+        return None
+    return catalogue.finding(
+        "vanishing-gradient",
+        f"the gradient of the first kernel ({order[0].path}) is {first:.2g}, that at the end {last:.2g}: it fades "
+        f"by a factor of {last / first:.1g} over {len(norms)} layers. Expected less than {1 / VANISHED:.0g}. Add "
+        f"residual "
+        "connections or normalisation, use relu or gelu, and a usual initialiser.",
+        where={"layer": order[0].path.rsplit("/", 1)[0], "parameter": order[0].path},
+        evidence=(Evidence("value", dict(zip([v.path for v in order], norms, strict=True)), name="gradient norms"),),
+        score=0.9,
+    )
 
 
 def _kernels_in_order(step: Step, model: Any) -> list[Any]:
@@ -477,7 +592,8 @@ def _through_time(context: Context, bench: Bench) -> Iterator[Finding]:
     if late > 0 and early > EXPLODED * late:
         yield catalogue.finding(
             "exploding-gradient",
-            f"the gradient grows by {early / late:.1g} on its way back over {len(reach_back)} timesteps: the first step "
+            f"the gradient grows by {early / late:.1g} on its way back over {len(reach_back)} timesteps: the first "
+            f"step "
             "drowns all others, and updates follow it. Use an orthogonal recurrent initialiser, gated cells, or "
             "global_clipnorm=1.0.",
             where={"timestep": 0, "layer": _is_recurrent(bench)},
@@ -496,7 +612,8 @@ def _through_time(context: Context, bench: Bench) -> Iterator[Finding]:
         last_silent = int(unheard.nonzero().max())
         yield catalogue.finding(
             "vanishing-gradient",
-            f"{lost:.0%} of what the targets depend on lies in timesteps 0 … {last_silent}, and the gradient that reaches "
+            f"{lost:.0%} of what the targets depend on lies in timesteps 0 … {last_silent}, and the gradient that "
+            f"reaches "
             f"them is below {FLOAT32_EPS:.0e} of the largest one: it is rounded away. Use gated cells (LSTM, GRU), "
             "shorter windows, or attention.",
             where={"timestep": last_silent, "layer": _is_recurrent(bench)},
@@ -523,6 +640,7 @@ def regularisation(context: Context) -> Iterable[Finding]:
 
     bench = set_up(context)
     if bench.step.error is not None or bench.step.root is None:
+        yield from not_asked(bench, "over-regularised")
         return
     terms = term_gradients(bench.model, bench.batch, restore=bench.start.restore, shared_only=False)
     penalty = math.hypot(*(t.norm for t in terms.values() if not t.task), 0.0)
@@ -530,8 +648,10 @@ def regularisation(context: Context) -> Iterable[Finding]:
     if task > 0 and penalty > PENALTY_RATIO * task:
         yield catalogue.finding(
             "over-regularised",
-            f"the penalties on weights pull {penalty / task:.3g} times as hard as the task (gradient norms {penalty:.3g} and "
-            f"{task:.3g}): weights shrink until nothing is left to predict with. Expected a ratio below one; divide the "
+            f"the penalties on weights pull {penalty / task:.3g} times as hard as the task (gradient norms "
+            f"{penalty:.3g} and "
+            f"{task:.3g}): weights shrink until nothing is left to predict with. Expected a ratio below one; divide "
+            f"the "
             f"regularisers' factors by {penalty / task:.1g} or more.",
             where={"phase": "loss"},
             evidence=(Evidence("value", {"penalty": penalty, "task": task}, name="gradient norms"),),
@@ -547,7 +667,8 @@ def regularisation(context: Context) -> Iterable[Finding]:
         if noise > signal:
             yield catalogue.finding(
                 "over-regularised",
-                f"dropout of {heavy[0][1]:g} in {heavy[0][0]} leaves {1 - heavy[0][1]:.0%} of the units: for one and the "
+                f"dropout of {heavy[0][1]:g} in {heavy[0][0]} leaves {1 - heavy[0][1]:.0%} of the units: for one "
+                f"and the "
                 f"same sample answers vary by {noise:.3g} from mask to mask, between samples by {signal:.3g}. Expected "
                 "rates up to 0.5.",
                 where={"layer": heavy[0][0]},
@@ -559,3 +680,47 @@ def regularisation(context: Context) -> Iterable[Finding]:
 def _rate(layer: Any) -> float:
     rate = getattr(layer, "rate", 0.0)
     return float(rate) if isinstance(rate, int | float) else 0.0
+
+
+@check("ids that the table cannot hold", codes=("input-encoding",), needs=("model", "data"), cost=2)
+def ids_and_tables(context: Context) -> Iterable[Finding]:
+    """What goes into embeddings: whole numbers below the number of rows, and not nearly all the same row."""
+    import keras
+    import torch
+
+    bench = set_up(context)
+    for call in bench.step.calls:
+        if not isinstance(call.layer, keras.layers.Embedding):
+            continue
+        ids = next((t for t in flat(call.inputs) if hasattr(t, "shape")), None)
+        if ids is None or ids.numel() == 0:
+            continue
+        value, rows, name = ids.detach().double(), int(call.layer.input_dim), name_of(call.layer)
+        broken = float((value != value.round()).double().mean())
+        low, high = float(value.min()), float(value.max())
+        if broken > 0:
+            used = int(value.long().unique().numel())
+            said = (
+                f"{broken:.0%} of the values are not whole numbers; the table cuts them off and {used} row(s) are used"
+            )
+        elif low < 0 or high >= rows:
+            said = f"ids run from {low:g} to {high:g}, and the table has the rows 0 … {rows - 1}"
+        else:
+            raw = [leaf for leaf in leaves(bench.batch.x) if torch.is_tensor(leaf) and leaf.shape == ids.shape]
+            pressed = float((value == rows - 1).double().mean())
+            if not raw or pressed < 0.5 or int(raw[0].unique().numel()) <= rows:
+                continue
+            said = (
+                f"the input holds {int(raw[0].unique().numel())} different ids, and the table has {rows} rows: "
+                f"{pressed:.0%} of "
+                "them land on the last one"
+            )
+        yield catalogue.finding(
+            "input-encoding",
+            f"embedding {name}: {said}. Expected whole numbers below `input_dim`, counted over the whole vocabulary "
+            f"with the "
+            "padding id.",
+            where={"layer": name},
+            score=1.0,
+        )
+        return

@@ -42,6 +42,7 @@ class _Lines:
     file: str
     allowed: frozenset[str]
     names: list[str] = field(default_factory=list)
+    header_line: int = 1
     rows: list[list[str | None]] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
@@ -86,11 +87,15 @@ def read_delimited(
     if not text.strip():
         judged.fault("empty-file", "an empty file", "a header and at least one row", "Fetch the file again.", None)
         raise ReadError(judged.faults)
+    _walk(text, delimiter, judged, header_only=True)
+    _judge_header(judged, delimiter)
     table = None if judged.faults else _fast(text, delimiter, decimal, judged)
     if table is None:
         _walk(text, delimiter, judged)
-        _judge_header(judged, delimiter)
-        if not judged.faults or judged.names:
+        if not judged.rows:
+            where = judged.header_line
+            judged.fault("empty-file", "a header and no rows", "at least one row", "Fetch the file again.", where)
+        if judged.names:
             _judge_cells(judged, decimal)
         table = None if judged.faults else _to_table(judged, decimal)
     if table is not None and columns is not None:
@@ -127,11 +132,8 @@ def _decode(raw: bytes, encoding: str, judged: _Lines) -> str:
 
 
 def _fast(text: str, delimiter: str, decimal: str, judged: _Lines) -> pa.Table | None:
-    """Arrow's table when nothing about it is suspicious, otherwise None."""
-    header = next(csv.reader(io.StringIO(text), delimiter=delimiter))
-    if len(set(header)) != len(header) or any(not cell.strip() or "#" in cell for cell in header):
-        return None
-    if len(header) == 1 and re.search(r"[,;\t| ]", header[0]):
+    """Arrow's table when nothing about the rows is suspicious, otherwise None."""
+    if judged.header_line != 1 or any("\n" in name for name in judged.names):
         return None
     body = text.rstrip()
     if "\n\n" in body or "\n\r\n" in body:
@@ -139,6 +141,7 @@ def _fast(text: str, delimiter: str, decimal: str, judged: _Lines) -> pa.Table |
     try:
         table = pacsv.read_csv(
             pa.BufferReader(text.encode()),
+            read_options=pacsv.ReadOptions(column_names=judged.names, skip_rows=1),
             parse_options=pacsv.ParseOptions(delimiter=delimiter, newlines_in_values='"' in text),
             convert_options=pacsv.ConvertOptions(null_values=NULLS, decimal_point=decimal, strings_can_be_null=False),
         )
@@ -158,23 +161,28 @@ def _suspicious(column: pa.ChunkedArray) -> bool:
     return bool(pc.any(numeric).as_py())
 
 
-def _walk(text: str, delimiter: str, judged: _Lines) -> None:
+def _walk(text: str, delimiter: str, judged: _Lines, *, header_only: bool = False) -> None:
+    """The header, or every row after it, each with the line that it begins at."""
     reader = csv.reader(io.StringIO(text), delimiter=delimiter)
     end = len(text.rstrip().split("\n"))
     before = 0
     for cells in reader:
         line, before = before + 1, reader.line_num
         if not cells or (len(cells) == 1 and not cells[0].strip()):
-            if line <= end:
+            if line <= end and not header_only:
                 judged.repaired("blank-line", "a blank line was passed over", line)
             continue
-        judged.rows.append(list(cells))
-        judged.lines.append(line)
+        if header_only:
+            judged.names, judged.header_line = cells, line
+            return
+        if line != judged.header_line:
+            judged.rows.append(list(cells))
+            judged.lines.append(line)
 
 
 def _judge_header(judged: _Lines, delimiter: str) -> None:
-    header = [cell or "" for cell in judged.rows.pop(0)]
-    line = judged.lines.pop(0)
+    header, line = judged.names, judged.header_line
+    judged.names = []
     if len(header) == 1:
         for other in (*DELIMITERS, " "):
             parts = header[0].split() if other == " " else header[0].split(other)
@@ -207,8 +215,6 @@ def _judge_header(judged: _Lines, delimiter: str) -> None:
             received, expected = f"{count} columns named {cell!r}", "every name once"
             judged.fault("duplicate-column", received, expected, "Rename or remove one.", line, cell)
     judged.names = names
-    if not judged.rows:
-        judged.fault("empty-file", "a header and no rows", "at least one row", "Fetch the file again.", line)
 
 
 def _judge_cells(judged: _Lines, decimal: str) -> None:

@@ -56,14 +56,14 @@ def torch_loader(
     workers: int | str = "auto",
     transform: Transform | None = None,
 ) -> Any:
-    """A torch DataLoader for `fit(…, shuffle=False)`; it moves on by one epoch each time all its batches were delivered.
+    """A torch DataLoader for `fit(…, shuffle=False)`; it moves on by one epoch when all its batches were delivered.
 
     `epoch` and `start` begin at step `start` of that epoch, which is how a run is resumed. Batches are pinned and
     workers persist where there is a GPU. `transform` makes of a Batch what the model takes (default: `(x, y)`).
     """
     import torch
 
-    class Cut(torch.utils.data.Dataset):  # type: ignore[misc]
+    class Cut(torch.utils.data.Dataset):
         """Cuts a whole batch at once when torch asks for a list of items."""
 
         def __len__(self) -> int:
@@ -76,12 +76,15 @@ def torch_loader(
             made = (transform or as_pair)(windows.take(indices))
             return _map(made, lambda array: torch.from_numpy(np.ascontiguousarray(array)))
 
-    class SeededLoader(torch.utils.data.DataLoader):  # type: ignore[misc]
+    class SeededLoader(torch.utils.data.DataLoader):
         """A DataLoader whose sampler moves to the next epoch when the last batch of this one has been handed out."""
 
         def __iter__(self) -> Iterator[Any]:
             left = len(self.batch_sampler)
-            for batch in super().__iter__():
+            # in this process a batch is cut where it is asked for; torch's iterator would only add its own book-keeping
+            here = self.num_workers == 0 and not self.pin_memory
+            batches = map(self.dataset.__getitems__, self.batch_sampler) if here else super().__iter__()
+            for batch in batches:
                 left -= 1
                 if left == 0:
                     self.batch_sampler.advance()
@@ -118,7 +121,7 @@ def keras_dataset(
     sampler = StepSampler(len(windows), batch_size, seed=seed, shuffle=shuffle, drop_last=drop_last)
     count = workers_for_machine(in_memory=transform is None) if workers == "auto" else int(workers)
 
-    class SeededBatches(keras.utils.PyDataset):  # type: ignore[misc]
+    class SeededBatches(keras.utils.PyDataset):
         """Item k is step k of the epoch at hand."""
 
         def __init__(self) -> None:

@@ -1,6 +1,7 @@
 """Numbers about a whole column, gathered batch by batch: sums, spread, extremes, ranks, distinct values.
 
-Integers are summed exactly and floats batch by batch; the spread is merged by Chan's formula, so that neither a large mean
+Integers are summed exactly and floats batch by batch; the spread is merged by Chan's formula, so that neither a large
+mean
 nor a long stream costs digits. Extremes, medians and set questions end in GX's own metric, asked of a frame of the few
 values that decide it.
 """
@@ -45,6 +46,21 @@ class Nulls:
         self.nulls += int(batch.records.column(self.columns[0]).null_count)
 
 
+class Gathered:
+    """A column as a whole, for measures that need every value in order."""
+
+    def __init__(self, column: str) -> None:
+        self.columns = (column,)
+        self._chunks: list[pa.Array] = []
+
+    def update(self, batch: Batch) -> None:
+        self._chunks.append(batch.records.column(self.columns[0]))
+
+    def series(self) -> pd.Series[Any]:
+        result: pd.Series[Any] = pa.chunked_array(self._chunks).to_pandas()
+        return result
+
+
 class Moments:
     """Count, sum, mean and squared deviations of a column of numbers."""
 
@@ -56,6 +72,7 @@ class Moments:
         self.count = 0
         self.nulls = 0
         self.total: Any = 0
+        self._rounded = 0.0
         self._mean = self._squares = 0.0
 
     def update(self, batch: Batch) -> None:
@@ -71,6 +88,7 @@ class Moments:
             squares = float(np.dot(apart, apart))
             count = self.count + len(values)
             shift = mean - self._mean
+            self._rounded += float(column.total)
             self._squares += squares + shift * shift * (self.count * len(values) / count)
             self._mean += shift * len(values) / count
             self.count = count
@@ -91,7 +109,10 @@ class Moments:
 
     @property
     def mean(self) -> Any:
-        return self._narrowed(float(self.total / self.count) if self.count else math.nan)
+        if not self.count:
+            return self._narrowed(math.nan)
+        exact = self.integer and self.nulls  # without nulls pandas adds integers as floats, and so must the answer
+        return self._narrowed(float(self.total / self.count) if exact else self._rounded / self.count)
 
     @property
     def standard_deviation(self) -> Any:
@@ -121,7 +142,8 @@ class Extremes:
             self._high = high
 
     def frame(self) -> pd.DataFrame:
-        """Two rows that have the minimum and the maximum of the whole (or one missing value if that is all there is)."""
+        """Two rows that have the minimum and the maximum of the whole (or one missing value if that is all there
+        is)."""
         if self._low is None:
             return pd.DataFrame({self.columns[0]: pa.nulls(1, self.datatype).to_pandas()})
         ends = pa.array([self._low.as_py(), self._high.as_py()], self.datatype)
@@ -163,18 +185,16 @@ class Ranks:
 
 
 class Distinct:
-    """Distinct values of a column and how often each occurs."""
+    """What the gathered keys of one column say of its distinct values."""
 
-    def __init__(self, column: str, datatype: pa.DataType, budget: Budget, *, resident: bool) -> None:
+    def __init__(self, column: str, datatype: pa.DataType, store: KeyStore) -> None:
         self.columns = (column,)
         self.datatype = datatype
         self.nulls = 0
-        self.store = KeyStore([datatype], budget, resident=resident)
+        self.store = store
 
     def update(self, batch: Batch) -> None:
-        column = batch.column(self.columns[0])
-        self.nulls += int(column.array.null_count)
-        self.store.add([column.known], batch.start, column.positions)
+        self.nulls += int(batch.records.column(self.columns[0]).null_count)
 
     def _frame(self, values: pa.Array) -> pd.DataFrame:
         if not len(values):
@@ -205,9 +225,9 @@ def quantile_rank(share: float, count: int, method: str) -> int:
         return below
     if method == "higher":
         return below + 1
-    if beyond == 0.5:  # noqa: PLR2004  numpy rounds halves to the even rank
+    if beyond == 0.5:
         return below + below % 2
-    return below + (beyond > 0.5)  # noqa: PLR2004
+    return below + (beyond > 0.5)
 
 
 def _exact_sum(values: Array, low: Any, high: Any) -> int:

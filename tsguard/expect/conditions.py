@@ -1,6 +1,7 @@
 """Conditions that GX asks of rows, judged batch by batch: which rows are unexpected, how many, and the first of them.
 
-Where a condition's answer can be read off numbers it is (with pandas' own rules of comparison). Everywhere else GX's own
+Where a condition's answer can be read off numbers it is (with pandas' own rules of comparison). Everywhere else GX's
+own
 condition is asked, but of as little as proves the rest: of the distinct values of a batch, or of its least and greatest
 value where the condition is an interval.
 """
@@ -127,6 +128,18 @@ class Missing(Condition):
         return np.flatnonzero(mask if want_null else ~mask)
 
 
+class Finite(Condition):
+    """Our own `finite`: null, NaN and the infinities are unexpected, and all rows are considered."""
+
+    def find(self, batch: Batch) -> Array:
+        column = batch.column(self.columns[0])
+        self.considered += len(column)
+        if not column.missing and np.isfinite(column.total):
+            return NOTHING
+        whole = column.array.to_numpy(zero_copy_only=False).astype(np.float64, copy=False)
+        return np.flatnonzero(~np.isfinite(whole))
+
+
 class NumberBetween(Condition):
     """An interval of numbers. Without nulls 64-bit integers meet a float bound as floats, as they do in pandas; with
     nulls (`exact`) they are compared as the integers that they are."""
@@ -213,7 +226,11 @@ class ValueWise(Condition):
     def _refused(self, distinct: pa.Array, *, categorical: bool) -> Array:
         if len(distinct) > REMEMBERED:
             return self._ask(distinct, categorical=categorical)
-        values = distinct.to_pylist() if kind_of(distinct.type) is not Kind.TIMESTAMP else distinct.view(pa.int64()).to_pylist()
+        values = (
+            distinct.to_pylist()
+            if kind_of(distinct.type) is not Kind.TIMESTAMP
+            else distinct.view(pa.int64()).to_pylist()
+        )
         fresh = [number for number, value in enumerate(values) if value not in self._known]
         if fresh:
             answers = self._ask(distinct.take(pa.array(fresh, pa.int64())), categorical=categorical)
@@ -257,7 +274,7 @@ class NumberMembership(Condition):
 
 class Ordered(Condition):
     """`increasing` and `decreasing` among the values that are not missing, across the seams of batches. Differences of
-    integers wrap around as pandas' do, unless `exact`."""
+    integers wrap around as pandas' do (of unsigned ones they are never negative there), unless `exact`."""
 
     def __init__(self, wanted: Wanted, *, keep: int, every_row: bool, exact: bool = False) -> None:
         super().__init__(wanted, keep=keep, every_row=every_row)
@@ -289,7 +306,8 @@ class Ordered(Condition):
 
 
 class RowWise(Condition):
-    """Conditions on several columns of a row, judged by GX batch by batch (of distinct rows where GX loops in Python)."""
+    """Conditions on several columns of a row, judged by GX batch by batch (of distinct rows where GX loops in
+    Python)."""
 
     def find(self, batch: Batch) -> Array:
         frame = as_frame(batch.records, list(dict.fromkeys(self.columns)))
@@ -309,23 +327,40 @@ class RowWise(Condition):
         return unexpected
 
 
+class Keys:
+    """The keys of some columns, gathered once for all that ask about them: duplicates and distinct values."""
+
+    def __init__(
+        self,
+        columns: Sequence[str],
+        types: Sequence[pa.DataType],
+        ignore: str | None,
+        budget: Budget,
+        *,
+        resident: bool,
+    ) -> None:
+        self.columns = tuple(columns)
+        self.store = KeyStore(types, budget, resident=resident)
+        self._ignore = ignore
+
+    def update(self, batch: Batch) -> None:
+        self.store.add(*_considered_keys(batch, self.columns, self._ignore))
+
+
 class Unique(Condition):
     """`column_values.unique` and `compound_columns.unique`: the rows are known only when all keys have been seen."""
 
-    def __init__(
-        self, wanted: Wanted, *, keep: int, every_row: bool, types: Sequence[pa.DataType], budget: Budget, resident: bool
-    ) -> None:
+    def __init__(self, wanted: Wanted, *, keep: int, every_row: bool, keys: Keys) -> None:
         super().__init__(wanted, keep=keep, every_row=every_row)
-        self.store = KeyStore(types, budget, resident=resident)
+        self._gathered = keys
         self._keys: list[pa.Array] | None = None
 
     def update(self, batch: Batch) -> None:
-        keys, positions = _considered_keys(batch, self.columns, self.wanted.domain.get("ignore_row_if"))
-        self.considered += len(keys[0])
-        self.store.add(keys, batch.start, positions)
+        """Nothing: the keys are fed by themselves."""
 
     def finish(self) -> None:
-        duplicates = self.store.duplicates(None if self.every_row else self.keep)
+        duplicates = self._gathered.store.duplicates(None if self.every_row else self.keep)
+        self.considered = self._gathered.store.count
         self.unexpected, self.rows, self._keys = duplicates.count, [duplicates.rows], duplicates.keys
 
     def sample(self, column: str, *, had_nulls: bool) -> pd.Series[Any]:
@@ -334,7 +369,8 @@ class Unique(Condition):
 
 
 class Either:
-    """Two readings of one condition on 64-bit integers; which one holds is known when all nulls have been counted."""
+    """Two readings of one condition on integers, as pandas has it without nulls and as it is; which one holds is known
+    when all nulls have been counted."""
 
     def __init__(self, column: str, make: Callable[[bool], Condition]) -> None:
         self.columns = (column,)
@@ -351,25 +387,30 @@ class Either:
         return self.exact if self._nulls else self.rounded
 
 
-def _considered_keys(batch: Batch, columns: Sequence[str], ignore: str | None) -> tuple[list[pa.Array], Array | None]:
+def _considered_keys(
+    batch: Batch, columns: Sequence[str], ignore: str | None
+) -> tuple[list[pa.Array], int, Array | None]:
+    """The keys of a batch, the row at which it starts, and the rows within it (None: all)."""
     if len(columns) == 1 and ignore is None:
         column = batch.column(columns[0])
-        return [column.known], column.positions
+        return [column.known], batch.start, column.positions
     slices = [batch.column(name) for name in columns]
     masks = [column.present_mask for column in slices]
     present = [np.ones(len(batch), dtype=bool) if mask is None else mask for mask in masks]
     if ignore == "never" or all(mask is None for mask in masks):
-        return [column.array for column in slices], None
+        return [column.array for column in slices], batch.start, None
     mask = np.logical_and.reduce(present) if ignore == "any_value_is_missing" else np.logical_or.reduce(present)
     if mask.all():
-        return [column.array for column in slices], None
+        return [column.array for column in slices], batch.start, None
     chosen = pa.array(mask)
-    return [column.array.filter(chosen) for column in slices], np.flatnonzero(mask)
+    return [column.array.filter(chosen) for column in slices], batch.start, np.flatnonzero(mask)
 
 
 def _considered(frame: pd.DataFrame, wanted: Wanted) -> Array:
     """Labels of the rows that `ignore_row_if` leaves."""
-    how = {"both_values_are_missing": "all", "either_value_is_missing": "any"}.get(wanted.domain.get("ignore_row_if", ""))
+    how = {"both_values_are_missing": "all", "either_value_is_missing": "any"}.get(
+        wanted.domain.get("ignore_row_if", "")
+    )
     left: Array = (frame if how is None else frame.dropna(how=how, subset=list(wanted.columns))).index.to_numpy()
     return left
 
@@ -385,7 +426,11 @@ def _whole(bound: Any, *, up: bool) -> Any:
 
 
 def plain_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and not (isinstance(value, float) and math.isnan(value))
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and not (isinstance(value, float) and math.isnan(value))
+    )
 
 
 def beyond_float(bound: Any) -> bool:

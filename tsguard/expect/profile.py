@@ -1,6 +1,7 @@
 """One streaming pass over the data, and the metrics that it can supply.
 
-`Profile.supply` takes a GX metric configuration and answers with a promise (a function to call after the pass) or with the
+`Profile.supply` takes a GX metric configuration and answers with a promise (a function to call after the pass) or
+with the
 reason why pandas must be asked instead. Equal questions share one accumulator, and all of them share each batch.
 """
 
@@ -9,18 +10,20 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 
 from tsguard.expect import stock
-from tsguard.expect.aggregates import Distinct, Extremes, Moments, Nulls, Presence, Ranks
+from tsguard.expect.aggregates import Distinct, Extremes, Gathered, Moments, Nulls, Presence, Ranks
 from tsguard.expect.columns import Batch, Kind, as_frame, kind_of
 from tsguard.expect.conditions import (
-    Accumulator,
     Condition,
     Either,
+    Finite,
+    Keys,
     Missing,
     NumberBetween,
     NumberMembership,
@@ -34,7 +37,8 @@ from tsguard.expect.conditions import (
     plain_number,
 )
 from tsguard.expect.source import Source
-from tsguard.expect.spill import BUDGET_BYTES, Budget
+from tsguard.expect.spill import Budget
+from tsguard.expect.timeseries import MEASURED, measured
 
 MAX_RECORDS = 200
 """GX's own limit on unexpected values in a result (MAX_RESULT_RECORDS); a test compares the two."""
@@ -70,7 +74,13 @@ ROW_CONDITIONS = frozenset(
     }
 )
 PLAIN_KINDS = (Kind.INTEGER, Kind.FLOAT, Kind.STRING, Kind.TIMESTAMP)
-SUFFIXES = ("unexpected_count", "unexpected_values", "unexpected_index_list", "unexpected_index_query", "filtered_row_count")
+SUFFIXES = (
+    "unexpected_count",
+    "unexpected_values",
+    "unexpected_index_list",
+    "unexpected_index_query",
+    "filtered_row_count",
+)
 
 Promise = Callable[[], Any]
 
@@ -91,20 +101,25 @@ class Crash:
 @dataclass
 class Profile:
     source: Source
-    budget: Budget = field(default_factory=lambda: Budget(BUDGET_BYTES))
+    budget: Budget
     rows: int = 0
     keep_columns: frozenset[str] = frozenset()  # read along for pandas when the source cannot be read twice
     kept: list[pa.RecordBatch] = field(default_factory=list)
     crashes: dict[Hashable, Crash] = field(default_factory=dict)
-    _accumulators: dict[Hashable, Accumulator] = field(default_factory=dict)
+    _accumulators: dict[Hashable, Any] = field(default_factory=dict)
 
     # --- before the pass
 
     def need(self, key: Hashable, make: Callable[[], Any]) -> Any:
         if key not in self._accumulators:
+            before, self._asked = self._asked, set()
             self._accumulators[key] = make()
-        self._asked.add(key)
+            self._behind[key] = self._asked | {key}  # what it is made of
+            self._asked |= before
+        self._asked |= self._behind[key]
         return self._accumulators[key]
+
+    _behind: dict[Hashable, set[Hashable]] = field(default_factory=dict)
 
     _asked: set[Hashable] = field(default_factory=set)
 
@@ -140,11 +155,20 @@ class Profile:
         for suffix in SUFFIXES:
             if name.endswith("." + suffix):
                 return self._condition(name.removesuffix("." + suffix), suffix, domain, values, result_format)
+        if name == MEASURED:
+            return self._measured(tuple(values["columns"]))
         if name.startswith("table."):
             return self._table(name)
         if name.startswith("column."):
             return self._column(name, domain["column"], values, configuration)
         raise NotServedError(f"the metric {name}")
+
+    def _measured(self, columns: tuple[str, ...]) -> Promise:
+        """Whole columns for the expectations of time series: gathered in Arrow, and only those that are named."""
+        for column in columns:
+            self.datatype(column)
+        gathered: list[Gathered] = [self.need(("gathered", column), partial(Gathered, column)) for column in columns]
+        return lambda: ({each.columns[0]: measured(each.series()) for each in gathered}, self.rows)
 
     def _table(self, name: str) -> Promise:
         if name == "table.row_count":
@@ -156,7 +180,7 @@ class Profile:
             return lambda: len(names)
         if name == "table.column_types":
             for column in names:
-                self.need(("nulls", column), lambda column=column: Nulls(column))
+                self.need(("nulls", column), partial(Nulls, column))
             return self._column_types
         raise NotServedError(f"the metric {name}")
 
@@ -164,7 +188,7 @@ class Profile:
         frame = self.shadow()
         return [{"name": name, "type": dtype} for name, dtype in zip(frame.columns, frame.dtypes, strict=True)]
 
-    def _column(self, name: str, column: str, values: dict[str, Any], configuration: Any) -> Promise:  # noqa: PLR0911
+    def _column(self, name: str, column: str, values: dict[str, Any], configuration: Any) -> Promise:
         datatype = self.datatype(column)
         kind = kind_of(datatype)
         if name in ("column.mean", "column.sum", "column.standard_deviation") and kind in NUMBERS:
@@ -195,11 +219,23 @@ class Profile:
         )
         return ranks
 
+    def _keys(self, columns: tuple[str, ...], ignore: str | None) -> Keys:
+        types = [self.datatype(column) for column in columns]
+        keys: Keys = self.need(
+            ("keys", columns, ignore), lambda: Keys(columns, types, ignore, self.budget, resident=self.source.resident)
+        )
+        return keys
+
     def _distinct(self, name: str, column: str, datatype: pa.DataType, configuration: Any) -> Promise:
-        if name not in {"column.distinct_values.count", "column.unique_proportion", "column.most_common_value", *SET_METRICS}:
+        if name not in {
+            "column.distinct_values.count",
+            "column.unique_proportion",
+            "column.most_common_value",
+            *SET_METRICS,
+        }:
             raise NotServedError(f"the metric {name}")
         distinct: Distinct = self.need(
-            ("distinct", column), lambda: Distinct(column, datatype, self.budget, resident=self.source.resident)
+            ("distinct", column), lambda: Distinct(column, datatype, self._keys((column,), None).store)
         )
         if name == "column.distinct_values.count":
             return lambda: distinct.store.distinct_count
@@ -223,17 +259,17 @@ class Profile:
             presence = self.presence(domain["column"])
             return lambda: presence.missing
         every_row = complete or bool(result_format.get("return_unexpected_index_query"))
-        partial = result_format.get("partial_unexpected_count") or 0
-        limit = MAX_RECORDS if complete else min(partial, MAX_RECORDS)
-        keep = max(partial, limit) if result_format["result_format"] != "BOOLEAN_ONLY" else 0
+        shown = result_format.get("partial_unexpected_count") or 0
+        limit = MAX_RECORDS if complete else min(shown, MAX_RECORDS)
+        keep = max(shown, limit) if result_format["result_format"] != "BOOLEAN_ONLY" else 0
         wanted = Wanted(metric, domain, {key: value for key, value in values.items() if key != "result_format"})
         key = ("condition", metric, repr(sorted(domain.items())), repr(sorted(wanted.values.items())), keep, every_row)
         accumulator = self.need(key, lambda: self._make(wanted, keep, every_row=every_row))
         for column in wanted.columns:
-            self.need(("nulls", column), lambda column=column: Nulls(column))
-        return lambda: self._answer(accumulator, suffix, limit, partial, complete=complete)
+            self.need(("nulls", column), partial(Nulls, column))
+        return lambda: self._answer(accumulator, suffix, limit, shown, complete=complete)
 
-    def _make(self, wanted: Wanted, keep: int, *, every_row: bool) -> Condition | Either:  # noqa: PLR0911, C901
+    def _make(self, wanted: Wanted, keep: int, *, every_row: bool) -> Condition | Either:
         metric, columns = wanted.metric, wanted.columns
         types = [self.datatype(column) for column in columns]
         kinds = [kind_of(datatype) for datatype in types]
@@ -244,9 +280,12 @@ class Profile:
             self.presence(columns[0])
             return Missing(wanted, **options)
         if metric in ("column_values.unique", "compound_columns.unique"):
-            if not all(each in PLAIN_KINDS or each is Kind.CATEGORY or _hashable(datatype) for each, datatype in zip(kinds, types, strict=True)):
+            if not all(
+                each in PLAIN_KINDS or each is Kind.CATEGORY or _hashable(datatype)
+                for each, datatype in zip(kinds, types, strict=True)
+            ):
                 raise NotServedError("keys of a type that only pandas compares")
-            return Unique(wanted, types=types, budget=self.budget, resident=self.source.resident, **options)
+            return Unique(wanted, keys=self._keys(columns, wanted.domain.get("ignore_row_if")), **options)
         if metric == "column_values.between" and kind in PLAIN_KINDS:
             bounds = [wanted.values.get("min_value"), wanted.values.get("max_value")]
             if kind not in NUMBERS:
@@ -261,16 +300,18 @@ class Profile:
                 return NumberMembership(wanted, **options)
             return ValueWise(wanted, **options)
         if metric in ("column_values.increasing", "column_values.decreasing") and kind in (*NUMBERS, Kind.TIMESTAMP):
-            if wide:
+            if kind is Kind.INTEGER and not (pa.types.is_int8(types[0]) or pa.types.is_int16(types[0])):
                 return Either(columns[0], lambda exact: Ordered(wanted, exact=exact, **options))
-            return Ordered(wanted, exact=kind is Kind.INTEGER, **options)
+            return Ordered(wanted, exact=kind is Kind.INTEGER, **options)  # pandas widens the small ones
+        if metric == "column_values.tsguard_finite" and kind in NUMBERS:
+            return Finite(wanted, **options)
         if metric in TEXT_CONDITIONS and kind in (Kind.STRING, Kind.CATEGORY):
             return ValueWise(wanted, **options)
         if metric in ROW_CONDITIONS and all(each in PLAIN_KINDS for each in kinds):
             return RowWise(wanted, **options)
         raise NotServedError(f"{metric} of {', '.join(str(datatype) for datatype in types)}")
 
-    def _answer(self, accumulator: Condition | Either, suffix: str, limit: int, partial: int, *, complete: bool) -> Any:
+    def _answer(self, accumulator: Condition | Either, suffix: str, limit: int, listed: int, *, complete: bool) -> Any:
         condition = accumulator.chosen if isinstance(accumulator, Either) else accumulator
         if suffix == "unexpected_count":
             return condition.unexpected
@@ -279,9 +320,12 @@ class Profile:
         if suffix == "unexpected_index_query":
             return f"df.filter(items={condition.row_numbers()}, axis=0)" if condition.every_row else None
         if suffix == "unexpected_index_list":
-            return condition.row_numbers() if complete else condition.row_numbers()[:partial]
+            return condition.row_numbers() if complete else condition.row_numbers()[:listed]
         names = list(dict.fromkeys(condition.columns))
-        shown = {name: condition.sample(name, had_nulls=self.had_nulls(name)).iloc[:limit].reset_index(drop=True) for name in names}
+        shown = {
+            name: condition.sample(name, had_nulls=self.had_nulls(name)).iloc[:limit].reset_index(drop=True)
+            for name in names
+        }
         if "column" in condition.wanted.domain:
             return list(shown[names[0]])
         if "column_A" in condition.wanted.domain:
@@ -293,8 +337,11 @@ class Profile:
 
     def run(self) -> None:
         """Feed every batch to every accumulator; one that raises is set aside with the batch at which it did."""
-        wanted = {column for accumulator in self._accumulators.values() for column in accumulator.columns} | self.keep_columns
+        wanted = {
+            column for accumulator in self._accumulators.values() for column in accumulator.columns
+        } | self.keep_columns
         names = [name for name in self.source.schema.names if name in wanted]
+        names = names or self.source.schema.names[:1]  # rows are counted even if no column is asked about
         living = dict(self._accumulators)
         for records in self.source.batches(names):
             batch = Batch(records, self.rows)
@@ -342,7 +389,9 @@ class Profile:
             return self.source.frame.iloc[:0]
         schema = self.source.schema
         columns = {
-            entry.name: (pa.nulls(1, entry.type) if self.had_nulls(entry.name) else pa.array([], entry.type)).to_pandas().iloc[:0]
+            entry.name: (pa.nulls(1, entry.type) if self.had_nulls(entry.name) else pa.array([], entry.type))
+            .to_pandas()
+            .iloc[:0]
             for entry in schema
         }
         return pd.DataFrame(columns, columns=schema.names)
@@ -359,8 +408,14 @@ def _plain_interval(bounds: list[Any]) -> bool:
 
 def _plain_members(members: Any, datatype: pa.DataType) -> bool:
     """Whether membership is a matter of numbers alone, without pandas' rules for mixed sets."""
-    if not isinstance(members, list | tuple | set | frozenset) or not members or not all(plain_number(each) for each in members):
+    if (
+        not isinstance(members, list | tuple | set | frozenset)
+        or not members
+        or not all(plain_number(each) for each in members)
+    ):
         return False
     if kind_of(datatype) is Kind.INTEGER:
         return all(isinstance(each, int) and -(1 << 63) <= each < 1 << 63 for each in members)
-    return bool(pa.types.is_float64(datatype)) and all(isinstance(each, float) or abs(each) <= 1 << 53 for each in members)
+    return bool(pa.types.is_float64(datatype)) and all(
+        isinstance(each, float) or abs(each) <= 1 << 53 for each in members
+    )

@@ -1,14 +1,16 @@
 """Exact order statistics and exact duplicates of columns that may not fit in memory.
 
 Both stores keep what they are given while a shared budget lasts and move to an anonymous temporary file after that (the
-operating system removes it with the process). Order statistics are found by counting leading bits and reading again only
-the few buckets that hold the wanted ranks; duplicates by splitting the keys into parts by hash, so that equal keys meet.
+operating system removes it with the process). Order statistics are found by counting leading bits and reading again
+only the few buckets that hold the wanted ranks; duplicates by splitting the keys into parts by hash, so that equal keys
+meet.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from typing import IO, Any
@@ -27,16 +29,29 @@ PARTS = 1 << PART_BITS
 """Parts of a spilled key store: 64 parts of 50 million rows are below 20 MB each."""
 FLUSH_ROWS = 1 << 20
 """Rows gathered before they are split and written, so that segments on the disk stay long."""
+DENSE = 8
+"""Integers that lie within this many times their number are told apart by marking them, which needs no sorting: one
+byte for each possible value is then still less than the sorting copy."""
 SELECT_VALUES = 4 << 20
 """Values that order statistics may hold at once; buckets are refined until the wanted ones are fewer."""
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: Fibonacci hashing spreads consecutive integers
 
 
 class Budget:
-    """Bytes that the stores of one pass share."""
+    """Bytes that the stores of one pass share, and the temporary files beyond them (closed on leaving)."""
 
-    def __init__(self, limit: int = BUDGET_BYTES) -> None:
-        self.left = limit
+    def __init__(self, limit: int | None = None) -> None:
+        self.left = BUDGET_BYTES if limit is None else limit
+        self._files = ExitStack()
+
+    def __enter__(self) -> Budget:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._files.close()
+
+    def file(self) -> IO[bytes]:
+        return self._files.enter_context(tempfile.TemporaryFile())
 
     def take(self, size: int) -> bool:
         if size > self.left:
@@ -87,7 +102,7 @@ class OrderStore:
             self._chunks.append(values)
             return
         if self._file is None:
-            self._file = tempfile.TemporaryFile()
+            self._file = self._budget.file()
             for chunk in self._chunks:
                 self._file.write(ordered_bits(chunk).data)
             self._chunks.clear()
@@ -117,7 +132,11 @@ class OrderStore:
         buckets = np.searchsorted(ends, ranks, side="right")
         needed = np.unique(buckets)
         found: dict[int, int] = {}
-        small = [int(bucket) for bucket in needed if counts[needed].sum() <= SELECT_VALUES or counts[bucket] <= SELECT_VALUES // len(needed)]
+        small = [
+            int(bucket)
+            for bucket in needed
+            if counts[needed].sum() <= SELECT_VALUES or counts[bucket] <= SELECT_VALUES // len(needed)
+        ]
         if small:
             keys = np.array([(prefix << 16) | bucket for bucket in small], dtype=np.uint64)
             kept = np.sort(np.concatenate([block[np.isin(block >> shift, keys)] for block in self._scan()]))
@@ -129,7 +148,9 @@ class OrderStore:
                 begin += int(counts[bucket])
         for bucket in set(needed.tolist()) - set(small):
             inner = [rank for rank, place in zip(ranks, buckets, strict=True) if place == bucket]
-            found |= self._search(inner, prefix=(prefix << 16) | bucket, bits=bits + 16, base=int(ends[bucket] - counts[bucket]))
+            found |= self._search(
+                inner, prefix=(prefix << 16) | bucket, bits=bits + 16, base=int(ends[bucket] - counts[bucket])
+            )
         return found
 
     def _scan(self) -> Iterator[Array]:
@@ -187,7 +208,7 @@ class KeyStore:
             return
         self._waiting += rows
         if self._file is None:
-            self._file = tempfile.TemporaryFile()
+            self._file = self._budget.file()
             self._flush()
             self._budget.give(self._held)
         elif self._waiting >= FLUSH_ROWS:
@@ -257,7 +278,7 @@ class KeyStore:
     def duplicates(self, limit: int | None) -> Duplicates:
         """Every row of a key that occurs twice or more; rows and keys of the first `limit` of them (None: all)."""
         count, rows, keys = 0, [], []
-        for part in self._parts():
+        for part in () if self.distinct_count == self.count else self._parts():
             twice = _twice(part.keys)
             if twice is None:
                 continue
@@ -272,7 +293,10 @@ class KeyStore:
             return Duplicates(0, np.empty(0, np.int64), [pa.array([], datatype) for datatype in self.types])
         every = np.concatenate(rows)
         order = np.argsort(every)[:limit]
-        joined = [pa.concat_arrays([piece[number] for piece in keys]).take(pa.array(order)) for number in range(len(self.types))]
+        joined = [
+            pa.concat_arrays([piece[number] for piece in keys]).take(pa.array(order))
+            for number in range(len(self.types))
+        ]
         return Duplicates(count, every[order], joined)
 
 
@@ -337,6 +361,9 @@ def _distinct_count(keys: Sequence[pa.Array]) -> int:
         return int(pc.count_distinct(keys[0], mode="all").as_py()) if len(keys) == 1 else len(np.unique(_codes(keys)))
     if len(numbers) < 2 or _rises(numbers):
         return len(numbers)
+    seen = _marks(numbers)
+    if seen is not None:
+        return int(np.count_nonzero(seen))
     ordered = np.sort(numbers)
     return len(ordered) - int(np.count_nonzero(ordered[1:] == ordered[:-1]))
 
@@ -357,6 +384,19 @@ def _twice(keys: Sequence[pa.Array]) -> Array | None:
     counts = np.bincount(codes)
     result: Array = counts[codes] > 1
     return result if result.any() else None
+
+
+def _marks(numbers: Array) -> Array | None:
+    """Which integers from the least one on occur; None where they lie too far apart to be marked."""
+    if numbers.dtype.kind == "f":
+        return None
+    low, high = int(numbers.min()), int(numbers.max())
+    if high - low >= DENSE * len(numbers):
+        return None
+    seen = np.zeros(high - low + 1, dtype=bool)
+    for start in range(0, len(numbers), FLUSH_ROWS):
+        seen[numbers[start : start + FLUSH_ROWS].astype(np.int64, copy=False) - low] = True
+    return seen
 
 
 def _rises(numbers: Array) -> bool:

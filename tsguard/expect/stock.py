@@ -44,6 +44,14 @@ def engine_on(frame: pd.DataFrame) -> Any:
     return PandasExecutionEngine(batch_data_dict={BATCH_ID: frame})
 
 
+def process(configurations: Sequence[Any], engine: Any) -> list[Any]:
+    """Expectations with suite parameters filled in, and in the order in which GX judges them (column by column)."""
+    from great_expectations.validator.validator import Validator
+
+    processed: list[Any] = Validator(execution_engine=engine).process_expectations_for_validation(list(configurations))
+    return processed
+
+
 def metric_on(frame: pd.DataFrame, configuration: Any) -> Any:
     """One metric, with all that it depends on, computed by GX on a small frame."""
     from great_expectations.validator.metrics_calculator import MetricsCalculator

@@ -80,6 +80,23 @@ def saturated_units(steps: Iterable[Step]) -> list[Units]:
     ]
 
 
+CERTAIN = 0.999
+"""A probability above which cross entropy has (nearly) no slope left."""
+
+
+def certain_share(step: Step) -> float:
+    """The share of samples whose output is a probability of (nearly) one for some class; 0 where outputs are none."""
+    shares = []
+    for answer in flat(step.answer):
+        last = last_operation(answer)
+        if last is None or last.op not in ("Softmax", "Sigmoid"):
+            continue
+        value = answer.detach().float()
+        sure = value.max(-1).values > CERTAIN if last.op == "Softmax" else ((value - 0.5).abs() > CERTAIN - 0.5)
+        shares.append(float(sure.float().mean()))
+    return max(shares, default=0.0)
+
+
 @dataclass(frozen=True, slots=True)
 class SingleChoice:
     """A softmax over one position: always one."""
@@ -107,7 +124,8 @@ def single_choices(step: Step) -> list[SingleChoice]:
 
 
 def effective_rank(hidden: Any) -> float:
-    """exp(entropy of the normalised singular values) of centred rows (Roy & Vetterli 2007): how many directions vary."""
+    """exp(entropy of the normalised singular values) of centred rows (Roy & Vetterli 2007): how many directions
+    vary."""
     import torch
 
     rows = hidden.detach().double().reshape(hidden.shape[0], -1)

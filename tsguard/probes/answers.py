@@ -136,6 +136,26 @@ def predict(model: Any, x: Any, *, training: bool = False) -> Any:
         return model(x, training=training) if model._call_has_training_arg else model(x)
 
 
+TAME = 10.0
+"""Inputs beyond this saturate any layer by themselves; they are standardised where the reach of outputs is asked."""
+
+
+def tamed(leaf: Any) -> Any:
+    """A floating input, standardised per feature where it is far from unit scale."""
+    if not leaf.is_floating_point() or leaf.ndim < 2 or float(leaf.abs().max()) <= TAME:
+        return leaf
+    return standardised(leaf)
+
+
+def standardised(leaf: Any) -> Any:
+    """A floating input with mean 0 and deviation 1 per feature (last axis); features that do not vary become 0."""
+    if not leaf.is_floating_point() or leaf.ndim < 2:
+        return leaf
+    axes = tuple(range(leaf.ndim - 1))
+    mean, deviation = leaf.mean(axes, keepdim=True), leaf.std(axes, keepdim=True, correction=0)
+    return (leaf - mean) / deviation.clamp(min=1e-6 * float(leaf.abs().max()) + 1e-12)
+
+
 def draw_weights(model: Any, scale: float, generator: Any) -> None:
     """Give every trainable weight a random value: kernels about `scale` times what Glorot would give."""
     import torch
@@ -149,6 +169,8 @@ def draw_weights(model: Any, scale: float, generator: Any) -> None:
             if value.ndim >= 2 and "embedding" not in variable.path:
                 fan_in = max(1, int(value[..., 0].numel()))
                 value.copy_(noise * (scale / fan_in**0.5))
+            elif "bias" in variable.path.split("/")[-1]:
+                value.copy_(noise * 0.1 * scale)
             else:
                 value.add_(noise * 0.1 * scale)
 
@@ -176,16 +198,19 @@ class Reach:
         return f"[{low}, {high}]"
 
 
-def reach(model: Any, batch: Batch, *, restore: Callable[[], None], draws: int = 3) -> tuple[list[Reach], list[list[Any]]]:
+def reach(
+    model: Any, batch: Batch, *, restore: Callable[[], None], draws: int = 3
+) -> tuple[list[Reach], list[list[Any]]]:
     """The range of every output over random weights, and some of the answers seen (at the usual scale)."""
     import torch
 
     generator = torch.Generator().manual_seed(0)
+    x = map_leaves(tamed, batch.x)
     seen: dict[float, list[list[Any]]] = {}
     for scale in WEIGHT_SCALES:
         for _ in range(draws):
             draw_weights(model, scale, generator)
-            seen.setdefault(scale, []).append([a.detach().float() for a in flat(predict(model, batch.x))])
+            seen.setdefault(scale, []).append([a.detach().float() for a in flat(predict(model, x))])
     restore()
     count = len(seen[1.0][0])
     return [_reach_of([(s, row[i]) for s, rows in seen.items() for row in rows]) for i in range(count)], seen[1.0]

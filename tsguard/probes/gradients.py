@@ -30,8 +30,10 @@ class Term:
     """One addend of the loss."""
 
     norm: float
-    """Norm of its gradient in the weights that it shares with another term, divided by its own constant factor where
-    that is less than one: what the user weighs down on purpose is not drowned."""
+    """Norm of the gradient that it sends (into the weights that it shares with another term, where that was asked)."""
+    meant: float
+    """The same, divided by the constant that the term is multiplied by where that is below one: what the user weighs
+    down on purpose is not drowned."""
     task: bool
     """Whether it looks at answers (and is not a penalty on weights alone)."""
 
@@ -58,9 +60,7 @@ def term_gradients(
     for kept, _ in parts:
         stops = [node.register_prehook(_zeros) for node, _ in parts if node is not kept]
         try:
-            sent.append(
-                list(torch.autograd.grad(step.root.mean(), weights, retain_graph=True, allow_unused=True))
-            )
+            sent.append(list(torch.autograd.grad(step.root.mean(), weights, retain_graph=True, allow_unused=True)))
         finally:
             for stop in stops:
                 stop.remove()
@@ -72,7 +72,7 @@ def term_gradients(
     for name, row, (node, factor) in zip(names, sent, parts, strict=True):
         total = math.sqrt(sum(norm(g) ** 2 for g, keep in zip(row, shared, strict=True) if keep))
         task = any(inside <= one.sequence < step.outside for one in walk(node)) if step.outside else True
-        found[name] = Term(total / (step.scale * min(1.0, abs(factor) or 1.0)), task)
+        found[name] = Term(total / step.scale, total / (step.scale * min(1.0, abs(factor) or 1.0)), task)
     restore()
     return found
 
@@ -99,7 +99,8 @@ def addends(root: Any) -> list[tuple[Any, float]]:
             waiting.append((parents[0], factor))
         elif op in ("Mul", "Div") and len(parents) == 1 and _is_scalar_node(node, op):
             constant = _constant(one)
-            waiting.append((parents[0], factor * constant if op == "Mul" else factor / (constant or 1.0)))
+            # A division is a mean's count; only a multiplication is somebody's weight.
+            waiting.append((parents[0], factor * constant if op == "Mul" else factor))
         elif op in _PASS and len(parents) == 1 and _is_scalar_node(node, op):
             waiting.append((parents[0], factor))
         else:

@@ -39,7 +39,7 @@ class Node:
 
 
 def op_name(node: Any) -> str:
-    """"SoftmaxBackward0" -> "Softmax"."""
+    """ "SoftmaxBackward0" -> "Softmax"."""
     return re.sub(r"Backward\d*$", "", node.name())
 
 

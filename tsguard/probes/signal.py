@@ -1,4 +1,5 @@
-"""Where in the data the answer lies, asked without any model: dependence of targets on inputs, per timestep or feature."""
+"""Where in the data the answer lies, asked without any model: dependence of targets on inputs, per timestep or
+feature."""
 
 from __future__ import annotations
 
@@ -23,8 +24,12 @@ def arrays(data: Data, *, limit: int = MAX_ROWS) -> tuple[list[Any], list[Any]] 
         rows = list(data.batches(8))
         if not rows or rows[0][1] is None:
             return None
-        inputs = [np.concatenate([_numpy(v) for v in column]) for column in zip(*(leaves(r[0]) for r in rows), strict=True)]
-        targets = [np.concatenate([_numpy(v) for v in column]) for column in zip(*(leaves(r[1]) for r in rows), strict=True)]
+        inputs = [
+            np.concatenate([_numpy(v) for v in column]) for column in zip(*(leaves(r[0]) for r in rows), strict=True)
+        ]
+        targets = [
+            np.concatenate([_numpy(v) for v in column]) for column in zip(*(leaves(r[1]) for r in rows), strict=True)
+        ]
     return (inputs, targets) if targets else None
 
 

@@ -64,7 +64,9 @@ def _device() -> str:
     return str(get_device())
 
 
-def measured_batches(data: Data, *, count: int = 3, rows: int = BATCH_ROWS, batch_size: int | None = None) -> list[Batch]:
+def measured_batches(
+    data: Data, *, count: int = 3, rows: int = BATCH_ROWS, batch_size: int | None = None
+) -> list[Batch]:
     """A few batches from places spread over the data. Arrays are cut where they stand; iterables are read in order.
 
     `batch_size` is the user's own: what depends on the size of a batch must see that size.
@@ -140,7 +142,9 @@ class Call:
 
     layer: Any
     inputs: Any
+    """The positional arguments: the one, or a tuple of several."""
     output: Any
+    """None where the call failed."""
     kwargs: dict[str, Any]
     first_node: int
     """Autograd sequence numbers: nodes made inside this call lie in [first_node, last_node)."""
@@ -201,7 +205,8 @@ def take_step(
     """Run the model's own `train_step` on a batch and keep what went by.
 
     With `update=False` the optimizer is asked for nothing. With `answer`, the model's outermost call returns that in
-    place of its own prediction (after computing its own, so that added losses exist): the loss as a function of answers.
+    place of its own prediction (after computing its own, so that added losses exist): the loss as a function of
+    answers.
     `into` is a Step to fill, for those who watch it while it runs.
     """
     step = Step() if into is None else into
@@ -238,8 +243,12 @@ def _doors(model: Any, step: Step, *, update: bool, record_calls: bool, answer: 
         depth["model"] += self is model
         depth["layers"] += 1
         step.inside = depth["layers"]
+        given = args if len(args) > 1 else (args[0] if args else next(iter(kwargs.values()), None))
         try:
             output = layer_call(self, *args, **kwargs)
+        except Exception:
+            step.calls.append(Call(self, given, None, kwargs, first, first, depth["layers"]))
+            raise
         finally:
             depth["layers"] -= 1
             step.inside = depth["layers"]
@@ -249,8 +258,7 @@ def _doors(model: Any, step: Step, *, update: bool, record_calls: bool, answer: 
             output = output if answer is None else answer
             step.answer, step.outside = output, last
         if record_calls:
-            inputs = args[0] if args else next(iter(kwargs.values()), None)
-            step.calls.append(Call(self, inputs, output, kwargs, first, last, depth["layers"]))
+            step.calls.append(Call(self, given, output, kwargs, first, last, depth["layers"]))
         return output
 
     def watched_backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
