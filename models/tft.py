@@ -13,7 +13,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from models.precise import at_least_float32, lowest
+from models.common import lowest
+from models.precise import at_least_float32
 
 QUANTILES = (0.1, 0.5, 0.9)
 # A series whose spread is below this share of its own size is constant for every practical purpose: it is only centred.
