@@ -52,18 +52,8 @@ def sample_efficiency(
         part = take(x, np.arange(count)), y[:count]
         row = {"samples": count}
         keras.utils.set_random_seed(seed)
-        arguments = {
-            "epochs": epochs,
-            "batch_size": batch_size,
-            "rate": rate,
-            "encoder_factor": encoder_factor,
-            **changes,
-        }
-        _, _, warm = finetune(source, *part, validation_data, strategy=strategy, **arguments)
-        keras.utils.set_random_seed(seed)
-        model, _ = Duet.from_pretrained(source, **changes)
-        cold = Duet.from_config({**model.get_config(), "name": "scratch"})
-        cold.compile(optimizer=keras.optimizers.Adam(rate, clipnorm=1.0))
+        cold = Duet.from_config({**Duet.from_pretrained(source, **changes)[0].get_config(), "name": "scratch"})
+        cold.compile(optimizer=keras.optimizers.Adam(rate))
         scratch = cold.fit(*part, validation_data=validation_data, epochs=epochs, batch_size=batch_size, verbose=0)
         row["scratch"] = min(scratch.history["val_loss"])
         for strategy in strategies:
