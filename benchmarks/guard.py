@@ -2,7 +2,8 @@
 
     KERAS_BACKEND=torch python benchmarks/guard.py [--pairs 20] [--steps 200] [--write]
 
-Every round runs all arms on the same model and data in random order, plain twice (A/A); ratios are taken within a round, so
+Every round runs all arms on the same model and data in random order, plain twice (A/A); ratios are taken within a
+round, so
 that what else the machine does meets all arms alike. Reported: the median ratio and the upper end of its 95 % bootstrap
 interval, for wall time and for processor time. The script is the same on a GPU.
 """
@@ -13,6 +14,7 @@ import argparse
 import os
 import random
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -97,10 +99,12 @@ class NaiveGuard(keras.callbacks.Callback):
                 self.model.stop_training = True
 
 
+_FOLDER = tempfile.mkdtemp()
+
 ARMS: dict[str, Callable[[], list[Any]]] = {
     "plain": list,
     "plain again": list,
-    "guard": lambda: [Guard(out=None)],
+    "guard": lambda: [Guard(out=_FOLDER)],
     "TerminateOnNaN": lambda: [keras.callbacks.TerminateOnNaN()],
     "naive .item()": lambda: [NaiveGuard()],
     "anomaly mode": list,
@@ -153,7 +157,8 @@ def measure(name: str, build: Callable[[], tuple[Any, Any, Any]], pairs: int, st
         wall = [t[0] / p[0] for t, p in zip(times, seen["plain"], strict=False)]
         cpu = [t[1] / p[1] for t, p in zip(times, seen["plain"], strict=False)]
         rows.append(
-            f"| {name} ({per_step:.1f} ms) | {arm} | {len(times)} | {statistics.median(wall):.3f} | {bound(wall):.3f} | "
+            f"| {name} ({per_step:.1f} ms) | {arm} | {len(times)} | {statistics.median(wall):.3f} | "
+            f"{bound(wall):.3f} | "
             f"{statistics.median(cpu):.3f} | {bound(cpu):.3f} |"
         )
         print(rows[-1], flush=True)
@@ -177,13 +182,18 @@ def main() -> None:
     print(HEAD)
     rows = []
     for name in options.models.split(","):
-        rows += measure(name, {"transformer": transformer, "lstm": lstm, "tft": tft}[name], options.pairs, options.steps)
+        rows += measure(
+            name, {"transformer": transformer, "lstm": lstm, "tft": tft}[name], options.pairs, options.steps
+        )
     if options.write:
-        device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+        device = (
+            torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+        )
         text = (
             "# What watching costs\n\n"
             f"`python benchmarks/guard.py --pairs {options.pairs} --steps {options.steps} --write`: {device}, torch "
-            f"{torch.__version__}, keras {keras.__version__}. Time of a fit of {options.steps} steps over that of a plain one, "
+            f"{torch.__version__}, keras {keras.__version__}. Time of a fit of {options.steps} steps over that "
+            f"of a plain one, "
             "within the same round; rounds in random order. “plain again” is the noise of the machine.\n\n"
             f"{HEAD}\n" + "\n".join(rows) + "\n"
         )

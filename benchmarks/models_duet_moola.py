@@ -101,6 +101,14 @@ def ett_windows():
     return cut, series[slice(*ETT_TRAIN)]
 
 
+def ett():
+    """x, y, validation_data and names of ETTh1 in its protocol, as a run's `data` wants them."""
+    cut, _ = ett_windows()
+    train, held = (tuple(np.ascontiguousarray(part) for part in cut[name]) for name in ("train", "validation"))
+    names = ("HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT")
+    return {"x": train[0], "y": train[1], "validation_data": held, "names": names}
+
+
 def errors(y, predicted):
     """MSE and MAE over every window, step and feature."""
     gap = np.asarray(predicted, "float64") - y
@@ -168,7 +176,7 @@ def run_linear(*, quick=False):
         epochs = 1 if quick else 10
         # The rate falls to nothing: the constant one circles around the solution, and the best epoch is then luck.
         rate = keras.optimizers.schedules.CosineDecay(2e-3, epochs * steps_per_epoch(64))
-        model = duet.build(kind=kind, context=CONTEXT, horizon=HORIZON, rate=rate)
+        model = duet.build(kind=kind, context=CONTEXT, horizon=HORIZON, rate=rate, clipnorm=1.0)
         results[kind] = fit_forecaster(model, epochs=epochs, batch_size=64, limit_s=110)
     return results
 
@@ -177,7 +185,15 @@ def run_duet(*, quick=False):
     """Duet supervised: at most 0.42 within five minutes, and still falling."""
     keras.utils.set_random_seed(0)
     model = duet.build(
-        context=CONTEXT, horizon=HORIZON, patch=16, stride=16, width=32, heads=4, depth=2, mix_features=False, rate=1e-3
+        context=CONTEXT,
+        horizon=HORIZON,
+        patch=16,
+        stride=16,
+        width=32,
+        heads=4,
+        depth=2,
+        mix_features=False,
+        clipnorm=1.0,
     )
     return {"duet": fit_forecaster(model, epochs=1 if quick else 30, batch_size=64, limit_s=20 if quick else 280)}
 
@@ -231,7 +247,7 @@ def run_pretrain(*, quick=False, objectives=None, steps=300, precision="float32"
     keras.utils.set_random_seed(0)
     keras.config.set_dtype_policy(precision)
     objectives = objectives or {name: 1.0 for name in duet.OBJECTIVES if name != "forecast"}
-    model = duet.build_pretraining(objectives=objectives, rate=1e-3)
+    model = duet.build_pretraining(objectives=objectives, clipnorm=1.0)
     keras.config.set_dtype_policy("float32")
     log, start = StepLog(), time.monotonic()
     model.fit(
@@ -416,7 +432,7 @@ def torch_twin(model):
 
 
 def run_throughput(*, quick=False):
-    """Milliseconds a training step: duet beside its torch twin (in turns, the median of each), and the two stages of moola."""
+    """Milliseconds a training step: duet beside its torch twin (in turns, the median of each), and moola's two stages."""
     import torch
 
     rng, turns = np.random.default_rng(0), 5 if quick else 40

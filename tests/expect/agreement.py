@@ -48,6 +48,8 @@ def same(ours: Any, theirs: Any) -> bool:
             and ours.keys() == theirs.keys()
             and all(same(ours[key], theirs[key]) for key in ours)
         )
+    if isinstance(ours, pd.DataFrame):
+        return isinstance(theirs, pd.DataFrame) and ours.equals(theirs)
     if isinstance(ours, list | tuple):
         return isinstance(theirs, list | tuple) and len(ours) == len(theirs) and all(map(same, ours, theirs))
     if _missing(ours) or _missing(theirs):

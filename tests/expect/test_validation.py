@@ -79,6 +79,13 @@ def test_what_the_pass_cannot_serve_is_handed_over_and_named() -> None:
     assert all(entry["reason"] for entry in told["handed_over"])
 
 
+@pytest.mark.parametrize("shape", ["table", "reader", "file"])
+def test_rows_are_counted_though_no_column_is_asked_about(shape: str, tmp_path: Path) -> None:
+    pq.write_table(TABLE, tmp_path / "whole.parquet", row_group_size=2)
+    data = {"table": TABLE, "reader": TABLE.to_reader(), "file": tmp_path / "whole.parquet"}[shape]
+    assert tsguard.expect.validate([gxe.ExpectTableRowCountToEqual(value=6)], data).success
+
+
 def test_a_missing_column_could_not_be_evaluated_and_is_no_pass() -> None:
     result = tsguard.expect.validate(_suite(MIXED[-1]), TABLE)
     assert raised(result.results[0])
@@ -114,6 +121,25 @@ def test_every_form_of_the_data_gets_the_same_answer(shape: str, tmp_path: Path)
     if shape == "folder":
         (tmp_path / "whole.pq").unlink()
     assert disagreements(_suite(*MIXED), TABLE, data[shape], "COMPLETE") == []
+
+
+@pytest.mark.parametrize(
+    "result_format",
+    [
+        {"result_format": "SUMMARY", "partial_unexpected_count": 1},
+        {"result_format": "SUMMARY", "partial_unexpected_count": 0},
+        {"result_format": "COMPLETE", "exclude_unexpected_values": True},
+        {"result_format": "COMPLETE", "return_unexpected_index_query": False},
+        {"result_format": "BASIC", "return_unexpected_index_query": True},
+        {"result_format": "BOOLEAN_ONLY", "return_unexpected_index_query": True},
+        {"result_format": "COMPLETE", "unexpected_index_column_names": ["count"]},
+        {"result_format": "SUMMARY", "include_unexpected_rows": True},
+    ],
+    ids=str,
+)
+def test_result_formats_given_as_dictionaries_mean_what_they_mean_to_gx(result_format: dict[str, Any]) -> None:
+    suite = _suite(*MIXED, gxe.ExpectColumnPairValuesToBeEqual(column_A="count", column_B="value"))
+    assert disagreements(suite, TABLE, iter(TABLE.to_batches(max_chunksize=2)), result_format) == []
 
 
 @pytest.mark.parametrize("form", ["object", "list", "dictionary", "file"])

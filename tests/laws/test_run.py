@@ -30,7 +30,9 @@ def test_weights_seeds_and_generators_are_left_as_they_were():
     state = backend.rng_state()
     call = layers.Layer.__call__
     laws.run(subject.model, {"x": subject.x, "y": subject.y}, subject.padding)
-    assert all(np.array_equal(a, keras.ops.convert_to_numpy(v)) for a, v in zip(before, subject.model.variables, strict=True))
+    assert all(
+        np.array_equal(a, keras.ops.convert_to_numpy(v)) for a, v in zip(before, subject.model.variables, strict=True)
+    )
     assert [v.trainable for v in subject.model.variables] == trainable
     assert not subject.model.optimizer.built
     assert backend.rng_state().same_as(state)
@@ -156,3 +158,23 @@ def test_nan_in_the_users_own_padding_is_grave_and_otherwise_a_warning():
     other = next(r.counterexample for r in asked("nan_in_masked_keys", only=["pad-nan-poison"]) if r.counterexample)
     assert not other.grave
     assert np.isfinite(values()).all()
+
+
+@pytest.mark.slow
+def test_another_process_agrees_and_a_layer_that_does_not_is_named(monkeypatch):
+    from tsguard.laws import halves
+
+    monkeypatch.setattr(halves, "BACKENDS", ("torch",))
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(5, "gelu", name="first"), layers.Dense(1, name="last")])
+    x = np.random.default_rng(0).normal(size=(4, 4)).astype("float32")
+    [agreed] = laws.run(model, {"x": x}, only=["backend-mismatch"])
+    assert agreed.outcome == "holds", agreed.reason
+
+    elsewhere = halves._layers_elsewhere
+    monkeypatch.setattr(
+        halves,
+        "_layers_elsewhere",
+        lambda *a: [(path, array + 0.1 * path.endswith("last")) for path, array in elsewhere(*a)],
+    )
+    [apart] = laws.run(model, {"x": x}, only=["backend-mismatch"])
+    assert apart.counterexample.layer.endswith("last")

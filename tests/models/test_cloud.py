@@ -91,6 +91,12 @@ def test_explain_reads_weights_that_skip_absent_frames():
     np.testing.assert_allclose(weights.sum(axis=-1), 1, atol=1e-5)
 
 
+def test_every_layer_is_built_so_that_keras_does_not_trace_the_model_at_every_batch():
+    model, (x, y) = cloud.build(**SMALL), small_batch()
+    model.train_on_batch(x, y)
+    assert [layer.path for layer in model._flatten_layers() if not layer.built] == []
+
+
 @pytest.mark.parametrize("num_frames", [1, 4])
 def test_every_weight_gets_a_gradient(num_frames):
     model, (x, y) = cloud.build(**{**SMALL, "num_frames": num_frames}), small_batch()

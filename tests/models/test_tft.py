@@ -177,6 +177,12 @@ def test_gradients_agree_with_finite_differences_in_float64():
         assert oracles.derivative_error(model, *small_batch("float64")) < 1e-7
 
 
+def test_every_layer_is_built_so_that_keras_does_not_trace_the_model_at_every_batch():
+    model, (x, y) = tft.build(**SMALL), small_batch()
+    model.train_on_batch(x, y)
+    assert [layer.path for layer in model._flatten_layers() if not layer.built] == []
+
+
 def test_every_weight_gets_a_gradient():
     model, (x, y) = tft.build(**SMALL), small_batch()
     for path, gradient in oracles.evaluate(model, x, y)["gradients"].items():

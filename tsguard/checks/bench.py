@@ -58,7 +58,9 @@ class Bench:
 def not_asked(bench: Bench, *codes: str) -> list[Finding]:
     """What a check answers when the model's own step cannot be taken: nothing was looked at, and why."""
     error = bench.step.error
-    reason = f"{type(error).__name__}: {str(error).splitlines()[0]}" if error is not None else "it has no loss to follow"
+    reason = (
+        f"{type(error).__name__}: {str(error).splitlines()[0]}" if error is not None else "it has no loss to follow"
+    )
     return [
         Finding(code, Status.NOT_RUN, Role.NOTE, f"not asked: `train_step` on a batch of the data fails ({reason})")
         for code in codes

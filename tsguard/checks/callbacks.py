@@ -30,7 +30,8 @@ def watched_upside_down(context: Context) -> Iterable[Finding]:
             kind = type(callback).__name__
             yield catalogue.finding(
                 "metric-disagrees",
-                f"{kind} watches {monitor!r} with mode={direction!r}: it takes worse for better, so that it keeps or stops at "
+                f"{kind} watches {monitor!r} with mode={direction!r}: it takes worse for better, so that it keeps "
+                f"or stops at "
                 f"the worst moment. Expected mode={'min' if direction == 'max' else 'max'!r}.",
                 where={"config_key": f"callbacks.{kind}.mode"},
                 status="FAIL",

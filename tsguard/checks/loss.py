@@ -7,7 +7,7 @@ this kind are then one sentence: the best reachable answers are not good answers
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from tsguard import catalogue
@@ -27,14 +27,16 @@ UNREACHABLE_SHARE = 0.05
 one twentieth, outliers and noise at the edge of the range explain it."""
 
 FLOOR_SHARE = 0.1
-"""A loss whose best reachable answers still cost a tenth of what ignorance costs has a floor that training will feel."""
+"""A loss whose best reachable answers still cost a tenth of what ignorance costs has a floor that training will
+feel."""
 
 SAME = 1e-5
 """Two losses that differ by less than this share are the same number in float32."""
 
 DROWNED = 1000.0
 """Ratio of gradient norms in shared weights from which the smaller term cannot be told from rounding of the larger
-one's noise: float32 batches of 32 have a gradient noise of about 1/√32 of the norm, hundreds of times that is nothing."""
+one's noise: float32 batches of 32 have a gradient noise of about 1/√32 of the norm, hundreds of times that is
+nothing."""
 
 MAX_EMPTY_BATCHES = 64
 """Batches on which the loss is tried with random answers, to find one whose selection is empty."""
@@ -91,7 +93,8 @@ def _labels_that_do_not_fit(bench: Bench) -> Iterator[Finding]:
             elif written == "real" or float(y.min()) < 0 or float(y.max()) >= units:
                 yield catalogue.finding(
                     "data-labels",
-                    f"output {head.name!r}: labels run from {float(y.min()):g} to {float(y.max()):g}, and {units} units "
+                    f"output {head.name!r}: labels run from {float(y.min()):g} to {float(y.max()):g}, and {units} "
+                    f"units "
                     f"with {asked.name} expect whole numbers 0 … {units - 1}.",
                     where=where,
                     score=1.0,
@@ -120,7 +123,8 @@ def _labels_that_do_not_fit(bench: Bench) -> Iterator[Finding]:
             elif written == "one-hot" and y.shape[-1] >= 3 and y.shape == head.answer.shape and _is_softmax(head):
                 yield catalogue.finding(
                     "loss-mismatch",
-                    f"output {head.name!r} is a softmax over {units} exclusive classes, and {asked.name} asks a yes-or-no "
+                    f"output {head.name!r} is a softmax over {units} exclusive classes, and {asked.name} asks a "
+                    f"yes-or-no "
                     "question of each. Use categorical_crossentropy.",
                     where=where,
                     score=0.8,
@@ -145,7 +149,7 @@ def _judge_head(bench: Bench, head: Head, range_: Reach, drawn: list[Any]) -> It
     if asked is not None and asked.kind == "regression":
         yield from _squared_error_on_classes(bench, head, range_, where)
     yield from _unreachable_targets(bench, head, range_, asked, where, evidence, shape)
-    if asked is not None and asked.kind == "own" or has_own_loss(bench.model):
+    if (asked is not None and asked.kind == "own") or has_own_loss(bench.model):
         yield from _own_categorical_loss(bench, head, range_, drawn, where, evidence)
 
 
@@ -228,7 +232,8 @@ def _probabilities(
         floor = "log(1 + (C−1)/e)" if softmax and many else "the best this output can give"
         yield catalogue.finding(
             code,
-            f"output {head.name!r} lies in {range_.words} ({shape}), and {asked.name} takes it for logits: even perfect "
+            f"output {head.name!r} lies in {range_.words} ({shape}), and {asked.name} takes it for logits: even "
+            f"perfect "
             f"answers cost {best:.4g} ({floor}), where {max(free, 0.0):.4g} is possible. Remove the activation, or set "
             "from_logits=False.",
             where=where,
@@ -272,8 +277,10 @@ def _squared_error_on_classes(bench: Bench, head: Head, range_: Reach, where: di
     if spread and (softmax or classes <= units):
         yield catalogue.finding(
             "loss-mismatch",
-            f"output {head.name!r} of shape {tuple(head.answer.shape)} is compared by {name} with class numbers of shape "
-            f"{tuple(head.target.shape)}, which are spread over all {units} units. Expected a loss that chooses a class: "
+            f"output {head.name!r} of shape {tuple(head.answer.shape)} is compared by {name} with class numbers of "
+            f"shape "
+            f"{tuple(head.target.shape)}, which are spread over all {units} units. Expected a loss that chooses a "
+            f"class: "
             "sparse_categorical_crossentropy.",
             where=where,
             score=1.0,
@@ -281,7 +288,8 @@ def _squared_error_on_classes(bench: Bench, head: Head, range_: Reach, where: di
     elif units == 1 and written == "integer" and 3 <= classes <= 20 and _judged_by_accuracy(bench.model):
         yield catalogue.finding(
             "loss-mismatch",
-            f"output {head.name!r}: {name} measures the distance to a class number ({classes} classes on one unit), while "
+            f"output {head.name!r}: {name} measures the distance to a class number ({classes} classes on one unit), "
+            f"while "
             "the compiled metric is accuracy. Use one unit per class and sparse_categorical_crossentropy.",
             where=where,
             score=0.9,
@@ -325,9 +333,11 @@ def _unreachable_targets(
         outside = float(((y < low) | (y > high)).float().mean())
         yield catalogue.finding(
             "output-activation",
-            f"output {head.name!r} lies in {range_.words} ({shape}) for every weight, and {outside:.0%} of the targets, "
+            f"output {head.name!r} lies in {range_.words} ({shape}) for every weight, and {outside:.0%} of the "
+            f"targets, "
             f"which run from {float(y.min()):.3g} to {float(y.max()):.3g}, lie outside: R² cannot exceed "
-            f"{1 - missed / variance:.2f}. Expected a linear output for such targets (or targets scaled into its range).",
+            f"{1 - missed / variance:.2f}. Expected a linear output for such targets (or targets scaled into its "
+            f"range).",
             where=where,
             evidence=(*evidence, Evidence("value", 1 - missed / variance, name="greatest possible R²")),
             score=1.0,
@@ -335,7 +345,8 @@ def _unreachable_targets(
 
 
 def _compared_with(bench: Bench, head: Head, asked: Any) -> Any:
-    """The target values that the output should equal, over several batches; None where equality is not what is asked."""
+    """The target values that the output should equal, over several batches; None where equality is not what is
+    asked."""
     import torch
 
     if asked is not None and asked.kind not in ("regression", "own"):
@@ -393,8 +404,10 @@ def _own_categorical_loss(
         if softmax and tuple(target.shape) == (*head.answer.shape[:-1], 1) and _spreads(bench, head):
             yield catalogue.finding(
                 "loss-mismatch",
-                f"output {head.name!r} has {units} classes, and the own loss multiplies all of them by the class number "
-                f"(shape {tuple(target.shape)}): it does not choose the class's own unit. Encode the labels one-hot, or "
+                f"output {head.name!r} has {units} classes, and the own loss multiplies all of them by the class "
+                f"number "
+                f"(shape {tuple(target.shape)}): it does not choose the class's own unit. Encode the labels "
+                f"one-hot, or "
                 "use sparse_categorical_crossentropy.",
                 where=where,
                 score=1.0,
@@ -409,7 +422,8 @@ def _own_categorical_loss(
         if bool(torch.isfinite(value).all()) and math.isnan(loss) and not range_.is_probability:
             yield catalogue.finding(
                 "output-activation",
-                f"output {head.name!r} can be anything in {range_.words}, and the own loss is NaN at some of it (it takes "
+                f"output {head.name!r} can be anything in {range_.words}, and the own loss is NaN at some of it (it "
+                f"takes "
                 "a logarithm or a root of the answer). Close the output with the activation that the loss expects.",
                 where=where,
                 evidence=evidence,
@@ -466,7 +480,8 @@ def blind_loss(context: Context) -> Iterable[Finding]:
         if head.target is not None and _has_own_weights(bench, head):
             yield catalogue.finding(
                 "loss-degenerate",
-                f"the loss does not change with output {head.name!r}, which has a target and weights of its own: nothing "
+                f"the loss does not change with output {head.name!r}, which has a target and weights of its own: "
+                f"nothing "
                 "trains them. Give this output a loss, or remove it.",
                 where={"output": head.name, "layer": _last_layer(bench, head)},
                 score=1.0,
@@ -480,7 +495,8 @@ def blind_loss(context: Context) -> Iterable[Finding]:
 def _constant_loss(value: float) -> Finding:
     return catalogue.finding(
         "loss-degenerate",
-        f"the loss is {value:g} whatever the model answers, and no weight has a gradient. Expected a loss that falls as "
+        f"the loss is {value:g} whatever the model answers, and no weight has a gradient. Expected a loss that "
+        f"falls as "
         "answers get better: check that it compares the answer with the target and not with itself.",
         where={"phase": "loss"},
         score=1.0,
@@ -556,7 +572,8 @@ def _unbounded_below(bench: Bench, answers: list[Any], slopes: list[Any], base: 
         return catalogue.finding(
             "loss-degenerate",
             f"the loss has no lower bound: from {base:.3g} at the model's own answers it falls to {values[1]:.3g}, "
-            f"{values[2]:.3g} and {values[3]:.3g} as answers run away by 10², 10³ and 10⁴. Expected a loss that is least at "
+            f"{values[2]:.3g} and {values[3]:.3g} as answers run away by 10², 10³ and 10⁴. Expected a loss that is "
+            f"least at "
             "good answers: check a sign, a missing square, or a term that rewards size.",
             where={"phase": "loss"},
             score=1.0,
@@ -609,15 +626,18 @@ def _blind_to_targets(bench: Bench, answers: list[Any], base: float) -> Iterator
         shapes = ", ".join(f"{tuple(h.target.shape)} against {tuple(h.answer.shape)}" for h in spread)
         yield catalogue.finding(
             "loss-broadcast",
-            f"the loss stays {base:.6g} when the targets are dealt to other samples: shapes {shapes} broadcast, and what is "
-            "compared no longer depends on the pairing. Expected targets of the output's shape, or a loss for class numbers.",
+            f"the loss stays {base:.6g} when the targets are dealt to other samples: shapes {shapes} broadcast, and "
+            f"what is "
+            "compared no longer depends on the pairing. Expected targets of the output's shape, or a loss for class "
+            "numbers.",
             where={"phase": "loss"},
             score=0.8,
         )
         return
     yield catalogue.finding(
         "loss-degenerate",
-        f"the loss stays {base:.6g} when the targets are dealt to other samples: it does not look at them. Expected a loss "
+        f"the loss stays {base:.6g} when the targets are dealt to other samples: it does not look at them. Expected "
+        f"a loss "
         "that compares each answer with its own target.",
         where={"phase": "loss"},
         score=0.9,
@@ -647,6 +667,10 @@ def _in_answers_shape(bench: Bench, y: Any) -> Any:
     return map_leaves(lambda leaf: leaf.reshape(shapes.get(id(leaf), tuple(leaf.shape))), y)
 
 
+def _swap(old: Any, new: Any) -> Callable[[Any], Any]:
+    return lambda leaf: new if leaf is old else leaf
+
+
 def _blind_columns(bench: Bench, answers: list[Any], base: float, scale: float) -> Iterator[Finding]:
     """Columns of a target that the loss does not look at, while it looks at others."""
     for head in bench.heads:
@@ -661,13 +685,14 @@ def _blind_columns(bench: Bench, answers: list[Any], base: float, scale: float) 
                 continue
             other = y.clone()
             other[..., column] = shuffled(y, 5)[..., column]
-            swapped = map_leaves(lambda leaf, y=y, other=other: other if leaf is y else leaf, bench.batch.y)
+            swapped = map_leaves(_swap(y, other), bench.batch.y)
             if abs(bench.loss_of(answers, y=swapped) - base) <= SAME * 0.01 * scale:
                 blind.append(column)
         if blind and len(blind) < y.shape[-1]:
             yield catalogue.finding(
                 "loss-degenerate",
-                f"the loss does not look at column(s) {blind} of the targets of output {head.name!r}: they can be dealt to "
+                f"the loss does not look at column(s) {blind} of the targets of output {head.name!r}: they can be "
+                f"dealt to "
                 "other samples without changing it. Nothing trains those columns.",
                 where={"output": head.name, "column": blind[0]},
                 # A forecast may be wanted for some steps only: stated, not condemned.
@@ -678,7 +703,8 @@ def _blind_columns(bench: Bench, answers: list[Any], base: float, scale: float) 
 
 @check("loss over an empty selection", codes=("loss-empty-selection",), needs=("model", "data"), cost=3)
 def empty_selection(context: Context) -> Iterable[Finding]:
-    """A batch on which the loss divides nothing by nothing, found with the user's batch size on every part of the data."""
+    """A batch on which the loss divides nothing by nothing, found with the user's batch size on every part of the
+    data."""
     bench = set_up(context)
     if bench.step.error is not None or bench.step.answer is None:
         yield from not_asked(bench, "loss-empty-selection")
@@ -730,7 +756,8 @@ def hidden_nan(context: Context) -> Iterable[Finding]:
         yield catalogue.finding(
             "nan-hidden",
             f"`{producer.op}` makes {producer.value} from {producer.reason} in this very batch, and the loss is "
-            f"{bench.step.loss:.4g} all the same: something replaces it by a constant. Mend the operation, and remove the "
+            f"{bench.step.loss:.4g} all the same: something replaces it by a constant. Mend the operation, and "
+            f"remove the "
             "replacement.",
             where={"phase": producer.phase, "op": producer.op, "file": producer.file, "line": producer.line},
             score=1.0,
@@ -786,7 +813,8 @@ def drowned_terms(context: Context) -> Iterable[Finding]:
         yield catalogue.finding(
             "loss-term-dominates",
             f"loss term {loudest!r} sends a gradient of norm {typical[loudest]:.3g} into the shared weights, and "
-            f"{', '.join(f'{n!r} one of {typical[n]:.3g}' for n in drowned)}: less than a thousandth. Expected terms of one "
+            f"{', '.join(f'{n!r} one of {typical[n]:.3g}' for n in drowned)}: less than a thousandth. Expected "
+            f"terms of one "
             "order; scale the targets, or weigh the terms (loss_weights).",
             where={"loss_term": loudest},
             evidence=(Evidence("value", table, name="gradient norm per term"),),
@@ -798,7 +826,9 @@ SIDE = 0.9
 """A best constant beyond this quantile of the targets is no central answer."""
 
 
-@check("loss whose best constant is far from the middle", codes=("metric-disagrees",), needs=("model", "data", "y"), cost=3)
+@check(
+    "loss whose best constant is far from the middle", codes=("metric-disagrees",), needs=("model", "data", "y"), cost=3
+)
 def lopsided_loss(context: Context) -> Iterable[Finding]:
     """Where does the loss want a constant answer to be, when squared or absolute error is what is reported?"""
     import torch
@@ -816,7 +846,9 @@ def lopsided_loss(context: Context) -> Iterable[Finding]:
         answers = list(bench.answers)
         values = []
         for rank in ranks:
-            answers[head.index] = torch.full_like(answers[head.index], float(torch.quantile(y.float().reshape(-1), rank)))
+            answers[head.index] = torch.full_like(
+                answers[head.index], float(torch.quantile(y.float().reshape(-1), rank))
+            )
             values.append(bench.loss_of(answers))
         if not all(map(math.isfinite, values)):
             continue
@@ -825,13 +857,17 @@ def lopsided_loss(context: Context) -> Iterable[Finding]:
         if not ends_flat and (best >= SIDE or best <= 1 - SIDE) and _central_mean(y, best):
             yield catalogue.finding(
                 "metric-disagrees",
-                f"output {head.name!r}: of all constants the loss prefers the {best:.0%} quantile of the targets, while the "
-                "metrics that are reported (squared or absolute error) want the middle. Falling loss will not mean better "
+                f"output {head.name!r}: of all constants the loss prefers the {best:.0%} quantile of the targets, "
+                f"while the "
+                "metrics that are reported (squared or absolute error) want the middle. Falling loss will not mean "
+                "better "
                 "metrics. Use a loss for the centre (mse, mae, huber), or judge by the quantile's own coverage.",
                 where={"output": head.name, "phase": "loss"},
                 status="FAIL",
                 role="cause",
-                evidence=(Evidence("value", dict(zip(map(str, ranks), values, strict=True)), name="loss of a constant"),),
+                evidence=(
+                    Evidence("value", dict(zip(map(str, ranks), values, strict=True)), name="loss of a constant"),
+                ),
                 score=0.8,
             )
             return
@@ -846,4 +882,7 @@ def _central_mean(y: Any, best: float) -> bool:
 def _reports_central_error(model: Any) -> bool:
     said = getattr(getattr(model, "_compile_metrics", None), "_user_metrics", None)
     words = " ".join(str(getattr(one, "name", one)).lower() for one in leaves(said) if one is not None)
-    return any(name in words.split() or name in words for name in ("mse", "mae", "rmse", "squared_error", "absolute_error", "r2"))
+    return any(
+        name in words.split() or name in words
+        for name in ("mse", "mae", "rmse", "squared_error", "absolute_error", "r2")
+    )

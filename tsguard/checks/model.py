@@ -32,7 +32,8 @@ SATURATED_SHARE = 0.8
 purpose stay well below it at the start."""
 
 VANISHED = 1e-4
-"""First kernel's gradient norm against the last one's. A factor of ten per four layers is common; ten thousand leaves the
+"""First kernel's gradient norm against the last one's. A factor of ten per four layers is common; ten thousand leaves
+the
 early layers standing while the late ones finish."""
 
 FLOAT32_EPS = 1.2e-7
@@ -42,7 +43,8 @@ EXPLODED = 1e4
 """Growth of the gradient on its way back from which one early step drowns all others."""
 
 GAIN_LOW, GAIN_HIGH = 0.03, 8.0
-"""Kernel root mean square times √fan-in. Glorot and He give 0.1 to 2; beyond these a layer shrinks or blows up its signal
+"""Kernel root mean square times √fan-in. Glorot and He give 0.1 to 2; beyond these a layer shrinks or blows up its
+signal
 by an order of magnitude more than any usual initialiser."""
 
 CONSEQUENCE = 10.0
@@ -55,7 +57,8 @@ PENALTY_RATIO = 10.0
 """Penalty gradient over task gradient. At ten, weights shrink to about a tenth before the task holds them."""
 
 DROPOUT_RATE = 0.8
-"""Recommended rates end at 0.5 for hidden units (Srivastava et al. 2014); above 0.8 fewer than one unit in five speaks."""
+"""Recommended rates end at 0.5 for hidden units (Srivastava et al. 2014); above 0.8 fewer than one unit in five
+speaks."""
 
 
 @check(
@@ -76,7 +79,7 @@ def wiring(context: Context) -> Iterable[Finding]:
     attention = list(_degenerate_attention(bench))
     yield from attention
     yield from _untracked(bench)
-    yield from _disconnected(bench, bool(attention))
+    yield from _disconnected(bench, attention=bool(attention))
 
 
 def _accumulated(bench: Bench) -> Iterator[Finding]:
@@ -103,7 +106,8 @@ def _accumulated(bench: Bench) -> Iterator[Finding]:
     if size > 0 and math.hypot(*got) > 0.01 * size and math.hypot(*sums) < 0.01 * math.hypot(*got):
         yield catalogue.finding(
             "gradient-accumulates",
-            f"the gradient that the optimizer gets for a batch differs by {math.hypot(*got) / size:.2g} times its own norm "
+            f"the gradient that the optimizer gets for a batch differs by {math.hypot(*got) / size:.2g} times its "
+            f"own norm "
             "from the gradient of that batch alone, and the difference is exactly the gradient of the batch before. "
             "`train_step` does not reset gradients: call `self.zero_grad()` before `loss.backward()`.",
             where={"phase": "backward"},
@@ -114,8 +118,8 @@ def _accumulated(bench: Bench) -> Iterator[Finding]:
 def _degenerate_attention(bench: Bench) -> Iterator[Finding]:
     import keras
 
-    kinds = (keras.layers.MultiHeadAttention, keras.layers.Attention, keras.layers.AdditiveAttention)
-    kinds += (keras.layers.GroupQueryAttention,)
+    names = ("MultiHeadAttention", "GroupQueryAttention", "Attention", "AdditiveAttention")
+    kinds = tuple(getattr(keras.layers, name) for name in names)
     named = set()
     for call in bench.step.calls:
         if not isinstance(call.layer, kinds) or name_of(call.layer) in named:
@@ -141,7 +145,8 @@ def _nothing_to_choose(layer: str | None, shape: tuple[int, ...], axis: int | No
     over = "keys and values" if axis is None else f"softmax over axis {axis}"
     return catalogue.finding(
         "degenerate-attention",
-        f"attention in {layer or 'the model'} has one position to choose from ({over} of shape {shape}): its weight is 1 "
+        f"attention in {layer or 'the model'} has one position to choose from ({over} of shape {shape}): its weight "
+        f"is 1 "
         "whatever query and key say, and neither gets a gradient. Expected two positions or more: attend over time "
         "(return_sequences=True), and check the axis of the softmax.",
         where={"layer": layer},
@@ -167,7 +172,8 @@ def _untracked(bench: Bench) -> Iterator[Finding]:
         )
         yield catalogue.finding(
             "untracked-parameters",
-            f"{len(strangers)} trainable tensor(s) take part in the loss and are not among the model's variables: {which}. "
+            f"{len(strangers)} trainable tensor(s) take part in the loss and are not among the model's variables: "
+            f"{which}. "
             "No optimizer gets them. Create the layer in `__init__` or `build` as an attribute (weights with "
             "`add_weight`), and compile afterwards.",
             where={"layer": names[0] if names else None, "parameter": paths[0] if paths else None},
@@ -204,14 +210,15 @@ def _not_in_the_optimizer(bench: Bench) -> Iterator[Finding]:
     )
     yield catalogue.finding(
         "untracked-parameters",
-        f"{len(left)} of {len(trainable)} trainable weights take part in the loss and do not move in {len(steps)} steps: "
+        f"{len(left)} of {len(trainable)} trainable weights take part in the loss and do not move in {len(steps)} "
+        f"steps: "
         f"{said}. First: {left[0].path}. Apply gradients to `self.trainable_variables`, and compile after unfreezing.",
         where={"parameter": left[0].path},
         score=1.0,
     )
 
 
-def _disconnected(bench: Bench, attention: bool) -> Iterator[Finding]:
+def _disconnected(bench: Bench, *, attention: bool) -> Iterator[Finding]:
     """Layers none of whose weights get a gradient on any batch, at the initial and at random weights."""
     import torch
 
@@ -221,7 +228,8 @@ def _disconnected(bench: Bench, attention: bool) -> Iterator[Finding]:
         if total:
             yield catalogue.finding(
                 "disconnected-parameters",
-                f"none of the model's {total} variables is trainable: a step changes nothing. Set `trainable = True` on the "
+                f"none of the model's {total} variables is trainable: a step changes nothing. Set `trainable = "
+                f"True` on the "
                 "part that is meant to learn, and compile again.",
                 where={"phase": "backward"},
                 score=1.0,
@@ -283,7 +291,8 @@ def _frozen_at_random(bench: Bench) -> Iterator[Finding]:
     yield catalogue.finding(
         "disconnected-parameters",
         f"all {len(kernels)} kernels are frozen, and at random initial values (nothing was loaded into them); what can "
-        f"train are {left} offsets and scales, which cannot change how answers depend on inputs. Set `trainable = True` "
+        f"train are {left} offsets and scales, which cannot change how answers depend on inputs. Set `trainable = "
+        f"True` "
         "and compile again, or load weights first.",
         where={"layer": name_of(fresh[0][0]), "parameter": fresh[0][1].path},
         score=0.9,
@@ -371,7 +380,6 @@ def _units_equal(variable: Any) -> bool:
 )
 def initial_signal(context: Context) -> Iterable[Finding]:
     """How signals and gradients travel through the model as it stands, against usual weights in the same model."""
-    import torch
 
     bench = set_up(context)
     if bench.step.error is not None or bench.step.root is None:
@@ -430,7 +438,8 @@ def _unscaled_inputs(bench: Bench, idle: list[Finding]) -> Finding | None:
         return None
     return catalogue.finding(
         "data-scale",
-        f"inputs run from {float(largest.min()):.4g} to {float(largest.max()):.4g}, and {seen}; with the same weights and the "
+        f"inputs run from {float(largest.min()):.4g} to {float(largest.max()):.4g}, and {seen}; with the same "
+        f"weights and the "
         f"same inputs standardised that is not so (loss {step.loss:.3g}). Standardise each feature with the mean and "
         "deviation of the training part.",
         where={"phase": "data", "layer": idle[0].where.get("layer") if idle else None},
@@ -487,7 +496,8 @@ def _initial_scale(bench: Bench) -> Iterator[Finding]:
     elif len(small) >= 2 and spread < usual_spread / CONSEQUENCE**3:
         yield _scale_finding(
             small,
-            f"the answers of different samples differ by {spread:.3g} (with kernels of usual size: {usual_spread:.3g}), so "
+            f"the answers of different samples differ by {spread:.3g} (with kernels of usual size: "
+            f"{usual_spread:.3g}), so "
             "that nothing of the input arrives",
         )
 
@@ -496,7 +506,8 @@ def _scale_finding(kernels: dict[str, float], consequence: str) -> Finding:
     worst = max(kernels, key=lambda path: abs(math.log(max(kernels[path], 1e-30))))
     return catalogue.finding(
         "init-scale",
-        f"{len(kernels)} kernel(s) start at an unusual size; {worst} multiplies its signal by {kernels[worst]:.3g} (usual: "
+        f"{len(kernels)} kernel(s) start at an unusual size; {worst} multiplies its signal by {kernels[worst]:.3g} "
+        f"(usual: "
         f"0.1 to 2). {consequence[0].upper()}{consequence[1:]}. Use glorot_uniform (tanh, linear) or he_normal (relu).",
         where={"parameter": worst},
         evidence=(Evidence("value", kernels, name="gain per kernel"),),
@@ -507,7 +518,7 @@ def _scale_finding(kernels: dict[str, float], consequence: str) -> Finding:
 def _gain(variable: Any) -> float:
     value = variable.value.detach().float()
     fan_in = max(1, int(value[..., 0].numel()))
-    return float(value.pow(2).mean().sqrt()) * fan_in**0.5
+    return float(float(value.pow(2).mean().sqrt()) * fan_in**0.5)
 
 
 def _spread_of(bench: Bench) -> float:
@@ -537,7 +548,8 @@ def _fades_with_depth(steps: list[Step], model: Any) -> Finding | None:
     return catalogue.finding(
         "vanishing-gradient",
         f"the gradient of the first kernel ({order[0].path}) is {first:.2g}, that at the end {last:.2g}: it fades "
-        f"by a factor of {last / first:.1g} over {len(norms)} layers. Expected less than {1 / VANISHED:.0g}. Add residual "
+        f"by a factor of {last / first:.1g} over {len(norms)} layers. Expected less than {1 / VANISHED:.0g}. Add "
+        f"residual "
         "connections or normalisation, use relu or gelu, and a usual initialiser.",
         where={"layer": order[0].path.rsplit("/", 1)[0], "parameter": order[0].path},
         evidence=(Evidence("value", dict(zip([v.path for v in order], norms, strict=True)), name="gradient norms"),),
@@ -580,7 +592,8 @@ def _through_time(context: Context, bench: Bench) -> Iterator[Finding]:
     if late > 0 and early > EXPLODED * late:
         yield catalogue.finding(
             "exploding-gradient",
-            f"the gradient grows by {early / late:.1g} on its way back over {len(reach_back)} timesteps: the first step "
+            f"the gradient grows by {early / late:.1g} on its way back over {len(reach_back)} timesteps: the first "
+            f"step "
             "drowns all others, and updates follow it. Use an orthogonal recurrent initialiser, gated cells, or "
             "global_clipnorm=1.0.",
             where={"timestep": 0, "layer": _is_recurrent(bench)},
@@ -599,7 +612,8 @@ def _through_time(context: Context, bench: Bench) -> Iterator[Finding]:
         last_silent = int(unheard.nonzero().max())
         yield catalogue.finding(
             "vanishing-gradient",
-            f"{lost:.0%} of what the targets depend on lies in timesteps 0 … {last_silent}, and the gradient that reaches "
+            f"{lost:.0%} of what the targets depend on lies in timesteps 0 … {last_silent}, and the gradient that "
+            f"reaches "
             f"them is below {FLOAT32_EPS:.0e} of the largest one: it is rounded away. Use gated cells (LSTM, GRU), "
             "shorter windows, or attention.",
             where={"timestep": last_silent, "layer": _is_recurrent(bench)},
@@ -634,8 +648,10 @@ def regularisation(context: Context) -> Iterable[Finding]:
     if task > 0 and penalty > PENALTY_RATIO * task:
         yield catalogue.finding(
             "over-regularised",
-            f"the penalties on weights pull {penalty / task:.3g} times as hard as the task (gradient norms {penalty:.3g} and "
-            f"{task:.3g}): weights shrink until nothing is left to predict with. Expected a ratio below one; divide the "
+            f"the penalties on weights pull {penalty / task:.3g} times as hard as the task (gradient norms "
+            f"{penalty:.3g} and "
+            f"{task:.3g}): weights shrink until nothing is left to predict with. Expected a ratio below one; divide "
+            f"the "
             f"regularisers' factors by {penalty / task:.1g} or more.",
             where={"phase": "loss"},
             evidence=(Evidence("value", {"penalty": penalty, "task": task}, name="gradient norms"),),
@@ -651,7 +667,8 @@ def regularisation(context: Context) -> Iterable[Finding]:
         if noise > signal:
             yield catalogue.finding(
                 "over-regularised",
-                f"dropout of {heavy[0][1]:g} in {heavy[0][0]} leaves {1 - heavy[0][1]:.0%} of the units: for one and the "
+                f"dropout of {heavy[0][1]:g} in {heavy[0][0]} leaves {1 - heavy[0][1]:.0%} of the units: for one "
+                f"and the "
                 f"same sample answers vary by {noise:.3g} from mask to mask, between samples by {signal:.3g}. Expected "
                 "rates up to 0.5.",
                 where={"layer": heavy[0][0]},
@@ -682,7 +699,10 @@ def ids_and_tables(context: Context) -> Iterable[Finding]:
         broken = float((value != value.round()).double().mean())
         low, high = float(value.min()), float(value.max())
         if broken > 0:
-            said = f"{broken:.0%} of the values are not whole numbers; the table cuts them off, so that {int(value.long().unique().numel())} rows are used"
+            used = int(value.long().unique().numel())
+            said = (
+                f"{broken:.0%} of the values are not whole numbers; the table cuts them off and {used} row(s) are used"
+            )
         elif low < 0 or high >= rows:
             said = f"ids run from {low:g} to {high:g}, and the table has the rows 0 … {rows - 1}"
         else:
@@ -691,12 +711,14 @@ def ids_and_tables(context: Context) -> Iterable[Finding]:
             if not raw or pressed < 0.5 or int(raw[0].unique().numel()) <= rows:
                 continue
             said = (
-                f"the input holds {int(raw[0].unique().numel())} different ids, and the table has {rows} rows: {pressed:.0%} of "
+                f"the input holds {int(raw[0].unique().numel())} different ids, and the table has {rows} rows: "
+                f"{pressed:.0%} of "
                 "them land on the last one"
             )
         yield catalogue.finding(
             "input-encoding",
-            f"embedding {name}: {said}. Expected whole numbers below `input_dim`, counted over the whole vocabulary with the "
+            f"embedding {name}: {said}. Expected whole numbers below `input_dim`, counted over the whole vocabulary "
+            f"with the "
             "padding id.",
             where={"layer": name},
             score=1.0,

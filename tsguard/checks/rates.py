@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tsguard import catalogue
-from tsguard.checks.bench import Bench, batch_size, planned_steps, set_up
+from tsguard.checks.bench import Bench, planned_steps, set_up
 from tsguard.checks.registry import Context, check
 from tsguard.evidence import Curve, Evidence, Proof
 from tsguard.findings import Finding
@@ -35,7 +35,8 @@ RUNAWAY = 3.0
 """The loss at the end of the first steps against its start. Warm-up bumps stay below; a doubled loss can be noise."""
 
 TRAVEL = 0.01
-"""Relative distance that weights could go in the whole run if all steps pointed one way. Below one per cent the function
+"""Relative distance that weights could go in the whole run if all steps pointed one way. Below one per cent the
+function
 that a model computes hardly changes."""
 
 NO_TRAVEL = 1e-7
@@ -154,10 +155,13 @@ def _rate_too_high(first: FirstSteps) -> Iterator[Finding]:
     for factor in (0.1, 0.01, 0.001):
         slower = first.again(changes.rate_times(first.bench.model, factor))
         if slower.finite and len(slower.losses) >= len(trial.losses) and slower.end < slower.start:
-            words = f"divided by {1 / factor:g}, {len(slower.losses)} steps go from {slower.start:.3g} to {slower.end:.3g}"
+            words = (
+                f"divided by {1 / factor:g}, {len(slower.losses)} steps go from {slower.start:.3g} to {slower.end:.3g}"
+            )
             yield catalogue.finding(
                 "lr-too-high",
-                f"within {len(trial.losses)} steps the loss goes from {trial.losses[0]:.3g} to {trial.losses[-1]:.3g}; with the rate "
+                f"within {len(trial.losses)} steps the loss goes from {trial.losses[0]:.3g} to "
+                f"{trial.losses[-1]:.3g}; with the rate "
                 f"{words}. Lower the rate, or warm up.",
                 where={"phase": "update"},
                 evidence=(Evidence("value", factor, name="rate factor that heals"),),
@@ -179,10 +183,13 @@ def _rate_too_low(first: FirstSteps) -> Iterator[Finding]:
         faster = first.again(changes.rate_times(first.bench.model, factor))
         if faster.finite and faster.end < MENDED * trial.end:
             distance = "" if planned is None else f", at most {size * planned:.1g} of themselves in all {planned} steps"
-            words = f"multiplied by {factor:g}, the same steps bring the loss from {faster.start:.3g} to {faster.end:.3g}"
+            words = (
+                f"multiplied by {factor:g}, the same steps bring the loss from {faster.start:.3g} to {faster.end:.3g}"
+            )
             yield catalogue.finding(
                 "lr-too-low",
-                f"weights move by {size:.1g} of themselves per step{distance}: nothing can be learned. With the rate {words}. "
+                f"weights move by {size:.1g} of themselves per step{distance}: nothing can be learned. With the "
+                f"rate {words}. "
                 "Raise the rate.",
                 where={"phase": "update"},
                 proof=proof_of(f"rate × {factor:g}", trial, faster, words),
@@ -222,12 +229,15 @@ def _clipped(first: FirstSteps) -> Iterator[Finding]:
                 continue
             yield catalogue.finding(
                 "clip-saturated",
-                f"{name}={threshold:g} cuts every gradient: their median norm is {typical:.3g}, {typical / threshold:.0f} times "
+                f"{name}={threshold:g} cuts every gradient: their median norm is {typical:.3g}, "
+                f"{typical / threshold:.0f} times "
                 f"the threshold. In the first {len(trial.losses)} steps the loss falls by {_fall(trial):.2g}; without "
                 f"clipping, by {_fall(free):.2g}. Set the threshold above {typical:.2g}.",
                 where={"phase": "update"},
                 evidence=(Evidence("value", finite, name="gradient norm per step"),),
-                proof=proof_of("without clipping", trial, free, f"falls by {_fall(free):.2g} in place of {_fall(trial):.2g}"),
+                proof=proof_of(
+                    "without clipping", trial, free, f"falls by {_fall(free):.2g} in place of {_fall(trial):.2g}"
+                ),
                 score=1.0,
             )
             return
@@ -259,7 +269,8 @@ def _decayed(first: FirstSteps) -> Iterator[Finding]:
             "over-regularised",
             f"weight decay {decay:g} pulls {pull:.2g} times as hard as "
             + ("the greatest step that the optimizer makes for a weight" if adaptive else "the gradient")
-            + f" (typical weight {size:.2g}): weights shrink to about {size / pull:.1g}. Usual values are 1e-4 to 1e-1.",
+            + f" (typical weight {size:.2g}): weights shrink to about {size / pull:.1g}. Usual values are 1e-4 to "
+            f"1e-1.",
             where={"phase": "update"},
             evidence=(Evidence("value", decay, name="weight_decay"),),
             score=0.95,
@@ -275,7 +286,7 @@ def straight_model(context: Context) -> Iterable[Finding]:
     bench = set_up(context)
     if bench.step.error is not None or bench.step.answer is None or len(flat(bench.step.answer)) != 1:
         return
-    inputs = [leaf for leaf in flat(bench.batch.x)]
+    inputs = flat(bench.batch.x)
     if len(inputs) != 1 or not inputs[0].is_floating_point():
         return
     x = standardised(inputs[0])  # raw units would leave every relu on one side
@@ -291,15 +302,17 @@ def straight_model(context: Context) -> Iterable[Finding]:
     # float32 rounding stays below a thousandth; one relu bends by a tenth and more.
     if bent > 1e-3:
         return
-    fit = straight_and_curved(context.data)
+    fit = straight_and_curved(bench.data)
     if fit is None:
         return
     line, curve = fit
     if curve - max(line, 0.0) > CURVED_GAIN:
         yield catalogue.finding(
             "under-capacity",
-            f"the model is a straight line in its inputs for every weight (it has no activation between its layers), and "
-            f"the data is curved: on rows held back a line explains R² = {line:.2f}, quadratic features {curve:.2f}. Put an "
+            f"the model is a straight line in its inputs for every weight (it has no activation between its "
+            f"layers), and "
+            f"the data is curved: on rows held back a line explains R² = {line:.2f}, quadratic features "
+            f"{curve:.2f}. Put an "
             "activation (relu, tanh) between the layers.",
             where={"phase": "forward"},
             evidence=(Evidence("value", {"straight": line, "curved": curve}, name="R² on rows held back"),),

@@ -1,6 +1,7 @@
 """Experiments: the same steps from the same start, with one proposed cause removed.
 
-Each experiment is a value: what to change on the live model (a context manager), what to do to every batch, and in which
+Each experiment is a value: what to change on the live model (a context manager), what to do to every batch, and in
+which
 units to judge. None of them trains anything but the model it is given, which the caller holds preserved.
 """
 
@@ -156,7 +157,7 @@ def _moments(data: Data, side: str) -> list[Any]:
 
     batches = [getattr(b, side) for b in _some(data)]
     columns = zip(*(list(leaves(b)) for b in batches), strict=True)
-    found = []
+    found: list[Any] = []
     for column in columns:
         joined = torch.cat(list(column))
         if not joined.is_floating_point() or joined.ndim < 1:

@@ -1,6 +1,7 @@
 """The diagnosis: is the run sick, what is proposed, which removal heals, and what is said in the end.
 
-A run is sick when its own curves and predictions say so, or when a check has found a cause that fails. Causes are ranked
+A run is sick when its own curves and predictions say so, or when a check has found a cause that fails. Causes are
+ranked
 by how much of what could be known comes back when they are removed. Where nothing heals, that is what is said.
 """
 
@@ -31,9 +32,6 @@ HEALED = 0.5
 
 HELPED = 0.15
 """… and before it is mentioned at all; below it two seeds of a healthy run differ."""
-
-AGAIN = 2
-"""Trials with another order of batches that a cause found by a rule alone has to pass."""
 
 NOISE = 0.05
 """Skill gained by chance between two trials of a few hundred steps, judged on a few hundred rows."""
@@ -66,7 +64,9 @@ def diagnose(
     with preserved(record.model):
         seen = measure(record)
         earlier = tuple(f for f in findings if f.role is Role.CAUSE and f.status in (Status.WARN, Status.FAIL))
-        sick = [s for s in seen.symptoms if s.status is Status.FAIL or s.code in ("biased-predictions", "variance-collapse")]
+        sick = [
+            s for s in seen.symptoms if s.status is Status.FAIL or s.code in ("biased-predictions", "variance-collapse")
+        ]
         if not sick and not any(f.status is Status.FAIL for f in earlier):
             return seen.symptoms
         tested = _test_all(record, seen, earlier, deadline=deadline, progress=progress, clock=clock)
@@ -103,9 +103,13 @@ def measure(record: Record) -> Seen:
     if single:
         classes = judged.kind == "classes"
         baselines = {} if classes else regression_baselines(record.data)
-        looked = symptoms(
-            {}, predictions[0], targets[0], baselines, learnable=known, classes=classes, from_logits=_logits(record)
-        ) if classes or predictions[0].size == targets[0].size else ()
+        looked = (
+            symptoms(
+                {}, predictions[0], targets[0], baselines, learnable=known, classes=classes, from_logits=_logits(record)
+            )
+            if classes or predictions[0].size == targets[0].size
+            else ()
+        )
         found += looked
     elif judged.skill < 0.5 * known and known > 0.15:
         found.append(
@@ -149,9 +153,17 @@ def _test_all(
     try:
         ready(record)
         listed = list(proposals(record, seen.sample, earlier))
-    except Exception:  # a model that cannot be called on its data has nothing to try; its own error is reported elsewhere
+        standing = {f.code for f in earlier if f.status is Status.FAIL}
+        if standing:
+            # A structural cause stands: only what can prove it is tried; ways round it are not second causes.
+            listed = [(rule, one) for rule, one in listed if one.code in standing]
+    except (
+        Exception
+    ):  # a model that cannot be called on its data has nothing to try; its own error is reported elsewhere
         return []
-    share = max(1.0, (deadline - clock()) / (len(listed) + 2 + AGAIN))
+    if not listed:
+        return []
+    share = max(1.0, (deadline - clock()) / (len(listed) + 2))
     progress("as configured")
     base = carry_out(record, None, seen.sample, steps=MAX_STEPS, seconds=share, clock=clock)
     steps = max(8, len(base.trial.losses)) if base.trial.finite else MAX_STEPS
@@ -167,9 +179,7 @@ def _test_all(
         tested.append(Tested(rule, experiment, outcome, 0.0))
     reachable = max([seen.learnable, *(t.outcome.skill for t in tested), base.skill])
     gap = reachable - base.skill
-    scored = [
-        replace_effect(t, (t.outcome.skill - base.skill) / gap if gap > NOISE else 0.0) for t in tested
-    ]
+    scored = [replace_effect(t, (t.outcome.skill - base.skill) / gap if gap > NOISE else 0.0) for t in tested]
     return [Tested(None, Experiment("", "as configured"), base, 0.0), *scored]
 
 
@@ -194,7 +204,6 @@ def _causes(tested: list[Tested], earlier: tuple[Finding, ...], seen: Seen) -> t
             finding = replace(finding, proof=_proof(base, proven), explains=finding.explains or explained)
         found.append(finding)
     if any(f.status is Status.FAIL for f in found):
-        # A structural cause stands: what merely helps beside it is a way round it, not a second cause.
         return tuple(found)
     strong = sorted(best.values(), key=lambda t: -t.effect)
     for one in strong:
@@ -224,7 +233,8 @@ def _proof(base: Tested, one: Tested) -> Proof:
     return Proof(
         experiment=one.experiment.name,
         summary=(
-            f"from the same start, in {len(after.trial.losses)} steps, the share of the targets that is explained goes from "
+            f"from the same start, in {len(after.trial.losses)} steps, the share of the targets that is explained "
+            f"goes from "
             f"{before.skill:.0%} to {after.skill:.0%} when only this is changed"
         ),
         before=before.curve("as configured"),

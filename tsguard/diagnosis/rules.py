@@ -1,7 +1,8 @@
 """Rules: which causes to test, in which order, and why. A rule proposes; only an experiment accuses.
 
 Every rule is a value with its reason. What it returns costs a trial, so rules look before they propose; the order puts
-what is most often true and cheapest to mend first (learning rate, scale and loss lead the lists of field studies: Humbatova
+what is most often true and cheapest to mend first (learning rate, scale and loss lead the lists of field studies:
+Humbatova
 et al. 2020, "Taxonomy of real faults in deep learning systems"; Zhang et al. 2021, "AutoTrainer").
 """
 
@@ -100,7 +101,9 @@ def _restraint(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> I
     layers = list(model._flatten_layers(include_self=True, recursive=True))
     if any(getattr(o, n, None) for o in optimizers(model) for n in CLIPS):
         yield do.unclipped()
-    if any(isinstance(getattr(one, n, None), float) and getattr(one, n) > 0 for one in layers for n in ("rate", "dropout")):
+    if any(
+        isinstance(getattr(one, n, None), float) and getattr(one, n) > 0 for one in layers for n in ("rate", "dropout")
+    ):
         yield do.no_dropout()
     penal = any(getattr(v, "regularizer", None) is not None for v in model.variables)
     active = any(getattr(one, "activity_regularizer", None) is not None for one in layers)
@@ -135,7 +138,11 @@ def _balance(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Ite
         if array.size != len(array):
             continue
         names, counts = np.unique(array.reshape(-1), return_counts=True)
-        if 2 <= len(names) <= 50 and np.array_equal(names, names.round()) and counts.min() / counts.sum() < RARE / (len(names) / 2):
+        if (
+            2 <= len(names) <= 50
+            and np.array_equal(names, names.round())
+            and counts.min() / counts.sum() < RARE / (len(names) / 2)
+        ):
             yield do.balanced(array)
             return
 
@@ -161,7 +168,11 @@ def _loss(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterat
     if classes and (asked is None or asked.kind not in ("sparse", "categorical")):
         if softmax or written == "one-hot" or _fits_units(head.target, units):
             yield do.right_loss("loss-mismatch", "classes")
-    elif head.target.numel() == head.answer.numel() and written in ("real",) and (asked is None or asked.kind != "regression"):
+    elif (
+        head.target.numel() == head.answer.numel()
+        and written in ("real",)
+        and (asked is None or asked.kind != "regression")
+    ):
         yield do.right_loss("loss-mismatch", "values")
     layer = _last_activated(record.model)
     if layer is not None and written == "real" and not _asks_for_classes(head) and _closes(layer):

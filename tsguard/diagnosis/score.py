@@ -67,7 +67,7 @@ def judge(
     kinds = set()
     skills = []
     listed = heads(model, Batch(batch.x, y), answer)
-    x_leaves = [leaf for leaf in leaves(batch.x)]
+    x_leaves = list(leaves(batch.x))
     for head in listed:
         target = head.target
         if target is None and len(listed) == 1 and len(x_leaves) == 1 and x_leaves[0].shape == head.answer.shape:

@@ -54,7 +54,12 @@ def symptoms(
     """
     found: list[Finding] = [*_of_curves(series)]
     if predictions is not None and targets is not None:
-        found += _of_predictions(predictions, targets, baselines or {}, learnable, classes, from_logits)
+        if classes:
+            found += _of_classes(
+                classification(predictions, targets, from_logits=from_logits), baselines or {}, learnable
+            )
+        else:
+            found += _of_regression(regression(predictions, targets), baselines or {}, learnable)
     return tuple(found)
 
 
@@ -90,29 +95,22 @@ def _of_curves(series: Mapping[str, Sequence[float]]) -> list[Finding]:
         best = min(validation)
         at = validation.index(best)
         tail = validation[at + 1 :]
-        if len(tail) >= 3 and best > 0 and statistics.median(tail[-3:]) > RISEN_VALIDATION * best and training[-1] < training[at]:
+        if (
+            len(tail) >= 3
+            and best > 0
+            and statistics.median(tail[-3:]) > RISEN_VALIDATION * best
+            and training[-1] < training[at]
+        ):
             found.append(
                 catalogue.finding(
                     "overfitting",
-                    f"validation loss was best at epoch {at} ({best:.4g}) and ends at {tail[-1]:.4g}, while the training "
+                    f"validation loss was best at epoch {at} ({best:.4g}) and ends at {tail[-1]:.4g}, while the "
+                    f"training "
                     f"loss went on falling to {training[-1]:.4g}.",
                     where={"epoch": at, "split": "validation"},
                 )
             )
     return found
-
-
-def _of_predictions(
-    predictions: Any,
-    targets: Any,
-    baselines: Mapping[str, float],
-    learnable: float | None,
-    classes: bool | None,
-    from_logits: bool,
-) -> list[Finding]:
-    if classes:
-        return _of_classes(classification(predictions, targets, from_logits=from_logits), baselines, learnable)
-    return _of_regression(regression(predictions, targets), baselines, learnable)
 
 
 def _of_classes(m: Mapping[str, float], baselines: Mapping[str, float], learnable: float | None) -> list[Finding]:
@@ -125,16 +123,29 @@ def _of_classes(m: Mapping[str, float], baselines: Mapping[str, float], learnabl
         found.append(
             catalogue.finding(
                 "class-collapse",
-                f"{m['most_answered']:.0%} of the answers are one class; accuracy {m['accuracy']:.1%} is the share of the "
+                f"{m['most_answered']:.0%} of the answers are one class; accuracy {m['accuracy']:.1%} is the share "
+                f"of the "
                 f"majority ({m['majority_share']:.1%}), and the recall of the worst class is {m['recall_min']:.0%}.",
                 evidence=evidence,
             )
         )
     above = (m["accuracy"] - m["majority_share"]) / max(1 - m["majority_share"], 1e-9)
     if learnable is not None and to_find and m["majority_share"] < 0.9 and above < HALF * learnable:
-        found.append(_not_learned(f"accuracy {m['accuracy']:.1%} on training rows, where one class has {m['majority_share']:.1%}", learnable, evidence))
+        found.append(
+            _not_learned(
+                f"accuracy {m['accuracy']:.1%} on training rows, where one class has {m['majority_share']:.1%}",
+                learnable,
+                evidence,
+            )
+        )
     elif above <= 0 and m["majority_share"] < 0.9:
-        found.append(_below(f"accuracy {m['accuracy']:.1%}", f"always answering the majority class ({m['majority_share']:.1%})", evidence))
+        found.append(
+            _below(
+                f"accuracy {m['accuracy']:.1%}",
+                f"always answering the majority class ({m['majority_share']:.1%})",
+                evidence,
+            )
+        )
     return found
 
 
@@ -147,7 +158,11 @@ def _of_regression(m: Mapping[str, float], baselines: Mapping[str, float], learn
     words = f"R² = 2ρs − s² − bias²/σ² = {m['r2']:.3f}, with ρ = {rho:.3f}, s = {s:.3f}, bias²/σ² = {bias:.3f}"
     to_find = learnable is not None and learnable > LEARNABLE
     if s < FLAT_RATIO and (to_find or learnable is None):
-        found.append(catalogue.finding("variance-collapse", f"predictions have {s:.1%} of the targets' spread ({words}).", evidence=evidence))
+        found.append(
+            catalogue.finding(
+                "variance-collapse", f"predictions have {s:.1%} of the targets' spread ({words}).", evidence=evidence
+            )
+        )
     if bias > OFFSET:
         found.append(
             catalogue.finding(

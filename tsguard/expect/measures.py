@@ -173,10 +173,16 @@ def gaps(times: Array, longest: float, entities: Array | None = None) -> Array:
     return np.sort(rows[1:][steps(times, entities) > longest])
 
 
-def float32_loss(times: Array) -> float:
-    """Share of the true, nonzero steps that become zero when times are held in float32."""
+def float32_loss(times: Array, entities: Array | None = None) -> float:
+    """Share of the nonzero steps, from row to row (of entities: in order of time), that become zero in float32."""
     exact = as_time(times)
-    moved = np.diff(exact) != 0
+    within = np.ones(max(len(exact) - 1, 0), dtype=bool)
+    if entities is not None:
+        groups = np.unique(np.asarray(entities), return_inverse=True)[1]
+        order = np.lexsort((exact, groups))
+        exact, groups = exact[order], groups[order]
+        within = groups[1:] == groups[:-1]
+    moved = within & (np.diff(exact) != 0)
     if not moved.any():
         return 0.0
     narrow = np.diff(exact.astype(np.float32))

@@ -341,6 +341,7 @@ class Profile:
             column for accumulator in self._accumulators.values() for column in accumulator.columns
         } | self.keep_columns
         names = [name for name in self.source.schema.names if name in wanted]
+        names = names or self.source.schema.names[:1]  # rows are counted even if no column is asked about
         living = dict(self._accumulators)
         for records in self.source.batches(names):
             batch = Batch(records, self.rows)

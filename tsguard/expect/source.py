@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 BATCH_ROWS = 1 << 16
 """Rows per batch: eight bytes each stay within a second-level cache, and the cost per batch is spread thin."""
-READ_AHEAD = 2
-"""Batches and files that Parquet may decode ahead: enough to keep one core busy, little enough to bound memory."""
 SUFFIXES = {".parquet": "parquet", ".pq": "parquet", ".arrow": "ipc", ".feather": "feather", ".ipc": "ipc"}
 
 
@@ -219,11 +217,16 @@ def _opened(path: Path, make: Callable[[], pads.Dataset]) -> pads.Dataset:
 def _dataset(dataset: pads.Dataset) -> Source:
     def read(columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
         names = None if columns is None else list(columns)
-        yield from dataset.to_batches(
-            columns=names, batch_size=BATCH_ROWS, batch_readahead=READ_AHEAD, fragment_readahead=READ_AHEAD
-        )
+        for piece in _pieces(dataset):
+            yield from piece.to_table(schema=dataset.schema, columns=names).to_batches(max_chunksize=BATCH_ROWS)
 
     return Source(dataset.schema, read, replayable=True, resident=False)
+
+
+def _pieces(dataset: pads.Dataset) -> Iterator[pads.Fragment]:
+    """Row group by row group. A scanner reads ahead as fast as the disk allows, and its memory grows when we are slower."""
+    for fragment in dataset.get_fragments():
+        yield from fragment.split_by_row_group() if isinstance(fragment, pads.ParquetFileFragment) else [fragment]
 
 
 def _never(columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:

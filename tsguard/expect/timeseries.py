@@ -267,7 +267,7 @@ class ExpectColumnClassSharesToBeBetween(_MeasuringExpectation):
         return success and not missing and not strange, majority, details
 
 
-class ExpectColumnTimestampsToSurviveFloat32(_MeasuringExpectation):
+class ExpectColumnTimestampsToSurviveFloat32(_OfOneColumn):
     """Expect the steps between times to survive a cast to float32 (a 32-bit float of epoch seconds moves by 64 or 128
     s).
 
@@ -275,15 +275,15 @@ class ExpectColumnTimestampsToSurviveFloat32(_MeasuringExpectation):
     zero.
     """
 
-    column: str
     max_loss: float = 0.0
-    success_keys: ClassVar[tuple[str, ...]] = ("column", "max_loss")
+    success_keys: ClassVar[tuple[str, ...]] = ("column", "entity", "max_loss")
 
     def measure(self, data: dict[str, Measured], rows: int) -> tuple[bool, Any, dict[str, Any]]:
         times = data[self.column]
         seconds = times.values / times.second if times.second != 1.0 else times.values
-        known = seconds[np.isfinite(np.asarray(seconds, dtype=np.float64))]
-        loss = measures.float32_loss(known)
+        there = np.isfinite(np.asarray(seconds, dtype=np.float64))
+        known, entities = seconds[there], _optional(data, self.entity)
+        loss = measures.float32_loss(known, None if entities is None else entities[there])
         grain = float(np.spacing(np.float32(np.max(np.abs(known))))) if len(known) else 0.0
         return loss <= self.max_loss, loss, {"unit_in_last_place": grain}
 

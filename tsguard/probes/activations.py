@@ -124,7 +124,8 @@ def single_choices(step: Step) -> list[SingleChoice]:
 
 
 def effective_rank(hidden: Any) -> float:
-    """exp(entropy of the normalised singular values) of centred rows (Roy & Vetterli 2007): how many directions vary."""
+    """exp(entropy of the normalised singular values) of centred rows (Roy & Vetterli 2007): how many directions
+    vary."""
     import torch
 
     rows = hidden.detach().double().reshape(hidden.shape[0], -1)

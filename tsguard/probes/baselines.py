@@ -30,7 +30,8 @@ def regression_baselines(data: Data) -> dict[str, float]:
 
 
 def learnable_share(data: Data) -> float:
-    """R² (of indicator columns, for classes) that a closed-form fit reaches on rows held back: what is there to find."""
+    """R² (of indicator columns, for classes) that a closed-form fit reaches on rows held back: what is there to
+    find."""
     made = table(data)
     if made is None:
         return 0.0

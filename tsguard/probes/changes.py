@@ -1,4 +1,5 @@
-"""One thing changed for the length of a trial, and put back: the rate, clipping, decay, dropout, penalties, activations.
+"""One thing changed for the length of a trial, and put back: the rate, clipping, decay, dropout, penalties,
+activations.
 
 Each is a context manager on a live compiled model. What a change cannot reach (a rate that is computed inside an own
 train step) it leaves alone; a trial then shows no effect, which is the truth.
@@ -58,7 +59,7 @@ def with_clipping(model: Any, threshold: float) -> Any:
 @contextlib.contextmanager
 def without_dropout(model: Any) -> Iterator[None]:
     """Every rate of dropout at zero."""
-    layers = [layer for layer in model._flatten_layers(include_self=True, recursive=True)]
+    layers = list(model._flatten_layers(include_self=True, recursive=True))
     pairs = [
         (layer, name, 0.0 if isinstance(layer.__dict__[name], float) else 0)
         for layer in layers

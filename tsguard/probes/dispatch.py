@@ -1,6 +1,7 @@
 """Which operation makes a NaN from finite numbers, and whether somebody hides it afterwards.
 
-Runs one step (or the loss alone, on random answers) under a TorchDispatchMode. Infinities are left alone here: a fill of
+Runs one step (or the loss alone, on random answers) under a TorchDispatchMode. Infinities are left alone here: a fill
+of
 −inf before a softmax is an honest mask.
 """
 
@@ -28,9 +29,9 @@ class Producer:
     op: str
     phase: str
     reason: str
-    empty: bool
+    empty: bool = False
     """Whether it was a mean over nothing (0/0 of a count, or a reduction of no elements)."""
-    absorbed: bool
+    absorbed: bool = False
     """Whether an operation made for NaN met it later."""
     value: str = "NaN"
     file: str | None = None
@@ -39,7 +40,6 @@ class Producer:
 
 def nonfinite_producer(model: Any, batch: Batch, *, answers: Any = None) -> Producer | None:
     """The producer in one step on the batch; with `answers` (a structure to imitate), in the loss of random answers."""
-    import torch
     from torch.utils._python_dispatch import TorchDispatchMode
 
     step = Step()
@@ -58,7 +58,7 @@ def nonfinite_producer(model: Any, batch: Batch, *, answers: Any = None) -> Prod
                 reason, empty = _reason(name, args, result)
                 file, line = _user_line()
                 phase = "forward" if step.inside else ("backward" if _in_backward() else "loss")
-                notes.append(Producer(name, phase, reason, empty and phase != "backward", False, file=file, line=line))
+                notes.append(Producer(name, phase, reason, empty and phase != "backward", file=file, line=line))
             return result
 
     with Watch():
@@ -151,10 +151,10 @@ def _in_backward() -> bool:
 def _user_line() -> tuple[str | None, int | None]:
     """The innermost frame that is neither in an installed package nor ours."""
     here = str(Path(__file__).resolve().parents[1])
-    frame = sys._getframe(2)
+    frame: Any = sys._getframe(2)
     while frame is not None:
         file = frame.f_code.co_filename
         if "site-packages" not in file and not file.startswith((here, "<")) and "/lib/python" not in file:
             return Path(file).name, frame.f_lineno
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return None, None

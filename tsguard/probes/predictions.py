@@ -29,7 +29,9 @@ def regression(predictions: Any, targets: Any) -> dict[str, float]:
         deviation = float(p.std())
         flat = deviation <= 1e-12 * max(float(np.abs(p).max()), 1e-30)
         found["std_ratio"] = 0.0 if flat else deviation / variance**0.5
-        found["correlation"] = 0.0 if flat else float(np.mean((p - p.mean()) * (y - y.mean())) / (deviation * variance**0.5))
+        found["correlation"] = (
+            0.0 if flat else float(np.mean((p - p.mean()) * (y - y.mean())) / (deviation * variance**0.5))
+        )
         found["bias2_over_var"] = float(error.mean() ** 2 / variance)
         found["r2"] = float(1 - np.mean(error**2) / variance)
     return found

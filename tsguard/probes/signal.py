@@ -1,4 +1,5 @@
-"""Where in the data the answer lies, asked without any model: dependence of targets on inputs, per timestep or feature."""
+"""Where in the data the answer lies, asked without any model: dependence of targets on inputs, per timestep or
+feature."""
 
 from __future__ import annotations
 

@@ -205,7 +205,8 @@ def take_step(
     """Run the model's own `train_step` on a batch and keep what went by.
 
     With `update=False` the optimizer is asked for nothing. With `answer`, the model's outermost call returns that in
-    place of its own prediction (after computing its own, so that added losses exist): the loss as a function of answers.
+    place of its own prediction (after computing its own, so that added losses exist): the loss as a function of
+    answers.
     `into` is a Step to fill, for those who watch it while it runs.
     """
     step = Step() if into is None else into

@@ -100,7 +100,7 @@ def emit(case: Case) -> Script:
     script.files["test_repro.py"] = _templates().get_template("test_repro.py.j2").render(**shared).encode()
     if beside:
         buffer = io.BytesIO()
-        np.savez(buffer, **beside)  # type: ignore[arg-type]  # the stub takes every name for allow_pickle
+        np.savez(buffer, **beside)
         script.files["repro.npz"] = buffer.getvalue()
     return script
 
@@ -126,7 +126,7 @@ def readme(case: Case, script: Script) -> bytes:
 
 
 def save(case: Case, folder: Path, *, confirmed_first: bool = True) -> Path:
-    """Write the case out. Where seeded weights do not fail in a fresh process, the recorded ones are written instead."""
+    """Write the case out; where seeded weights do not fail in a fresh process, with the recorded ones."""
     script = emit(case)
     if confirmed_first and not confirm(script, folder) and case.weights is None:
         heavier = emit(case.with_(weights=tuple(case.model.get_weights())))

@@ -1,4 +1,4 @@
-"""Which Case a finished run or a preflight holds: the step that tripped, or the first batch on which a fresh step fails."""
+"""Which Case a run or a preflight holds: the step that tripped, or the first batch on which a step fails."""
 
 from __future__ import annotations
 
