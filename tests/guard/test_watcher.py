@@ -214,3 +214,20 @@ def test_under_torch_compile_the_bits_stay_and_the_fault_is_found():
     assert guard.report.findings[0].code == "data-nonfinite"
     assert guard.report.findings[0].where["step"] == 4
     assert all(np.isfinite(v.value.detach().numpy()).all() for v in sick.variables)
+
+
+def test_a_validation_loss_that_is_not_finite_names_the_row():
+    x, y = arrays()
+    held, targets = x[:20].copy(), y[:20]
+    held[7, 3, 2] = np.inf
+    guard = fit(dense(), x, y, validation_data=(held, targets))
+    (finding,) = [f for f in guard.report.findings if f.status == "FAIL"]
+    assert (finding.code, finding.where["split"], finding.where["row"]) == ("data-nonfinite", "val", 7)
+
+
+def test_the_answer_takes_the_replay_one_instrumented_step_and_little_more():
+    model, x, y = fault("functional/log_zero").build(True)
+    guard = Guard(out=None)
+    model.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0, callbacks=[guard])
+    steps = sum(guard.report.series["step_seconds"])
+    assert guard.outcome.facts["answer_seconds"] < 20 * steps + 2

@@ -75,7 +75,8 @@ def find(trace: Trace, heard: Listener, record: StepRecord, model: Any) -> Origi
 
 
 def _through_python(trace: Trace, producer: OpRecord) -> list[OpRecord]:
-    """A number that is not finite may have come by way of Python (a learning rate): then the tensor it was read from."""
+    """A number that is not finite may have come by way of Python (a learning rate): then the tensor it was read
+    from."""
     if all(not isinstance(value, float) or math.isfinite(value) for _, value, _ in producer.operands):
         return [producer]
     read = [r for r in trace.records if r.name == "local_scalar_dense" and r.bad_in and r.index < producer.index]

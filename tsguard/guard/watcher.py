@@ -73,6 +73,7 @@ class Watcher:
         self.step = self.epoch = self.batch = 0
         self.stopped = False
         self.recoveries = 0
+        self.answer_seconds: float | None = None
         self.rise = trips.JointRise()
         self.rises: list[tuple[trips.Rise, Trip]] = []
         self.amp = trips.AmpSkips()
@@ -441,9 +442,11 @@ class Watcher:
         if not self.recorder.ready or clean is None or not clean.fits() or not self.recorder.records:
             return None
         replay = Replay(self.model, clean, self.recorder.records, first_step=self.recorder.clean_step)
+        start = now()
         try:
             return investigate(replay, trip, scaled=self._scaled)
         finally:
+            self.answer_seconds = now() - start
             self.seam.retake()
 
     def _handle(self, trip: Trip) -> None:
