@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Finding": "tsguard.findings",
-    "Guard": "tsguard.api",
+    "Guard": "tsguard.guarded",
     "Padding": "tsguard.padding",
     "Report": "tsguard.report",
     "Role": "tsguard.findings",
@@ -28,20 +28,26 @@ _HOMES = {
     "audit": "tsguard.api",
     "check": "tsguard.api",
     "compare": "tsguard.api",
-    "fit": "tsguard.api",
+    "fit": "tsguard.guarded",
     "load_report": "tsguard.api",
     "reduce": "tsguard.api",
 }
 
-__all__ = ["__version__", "expect", *sorted(_HOMES)]  # noqa: PLE0604 - the names are the keys of the table above
+__all__ = ["__version__", "expect", *sorted(_HOMES)]
 
 if TYPE_CHECKING:
     from tsguard import expect as expect
+    from tsguard.api import audit as audit
     from tsguard.api import check as check
+    from tsguard.api import compare as compare
+    from tsguard.api import load_report as load_report
+    from tsguard.api import reduce as reduce
     from tsguard.errors import TsguardError as TsguardError
     from tsguard.findings import Finding as Finding
     from tsguard.findings import Role as Role
     from tsguard.findings import Status as Status
+    from tsguard.guarded import Guard as Guard
+    from tsguard.guarded import fit as fit
     from tsguard.padding import Padding as Padding
     from tsguard.report import Report as Report
     from tsguard.report import Run as Run

@@ -112,7 +112,7 @@ def seed_everything(seed: int) -> None:
     keras.utils.set_random_seed(seed % 2**32)
 
 
-def make_deterministic(enabled: bool = True, /) -> None:  # noqa: FBT001, FBT002 - a switch is what this is
+def make_deterministic(*, enabled: bool = True) -> None:
     """Ask torch for deterministic kernels (an operation that has none raises and names itself)."""
     import torch
 

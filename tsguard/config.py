@@ -146,19 +146,24 @@ def known_keys(model: type[BaseModel] = RunSettings, prefix: str = "") -> Iterat
 
 
 def nearest_key(key: str) -> str | None:
-    """The known key that was most likely meant: the same last word first, then likeness of the whole."""
-    known = list(known_keys())
-    last = key.rsplit(".", 1)[-1]
-    near_last = difflib.get_close_matches(last, {k.rsplit(".", 1)[-1] for k in known}, n=1, cutoff=0.6)
-    candidates = [k for k in known if near_last and k.rsplit(".", 1)[-1] == near_last[0]]
-    if not candidates:
-        words = {word for word in last.replace("-", "_").split("_") if len(word) > 2}
-        candidates = [k for k in known if words & set(k.rsplit(".", 1)[-1].split("_"))] or known
-        cutoff = 0.6 if candidates is known else 0.0
-    else:
-        cutoff = 0.0
-    best = difflib.get_close_matches(key, candidates, n=1, cutoff=cutoff)
-    return best[0] if best else None
+    """The known key that was most likely meant: likeness of the last word counts more than that of the path to it."""
+
+    def likeness(known: str) -> float:
+        last, known_last = key.rsplit(".", 1)[-1], known.rsplit(".", 1)[-1]
+        shared = bool({w for w in last.split("_") if len(w) > 2} & set(known_last.split("_")))
+        words = max(_ratio(last, known_last), 0.8 if shared else 0.0)
+        return 0.6 * words + 0.4 * _ratio(key, known)
+
+    best = max(known_keys(), key=likeness)
+    return best if likeness(best) > _LIKE_ENOUGH else None
+
+
+_LIKE_ENOUGH = 0.5
+"""Below this a suggestion misleads more often than it helps: two keys then share less than half of their letters."""
+
+
+def _ratio(left: str, right: str) -> float:
+    return difflib.SequenceMatcher(None, left, right).ratio()
 
 
 def _apply(document: Document, change: str) -> None:

@@ -143,6 +143,8 @@ class Report:
     """The page on disk, once there is one."""
     schema: int = SCHEMA
     desk: Desk | None = field(default=None, compare=False, repr=False)
+    source: Any = field(default=None, compare=False, repr=False)
+    """The living run behind this report, for as long as the process lasts: what a reproduction starts from."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "findings", words.ranked(self.findings))
@@ -178,7 +180,7 @@ class Report:
 
     def to_json(self) -> str:
         """The document as text; the same report gives the same bytes."""
-        return dumps(_fields(self, leave_out=("desk", "path")))
+        return dumps(fields_of(self, leave_out=("desk", "path", "source")))
 
     @classmethod
     def from_json(cls, text: str, *, desk: Desk | None = None, path: Path | None = None) -> Report:
@@ -207,7 +209,7 @@ class Report:
         return cls(
             kind=tree["kind"],
             name=tree["name"],
-            findings=tuple(_finding(entry) for entry in tree["findings"]),
+            findings=tuple(finding_from(entry) for entry in tree["findings"]),
             metrics=tree["metrics"],
             series={name: Series(**value) for name, value in tree["series"].items()},
             verdict=Verdict(**tree["verdict"]),
@@ -231,7 +233,8 @@ def _from_schema_0(tree: dict[str, Any]) -> dict[str, Any]:
 _UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {0: _from_schema_0}
 
 
-def _finding(tree: dict[str, Any]) -> Finding:
+def finding_from(tree: Mapping[str, Any]) -> Finding:
+    """A finding from its fields, as `fields_of` gave them."""
     fields = dict(tree)
     fields["evidence"] = tuple(Evidence(**value) for value in fields["evidence"])
     if fields.get("proof") is not None:
@@ -243,14 +246,14 @@ def _finding(tree: dict[str, Any]) -> Finding:
     return Finding(**fields)
 
 
-def _fields(value: Any, *, leave_out: tuple[str, ...] = ()) -> Any:
+def fields_of(value: Any, *, leave_out: tuple[str, ...] = ()) -> Any:
     """Dataclasses as dicts, all the way down, without copying what is plain already."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _fields(getattr(value, f.name)) for f in dataclasses.fields(value) if f.name not in leave_out}
+        return {f.name: fields_of(getattr(value, f.name)) for f in dataclasses.fields(value) if f.name not in leave_out}
     if isinstance(value, Mapping):
-        return {str(key): _fields(item) for key, item in value.items()}
+        return {str(key): fields_of(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_fields(item) for item in value]
+        return [fields_of(item) for item in value]
     return value
 
 

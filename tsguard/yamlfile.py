@@ -95,6 +95,15 @@ def parse_yaml(text: str, *, place: str = "run.yaml") -> Document:
 
 
 def _build(node: yaml.Node, path: str, document: Document) -> Any:
+    if not node.tag.startswith("tag:yaml.org,2002:") or node.tag.startswith("tag:yaml.org,2002:python"):
+        raise ConfigError(
+            explain(
+                f"{document.place}:{node.start_mark.line + 1}",
+                received=f"the tag {node.tag!r} at {path}",
+                expected="plain values; nothing in a configuration is executed",
+                todo="Remove the tag; import paths are written as `use: package.module:function`.",
+            )
+        )
     if isinstance(node, yaml.MappingNode):
         tree: dict[str, Any] = {}
         for key_node, value_node in node.value:
@@ -115,15 +124,6 @@ def _build(node: yaml.Node, path: str, document: Document) -> Any:
         return tree
     if isinstance(node, yaml.SequenceNode):
         return [_build(item, f"{path}[{index}]", document) for index, item in enumerate(node.value)]
-    if not node.tag.startswith("tag:yaml.org,2002:") or node.tag.startswith("tag:yaml.org,2002:python"):
-        raise ConfigError(
-            explain(
-                f"{document.place}:{node.start_mark.line + 1}",
-                received=f"the tag {node.tag!r} at {path}",
-                expected="plain values; nothing in a configuration is executed",
-                todo="Remove the tag; import paths are written as `use: package.module:function`.",
-            )
-        )
     loader = yaml.SafeLoader("")
     return loader.construct_object(node)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tsguard.comparison import Comparison
 from tsguard.findings import Finding, Status
 from tsguard.report import Report
 
@@ -52,3 +53,33 @@ def _show_finding(finding: Finding, console: Console) -> None:
         console.print(f"    proof: {escape(finding.proof.summary)}", highlight=False)
     if finding.remedy:
         console.print(f"    remedy: {escape(finding.remedy)}", highlight=False)
+
+
+def show_comparison(found: Comparison, console: Console) -> None:
+    """Runs side by side; the better value of each metric is marked."""
+    from rich.table import Table
+    from rich.text import Text
+
+    for title, rows in (
+        ("metrics", found.metrics),
+        ("settings that differ", found.config),
+        ("environment that differs", found.environment),
+        ("findings that differ", found.findings),
+    ):
+        if not rows:
+            continue
+        table = Table(title=title, title_justify="left")
+        table.add_column("")
+        for name in found.names:
+            table.add_column(Text(name))
+        for row in rows:
+            cells = [Text(_cell(value), "bold green" if row.best == i else "") for i, value in enumerate(row.values)]
+            table.add_row(
+                Text(row.name), *(cell if row.best != i else cell.append(" ★") for i, cell in enumerate(cells))
+            )
+        console.print(table)
+    console.print(found.likely, markup=False, highlight=False)
+
+
+def _cell(value: object) -> str:
+    return "–" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

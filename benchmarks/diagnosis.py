@@ -1,0 +1,173 @@
+"""How often the right cause is named: preflight alone, and with the run and its experiments, on the fault library.
+
+    python benchmarks/diagnosis.py --half tuned            # the half that rules were made on
+    python benchmarks/diagnosis.py --half held-out         # the half that nobody looked at
+    python benchmarks/diagnosis.py --healthy               # programs and twins that must be left alone
+
+One process, one program after another. A program is *detected* when a cause is found at all (WARN or FAIL), *first* when
+the first cause is one that the library accepts, *in three* when one of the first three is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+import warnings
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+os.environ.setdefault("KERAS_BACKEND", "torch")
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    accepts: tuple[str, ...]
+    preflight: tuple[str, ...]
+    causes: tuple[str, ...]
+    statuses: tuple[str, ...]
+    seconds: float
+
+    @property
+    def detected(self) -> bool:
+        return bool(self.causes)
+
+    def named(self, first: int) -> bool:
+        return any(code in self.accepts for code in self.causes[:first])
+
+    @property
+    def named_before_training(self) -> bool:
+        return bool(self.preflight) and self.preflight[0] in self.accepts
+
+
+def session(program: Any, *, budget_s: float) -> tuple[tuple[Any, ...], tuple[Any, ...], float]:
+    """Preflight findings, findings of the whole session, and the seconds that judging took (training not counted)."""
+    import keras
+
+    from fixtures.program import train
+    from tsguard.checks.registry import Context
+    from tsguard.checks.runner import run_checks
+    from tsguard.dataset import Data
+    from tsguard.diagnosis import Record, diagnose
+    from tsguard.padding import Padding
+    from tsguard.probes.stage import Snapshot
+    from tsguard.subject import Subject
+
+    fit = dict(program.fit)
+    data = Data(
+        program.x,
+        program.y,
+        sample_weight=fit.get("sample_weight"),
+        validation=program.validation_data,
+        batch_size=fit.get("batch_size") or 32,
+    )
+    padding = Padding(**program.padding) if program.padding else None
+    context = Context(
+        subject=Subject.from_model(program.model, data),
+        data=data,
+        padding=padding,
+        declared=program.declared or {},
+        facts={"fit": fit},
+    )
+    began = time.monotonic()
+    before = run_checks(context, budget_s=budget_s)
+    seconds = time.monotonic() - began
+
+    class Keep(keras.callbacks.Callback):
+        start: Any = None
+        losses: list[float]
+
+        def on_train_begin(self, logs: Any = None) -> None:
+            self.start, self.losses = Snapshot(self.model), []
+
+    keep = Keep()
+    try:
+        history = train(program, callbacks=(keep,))
+    except Exception as error:  # some sick programs cannot be trained at all; then the preflight is all there is
+        print(f"    {type(error).__name__} in training: {str(error).splitlines()[0][:100]}")
+        return before, before, seconds
+    if history is None or keep.start is None:
+        return before, before, seconds
+    series = {**history.history, "epoch/loss": history.history.get("loss", ())}
+    began = time.monotonic()
+    after = diagnose(Record(program.model, data, keep.start, series, fit), before, budget_s=budget_s)
+    return before, after, seconds + time.monotonic() - began
+
+
+def accused(findings: tuple[Any, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Codes of the causes, most likely first and each once, with their statuses."""
+    from tsguard.findings import causes
+
+    seen: dict[str, str] = {}
+    for finding in causes(findings):
+        seen.setdefault(finding.code, str(finding.status))
+    return tuple(seen), tuple(seen.values())
+
+
+def sick(half: str, *, budget_s: float, only: list[str], seed: int) -> None:
+    from fixtures.faults import library
+
+    rows = []
+    for fault in library():
+        if fault.held_out != (half == "held-out") or (only and fault.name not in only):
+            continue
+        before, after, seconds = session(fault.sick(seed), budget_s=budget_s)
+        early, _ = accused(before)
+        codes, statuses = accused(after)
+        row = Row(fault.name, fault.accepts, early, codes or early, statuses, seconds)
+        rows.append(row)
+        mark = "first" if row.named(1) else "in 3 " if row.named(3) else "-    "
+        print(f"{mark} {row.name:42s} {fault.code:24s} before: {', '.join(early) or '-':50s} after: {', '.join(row.causes)} {seconds:.0f} s", flush=True)
+    total = max(1, len(rows))
+    print(f"\n{half}: {len(rows)} programs, seed {seed}")
+    for name, count in (
+        ("detected", sum(r.detected for r in rows)),
+        ("first cause accepted", sum(r.named(1) for r in rows)),
+        ("in the first three", sum(r.named(3) for r in rows)),
+        ("first cause accepted before training", sum(r.named_before_training for r in rows)),
+    ):
+        print(f"  {name:40s} {count:3d} of {len(rows)}  {count / total:.0%}")
+    if rows:
+        print(f"  seconds of judging: median {sorted(r.seconds for r in rows)[len(rows) // 2]:.0f}, worst {max(r.seconds for r in rows):.0f}")
+
+
+def well(*, budget_s: float, only: list[str], seed: int) -> None:
+    """Healthy programs and the twins of all faults: nobody may be accused."""
+    from fixtures.faults import library
+    from fixtures.healthy import programs
+
+    listed = [(one.name, lambda one=one: one.build(seed), one.may_say) for one in programs()]
+    listed += [(f"twin of {fault.name}", lambda fault=fault: fault.twin(seed), ()) for fault in library()]
+    tally: Counter[str] = Counter()
+    for name, build, may_say in listed:
+        if only and name not in only:
+            continue
+        before, after, seconds = session(build(), budget_s=budget_s)
+        said = {(f.code, str(f.status)) for f in (*before, *after) if f.status in ("WARN", "FAIL", "ERROR") and f.code not in may_say}
+        worst = "FAIL" if any(s in ("FAIL", "ERROR") for _, s in said) else "WARN" if said else "silent"
+        tally[worst] += 1
+        if said:
+            print(f"{worst:6s} {name:60s} {sorted(said)} {seconds:.0f} s", flush=True)
+    total = sum(tally.values())
+    print(f"\n{total} healthy programs: FAIL {tally['FAIL']}, WARN {tally['WARN']} ({tally['WARN'] / max(1, total):.1%})")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--half", choices=("tuned", "held-out"), default="tuned")
+    parser.add_argument("--healthy", action="store_true")
+    parser.add_argument("--budget", type=float, default=60.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("only", nargs="*")
+    given = parser.parse_args()
+    warnings.simplefilter("ignore")
+    if given.healthy:
+        well(budget_s=given.budget, only=given.only, seed=given.seed)
+    else:
+        sick(given.half, budget_s=given.budget, only=given.only, seed=given.seed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""Policies: what blocks, what passes, and what could not be evaluated."""
+
+from datetime import date
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tsguard import catalogue
+from tsguard.errors import GateError
+from tsguard.findings import Finding
+from tsguard.gate import Condition, Gate
+from tsguard.report import Report, Series
+
+TODAY = date(2026, 3, 1)
+PASSED = Finding("data-scale", "PASS", "note", "fine", check="scale")
+
+
+def judged(gates, *findings, metrics=None, series=None, baseline=None):
+    report = Report(findings=(PASSED, *findings), metrics=metrics or {}, series=series or {})
+    return Gate.of(gates).judge(report, baseline=baseline, today=TODAY)
+
+
+@pytest.mark.parametrize(
+    ("demand", "good", "bad"),
+    [
+        (">= 0.3", 0.3, 0.29),
+        ("<0.01", 0.009, 0.01),
+        ("10..20", 10, 20.1),
+        ("> -1.5e-3", 0, -0.002),
+        ("!= 0", 1, 0),
+        (True, 1.0, 0.0),
+    ],
+)
+def test_demands_hold_or_block(demand, good, bad):
+    assert judged({"r2": demand}, metrics={"r2": good}).status == "PASS"
+    verdict = judged({"r2": demand}, metrics={"r2": bad})
+    assert verdict.status == "FAIL"
+    assert "r2 is" in verdict.reasons[0]
+
+
+@given(st.sampled_from([">= 0", "< 0", "0..1", "!= 3"]))
+def test_nan_meets_no_demand(demand):
+    assert not Condition.parse("m", demand).judge(float("nan"))
+
+
+def test_a_metric_that_was_not_measured_could_not_be_evaluated():
+    verdict = judged({"r2": "> 0"}, metrics={"loss": 1.0})
+    assert verdict.exit_code == 3
+    assert "loss" in verdict.reasons[0]
+
+
+def test_a_demand_after_an_epoch_waits_for_it():
+    curve = {"val_loss": Series((1.0, 0.5, 0.2), (1, 2, 3), "epoch")}
+    assert judged({"val_loss": "< 0.6 after epoch 2"}, series=curve).status == "PASS"
+    assert judged({"val_loss": "< 0.3 after epoch 2"}, series=curve).status == "FAIL"
+    assert judged({"val_loss": "< 0.3 after epoch 9"}, series=curve).status == "PASS"
+
+
+def test_a_demand_relative_to_an_accepted_report():
+    accepted = Report(metrics={"val_loss": 1.0})
+    gates = {"val_loss": "<= 1.02 x baseline"}
+    assert judged(gates, metrics={"val_loss": 1.01}, baseline=accepted).status == "PASS"
+    assert judged(gates, metrics={"val_loss": 1.03}, baseline=accepted).status == "FAIL"
+    assert judged(gates, metrics={"val_loss": 1.0}).exit_code == 3
+
+
+def test_a_failed_finding_blocks_and_a_warning_does_not():
+    assert judged(None, catalogue.finding("data-leak", "m")).exit_code == 1
+    assert judged(None, catalogue.finding("data-leak", "m", status="WARN")).exit_code == 0
+
+
+def test_our_own_crash_never_looks_like_a_pass():
+    assert judged(None, Finding("data-leak", "ERROR", "note", "crashed")).exit_code == 3
+
+
+def test_no_findings_is_not_a_pass():
+    assert Gate().judge(Report(), today=TODAY).exit_code == 3
+
+
+def test_a_required_check_that_did_not_run_blocks():
+    skipped = Finding("pad-length", "NOT_RUN", "note", "not asked: no padding", check="padding laws")
+    verdict = judged({"required": ["padding laws", "scale"]}, skipped)
+    assert verdict.exit_code == 3
+    assert "no padding" in verdict.reasons[0]
+
+
+def test_report_never_blocks_and_says_what_it_would_have():
+    verdict = judged("report", catalogue.finding("data-leak", "m"))
+    assert verdict.exit_code == 0
+    assert verdict.reasons[0].startswith("not enforced")
+
+
+def test_a_waiver_lets_through_until_its_day_and_shows():
+    leak = catalogue.finding("data-leak", "m")
+    waiver = {"code": "data-leak", "reason": "known, tracked", "until": "2026-03-01"}
+    verdict = judged({"waivers": [waiver]}, leak)
+    assert verdict.status == "PASS"
+    assert "known, tracked" in verdict.reasons[0]
+    assert judged({"waivers": [{**waiver, "until": "2026-02-28"}]}, leak).status == "FAIL"
+
+
+@pytest.mark.parametrize("gates", [3, ["r2"], {"r2": "about 3"}, {"waivers": [{"code": "x"}]}])
+def test_a_policy_that_cannot_be_read_is_refused(gates):
+    with pytest.raises(GateError, match="gates"):
+        Gate.of(gates)
+
+
+def test_a_policy_from_a_file(tmp_path):
+    path = tmp_path / "gates.yaml"
+    path.write_text("r2: '>= 0.3'\nrequired: [scale]\n")
+    assert Gate.load(path).conditions[0].metric == "r2"

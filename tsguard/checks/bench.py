@@ -1,0 +1,114 @@
+"""The bench: a model made ready on a few batches, its first step taken, so that a check can measure at once.
+
+Every check sets up its own bench (the runner undoes what it did), so that no check depends on another having run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tsguard.checks.registry import Context
+from tsguard.dataset import Data
+from tsguard.findings import Finding, Role, Status
+from tsguard.probes.answers import Head, LossOfAnswers, heads
+from tsguard.probes.stage import Batch, Snapshot, Step, flat, get_ready, measured_batches, take_step
+
+
+@dataclass
+class Bench:
+    """A ready model and what its first step showed."""
+
+    model: Any
+    data: Data
+    batches: list[Batch]
+    start: Snapshot
+    step: Step
+    fit: Mapping[str, Any]
+    """The arguments of `fit`, where they are known: batch_size, epochs, class_weight …"""
+
+    @property
+    def batch(self) -> Batch:
+        return self.batches[0]
+
+    @property
+    def answers(self) -> list[Any]:
+        return [answer.detach().float() for answer in flat(self.step.answer)]
+
+    @property
+    def heads(self) -> list[Head]:
+        return heads(self.model, self.batch, self.step.answer)
+
+    @property
+    def loss_of(self) -> LossOfAnswers:
+        return LossOfAnswers(self.model, self.batch, self.step.answer)
+
+    @property
+    def answered(self) -> bool:
+        """Whether the step went through and its loss is a function of the model's own answer."""
+        return self.step.error is None and self.step.root is not None and self.step.answer is not None
+
+    def again(self, batch: Batch | None = None, **options: Any) -> Step:
+        """One more step from the initial state."""
+        self.start.restore()
+        return take_step(self.model, self.batch if batch is None else batch, **options)
+
+
+def not_asked(bench: Bench, *codes: str) -> list[Finding]:
+    """What a check answers when the model's own step cannot be taken: nothing was looked at, and why."""
+    error = bench.step.error
+    reason = (
+        f"{type(error).__name__}: {str(error).splitlines()[0]}" if error is not None else "it has no loss to follow"
+    )
+    return [
+        Finding(code, Status.NOT_RUN, Role.NOTE, f"not asked: `train_step` on a batch of the data fails ({reason})")
+        for code in codes
+    ]
+
+
+def fit_arguments(context: Context) -> Mapping[str, Any]:
+    """What is known about how the model will be trained."""
+    known: Mapping[str, Any] = context.facts.get("fit") or {}
+    return known
+
+
+def planned_steps(context: Context) -> int | None:
+    """Updates that the run will make, where epochs and the amount of data are known."""
+    fit = fit_arguments(context)
+    if fit.get("epochs") is None or context.data is None:
+        return None
+    per_epoch = fit.get("steps_per_epoch")
+    if per_epoch is None:
+        try:
+            per_epoch = -(-len(context.data) // batch_size(context)) if context.data.is_arrays else len(context.data.x)
+        except TypeError:
+            return None
+    return int(fit["epochs"]) * int(per_epoch)
+
+
+def batch_size(context: Context) -> int:
+    """The user's batch size: that of `fit`, else the data's."""
+    assert context.data is not None
+    return int(fit_arguments(context).get("batch_size") or context.data.batch_size)
+
+
+def set_up(context: Context, *, count: int = 3, rows: int | None = None) -> Bench:
+    """A bench for this context. The caller is inside the runner's `preserved`."""
+    assert context.data is not None
+    options = {} if rows is None else {"rows": rows}
+    batches = measured_batches(context.data, count=count, batch_size=batch_size(context), **options)
+    model = context.model
+    failed: Exception | None = None
+    try:
+        get_ready(model, batches[0])
+    except Exception as error:  # a model made for a loop of one's own may not take the data as `fit` would give it
+        failed = error
+    start = Snapshot(model)
+    step = Step(error=failed) if failed is not None else take_step(model, batches[0])
+    return Bench(model, context.data, batches, start, step, fit_arguments(context))
+
+
+def name_of(layer: Any) -> str:
+    """A layer's Keras path; its name where Keras has not given it a path yet."""
+    return str(getattr(layer, "path", None) or layer.name)

@@ -1,0 +1,236 @@
+"""Checks between the parts: does validation know what training knows, is there as much data as was declared?
+
+Samples are compared by a hash of their bytes, and steps by a hash of two neighbours; both only where they hold enough
+distinct numbers that meeting by chance is out of the question.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tsguard import catalogue
+from tsguard.checks.arrays import Named, batch_size, fit_arguments, inputs, measured_inputs, named_leaves, targets
+from tsguard.checks.registry import Context, check
+from tsguard.dataset import leaves
+from tsguard.evidence import Evidence
+from tsguard.findings import Finding
+from tsguard.probes.data import digests, thinned
+
+SHARED_SAMPLES = 0.01
+"""Share of validation samples that also train from which the score is wrong in its second digit."""
+
+DIVERSE = 0.1
+"""Share of training samples that must differ from each other; where nearly all are alike, meeting again is no leak but
+`data-constant`."""
+
+SHARED_STEPS = 0.5
+"""Share of validation steps that also stand in training windows. Parts that follow each other in time may share a
+border of one window's length; more than half is a split that dealt out overlapping windows."""
+
+MOST_HASHED = 50_000
+"""Samples of a part that are hashed: the share is known to half a per cent then."""
+
+
+@check("parts that share samples", codes=("data-leak",), needs=("data", "arrays", "validation"), cost=1)
+def parts_share_samples(context: Context) -> Iterable[Finding]:
+    """Validation samples, or the steps of validation windows, that training has seen."""
+    held = _validation_inputs(context)
+    ours = [one for one in inputs(context) if not one.mask]
+    pairs = [(one, held[one.name]) for one in ours if one.name in held]
+    if not pairs or any(one.array.shape[1:] != other.shape[1:] for one, other in pairs):
+        return
+    train = _sample_hashes([one.array for one, _ in pairs])
+    check_hashes = _sample_hashes([other for _, other in pairs])
+    known = {value for value in train if value is not None}
+    comparable = [value for value in check_hashes if value is not None]
+    shared = [row for row, value in enumerate(check_hashes) if value is not None and value in known]
+    if len(known) < DIVERSE * len([value for value in train if value is not None]):
+        return
+    if comparable and len(shared) >= SHARED_SAMPLES * len(comparable):
+        share = len(shared) / len(comparable)
+        message = (
+            f"{len(shared):,} of {len(comparable):,} validation samples ({share:.1%}) are training samples too, byte "
+            f"for byte; the first is validation row {shared[0]}. Expected none: the score is memory, not skill."
+        )
+        evidence = [Evidence("value", {"rows": shared[:20], "share": share}, name="shared samples")]
+        where = {"phase": "data", "split": "validation", "row": shared[0]}
+        yield catalogue.finding("data-leak", message, where=where, evidence=evidence, score=0.9)
+        return
+    for one, other in pairs:
+        yield from _shared_steps(one, other)
+
+
+def _validation_inputs(context: Context) -> dict[str, Any]:
+    data = context.data
+    if data is None or not isinstance(data.validation, tuple | list) or not data.validation:
+        return {}
+    x = data.validation[0]
+    if not all(hasattr(leaf, "shape") for leaf in leaves(x)):
+        return {}
+    return dict(named_leaves(x, "x"))
+
+
+def _sample_hashes(arrays: list[Any]) -> list[bytes | None]:
+    """One hash for each sample over all of its inputs; None where all of them are too plain to be told apart."""
+    columns = [digests(thinned(_comparable(array), MOST_HASHED)) for array in arrays]
+    joined: list[bytes | None] = []
+    for parts in zip(*columns, strict=True):
+        known = [part for part in parts if part is not None]
+        joined.append(b"".join(part or b"-" for part in parts) if known else None)
+    return joined
+
+
+def _comparable(array: Any) -> Any:
+    """Floats as float32: a copy that went through another dtype is still a copy."""
+    return array.astype(np.float32) if array.dtype.kind == "f" else array.astype(np.int64)
+
+
+def _shared_steps(one: Named, other: Any) -> Iterator[Finding]:
+    if one.array.ndim != 3 or one.array.shape[1] < 3 or one.array.dtype.kind != "f":
+        return
+    train = _step_hashes(thinned(_comparable(one.array), MOST_HASHED // one.array.shape[1] + 1))
+    held = _step_hashes(thinned(_comparable(other), MOST_HASHED // other.shape[1] + 1))
+    whole = len(one.array) <= MOST_HASHED // one.array.shape[1] + 1
+    if not whole:  # a sample of training cannot prove absence, and presence only from below
+        train = _step_hashes(_comparable(one.array[: 4 * MOST_HASHED // one.array.shape[1]])) | train
+    if len(held) < 10:
+        return
+    share = len(held & train) / len(held)
+    if share >= SHARED_STEPS:
+        message = (
+            f"{share:.1%} of the steps of validation windows also stand in training windows: overlapping windows were "
+            "dealt out to both parts. Expected parts that share at most one window's length at their border."
+        )
+        where = one.where(split="validation")
+        yield catalogue.finding("data-leak", message, where=where, score=0.85)
+
+
+def _step_hashes(array: npt.NDArray[Any]) -> set[bytes]:
+    """Hashes of pairs of neighbouring steps (of four, for a single feature), where they are not plain."""
+    size = 4 if array.shape[2] == 1 else 2
+    if array.shape[1] < size:
+        return set()
+    view = np.lib.stride_tricks.sliding_window_view(array, size, axis=1)
+    flat = np.ascontiguousarray(view).reshape(-1, array.shape[2] * size)
+    ordered = np.sort(flat, axis=1)
+    telling = 1 + (np.diff(ordered, axis=1) != 0).sum(axis=1) >= min(4, flat.shape[1])
+    return {hashlib.blake2b(row.tobytes(), digest_size=12).digest() for row in flat[telling]}
+
+
+DETERMINED = 1.0 - 1e-6
+"""Squared correlation of one column with the target from which the column is the target in other units: measurement
+noise of one part in a thousand would already show."""
+
+LEAST_SAMPLES = 30
+"""Fewer samples can agree with a column by chance or by construction of a toy."""
+
+
+@check("target among the inputs", codes=("data-leak",), needs=("data", "arrays", "y"), cost=1)
+def target_among_inputs(context: Context) -> Iterable[Finding]:
+    """One single input cell that is the target (up to unit and offset) in every sample, beside others that are not."""
+    columns: list[tuple[Named, tuple[int, ...], Any]] = []
+    for one in measured_inputs(context):
+        columns.extend(_cells(one))
+    if len(columns) < 2:
+        return  # a function of one number is a task, not a leak
+    for target in targets(context):
+        array = target.array
+        if array.dtype.kind != "f" or len(array) < LEAST_SAMPLES or array[0].size > 64 or _follows(context, array):
+            continue
+        flat = array.reshape(len(array), -1)
+        for k in range(flat.shape[1]):
+            y = flat[:, k].astype(np.float64)
+            if len(np.unique(y)) < LEAST_SAMPLES // 2 or not np.isfinite(y).all():
+                continue
+            for one, index, column in columns:
+                if _same_up_to_units(column, y):
+                    yield _among(one, index, target, k)
+                    return
+
+
+def _cells(one: Named) -> list[tuple[Named, tuple[int, ...], Any]]:
+    if one.array[0].size > 4096:
+        return []
+    flat = one.array.reshape(len(one.array), -1)
+    return [
+        (one, tuple(int(axis) for axis in np.unravel_index(i, one.array.shape[1:])), flat[:, i])
+        for i in range(flat.shape[1])
+    ]
+
+
+def _follows(context: Context, target: Any) -> bool:
+    """Targets shaped like an input: reconstruction and next-step tasks hold their inputs on purpose."""
+    for one in inputs(context):
+        if one.array[0].size == 1:
+            continue
+        if one.array.shape == target.shape or (target.ndim >= 2 and one.array.ndim >= 3 and len(target.shape) >= 3):
+            return True
+    return False
+
+
+def _same_up_to_units(column: Any, y: Any) -> bool:
+    head = slice(0, 8)
+    x = column.astype(np.float64)
+    if not np.isfinite(x[head]).all() or x[head].std() == 0:
+        return False
+    if _squared_correlation(x[head], y[head]) < 0.999 or not np.isfinite(x).all() or x.std() == 0:
+        return False
+    return _squared_correlation(x, y) >= DETERMINED
+
+
+def _squared_correlation(a: Any, b: Any) -> float:
+    a, b = a - a.mean(), b - b.mean()
+    power = float((a * a).sum() * (b * b).sum())
+    return float((a * b).sum()) ** 2 / power if power > 0 else 0.0
+
+
+def _among(one: Named, index: tuple[int, ...], target: Named, k: int) -> Finding:
+    position = one.position((0, *index))
+    position.pop("row")
+    words = ", ".join(f"{key} {value!r}" for key, value in position.items() if key != "column")
+    message = (
+        f"target {target.name!r} (component {k}) can be read off input {one.name!r} ({words or 'its value'}), "
+        "in every sample. Expected features known before the target is."
+    )
+    remedy = "Drop that column, or end the window before the target. If reading it off is the task, this is no fault."
+    return catalogue.finding("data-leak", message, where=one.where(**position), status="WARN", remedy=remedy, score=0.8)
+
+
+@check("another amount of data than declared", codes=("data-volume",), needs=("data", "declared"), cost=0)
+def another_amount(context: Context) -> Iterable[Finding]:
+    """The number of samples and of batches per epoch against the plan."""
+    data = context.data
+    if data is None or not data.is_arrays:
+        return
+    samples = len(data)
+    steps = fit_arguments(context).get("steps_per_epoch") or -(-samples // batch_size(context))
+    for key, found in (("samples", samples), ("batches_per_epoch", int(steps))):
+        wanted = context.declared.get(key)
+        span = None if wanted is None else declared_span(wanted)
+        if span is None or span[0] <= found <= span[1]:
+            continue
+        message = f"{key}: received {found:,}. Declared {wanted}. This is probably another file, subset or batch size."
+        where = {"phase": "data", "config_key": f"plan.{key}"}
+        yield catalogue.finding("data-volume", message, where=where, score=0.95)
+
+
+def declared_span(wanted: Any) -> tuple[float, float] | None:
+    """What the plan allows: a number, "25..50", or (low, high); None where it says nothing that can be held against."""
+    if isinstance(wanted, bool):
+        return None
+    if isinstance(wanted, int | float):
+        return float(wanted), float(wanted)
+    if isinstance(wanted, list | tuple) and len(wanted) == 2:
+        return float(wanted[0]), float(wanted[1])
+    if isinstance(wanted, str):
+        low, found, high = wanted.partition("..")
+        try:
+            return (float(low), float(high)) if found else (float(wanted), float(wanted))
+        except ValueError:
+            return None
+    return None

@@ -1,0 +1,320 @@
+"""The first steps, taken for real: does this rate move the weights, does clipping or decay hold them back?
+
+A few dozen updates on the user's own batches, and where something looks wrong the same steps with one thing changed. A
+finding is made only when the change mends it; both curves are its proof. Everything is put back by the runner.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any
+
+from tsguard import catalogue
+from tsguard.checks.bench import Bench, planned_steps, set_up
+from tsguard.checks.registry import Context, check
+from tsguard.evidence import Curve, Evidence, Proof
+from tsguard.findings import Finding
+from tsguard.probes import changes
+from tsguard.probes.answers import draw_weights, predict, standardised
+from tsguard.probes.gradients import norm
+from tsguard.probes.learnable import straight_and_curved
+from tsguard.probes.stage import flat, optimizers
+from tsguard.probes.trial import Trial, run_trial, stream
+
+STEPS = 30
+"""Updates per trial: past the first transient of momentum (about 1/(1 − 0.9) steps), and still a second or two."""
+
+SHARE_OF_BUDGET = 0.2
+"""Of what is left of the time budget, all trials together take at most this."""
+
+RUNAWAY = 3.0
+"""The loss at the end of the first steps against its start. Warm-up bumps stay below; a doubled loss can be noise."""
+
+TRAVEL = 0.01
+"""Relative distance that weights could go in the whole run if all steps pointed one way. Below one per cent the
+function
+that a model computes hardly changes."""
+
+NO_TRAVEL = 1e-7
+"""Relative step below float32's resolution: most updates are rounded to nothing."""
+
+MENDED = 0.9
+"""A changed trial has helped when it ends below this share of the loss that the unchanged one ends with."""
+
+CLIPPED = 0.01
+"""Clip threshold over the median gradient norm. At 1 every second step is clipped, which is common practice; at a
+hundredth every update is a hundredth of what the loss asks for."""
+
+DECAY_PULL = 3.0
+"""Decay against what the optimizer can give back: wd·|w| against one unit per weight (Adam) or against the gradient."""
+
+CURVED_GAIN = 0.3
+"""How much more variance a curved fit must explain than the best straight one, both on rows held back, before a model
+that can only be straight is called too small."""
+
+
+@dataclass
+class FirstSteps:
+    """The unchanged trial and what was seen during it."""
+
+    bench: Bench
+    context: Context
+    seconds: float
+    trial: Trial
+    norms: list[float] = field(default_factory=list)
+    step_size: float = 0.0
+    """Median over kernels of the relative distance per step."""
+
+    def again(self, change: AbstractContextManager[Any]) -> Trial:
+        """The same steps with one thing changed."""
+        self.bench.start.restore()
+        trial = run_trial(
+            self.bench.model,
+            stream(self.bench.data, self.bench.fit),
+            STEPS,
+            seconds=self.seconds,
+            change=change,
+        )
+        self.bench.start.restore()
+        return trial
+
+
+@check(
+    "first steps",
+    codes=("lr-too-high", "lr-too-low", "clip-saturated"),
+    needs=("model", "data"),
+    cost=8,
+)
+def first_steps(context: Context) -> Iterable[Finding]:
+    """A short trial of the run as it is configured, and of its rate and clipping where they look wrong."""
+    first = take_first_steps(context)
+    if first is None:
+        return
+    yield from _rate_too_high(first)
+    slow = list(_rate_too_low(first))
+    clipped = list(_clipped(first))
+    decayed = list(_decayed(first))
+    # A threshold that cuts every gradient makes any rate look too low: the threshold is the cause.
+    yield from clipped or slow
+    yield from decayed
+
+
+def take_first_steps(context: Context) -> FirstSteps | None:
+    """Run the unchanged trial; None where no step can be taken."""
+    bench = set_up(context)
+    if bench.step.error is not None or bench.step.root is None or not bench.model.trainable_variables:
+        return None
+    bench.start.restore()
+    kernels = [v for v in bench.model.trainable_variables if v.value.ndim >= 2 and v.value.is_floating_point()]
+    before = [v.value.detach().clone() for v in kernels]
+    norms: list[float] = []
+
+    def watch(number: int, step: Any) -> None:
+        norms.append(math.hypot(*(norm(g) for _, gradients, _ in step.fed for g in gradients)) / step.scale)
+
+    seconds = max(1.0, SHARE_OF_BUDGET * context.budget_s / 4)
+    trial = run_trial(bench.model, stream(bench.data, bench.fit), STEPS, seconds=seconds, watch=watch)
+    first = FirstSteps(bench, context, seconds, trial, norms)
+    moves = [
+        float((v.value.detach() - old).norm() / old.norm())
+        for v, old in zip(kernels, before, strict=True)
+        if float(old.norm()) > 0
+    ]
+    if moves and trial.losses:
+        first.step_size = statistics.median(moves) / len(trial.losses)
+    bench.start.restore()
+    return first
+
+
+def proof_of(name: str, before: Trial, after: Trial, summary: str) -> Proof:
+    """Both curves, and the share of the unchanged loss that the change took away."""
+    gap = before.end - after.end if math.isfinite(before.end) else math.inf
+    reference = max(abs(before.end), abs(before.start), 1e-12)
+    effect = 1.0 if math.isinf(gap) else max(0.0, min(1.0, gap / reference))
+    return Proof(
+        experiment=name,
+        summary=summary,
+        before=Curve("as configured", tuple(range(len(before.losses))), before.losses),
+        after=Curve(name, tuple(range(len(after.losses))), after.losses),
+        effect=effect,
+        certainty=1.0,
+    )
+
+
+def _rate_too_high(first: FirstSteps) -> Iterator[Finding]:
+    trial = first.trial
+    if not trial.losses or (trial.finite and (len(trial.losses) < 8 or trial.start <= 0)):
+        return
+    ran_away = not trial.finite or trial.end > RUNAWAY * trial.start
+    if not ran_away or not math.isfinite(trial.losses[0]):
+        return
+    for factor in (0.1, 0.01, 0.001):
+        slower = first.again(changes.rate_times(first.bench.model, factor))
+        if slower.finite and len(slower.losses) >= len(trial.losses) and slower.end < slower.start:
+            words = (
+                f"divided by {1 / factor:g}, {len(slower.losses)} steps go from {slower.start:.3g} to {slower.end:.3g}"
+            )
+            yield catalogue.finding(
+                "lr-too-high",
+                f"within {len(trial.losses)} steps the loss goes from {trial.losses[0]:.3g} to "
+                f"{trial.losses[-1]:.3g}; with the rate "
+                f"{words}. Lower the rate, or warm up.",
+                where={"phase": "update"},
+                evidence=(Evidence("value", factor, name="rate factor that heals"),),
+                proof=proof_of(f"rate × {factor:g}", trial, slower, words),
+                score=1.0,
+            )
+            return
+
+
+def _rate_too_low(first: FirstSteps) -> Iterator[Finding]:
+    trial, planned = first.trial, planned_steps(first.context)
+    if len(trial.losses) < 8 or not trial.finite or first.step_size == 0.0:
+        return
+    size = first.step_size * _peak_of_schedule(first, planned)
+    hopeless = size < NO_TRAVEL or (planned is not None and size * planned < TRAVEL)
+    if not hopeless:
+        return
+    for factor in (100.0, 1000.0, 10_000.0):
+        faster = first.again(changes.rate_times(first.bench.model, factor))
+        if faster.finite and faster.end < MENDED * trial.end:
+            distance = "" if planned is None else f", at most {size * planned:.1g} of themselves in all {planned} steps"
+            words = (
+                f"multiplied by {factor:g}, the same steps bring the loss from {faster.start:.3g} to {faster.end:.3g}"
+            )
+            yield catalogue.finding(
+                "lr-too-low",
+                f"weights move by {size:.1g} of themselves per step{distance}: nothing can be learned. With the "
+                f"rate {words}. "
+                "Raise the rate.",
+                where={"phase": "update"},
+                proof=proof_of(f"rate × {factor:g}", trial, faster, words),
+                score=1.0,
+            )
+            return
+
+
+def _peak_of_schedule(first: FirstSteps, planned: int | None) -> float:
+    """How much higher the planned rate gets than it was in the trial (warm-up starts near zero)."""
+    import keras
+
+    optimizer = getattr(first.bench.model, "optimizer", None)
+    schedule = getattr(getattr(optimizer, "inner_optimizer", optimizer), "_learning_rate", None)
+    if not isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
+        return 1.0
+    total = planned or 10_000
+    seen = [float(schedule(step)) for step in range(max(1, len(first.trial.losses)))]
+    later = [float(schedule(step)) for step in range(0, total, max(1, total // 200))]
+    return max(1.0, max(later) / max(sum(seen) / len(seen), 1e-30))
+
+
+def _clipped(first: FirstSteps) -> Iterator[Finding]:
+    """Clip thresholds far below the gradients, where taking them away makes the same steps learn."""
+    trial = first.trial
+    finite = [n for n in first.norms if math.isfinite(n) and n > 0]
+    if not finite or not trial.finite:
+        return
+    typical = statistics.median(finite)
+    for optimizer in optimizers(first.bench.model):
+        for name in ("global_clipnorm", "clipnorm", "clipvalue"):
+            threshold = getattr(optimizer, name, None)
+            if threshold is None or typical * CLIPPED < threshold:
+                continue
+            free = first.again(changes.without_clipping(first.bench.model))
+            if not free.finite or free.end >= trial.end or _fall(trial) > 0.2 * _fall(free):
+                continue
+            yield catalogue.finding(
+                "clip-saturated",
+                f"{name}={threshold:g} cuts every gradient: their median norm is {typical:.3g}, "
+                f"{typical / threshold:.0f} times "
+                f"the threshold. In the first {len(trial.losses)} steps the loss falls by {_fall(trial):.2g}; without "
+                f"clipping, by {_fall(free):.2g}. Set the threshold above {typical:.2g}.",
+                where={"phase": "update"},
+                evidence=(Evidence("value", finite, name="gradient norm per step"),),
+                proof=proof_of(
+                    "without clipping", trial, free, f"falls by {_fall(free):.2g} in place of {_fall(trial):.2g}"
+                ),
+                score=1.0,
+            )
+            return
+
+
+def _fall(trial: Trial) -> float:
+    return trial.start - trial.end
+
+
+def _decayed(first: FirstSteps) -> Iterator[Finding]:
+    """Weight decay that no gradient can hold against."""
+    model = first.bench.model
+    for optimizer in optimizers(model):
+        decay = getattr(optimizer, "weight_decay", None)
+        if not isinstance(decay, int | float) or decay <= 0:
+            continue
+        kernels = [v.value.detach().float() for v in model.trainable_variables if v.value.ndim >= 2]
+        if not kernels:
+            continue
+        size = statistics.median(float(k.pow(2).mean().sqrt()) for k in kernels)
+        gradient = statistics.median(first.norms) if first.norms else math.inf
+        total = math.hypot(*(float(k.norm()) for k in kernels))
+        adaptive = hasattr(optimizer, "beta_2") or hasattr(optimizer, "rho") or "Adagrad" in type(optimizer).__name__
+        pull = decay * size if adaptive else decay * total / max(gradient, 1e-12)
+        limit = DECAY_PULL if adaptive else 10.0
+        if pull < limit:
+            continue
+        yield catalogue.finding(
+            "over-regularised",
+            f"weight decay {decay:g} pulls {pull:.2g} times as hard as "
+            + ("the greatest step that the optimizer makes for a weight" if adaptive else "the gradient")
+            + f" (typical weight {size:.2g}): weights shrink to about {size / pull:.1g}. Usual values are 1e-4 to "
+            f"1e-1.",
+            where={"phase": "update"},
+            evidence=(Evidence("value", decay, name="weight_decay"),),
+            score=0.95,
+        )
+        return
+
+
+@check("straight model for curved data", codes=("under-capacity",), needs=("model", "arrays", "y"), cost=5)
+def straight_model(context: Context) -> Iterable[Finding]:
+    """A model that is linear in its inputs for every weight, where a curved fit explains far more than any line."""
+    import torch
+
+    bench = set_up(context)
+    if bench.step.error is not None or bench.step.answer is None or len(flat(bench.step.answer)) != 1:
+        return
+    inputs = flat(bench.batch.x)
+    if len(inputs) != 1 or not inputs[0].is_floating_point():
+        return
+    x = standardised(inputs[0])  # raw units would leave every relu on one side
+    generator = torch.Generator().manual_seed(2)
+    bent = 0.0
+    for _ in range(2):
+        draw_weights(bench.model, 1.0, generator)
+        here, there = x, x.roll(1, 0)
+        middle = flat(predict(bench.model, (here + there) / 2))[0].float()
+        ends = (flat(predict(bench.model, here))[0].float() + flat(predict(bench.model, there))[0].float()) / 2
+        bent = max(bent, float((middle - ends).abs().max()) / max(float(ends.std()), 1e-12))
+    bench.start.restore()
+    # float32 rounding stays below a thousandth; one relu bends by a tenth and more.
+    if bent > 1e-3:
+        return
+    fit = straight_and_curved(bench.data)
+    if fit is None:
+        return
+    line, curve = fit
+    if curve - max(line, 0.0) > CURVED_GAIN:
+        yield catalogue.finding(
+            "under-capacity",
+            f"the model is a straight line in its inputs for every weight (it has no activation between its "
+            f"layers), and "
+            f"the data is curved: on rows held back a line explains R² = {line:.2f}, quadratic features "
+            f"{curve:.2f}. Put an "
+            "activation (relu, tanh) between the layers.",
+            where={"phase": "forward"},
+            evidence=(Evidence("value", {"straight": line, "curved": curve}, name="R² on rows held back"),),
+            score=0.9,
+        )

@@ -1,0 +1,266 @@
+"""What the commands do with a RUN.yaml: from the file to a Subject, and from there to reports in the run's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tsguard.backend import make_deterministic, require_torch
+from tsguard.checks.preflight import preflight
+from tsguard.checks.registry import Check, Context, all_checks
+from tsguard.config import Config, load_config
+from tsguard.desk import DESK, written
+from tsguard.errors import ConfigError, StoreError, explain
+from tsguard.findings import Finding
+from tsguard.gate import Gate
+from tsguard.report import Report, dumps
+from tsguard.store import RunFolder, load_report, runs
+from tsguard.subject import Recipe, Subject
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A configuration and what it describes."""
+
+    config: Config
+    subject: Subject
+    gate: Gate
+    out: Path
+    baseline: Report | None
+
+
+def open_run(path: Path, *, changes: Iterable[str] = (), out: Path | None = None) -> Opened:
+    """Read, check, and build the subject. Mistakes in the file are said before anything is built."""
+    config = load_config(path, changes=changes)
+    require_torch()
+    settings = config.settings
+    gate = Gate.of(settings.gates)
+    if settings.deterministic:
+        make_deterministic()
+    subject = Subject.from_recipes(
+        Recipe(settings.model.use, settings.model.args, "model.use"),
+        None if settings.data is None else Recipe(settings.data.use, settings.data.args, "data.use"),
+        padding=None if settings.padding is None else settings.padding.value(),
+        seed=settings.seed,
+        name=settings.name,
+    )
+    baseline = None if settings.baseline is None else load_report(settings.baseline)
+    return Opened(config, subject, gate, Path(out or settings.out), baseline)
+
+
+def check(
+    path: Path, *, changes: Iterable[str] = (), out: Path | None = None, progress: Callable[[str], None]
+) -> Report:
+    """Preflight of a RUN.yaml, written into a run's folder of its own."""
+    opened = open_run(path, changes=changes, out=out)
+    folder = RunFolder.create(opened.out, opened.subject.name)
+    folder.write_text("config.yaml", opened.config.text())
+    return written(check_opened(opened, progress=progress), folder)
+
+
+def check_opened(opened: Opened, *, earlier: Iterable[Finding] = (), progress: Callable[[str], None]) -> Report:
+    """The preflight of a subject that has been built."""
+    from tsguard.guarded import guard_checks
+
+    return preflight(
+        _context(opened),
+        gate=opened.gate.before_training(),
+        budget_s=opened.config.settings.check.budget_s,
+        checks=_checks(opened, guard_checks()),
+        earlier=earlier,
+        config=opened.config.resolved(),
+        baseline=opened.baseline,
+        progress=progress,
+    ).with_(desk=DESK)
+
+
+def train(
+    path: Path,
+    *,
+    changes: Iterable[str] = (),
+    out: Path | None = None,
+    resume: bool | Path = False,
+    progress: Callable[[str], None],
+    verbose: int = 0,
+) -> Report:
+    """Preflight, gate, guarded training, judgement, gate; both pages in the run's folder."""
+    opened = open_run(path, changes=changes, out=out)
+    from tsguard.guarded import Guard, guard_checks, reproduce, run_folder
+    from tsguard.train.session import Session
+
+    settings, subject = opened.config.settings, opened.subject
+    if subject.data is None:
+        raise ConfigError(
+            explain(
+                str(path), received="no `data`", expected="`data: {use: module:function}`", todo="Say what to train on."
+            )
+        )
+    folder = run_folder(opened.out, subject.name, resume)
+    folder.write_text("config.yaml", opened.config.text())
+    watch, fitted, context = settings.guard, settings.train, _context(opened)
+    session = Session(
+        context=context,
+        gate=opened.gate,
+        folder=folder,
+        guard=Guard(
+            watch.policy,
+            watch.sync_every,
+            tuple(watch.inspect),
+            diagnose=watch.diagnose,
+            repro=watch.repro,
+            budget_s=watch.budget_s,
+            folder=folder,
+            name=subject.name,
+            padding=subject.padding,
+            write=False,
+        ),
+        fit_arguments={
+            "epochs": fitted.epochs,
+            "batch_size": fitted.batch_size,
+            "steps_per_epoch": fitted.steps_per_epoch,
+            "validation_split": fitted.validation_split,
+            "validation_freq": fitted.validation_freq,
+            "shuffle": fitted.shuffle,
+            "class_weight": fitted.class_weight,
+            "verbose": verbose,
+        },
+        write=lambda report: written(report, folder),
+        reproduce=partial(reproduce, context=context, folder=folder, budget_s=watch.budget_s, progress=progress),
+        checks=tuple(_checks(opened, guard_checks())),
+        diagnose=watch.diagnose,
+        resume=bool(resume),
+        budget_s=watch.budget_s,
+        checkpoint={
+            "every": fitted.checkpoint.every,
+            "keep": fitted.checkpoint.keep,
+            "monitor": fitted.checkpoint.monitor,
+            "mode": fitted.checkpoint.mode,
+        },
+        config=opened.config.resolved(),
+        late_findings=opened.config.unused,
+        baseline=opened.baseline,
+        progress=progress,
+    )
+    return session.run()
+
+
+def _context(opened: Opened) -> Context:
+    subject, train = opened.subject, opened.config.settings.train
+    return Context(
+        subject=subject,
+        data=subject.data,
+        padding=subject.padding,
+        declared=_declared(opened.config),
+        facts={"fit": {"epochs": train.epochs, "batch_size": train.batch_size}},
+    )
+
+
+def _checks(opened: Opened, more: Iterable[Check]) -> Iterable[Check]:
+    skipped = set(opened.config.settings.check.skip)
+    return (one for one in (*all_checks(), *more) if one.name not in skipped)
+
+
+def _declared(config: Config) -> dict[str, Any]:
+    plan = config.settings.plan
+    return {name: value for name in type(plan).model_fields if (value := getattr(plan, name)) is not None}
+
+
+def rewrite(path: Path) -> Report:
+    """Draw the pages of a run again from what it left; of one that died, from its events."""
+    folder = RunFolder.open(path)
+    if (folder.path / "report.json").is_file():
+        report = load_report(folder.path)
+    else:
+        report = from_events(folder)
+    return written(report.with_(desk=DESK), folder)
+
+
+def from_events(folder: RunFolder) -> Report:
+    """What was known when a run died: its last events, and that it has no end."""
+    from tsguard import catalogue
+    from tsguard.report import Moment, Series, Verdict
+
+    events = folder.events()
+    moments = [
+        Moment(
+            float(event.get("at", 0.0)), str(event.get("kind", "event")), str(event.get("text", "")), event.get("step")
+        )
+        for event in events
+        if event.get("text")
+    ]
+    points: dict[str, list[tuple[float, float]]] = {}
+    for event in events:
+        for name, value in (event.get("values") or {}).items():
+            points.setdefault(name, []).append((float(event.get("step") or 0), float(value)))
+    last = next((event for event in reversed(events) if event.get("step") is not None), None)
+    words = "before its first flush" if last is None else f"after step {last['step']}"
+    died = catalogue.finding(
+        "child-failed",
+        f"run {folder.run.name!r} ended without a report, {words}: the process was killed or the machine went away.",
+        remedy="Look at the last events in events.jsonl; `tsguard train RUN.yaml --resume` goes on from there.",
+        where={} if last is None else {"step": last["step"]},
+    )
+    return Report(
+        kind="train",
+        name=folder.run.name,
+        findings=(died,),
+        series={name: Series(tuple(y for _, y in xy), tuple(x for x, _ in xy)) for name, xy in points.items()},
+        timeline=tuple(moments),
+        verdict=Verdict("ERROR", (died.message,)),  # type: ignore[arg-type]
+        run=folder.run,
+    )
+
+
+def repro(path: Path, *, budget_s: float, progress: Callable[[str], None]) -> dict[str, Any]:
+    """Reduce the failure of a run in its folder; what was written and how small it is."""
+    from tsguard.api import reduce
+
+    folder = RunFolder.open(path)
+    case = reduce(folder.path, budget_s, progress=progress)
+    script = case.save(folder.path / "repro")
+    return {
+        "script": str(script),
+        "fingerprint": case.fingerprint.words(),
+        "size": case.size,
+        "original_size": case.original_size,
+    }
+
+
+def propose(data: str, target: Path) -> Path:
+    """A suite learned from data, as a JSON file to edit."""
+    from tsguard.checks.propose import propose as proposed
+    from tsguard.store import write_whole
+
+    suite = proposed(data)
+    text = suite if isinstance(suite, str) else dumps(suite if isinstance(suite, dict) else suite.to_json_dict())
+    return write_whole(target, text.encode("utf-8"))
+
+
+def listed(out: Path) -> list[dict[str, str]]:
+    """Every run under a folder with its verdict and the first reason."""
+    rows = []
+    for folder in runs(out):
+        try:
+            report = load_report(folder.path)
+            verdict, reasons = report.verdict.status.value, report.verdict.reasons
+        except StoreError:
+            verdict, reasons = "ENDED", ("no report was written: `tsguard report` says what was known",)
+        rows.append({"folder": str(folder.path), "verdict": verdict, "reason": reasons[0] if reasons else ""})
+    return rows
+
+
+def clean(out: Path, *, keep: int) -> list[Path]:
+    """Remove all but the newest runs of each name; pinned ones stay."""
+    by_name: dict[str, list[RunFolder]] = {}
+    for folder in runs(out):
+        by_name.setdefault(folder.run.name, []).append(folder)
+    removed = []
+    for folders in by_name.values():
+        for folder in folders[: max(0, len(folders) - keep)]:
+            if not (folder.path / "pinned").exists():
+                folder.delete()
+                removed.append(folder.path)
+    return removed

@@ -1,0 +1,134 @@
+"""The `.ts` text format of the UEA/UCR archive into Arrow: a row for a case, a list column for a dimension, a label."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+
+from tsguard.data.reading import Fault, ReadError, Reading, merge_lines
+
+
+@dataclass
+class _Header:
+    dimensions: int | None = None
+    labels: tuple[str, ...] | None = None
+    has_label: bool = False
+    equal_length: bool = False
+    missing: bool = True
+    timestamps: bool = False
+    data_line: int | None = None
+    seen: dict[str, str] = field(default_factory=dict)
+
+
+def read_ts(path: str | Path, *, name: str | None = None) -> Reading:
+    """A `.ts` file without time stamps: columns `case`, `dim_0` … `dim_{D−1}` (lists of float64) and `label`."""
+    file = name or str(path)
+    faults: list[Fault] = []
+    try:
+        lines = Path(path).read_bytes().decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        todo = "Save the file as UTF-8."
+        raise ReadError([Fault("bad-bytes", file, f"no text at byte {error.start}", "UTF-8", todo)]) from None
+    if not any(line.strip() for line in lines):
+        raise ReadError([Fault("empty-file", file, "an empty file", "a .ts header and cases", "Fetch it again.")])
+    header = _read_header(lines, file, faults)
+    if header.data_line is None:
+        raise ReadError([*faults, Fault("bad-header", file, "no @data line", "@data before the cases", "Add it.")])
+    if header.timestamps:
+        todo = "Write the values without time stamps, or read the file into a table first."
+        raise ReadError([Fault("bad-header", file, "@timeStamps true", "plain values", todo)])
+    cases: list[list[list[float]]] = []
+    labels: list[str] = []
+    for number, line in enumerate(lines[header.data_line :], start=header.data_line + 1):
+        if line.strip() and not line.lstrip().startswith(("#", "%")):
+            _read_case(line, number, file, header, cases, labels, faults)
+    if not cases and not faults:
+        faults.append(Fault("empty-file", file, "no cases after @data", "at least one", "Fetch the file again."))
+    if faults:
+        raise ReadError(merge_lines(faults))
+    columns: dict[str, pa.Array] = {"case": pa.array(range(len(cases)), pa.int64())}
+    for dimension in range(len(cases[0])):
+        columns[f"dim_{dimension}"] = pa.array([case[dimension] for case in cases], pa.list_(pa.float64()))
+    if header.has_label:
+        columns["label"] = pa.array(labels)
+    return Reading(pa.table(columns), file)
+
+
+def _read_header(lines: list[str], file: str, faults: list[Fault]) -> _Header:
+    header = _Header()
+    for number, raw in enumerate(lines, start=1):
+        line = raw.strip()
+        if not line or line.startswith(("#", "%")):
+            continue
+        if not line.startswith("@"):
+            received = f"{line[:40]!r} before @data"
+            faults.append(Fault("bad-header", file, received, "lines that begin with @ or #", "Mend it.", number))
+            return header
+        key, _, rest = line[1:].partition(" ")
+        key, words = key.lower(), rest.split()
+        if key == "data":
+            header.data_line = number
+            return header
+        if key in header.seen:
+            faults.append(Fault("bad-header", file, f"@{key} twice", "every key once", "Remove one.", number))
+        header.seen[key] = rest
+        if key == "dimensions" and (not words or not words[0].isdigit()):
+            faults.append(Fault("bad-header", file, f"@dimensions {rest!r}", "a whole number", "Mend it.", number))
+        elif key == "dimensions":
+            header.dimensions = int(words[0])
+        elif key == "univariate" and words[:1] == ["true"]:
+            header.dimensions = 1
+        elif key == "equallength":
+            header.equal_length = words[:1] == ["true"]
+        elif key == "missing":
+            header.missing = words[:1] == ["true"]
+        elif key == "timestamps":
+            header.timestamps = words[:1] == ["true"]
+        elif key in ("classlabel", "targetlabel"):
+            header.has_label = words[:1] == ["true"]
+            header.labels = tuple(words[1:]) or None
+    return header
+
+
+def _read_case(
+    line: str,
+    number: int,
+    file: str,
+    header: _Header,
+    cases: list[list[list[float]]],
+    labels: list[str],
+    faults: list[Fault],
+) -> None:
+    def fault(kind: str, received: str, expected: str, column: str | None = None) -> None:
+        faults.append(Fault(kind, file, received, expected, "Mend the case.", number, column=column))
+
+    parts = line.strip().split(":")
+    label = parts.pop().strip() if header.has_label else ""
+    if header.has_label and header.labels is not None and label not in header.labels:
+        fault("bad-label", f"the label {label[:40]!r}", f"one of {', '.join(header.labels)}")
+    wanted = header.dimensions if header.dimensions is not None else (len(cases[0]) if cases else len(parts))
+    if len(parts) != wanted:
+        fault("ragged-row", f"{len(parts)} dimensions", f"{wanted}, as the header says")
+        return
+    case = []
+    for dimension, part in enumerate(parts):
+        values: list[float] = []
+        for cell in part.split(","):
+            if cell.strip() == "?":
+                if not header.missing:
+                    fault("missing-value", "'?' though the header says @missing false", "a number", f"dim_{dimension}")
+                values.append(float("nan"))
+                continue
+            try:
+                values.append(float(cell))
+            except ValueError:
+                fault("not-a-number", f"the text {cell.strip()[:40]!r}", "a number", f"dim_{dimension}")
+        case.append(values)
+    if len({len(values) for values in case}) > 1:
+        fault("ragged-row", f"dimensions of lengths {[len(values) for values in case]}", "one length in a case")
+    if header.equal_length and cases and case and len(case[0]) != len(cases[0][0]):
+        fault("ragged-row", f"length {len(case[0])}", f"{len(cases[0][0])}: the header says @equalLength true")
+    cases.append(case)
+    labels.append(label)

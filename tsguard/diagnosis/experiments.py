@@ -1,0 +1,351 @@
+"""Experiments: the same steps from the same start, with one proposed cause removed.
+
+Each experiment is a value: what to change on the live model (a context manager), what to do to every batch, and in
+which
+units to judge. None of them trains anything but the model it is given, which the caller holds preserved.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tsguard.dataset import Data, leaves, map_leaves
+from tsguard.diagnosis.record import Record
+from tsguard.diagnosis.score import Judged, judge
+from tsguard.evidence import Curve
+from tsguard.probes import changes
+from tsguard.probes.answers import draw_weights
+from tsguard.probes.stage import Batch, flat, get_ready
+from tsguard.probes.trial import Trial, run_trial, stream
+
+Change = Callable[[Any], Any]
+"""Model -> context manager."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One thing removed, named by what is done."""
+
+    code: str
+    name: str
+    change: Change | None = None
+    on_batch: Callable[[Batch], Batch] | None = None
+    change_x: Callable[[Any], Any] | None = None
+    targets: Callable[[Any], Any] | None = None
+    """What happens to targets where the model is judged."""
+    prepare: Callable[[Any], None] | None = None
+    """Done once to the restored model before the first step."""
+    fit: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments of `fit` that differ."""
+    data: Data | None = None
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a trial came to."""
+
+    trial: Trial
+    judged: Judged | None
+
+    @property
+    def skill(self) -> float:
+        return 0.0 if self.judged is None or self.trial.failed or not self.trial.finite else self.judged.skill
+
+    def curve(self, name: str) -> Curve:
+        losses = self.trial.losses
+        every = max(1, len(losses) // 400)
+        kept = range(0, len(losses), every)
+        return Curve(name, tuple(float(i) for i in kept), tuple(losses[i] for i in kept))
+
+
+def carry_out(
+    record: Record,
+    experiment: Experiment | None,
+    sample: Batch,
+    *,
+    steps: int,
+    seconds: float,
+    seed: int = 0,
+    clock: Callable[[], float] = time.monotonic,
+) -> Outcome:
+    """Restore the start, change what the experiment changes, run, and judge on the training rows."""
+    model = record.model
+    record.start.restore(model)
+    if experiment is None:
+        experiment = Experiment("", "as configured")
+    if experiment.prepare is not None:
+        experiment.prepare(model)
+    fit = {**record.fit, **experiment.fit}
+    data = experiment.data or record.data
+    change = experiment.change(model) if experiment.change is not None else contextlib.nullcontext()
+    with change:
+        trial = run_trial(
+            model, stream(data, fit, seed=seed), steps, seconds=seconds, on_batch=experiment.on_batch, clock=clock
+        )
+        targets = None if experiment.targets is None else map_leaves(experiment.targets, sample.y)
+        judged = judge(model, sample, change_x=experiment.change_x, targets=targets)
+    return Outcome(trial, judged)
+
+
+# ---------------------------------------------------------------- the things that can be removed
+
+
+def rate(factor: float) -> Experiment:
+    """The learning rate multiplied."""
+    code = "lr-too-high" if factor < 1 else "lr-too-low"
+    return Experiment(
+        code,
+        f"learning rate × {factor:g}",
+        change=lambda model: changes.rate_times(model, factor),
+        remedy=f"Multiply the learning rate by {factor:g}.",
+    )
+
+
+def scaled_inputs(data: Data) -> Experiment:
+    """Floating inputs standardised per feature, with the moments of the training rows."""
+    moments = _moments(data, "x")
+
+    def scale(batch: Batch) -> Batch:
+        return Batch(_scaled(batch.x, moments), batch.y, batch.sample_weight)
+
+    waiting = _InOrder(moments)
+    return Experiment(
+        "data-scale",
+        "inputs standardised",
+        on_batch=scale,
+        change_x=waiting,
+        remedy="Standardise each input feature with the training part's mean and deviation (tsguard.data.scalers).",
+    )
+
+
+def scaled_targets(data: Data) -> Experiment:
+    """Floating targets standardised; judged in the same units."""
+    moments = _moments(data, "y")
+
+    def scale(batch: Batch) -> Batch:
+        return Batch(batch.x, _scaled(batch.y, moments), batch.sample_weight)
+
+    return Experiment(
+        "data-scale",
+        "targets standardised",
+        on_batch=scale,
+        targets=_InOrder(moments),
+        remedy="Standardise the targets with the training part's mean and deviation, and invert for the metrics.",
+    )
+
+
+class _InOrder:
+    """Scales the leaves of one structure in their order (a judge maps over leaves and knows no places)."""
+
+    def __init__(self, moments: list[Any]) -> None:
+        self._moments = moments
+        self._next = 0
+
+    def __call__(self, leaf: Any) -> Any:
+        moment = self._moments[self._next % len(self._moments)]
+        self._next += 1
+        return _one_scaled(leaf, moment)
+
+
+def _moments(data: Data, side: str) -> list[Any]:
+    import torch
+
+    batches = [getattr(b, side) for b in _some(data)]
+    columns = zip(*(list(leaves(b)) for b in batches), strict=True)
+    found: list[Any] = []
+    for column in columns:
+        joined = torch.cat(list(column))
+        if not joined.is_floating_point() or joined.ndim < 1:
+            found.append(None)
+            continue
+        axes = tuple(range(joined.ndim - 1)) if joined.ndim > 1 else (0,)
+        mean = joined.mean(axes, keepdim=True)
+        deviation = joined.std(axes, keepdim=True, correction=0)
+        found.append((mean, torch.where(deviation > 0, deviation, torch.ones_like(deviation))))
+    return found
+
+
+def _some(data: Data) -> list[Batch]:
+    from tsguard.diagnosis.score import sample
+
+    made = sample(data, 1024)
+    return [] if made is None else [made]
+
+
+def _scaled(structure: Any, moments: list[Any]) -> Any:
+    waiting = iter(moments)
+    return map_leaves(lambda leaf: _one_scaled(leaf, next(waiting)), structure)
+
+
+def _one_scaled(leaf: Any, moment: Any) -> Any:
+    if moment is None:
+        return leaf
+    mean, deviation = moment
+    return (leaf - mean) / deviation
+
+
+def balanced(labels: Any) -> Experiment:
+    """Every class given the same weight in all."""
+    import numpy as np
+
+    names, counts = np.unique(np.asarray(labels).reshape(-1).astype(int), return_counts=True)
+    weights = {int(n): float(counts.sum() / (len(names) * c)) for n, c in zip(names, counts, strict=True)}
+    return Experiment(
+        "data-imbalance",
+        "classes weighted",
+        fit={"class_weight": weights},
+        remedy=f"class_weight={ {k: round(v, 2) for k, v in weights.items()} }",
+    )
+
+
+def mixed_order() -> Experiment:
+    """Rows dealt in random order."""
+    return Experiment("data-order", "rows shuffled", fit={"shuffle": True}, remedy="model.fit(…, shuffle=True)")
+
+
+def usual_weights() -> Experiment:
+    """Kernels drawn anew at their usual size."""
+
+    def prepare(model: Any) -> None:
+        import torch
+
+        draw_weights(model, 1.0, torch.Generator().manual_seed(0))
+
+    return Experiment("init-scale", "weights drawn anew", prepare=prepare, remedy="Use glorot_uniform or he_normal.")
+
+
+def clipped(threshold: float = 1.0) -> Experiment:
+    """Gradients clipped by their global norm."""
+    return Experiment(
+        "exploding-gradient",
+        f"global_clipnorm={threshold:g}",
+        change=lambda model: changes.with_clipping(model, threshold),
+        remedy=f"Give the optimizer global_clipnorm={threshold:g}.",
+    )
+
+
+def unclipped() -> Experiment:
+    """Clipping off."""
+    return Experiment(
+        "clip-saturated", "without clipping", change=changes.without_clipping, remedy="Raise the clip threshold."
+    )
+
+
+def no_dropout() -> Experiment:
+    """Dropout off."""
+    return Experiment(
+        "over-regularised", "without dropout", change=changes.without_dropout, remedy="Use dropout of 0.1 to 0.5."
+    )
+
+
+def no_penalties() -> Experiment:
+    """Regularisers and weight decay off."""
+
+    def change(model: Any) -> Any:
+        return changes.all_at_once(changes.without_penalties(model), changes.without_decay(model))
+
+    return Experiment(
+        "over-regularised",
+        "without penalties and decay",
+        change=change,
+        remedy="Divide the regularisers' factors (or weight_decay) by 100.",
+    )
+
+
+def fresh_gradients() -> Experiment:
+    """Gradients reset before every step."""
+
+    def change(model: Any) -> Any:
+        return contextlib.nullcontext()
+
+    def reset(batch: Batch) -> Batch:
+        return batch
+
+    return Experiment("gradient-accumulates", "gradients reset", change=change, on_batch=reset)
+
+
+def leaking_relu() -> Experiment:
+    """Every relu replaced by one that leaks."""
+    import keras
+
+    def change(model: Any) -> Any:
+        layers = [
+            layer
+            for layer in model._flatten_layers(include_self=False, recursive=True)
+            if getattr(layer, "activation", None) is keras.activations.relu
+        ]
+        return changes.attributes([(layer, "activation", keras.activations.leaky_relu) for layer in layers])
+
+    return Experiment("dead-units", "leaky relu in place of relu", change=change, remedy="activation='leaky_relu'")
+
+
+@contextlib.contextmanager
+def _loss_replaced(model: Any, function: Callable[[Any, Any], Any]) -> Iterator[None]:
+    own = model.__dict__.get("compute_loss")
+    model.__dict__["compute_loss"] = lambda x=None, y=None, y_pred=None, sample_weight=None, training=True: function(
+        y, y_pred
+    )
+    had = model.__dict__.get("_compute_loss_has_training_arg")
+    model.__dict__["_compute_loss_has_training_arg"] = True
+    try:
+        yield
+    finally:
+        model.__dict__["_compute_loss_has_training_arg"] = had
+        if own is None:
+            del model.__dict__["compute_loss"]
+        else:
+            model.__dict__["compute_loss"] = own
+
+
+def right_loss(code: str, kind: str) -> Experiment:
+    """A loss that asks for classes (cross entropy of a probability or of logits), or for values (squared error)."""
+    import keras
+    from keras import ops
+
+    def cross_entropy(y: Any, p: Any) -> Any:
+        target, answer = flat(y)[0], flat(p)[0]
+        if target.numel() * answer.shape[-1] == answer.numel():
+            target = ops.one_hot(ops.cast(ops.reshape(target, answer.shape[:-1]), "int32"), answer.shape[-1])
+        positive = bool((answer.detach() >= 0).all()) and bool(((answer.detach().sum(-1) - 1).abs() < 1e-3).all())
+        return ops.mean(keras.losses.categorical_crossentropy(target, answer, from_logits=not positive))
+
+    def squared(y: Any, p: Any) -> Any:
+        target, answer = flat(y)[0], flat(p)[0]
+        return ops.mean(ops.square(ops.reshape(ops.cast(target, answer.dtype), answer.shape) - answer))
+
+    function = cross_entropy if kind == "classes" else squared
+    name = "cross entropy over the classes" if kind == "classes" else "squared error, shapes equal"
+    remedy = (
+        "loss='sparse_categorical_crossentropy' (class numbers) or 'categorical_crossentropy' (one-hot)"
+        if kind == "classes"
+        else "loss='mse', with targets of the output's shape"
+    )
+    return Experiment(code, name, change=lambda model: _loss_replaced(model, function), remedy=remedy)
+
+
+def with_last_activation(code: str, layer: Any, activation: str) -> Experiment:
+    """The last activation replaced."""
+    import keras
+
+    function = keras.activations.get(activation)
+    return Experiment(
+        code,
+        f"last activation {activation}",
+        change=lambda model: changes.attributes([(layer, "activation", function)]),
+        remedy=f"{layer.name}: activation={activation!r}",
+    )
+
+
+def paired(data: Data, code: str, name: str, remedy: str) -> Experiment:
+    """Other pairs of inputs and targets."""
+    return Experiment(code, name, data=data, remedy=remedy)
+
+
+def ready(record: Record) -> None:
+    """Build what a run would build, from the first batch."""
+    get_ready(record.model, next(stream(record.data, record.fit)))

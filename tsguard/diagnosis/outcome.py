@@ -1,0 +1,265 @@
+"""The diagnosis: is the run sick, what is proposed, which removal heals, and what is said in the end.
+
+A run is sick when its own curves and predictions say so, or when a check has found a cause that fails. Causes are
+ranked
+by how much of what could be known comes back when they are removed. Where nothing heals, that is what is said.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tsguard import catalogue
+from tsguard.backend import preserved
+from tsguard.diagnosis.experiments import Experiment, Outcome, carry_out, ready
+from tsguard.diagnosis.record import Record
+from tsguard.diagnosis.rules import Rule, proposals
+from tsguard.diagnosis.score import JUDGED_ROWS, Judged, judge, sample
+from tsguard.diagnosis.signs import symptoms
+from tsguard.evidence import Evidence, Proof
+from tsguard.findings import Finding, Role, Status, ranked
+from tsguard.probes.baselines import learnable_share, regression_baselines
+from tsguard.probes.stage import Batch
+
+MAX_STEPS = 300
+"""Updates per trial: what the first few epochs of a small run have, and enough for a cured run to show."""
+
+HEALED = 0.5
+"""Share of the gap between the sick run and what can be known that must come back before a cause is called FAIL."""
+
+HELPED = 0.15
+"""… and before it is mentioned at all; below it two seeds of a healthy run differ."""
+
+NOISE = 0.05
+"""Skill gained by chance between two trials of a few hundred steps, judged on a few hundred rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tested:
+    """An experiment and what it came to."""
+
+    rule: Rule | None
+    experiment: Experiment
+    outcome: Outcome
+    effect: float
+
+
+def diagnose(
+    record: Record,
+    findings: tuple[Finding, ...] = (),
+    *,
+    budget_s: float = 60.0,
+    progress: Callable[[str], None] = lambda name: None,
+    clock: Callable[[], float] = time.monotonic,
+) -> tuple[Finding, ...]:
+    """Findings of the run: symptoms, and causes with the experiments that prove them.
+
+    `findings` are those of the preflight; a cause among them that an experiment can test comes back with its proof and
+    replaces the one that was given (same code). An empty answer says that the run looks healthy.
+    """
+    deadline = clock() + budget_s
+    with preserved(record.model):
+        seen = measure(record)
+        earlier = tuple(f for f in findings if f.role is Role.CAUSE and f.status in (Status.WARN, Status.FAIL))
+        sick = [
+            s for s in seen.symptoms if s.status is Status.FAIL or s.code in ("biased-predictions", "variance-collapse")
+        ]
+        if not sick and not any(f.status is Status.FAIL for f in earlier):
+            return seen.symptoms
+        tested = _test_all(record, seen, earlier, deadline=deadline, progress=progress, clock=clock)
+    causes = _causes(tested, earlier, seen)
+    if causes:
+        return ranked((*causes, *seen.symptoms))
+    return ranked(_unexplained(seen.symptoms, tested))
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The state in which the run ended, measured."""
+
+    sample: Batch | None
+    judged: Judged | None
+    learnable: float
+    symptoms: tuple[Finding, ...]
+
+
+def measure(record: Record) -> Seen:
+    """Predictions of the model as it stands on its own training rows, and the symptoms of curves and predictions."""
+    from tsguard.diagnosis.score import answers_and_targets
+
+    rows = sample(record.data, JUDGED_ROWS)
+    if rows is None:
+        return Seen(None, None, 0.0, symptoms(record.series))
+    judged = judge(record.model, rows)
+    known = _learnable(record)
+    if judged is None or rows.y is None:
+        return Seen(rows, judged, known, symptoms(record.series))
+    found = list(symptoms(record.series))
+    predictions, targets = answers_and_targets(record.model, rows)
+    single = len(predictions) == 1 and len(targets) == 1
+    if single:
+        classes = judged.kind == "classes"
+        baselines = {} if classes else regression_baselines(record.data)
+        looked = (
+            symptoms(
+                {}, predictions[0], targets[0], baselines, learnable=known, classes=classes, from_logits=_logits(record)
+            )
+            if classes or predictions[0].size == targets[0].size
+            else ()
+        )
+        found += looked
+    elif judged.skill < 0.5 * known and known > 0.15:
+        found.append(
+            catalogue.finding(
+                "no-learning",
+                f"the worst output explains {judged.skill:.0%} of its targets on training rows, and a closed-form fit "
+                f"{known:.0%} of rows held back.",
+                evidence=(Evidence("value", judged.metrics, name="metrics"),),
+            )
+        )
+    return Seen(rows, judged, known, tuple(found))
+
+
+def _learnable(record: Record) -> float:
+    try:
+        return learnable_share(record.data)
+    except (ValueError, TypeError, ArithmeticError):  # odd data: then nothing is known about what can be learned
+        return 0.0
+
+
+def _logits(record: Record) -> bool:
+    from tsguard.probes.answers import question
+
+    flat_losses = getattr(getattr(record.model, "_compile_loss", None), "_flat_losses", None) or ()
+    return any(question(one.loss).from_logits for one in flat_losses)
+
+
+def _test_all(
+    record: Record,
+    seen: Seen,
+    earlier: tuple[Finding, ...],
+    *,
+    deadline: float,
+    progress: Callable[[str], None],
+    clock: Callable[[], float],
+) -> list[Tested]:
+    """The unchanged trial, then one per proposal while there is time."""
+    if seen.sample is None:
+        return []
+    record.start.restore(record.model)
+    try:
+        ready(record)
+        listed = list(proposals(record, seen.sample, earlier))
+        standing = {f.code for f in earlier if f.status is Status.FAIL}
+        if standing:
+            # A structural cause stands: only what can prove it is tried; ways round it are not second causes.
+            listed = [(rule, one) for rule, one in listed if one.code in standing]
+    except (
+        Exception
+    ):  # a model that cannot be called on its data has nothing to try; its own error is reported elsewhere
+        return []
+    if not listed:
+        return []
+    share = max(1.0, (deadline - clock()) / (len(listed) + 2))
+    progress("as configured")
+    base = carry_out(record, None, seen.sample, steps=MAX_STEPS, seconds=share, clock=clock)
+    steps = max(8, len(base.trial.losses)) if base.trial.finite else MAX_STEPS
+    tested: list[Tested] = []
+    for rule, experiment in listed:
+        if clock() + share > deadline:
+            break
+        progress(experiment.name)
+        try:
+            outcome = carry_out(record, experiment, seen.sample, steps=steps, seconds=share, clock=clock)
+        except Exception:  # an experiment that does not fit this model proves nothing
+            continue
+        tested.append(Tested(rule, experiment, outcome, 0.0))
+    reachable = max([seen.learnable, *(t.outcome.skill for t in tested), base.skill])
+    gap = reachable - base.skill
+    scored = [replace_effect(t, (t.outcome.skill - base.skill) / gap if gap > NOISE else 0.0) for t in tested]
+    return [Tested(None, Experiment("", "as configured"), base, 0.0), *scored]
+
+
+def replace_effect(tested: Tested, effect: float) -> Tested:
+    """The same with its effect, within [0, 1]."""
+    return Tested(tested.rule, tested.experiment, tested.outcome, max(0.0, min(1.0, effect)))
+
+
+def _causes(tested: list[Tested], earlier: tuple[Finding, ...], seen: Seen) -> tuple[Finding, ...]:
+    if not tested:
+        return earlier
+    base, trials = tested[0], tested[1:]
+    best: dict[str, Tested] = {}
+    for one in trials:
+        if one.experiment.code not in best or one.effect > best[one.experiment.code].effect:
+            best[one.experiment.code] = one
+    explained = tuple(s.code for s in seen.symptoms)
+    found: list[Finding] = []
+    for finding in earlier:
+        proven = best.pop(finding.code, None)
+        if proven is not None and proven.effect >= HELPED and finding.proof is None:
+            finding = replace(finding, proof=_proof(base, proven), explains=finding.explains or explained)
+        found.append(finding)
+    if any(f.status is Status.FAIL for f in found):
+        return tuple(found)
+    strong = sorted(best.values(), key=lambda t: -t.effect)
+    for one in strong:
+        if one.effect < HELPED:
+            continue
+        proof = _proof(base, one)
+        code = one.experiment.code
+        found.append(
+            catalogue.finding(
+                code,
+                f"{one.experiment.name}: {proof.summary}. {one.rule.because[0].upper() + one.rule.because[1:]}."
+                if one.rule is not None
+                else proof.summary,
+                status=Status.FAIL if one.effect >= HEALED else Status.WARN,
+                role=Role.CAUSE,
+                remedy=one.experiment.remedy or catalogue.entry(code).mend,
+                proof=proof,
+                score=one.effect,
+                explains=explained,
+            )
+        )
+    return tuple(found)
+
+
+def _proof(base: Tested, one: Tested) -> Proof:
+    before, after = base.outcome, one.outcome
+    return Proof(
+        experiment=one.experiment.name,
+        summary=(
+            f"from the same start, in {len(after.trial.losses)} steps, the share of the targets that is explained "
+            f"goes from "
+            f"{before.skill:.0%} to {after.skill:.0%} when only this is changed"
+        ),
+        before=before.curve("as configured"),
+        after=after.curve(one.experiment.name),
+        effect=one.effect,
+        certainty=1.0,
+        facts={
+            "metrics as configured": {} if before.judged is None else before.judged.metrics,
+            "metrics changed": {} if after.judged is None else after.judged.metrics,
+        },
+    )
+
+
+def _unexplained(seen: tuple[Finding, ...], tested: list[Tested]) -> tuple[Finding, ...]:
+    tried = ", ".join(t.experiment.name for t in tested[1:]) or "nothing could be tried"
+    return tuple(
+        replace(s, message=f"{s.message} Unexplained: none of what was tried heals it ({tried}).")
+        if s.status is Status.FAIL
+        else s
+        for s in seen
+    )
+
+
+def metrics_of(model: Any, record: Record) -> dict[str, float]:
+    """The contract's metrics of the model on the training rows."""
+    rows = sample(record.data, JUDGED_ROWS)
+    judged = None if rows is None else judge(model, rows)
+    return {} if judged is None else judged.metrics

@@ -1,0 +1,246 @@
+"""Rules: which causes to test, in which order, and why. A rule proposes; only an experiment accuses.
+
+Every rule is a value with its reason. What it returns costs a trial, so rules look before they propose; the order puts
+what is most often true and cheapest to mend first (learning rate, scale and loss lead the lists of field studies:
+Humbatova
+et al. 2020, "Taxonomy of real faults in deep learning systems"; Zhang et al. 2021, "AutoTrainer").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tsguard.dataset import Data, leaves
+from tsguard.diagnosis import experiments as do
+from tsguard.diagnosis.experiments import Experiment
+from tsguard.diagnosis.record import Record
+from tsguard.findings import Finding
+from tsguard.probes.answers import heads, labels_of, predict, question
+from tsguard.probes.graph import last_operation
+from tsguard.probes.learnable import ridge_r2, table
+from tsguard.probes.stage import Batch, optimizers
+
+UNSCALED_MEAN, UNSCALED_DEVIATION = 3.0, 5.0
+"""|mean| or deviation of inputs beyond which the usual initialisers (made for mean 0, deviation 1) are off by several
+times; standardised data never gets there."""
+
+SMALL_DEVIATION = 0.05
+"""… and below which a first layer sees next to nothing."""
+
+SHIFTS = 12
+"""Rows by which targets are tried against inputs, each way."""
+
+REPAIRED = 0.2
+"""Gain in explained variance, on rows held back, from which another pairing is worth a trial."""
+
+CLIPS = ("clipnorm", "global_clipnorm", "clipvalue")
+
+RARE = 0.1
+"""Share of a class below which it is drowned by the others in an unweighted loss."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """When to propose an experiment, and why."""
+
+    name: str
+    because: str
+    propose: Callable[[Record, Batch, tuple[Finding, ...]], Iterable[Experiment]]
+
+
+def proposals(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterator[tuple[Rule, Experiment]]:
+    """All experiments worth their trial, most promising first; what a check has already found goes before all."""
+    spoken = [f.code for f in findings if f.role == "cause" and f.status in ("WARN", "FAIL")]
+    listed = [(rule, one) for rule in RULES for one in rule.propose(record, batch, findings)]
+    order = {code: place for place, code in reversed(list(enumerate(spoken)))}
+    yield from sorted(listed, key=lambda pair: order.get(pair[1].code, len(spoken)))
+
+
+def _rates(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterator[Experiment]:
+    yield do.rate(0.1)
+    yield do.rate(10.0)
+    yield do.rate(0.01)
+    yield do.rate(100.0)
+
+
+def _inputs(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterator[Experiment]:
+    if any(_unscaled(leaf) for leaf in leaves(batch.x)):
+        yield do.scaled_inputs(record.data)
+
+
+def _targets(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterator[Experiment]:
+    if any(labels_of(leaf) in ("real", "integer") and _unscaled(leaf) for leaf in leaves(batch.y)):
+        if not any(_asks_for_classes(head) for head in _heads(record, batch)):
+            yield do.scaled_targets(record.data)
+
+
+def _unscaled(leaf: Any) -> bool:
+    if not leaf.is_floating_point() or leaf.numel() < 2:
+        return False
+    axes = tuple(range(leaf.ndim - 1)) or (0,)
+    mean, deviation = leaf.mean(axes).abs(), leaf.std(axes, correction=0)
+    return bool((mean > UNSCALED_MEAN).any() or (deviation > UNSCALED_DEVIATION).any()) or bool(
+        (deviation < SMALL_DEVIATION).all() and (deviation > 0).any()
+    )
+
+
+def _heads(record: Record, batch: Batch) -> list[Any]:
+    return heads(record.model, batch, predict(record.model, batch.x))
+
+
+def _asks_for_classes(head: Any) -> bool:
+    return head.loss is not None and question(head.loss).kind in ("sparse", "categorical", "binary", "hinge")
+
+
+def _restraint(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterator[Experiment]:
+    model = record.model
+    layers = list(model._flatten_layers(include_self=True, recursive=True))
+    if any(getattr(o, n, None) for o in optimizers(model) for n in CLIPS):
+        yield do.unclipped()
+    if any(
+        isinstance(getattr(one, n, None), float) and getattr(one, n) > 0 for one in layers for n in ("rate", "dropout")
+    ):
+        yield do.no_dropout()
+    penal = any(getattr(v, "regularizer", None) is not None for v in model.variables)
+    active = any(getattr(one, "activity_regularizer", None) is not None for one in layers)
+    if penal or active or any(getattr(o, "weight_decay", None) for o in optimizers(model)):
+        yield do.no_penalties()
+
+
+def _weights(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterator[Experiment]:
+    yield do.usual_weights()
+    if not any(getattr(o, n, None) for o in optimizers(record.model) for n in CLIPS):
+        yield do.clipped()
+
+
+def _relu(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterator[Experiment]:
+    import keras
+
+    layers = record.model._flatten_layers(include_self=False, recursive=True)
+    if any(getattr(layer, "activation", None) is keras.activations.relu for layer in layers):
+        yield do.leaking_relu()
+
+
+def _order(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterator[Experiment]:
+    if record.fit.get("shuffle", True) is False:
+        yield do.mixed_order()
+
+
+def _balance(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterator[Experiment]:
+    if record.fit.get("class_weight"):
+        return
+    for leaf in leaves(record.data.y) if record.data.is_arrays else ():
+        array = np.asarray(leaf)
+        if array.size != len(array):
+            continue
+        names, counts = np.unique(array.reshape(-1), return_counts=True)
+        if (
+            2 <= len(names) <= 50
+            and np.array_equal(names, names.round())
+            and counts.min() / counts.sum() < RARE / (len(names) / 2)
+        ):
+            yield do.balanced(array)
+            return
+
+
+def _loss(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterator[Experiment]:
+    import torch
+
+    with torch.enable_grad():
+        model = record.model
+        answer = model(batch.x, training=False) if model._call_has_training_arg else model(batch.x)
+    listed = heads(record.model, batch, answer)
+    if len(listed) != 1 or listed[0].target is None:
+        return
+    head = listed[0]
+    written, units = labels_of(head.target), int(head.answer.shape[-1]) if head.answer.ndim > 1 else 1
+    asked = question(head.loss) if head.loss is not None else None
+    last = last_operation(head.answer)
+    softmax = last is not None and last.op == "Softmax"
+    classes = units > 1 and (
+        (written == "one-hot" and head.target.shape == head.answer.shape)
+        or (written in ("integer", "binary") and head.target.numel() * units == head.answer.numel())
+    )
+    if classes and (asked is None or asked.kind not in ("sparse", "categorical")):
+        if softmax or written == "one-hot" or _fits_units(head.target, units):
+            yield do.right_loss("loss-mismatch", "classes")
+    elif (
+        head.target.numel() == head.answer.numel()
+        and written in ("real",)
+        and (asked is None or asked.kind != "regression")
+    ):
+        yield do.right_loss("loss-mismatch", "values")
+    layer = _last_activated(record.model)
+    if layer is not None and written == "real" and not _asks_for_classes(head) and _closes(layer):
+        yield do.with_last_activation("output-activation", layer, "linear")
+
+
+def _fits_units(target: Any, units: int) -> bool:
+    return float(target.min()) >= 0 and float(target.max()) < units
+
+
+def _last_activated(model: Any) -> Any:
+    layers = [one for one in model._flatten_layers(include_self=False, recursive=True) if hasattr(one, "activation")]
+    return layers[-1] if layers else None
+
+
+def _closes(layer: Any) -> bool:
+    import keras
+
+    return layer.activation not in (keras.activations.linear, None)
+
+
+def _pairs(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterator[Experiment]:
+    """Targets against inputs of other rows: a shift, or the order of the targets themselves."""
+    data = record.data
+    if not data.is_arrays or data.y is None or data.sample_weight is not None:
+        return
+    made = table(Data(data.x, data.y)) if len(data) <= 2048 else None
+    if made is None:
+        return
+    x, y = made
+    own = ridge_r2(x, y)
+    best, shift = own, 0
+    for rows in range(-SHIFTS, SHIFTS + 1):
+        if rows and abs(rows) < len(x) // 4:
+            inputs, targets = (x[:-rows], y[rows:]) if rows > 0 else (x[-rows:], y[:rows])
+            score = ridge_r2(inputs, targets)
+            if score > best:
+                best, shift = score, rows
+    if shift and best > own + REPAIRED:
+        yield do.paired(
+            _shifted(data, shift),
+            "data-mispaired",
+            f"targets moved by {shift} rows",
+            f"Join x and y by key: row i of x belongs to row i + {shift} of y.",
+        )
+
+
+def _shifted(data: Data, rows: int) -> Data:
+    from tsguard.dataset import map_leaves
+
+    def cut_x(leaf: Any) -> Any:
+        return leaf[:-rows] if rows > 0 else leaf[-rows:]
+
+    def cut_y(leaf: Any) -> Any:
+        return leaf[rows:] if rows > 0 else leaf[:rows]
+
+    return Data(map_leaves(cut_x, data.x), map_leaves(cut_y, data.y), batch_size=data.batch_size)
+
+
+RULES: tuple[Rule, ...] = (
+    Rule("scale of inputs", "initialisers and rates are made for inputs of mean 0 and deviation 1", _inputs),
+    Rule("scale of targets", "a linear output starts near 0 and moves by about the rate per step", _targets),
+    Rule("loss and output", "a loss that asks another question is lowered without answering", _loss),
+    Rule("restraint", "clipping, dropout, penalties and decay each can hold a model still", _restraint),
+    Rule("rate", "the most frequent fault of all, in both directions", _rates),
+    Rule("order of rows", "batches of one kind each pull the model to themselves", _order),
+    Rule("balance", "a class below a tenth is cheaper to ignore than to learn", _balance),
+    Rule("pairs", "targets that fit other rows' inputs better than their own were shuffled or shifted", _pairs),
+    Rule("initial weights", "an unlucky or odd start is mended by another draw of usual size", _weights),
+    Rule("dead units", "units that stopped firing come back where the activation leaks", _relu),
+)

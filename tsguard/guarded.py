@@ -1,0 +1,241 @@
+"""What a script gets as `tsguard.Guard` and `tsguard.fit`: guard and session with diagnosis, reproduction, pages.
+
+Choosing the backend is the first thing that happens here, because everything below imports Keras.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tsguard.backend import require_torch
+
+require_torch()
+
+from tsguard import catalogue, provenance
+from tsguard.checks.registry import Check, Context, all_checks
+from tsguard.dataset import Batches, Data
+from tsguard.desk import DESK, written
+from tsguard.evidence import Evidence
+from tsguard.findings import Finding
+from tsguard.gate import Gate
+from tsguard.guard.callback import Guard as CallbackGuard
+from tsguard.guard.outcome import GuardOutcome
+from tsguard.padding import Padding
+from tsguard.report import Report
+from tsguard.repro.find import failing_case, reduced
+from tsguard.store import RunFolder
+from tsguard.subject import Subject
+from tsguard.train.judgement import judge_run
+from tsguard.train.session import Session, merged
+from tsguard.train.start import TrainStart
+
+
+class Guard(CallbackGuard):
+    """One line on a script that exists: `model.fit(x, y, callbacks=[tsguard.Guard()])`.
+
+    Watches at no measurable cost. When something breaks it goes back, finds the first broken operation, tests what
+    could have caused it, and leaves a report with a page; afterwards `guard.report` and `guard.run`.
+    """
+
+    def __init__(
+        self,
+        policy: str = "stop",
+        sync_every: int | str = "auto",
+        inspect: Sequence[int] = (),
+        out: str | Path | None = "reports",
+        diagnose: bool = True,  # noqa: FBT001, FBT002 - the public contract
+        repro: str | bool = "auto",  # noqa: FBT001
+        budget_s: float = 60,
+        *,
+        name: str = "fit",
+        folder: RunFolder | None = None,
+        padding: Padding | None = None,
+        write: bool = True,
+        max_recoveries: int = 3,
+    ) -> None:
+        super().__init__(
+            policy, sync_every, inspect, None if folder else out, diagnose, repro, budget_s,
+            name=name, max_recoveries=max_recoveries,
+        )  # fmt: skip
+        self._given = folder
+        self._padding = padding
+        self._write = write
+        self._remembered: TrainStart | None = None
+
+    def _begin(self, model: Any, *, adapter: Any, validation: tuple[Any, Any] | None) -> None:
+        if self._given is not None:
+            self.folder = self._given
+            self._journal = self._given.journal()
+        if self._write and self.diagnose:
+            self._remembered = TrainStart(model)
+        super()._begin(model, adapter=adapter, validation=validation)
+
+    def _made(self, outcome: GuardOutcome) -> Report:
+        report = super()._made(outcome)
+        if not self._write:
+            return report
+        sick = any(finding.status == "FAIL" for finding in report.findings)
+        context = self._context(outcome)
+        if self.diagnose and sick:
+            judged = judge_run(context, outcome, report.findings, start=self._remembered, budget_s=self.budget_s)
+            report = report.with_(
+                findings=tuple(merged([*report.findings, *judged.findings])),
+                metrics={**report.metrics, **judged.metrics},
+                figures={**report.figures, **judged.figures},
+            )
+        report = report.with_(
+            verdict=Gate().judge(report, today=provenance.today()),
+            provenance=provenance.gather(),
+            desk=DESK,
+            source=outcome,
+        )
+        if self.repro:
+            report = reproduce(report, outcome, context=context, folder=self.folder, budget_s=self.budget_s)
+        return report if self.folder is None else written(report, self.folder)
+
+    def _context(self, outcome: GuardOutcome) -> Context:
+        subject = Subject.from_model(outcome.model, padding=self._padding)
+        return Context(subject=subject, data=recorded_data(outcome), padding=self._padding)
+
+
+def recorded_data(outcome: GuardOutcome) -> Data | None:
+    """The batches that the recorder holds, as the data of an experiment."""
+    replay = outcome.replay
+    if replay is None or not replay.records:
+        return None
+    batches = [record.data[0] if isinstance(record.data, list) else record.data for record in replay.records]
+    return Data(Batches(batches))
+
+
+def reproduce(
+    report: Report,
+    outcome: GuardOutcome | None,
+    *,
+    context: Context,
+    folder: RunFolder | None,
+    budget_s: float,
+    progress: Callable[[str], None] = lambda words: None,
+) -> Report:
+    """The report with its failure reduced to a script in the run's folder, where one training step fails."""
+    if folder is None or not any(
+        f.status == "FAIL" and catalogue.entry(f.code).group != "data" for f in report.findings
+    ):
+        return report
+    try:
+        case = failing_case(
+            outcome=outcome, model=context.model, data=context.data, name=report.name, recipe=_recipe(context)
+        )
+        if case is None:
+            return report
+        progress("reducing the failure to a script")
+        path = reduced(case, budget_s=budget_s, progress=progress).save(folder.path / "repro")
+    except Exception as crash:  # a reproduction that cannot be made is said, and harms nothing
+        return report.with_(findings=(*report.findings, not_reproduced(crash)))
+    script = Evidence("file", f"repro/{path.name}", name="reproduction", file=f"repro/{path.name}")
+    first = next(f for f in report.findings if f.status == "FAIL")
+    linked = replace(first, evidence=(*first.evidence, script))
+    return report.with_(findings=tuple(linked if f is first else f for f in report.findings))
+
+
+def not_reproduced(crash: BaseException) -> Finding:
+    """A note that the failure could not be written as a script, and why."""
+    trace = "".join(traceback.format_exception(crash))
+    return catalogue.finding(
+        "child-failed",
+        f"no reproduction was written: {crash}",
+        status="WARN",
+        role="note",
+        evidence=[Evidence("traceback", trace)],
+        remedy="`tsguard.reduce(report)` tries again with a larger budget.",
+        check="reproduction",
+    )
+
+
+def _recipe(context: Context) -> tuple[str, Any] | None:
+    recipe = context.subject.recipe if context.subject is not None else None
+    return None if recipe is None else (recipe.use, recipe.args)
+
+
+def fit(
+    model: Any,
+    x: Any = None,
+    y: Any = None,
+    validation_data: Any = None,
+    gates: Any = None,
+    padding: Padding | None = None,
+    policy: str = "stop",
+    out: str | Path = "reports",
+    resume: bool | str | Path = False,  # noqa: FBT001, FBT002 - the public contract
+    preflight: bool = True,  # noqa: FBT001, FBT002
+    diagnose: bool = True,  # noqa: FBT001, FBT002
+    *,
+    name: str | None = None,
+    budget_s: float = 60,
+    plan: Mapping[str, Any] | None = None,
+    progress: Callable[[str], None] = lambda name: None,
+    **fit_arguments: Any,
+) -> Report:
+    """Preflight, gate, guarded `model.fit`, judgement, gate; both pages in the run's folder.
+
+    `resume=True` goes on with the newest run of this name under `out`; a path names the run. `gates="report"` never
+    blocks. Everything else (`epochs`, `batch_size`, `callbacks`, `class_weight`, …) is for `model.fit`.
+    """
+    gate = Gate.load(gates)
+    subject = Subject.of(model, padding=padding, name=name)
+    batch_size = fit_arguments.get("batch_size") or 32
+    data = Data(
+        x,
+        y,
+        sample_weight=fit_arguments.pop("sample_weight", None),
+        validation=validation_data,
+        batch_size=batch_size,
+    )
+    context = Context(
+        subject=subject,
+        data=data,
+        padding=padding or subject.padding,
+        declared=plan or {},
+        facts={"fit": dict(fit_arguments)},
+    )
+    folder = run_folder(out, subject.name, resume)
+    callbacks = tuple(fit_arguments.pop("callbacks", None) or ())
+    session = Session(
+        context=context,
+        gate=gate,
+        folder=folder,
+        guard=Guard(policy, folder=folder, name=subject.name, padding=padding, write=False, diagnose=diagnose),
+        fit_arguments=fit_arguments,
+        write=lambda report: written(report, folder),
+        reproduce=partial(reproduce, context=context, folder=folder, budget_s=budget_s, progress=progress),
+        checks=(*all_checks(), *guard_checks()),
+        callbacks=callbacks,
+        preflight=preflight,
+        diagnose=diagnose,
+        resume=bool(resume),
+        budget_s=budget_s,
+        progress=progress,
+    )
+    return session.run()
+
+
+def run_folder(out: str | Path, name: str, resume: bool | str | Path) -> RunFolder:  # noqa: FBT001
+    """A new folder, the named one, or the newest of this name."""
+    if resume and not isinstance(resume, bool):
+        return RunFolder.open(resume)
+    if resume:
+        from tsguard.store import runs
+
+        earlier = [found for found in runs(out) if found.run.name == name]
+        if earlier:
+            return earlier[-1]
+    return RunFolder.create(out, name)
+
+
+def guard_checks() -> tuple[Check, ...]:
+    """Checks that use the guard's own machinery on the first batches."""
+    return ()

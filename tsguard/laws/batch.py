@@ -1,0 +1,284 @@
+"""Laws of the batch and of the mode: samples do not see each other, calls repeat, training differs by its noise
+alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from tsguard.laws.batches import Batch, Example, Sample
+from tsguard.laws.ground import Ground, Moved, samples
+from tsguard.laws.law import Law, any_batches, neighbours
+from tsguard.laws.results import Counterexample
+from tsguard.laws.structure import Leaves
+from tsguard.laws.trace import Taps
+
+
+def always(ground: Ground) -> str | None:
+    """These laws bind every model."""
+    return None
+
+
+def one_output_per_sample(ground: Ground) -> str | None:
+    """Samples can be compared where each has its own output, and the same one twice."""
+    if "nondeterministic" in ground.broken:
+        return "the output draws random numbers: no two of them can be compared"
+    if ground.reading.batch_size == 1:
+        return "the model takes one sample at a time"
+    count = len(next(iter(ground.reading.rows.values())))
+    batch = ground.material.batch(
+        [Sample(max(ground.widths), i % count) for i in range(ground.reading.batch_size or 2)], max(ground.widths)
+    )
+    outputs = ground.bench.outputs(batch.x)
+    if any(o.ndim == 0 or len(o) != len(batch.valid) for o in outputs):
+        return "an output has no batch axis: it is a statement about the batch as a whole"
+    return None
+
+
+def _other_neighbours(ground: Ground, example: Example) -> tuple[Batch, Leaves, Any]:
+    batch = ground.batch(example)
+    rest = tuple(Sample(s.length, s.row + 1 + example.seed, s.features) for s in example.samples[1:])
+    other = ground.material.batch((example.samples[0], *rest), example.width)
+    x = dict(other.x)
+    for name, leaf in x.items():
+        # Rows may repeat: what is a quantity is moved as well, so that the neighbours differ for certain.
+        if leaf.dtype.kind == "f" and name in (ground.reading.values or (name,)) and not np.isin(leaf, (0, 1)).all():
+            moved = leaf.copy()
+            moved[1:] = moved[1:] * 1.5 + ground.material.scale[name] * (leaf[1:] != 0)
+            x[name] = moved.astype(leaf.dtype)
+    mine = batch.valid.copy()
+    mine[1:] = False
+    return batch, x, mine
+
+
+def neighbours_matter(ground: Ground, example: Example) -> Counterexample | None:
+    """8. A sample's output does not depend on its neighbours in inference."""
+    batch, x, mine = _other_neighbours(ground, example)
+    moved = ground.moved(ground.bench.outputs(batch.x), ground.bench.outputs(x), mine)
+    if moved is None:
+        return None
+    law = COUPLING.name
+    words = (
+        f"{samples(len(mine))}; the output of sample 0 moved by {moved.by:.3g} (tolerance "
+        f"{moved.tolerance:.1g}) when only its "
+    )
+    words += "neighbours in the batch changed."
+    return Counterexample(
+        law,
+        "batch-coupling",
+        words,
+        batch.x,
+        x,
+        moved.by,
+        moved.tolerance,
+        _place(law, moved),
+        size=example.size,
+        remedy=_APART,
+    )
+
+
+_APART = (
+    "In inference a prediction must be a function of its own sample: no statistics over the batch axis with "
+    "training=False."
+)
+
+
+def _place(law: str, moved: Moved) -> dict[str, Any]:
+    return {"law": law, "phase": "forward", "sample": moved.sample, "timestep": moved.timestep, "output": moved.output}
+
+
+def order_matters(ground: Ground, example: Example) -> Counterexample | None:
+    """8. Permuting the batch permutes the outputs."""
+    batch = ground.batch(example)
+    order = np.arange(len(batch.valid))[::-1]
+    x = {name: leaf[order] for name, leaf in batch.x.items()}
+    before = tuple(o[order] for o in ground.bench.outputs(batch.x))
+    moved = ground.moved(before, ground.bench.outputs(x), batch.valid[order], allowance=ground.noise)
+    if moved is None:
+        return None
+    law = ORDER.name
+    words = (
+        f"{samples(len(order))}; an output moved by {moved.by:.3g} when the samples of the batch were put in "
+        f"reverse order."
+    )
+    return Counterexample(
+        law,
+        "batch-coupling",
+        words,
+        batch.x,
+        x,
+        moved.by,
+        moved.tolerance,
+        _place(law, moved),
+        size=example.size,
+        remedy=_APART,
+    )
+
+
+def _name_coupling(ground: Ground, found: Counterexample) -> Counterexample:
+    example = ground.padded_example()
+    batch, x, mine = _other_neighbours(ground, replace(example, seed=0))
+    call = ground.layer_at_fault(batch.x, x, mine)
+    if call is None:
+        return found
+    words = (
+        f"{found.words} Layer `{call.path}` ({call.kind}) is the first whose output for a sample depends on "
+        f"other samples."
+    )
+    return replace(found, where={**found.where, "layer": call.path}, words=words)
+
+
+# ---------------------------------------------------------------------- the same call gives the same answer
+
+
+def repeats(ground: Ground, example: Example) -> Counterexample | None:
+    """11. The output is deterministic for a fixed seed, and in inference without one."""
+    batch = ground.batch(example)
+    for training, seeds, what in (
+        (False, (0, 0), "two inference calls with the same seeds"),
+        (False, (0, 1), "two inference calls with other seeds"),
+        (True, (0, 0), "two training calls with the same seeds"),
+    ):
+        before, after = (_with_seed(ground, batch.x, training=training, seed=seed) for seed in seeds)
+        moved = ground.moved(before, after, batch.valid)
+        if moved is not None:
+            law = REPEATS.name
+            words = f"{samples(len(batch.valid))}; {what} differ by {moved.by:.3g}."
+            return Counterexample(
+                law,
+                "nondeterministic",
+                words,
+                batch.x,
+                batch.x,
+                moved.by,
+                moved.tolerance,
+                _place(law, moved),
+                size=example.size,
+                remedy="Draw from `keras.random` with a SeedGenerator that the layer owns, and only when training.",
+                facts={"training": training, "seeds": list(seeds)},
+            )
+    return None
+
+
+def _with_seed(ground: Ground, x: Leaves, *, training: bool, seed: int, taps: Taps | None = None) -> Any:
+    with ground.bench.seeded(seed):
+        return ground.bench.outputs(x, training=training, taps=taps)
+
+
+def _name_repeats(ground: Ground, found: Counterexample) -> Counterexample:
+    batch = ground.batch(ground.padded_example())
+    traces = []
+    for seed in found.facts["seeds"]:
+        with ground.bench.seeded(seed):
+            traces.append(ground.bench.calls(batch.x, training=bool(found.facts["training"])))
+    from tsguard.laws.locate import first_dependent
+
+    call = first_dependent(traces[0], traces[1], np.ones_like(batch.valid), allowance=ground.same)
+    if call is None:
+        return found
+    words = f"{found.words} Layer `{call.path}` ({call.kind}) is the first to differ."
+    return replace(found, where={**found.where, "layer": call.path}, words=words)
+
+
+# ---------------------------------------------------------------------- training differs by its noise alone
+
+
+def draws_or_batch_statistics(layer: Any) -> bool:
+    """Layers whose training mode is meant to differ: they draw random numbers or take statistics of the batch."""
+    import keras
+
+    from_keras = isinstance(
+        layer,
+        (
+            keras.layers.BatchNormalization,
+            keras.layers.SpectralNormalization,
+            keras.layers.Dropout,
+            keras.layers.AlphaDropout,
+            keras.layers.GaussianDropout,
+            keras.layers.GaussianNoise,
+            keras.layers.SpatialDropout1D,
+            keras.layers.SpatialDropout2D,
+            keras.layers.SpatialDropout3D,
+            keras.layers.ActivityRegularization,
+        ),
+    )
+    rates = (getattr(layer, name, 0) or 0 for name in ("dropout", "recurrent_dropout", "_dropout"))
+    return from_keras or any(isinstance(rate, (int, float)) and rate > 0 for rate in rates)
+
+
+def training_differs(ground: Ground, example: Example) -> Counterexample | None:
+    """11. Train and inference mode differ only through dropout and batch statistics."""
+    batch = ground.batch(example)
+    calm = Taps(calm=draws_or_batch_statistics)
+    first = _with_seed(ground, batch.x, training=True, seed=0, taps=calm)
+    second = _with_seed(ground, batch.x, training=True, seed=1, taps=calm)
+    if ground.moved(first, second, batch.valid) is not None:
+        return None  # what is left is random: dropout of the model's own
+    moved = ground.moved(ground.bench.outputs(batch.x), first, batch.valid, allowance=ground.noise)
+    if moved is None:
+        return None
+    law = TRAINING.name
+    words = (
+        f"{samples(len(batch.valid))}; with dropout and batch statistics switched off, training and inference "
+        f"mode still differ by "
+    )
+    words += f"{moved.by:.3g} (tolerance {moved.tolerance:.1g})."
+    return Counterexample(
+        law,
+        "train-eval-gap",
+        words,
+        batch.x,
+        batch.x,
+        moved.by,
+        moved.tolerance,
+        _place(law, moved),
+        size=example.size,
+        remedy="What is measured must be what was trained: look for `if training:` (teacher forcing, another path).",
+    )
+
+
+def _name_training(ground: Ground, found: Counterexample) -> Counterexample:
+    batch = ground.batch(ground.padded_example())
+    one = ground.bench.calls(batch.x)
+    two = ground.bench.calls(batch.x, training=True, taps=Taps(calm=draws_or_batch_statistics))
+    from tsguard.laws.locate import first_dependent
+
+    call = first_dependent(one, two, np.ones_like(batch.valid), allowance=4 * ground.noise)
+    if call is None:
+        return found
+    words = f"{found.words} Layer `{call.path}` ({call.kind}) is the first to differ."
+    return replace(found, where={**found.where, "layer": call.path}, words=words)
+
+
+COUPLING = Law(
+    "samples do not see each other",
+    "batch-coupling",
+    neighbours_matter,
+    one_output_per_sample,
+    neighbours,
+    0.6,
+    finish=_name_coupling,
+)
+ORDER = Law(
+    "the order of the batch does not matter",
+    "batch-coupling",
+    order_matters,
+    one_output_per_sample,
+    neighbours,
+    0.4,
+    finish=_name_coupling,
+)
+REPEATS = Law(
+    "the same call gives the same output", "nondeterministic", repeats, always, any_batches, 0.2, finish=_name_repeats
+)
+TRAINING = Law(
+    "training mode differs by its noise alone",
+    "train-eval-gap",
+    training_differs,
+    always,
+    any_batches,
+    0.2,
+    finish=_name_training,
+)

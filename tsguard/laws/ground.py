@@ -1,0 +1,335 @@
+"""The ground on which the laws stand: the bench, what was read, material for batches, and the comparison of results.
+
+A law asks here for a changed batch (at padded positions, wherever those can be changed at all), compares outputs
+where they count,
+and has the layer at fault named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tsguard.laws import locate, tolerance
+from tsguard.laws.batches import Batch, Example, Material, Sample
+from tsguard.laws.bench import Bench, Outputs, packed
+from tsguard.laws.reading import WIDE, Reading
+from tsguard.laws.structure import Leaves
+from tsguard.laws.trace import Call, Taps
+
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Moved:
+    """The farthest that an output which should have stayed has moved."""
+
+    by: float
+    tolerance: float
+    output: str
+    sample: int
+    timestep: int | None
+
+
+@dataclass
+class Ground:
+    """One model under judgement."""
+
+    bench: Bench
+    reading: Reading
+    material: Material
+    grave_data: bool = False
+    broken: dict[str, Any] = field(default_factory=dict)
+    """Counterexamples found so far, by code: some laws only make sense once another is broken."""
+
+    # ------------------------------------------------------------------ batches
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Widths that batches are drawn at: small ones where the model allows it."""
+        small = [w for w in self.reading.widths if w <= WIDE]
+        return tuple(small or self.reading.widths[:3])
+
+    @property
+    def all_widths(self) -> tuple[int, ...]:
+        """… and the data's own, where patches and positions look as they do in training."""
+        return tuple(sorted({*self.widths, self.reading.width}))
+
+    def batch(self, example: Example) -> Batch:
+        """The batch of an example."""
+        return self.material.batch(example.samples, example.width)
+
+    @cached_property
+    def reachable(self) -> tuple[str, ...]:
+        """Inputs whose values at padded positions can be anything without changing what is masked."""
+        reading = self.reading
+        if reading.mask_kind in ("input", "none", "declared"):
+            return reading.values
+        if len(reading.inputs.names) == 1:
+            # Masking, and Embedding(mask_zero=True), read the mask from these very values.
+            return ()
+        example = self.padded_example()
+        batch = self.batch(example)
+        plain = self._born_masks(batch.x)
+        disturbed = self.material.disturbed(batch, example)
+        free = []
+        for name in reading.values:
+            masks = self._born_masks({**batch.x, name: disturbed[name]})
+            if len(masks) == len(plain) and all(np.array_equal(a, b) for a, b in zip(masks, plain, strict=True)):
+                free.append(name)
+        return tuple(free)
+
+    def _born_masks(self, x: Leaves) -> list[Flags]:
+        makers = {id(maker.layer) for maker in self.reading.makers}
+        return [c.mask_out for c in self.bench.calls(x) if id(c.layer) in makers and c.mask_out is not None]
+
+    def padded_example(self, width: int | None = None) -> Example:
+        """A plain batch with padding, at a width that no other axis is likely to have."""
+        width = width or self.telling_width
+        count = self.reading.batch_size or 2
+        lengths = [max(width // 2, 1), *([max(width - 1, 1)] * (count - 1))]
+        return Example(tuple(Sample(length, i) for i, length in enumerate(lengths)), width, kind="data", seed=1)
+
+    @property
+    def telling_width(self) -> int:
+        """A width at which the time axis cannot be mistaken for another one."""
+        return self.telling_widths[0]
+
+    @cached_property
+    def telling_widths(self) -> tuple[int, ...]:
+        """The widths that no other axis has, from four steps up; where there are none, the widest."""
+        sizes = {size for leaf in self.reading.rows.values() for size in leaf.shape[1:]}
+        sizes |= {s for v in self.bench.model.variables for s in tuple(v.shape)}
+        good = tuple(w for w in self.reading.widths if w not in sizes and w >= 4)
+        return good or (max(self.widths),)
+
+    def variant(
+        self, batch: Batch, example: Example, *, over: str = "time", force: bool = False
+    ) -> tuple[Leaves, Taps | None]:
+        """The batch with something else where nothing counts: in the inputs, and behind the layers that make the mask.
+
+        What Masking zeroes can never be anything else; only `force` changes it, to follow a dependence that is known
+        to exist.
+        """
+        names = self.reading.values if self.reading.mask_kind == "declared" else self.reachable
+        disturbed = self.material.disturbed(batch, example, over=over)
+        x = {name: disturbed[name] if name in names else leaf for name, leaf in batch.x.items()}
+        taps = {}
+        if over == "time":
+            for maker in self.reading.makers:
+                if force or not maker.zeroes:
+                    taps[id(maker.layer)] = fill_masked(example.kind, example.seed)
+        return x, Taps(outputs=taps) if taps else None
+
+    @property
+    def can_vary(self) -> bool:
+        """Whether anything at padded positions can be changed while the mask stays."""
+        return bool(self.reachable) or any(not maker.zeroes for maker in self.reading.makers)
+
+    # ------------------------------------------------------------------ comparing
+
+    @cached_property
+    def noise(self) -> float:
+        """The allowance between two shapes, relative to the size of an output (see `tolerance`)."""
+        example = self.padded_example(max(self.widths))
+        batch = self.batch(example)
+        terms = max([max(self.widths), *(max(tuple(v.shape), default=1) for v in self.bench.model.trainable_variables)])
+        measured = self.bench.noise(batch.x, terms)
+        return max(tolerance.NOISE_MARGIN * measured, self.same)
+
+    @property
+    def same(self) -> float:
+        """The allowance between two runs of the same program, relative to the size of an output."""
+        return tolerance.SAME_PROGRAM_ULPS * self.bench.eps
+
+    def moved(
+        self,
+        before: Outputs,
+        after: Outputs,
+        valid: Flags,
+        other: Flags | None = None,
+        *,
+        allowance: float | None = None,
+    ) -> Moved | None:
+        """The farthest move at positions that count, if it is more than the allowance."""
+        allowance = self.same if allowance is None else allowance
+        other = valid if other is None else other
+        worst: Moved | None = None
+        for i, (one, two) in enumerate(zip(before, after, strict=True)):
+            axis = self.reading.output_time[i]
+            left, right = _counting(one, valid, axis), _counting(two, other, axis)
+            limit = allowance * tolerance.scale_of(*left, *right)
+            for sample, (a, b) in enumerate(zip(left, right, strict=True)):
+                if not a.size or a.shape != b.shape:
+                    continue
+                move = tolerance.movement(a, b)
+                by = float(move.max())
+                if by > limit and (worst is None or by > worst.by):
+                    # The first step that moved, not the one that moved most: that is where a reader starts.
+                    step = None
+                    if axis is not None:
+                        over = (np.moveaxis(move, axis - 1, 0).reshape(move.shape[axis - 1], -1) > limit).any(axis=1)
+                        step = int(np.flatnonzero(valid[sample])[int(np.flatnonzero(over)[0])])
+                    worst = Moved(by, limit, self.reading.output_names[i], sample, step)
+        return worst
+
+    # ------------------------------------------------------------------ naming the layer
+
+    def layer_at_fault(
+        self,
+        before: Leaves,
+        after: Leaves,
+        valid: Flags,
+        other: Flags | None = None,
+        *,
+        taps: Taps | None = None,
+        first_taps: Taps | None = None,
+        allowance: float | None = None,
+        features: Flags | None = None,
+        training: bool = False,
+    ) -> Call | None:
+        """The first layer at which positions that count begin to depend on the others."""
+        one = self.bench.calls(before, taps=first_taps, training=training)
+        two = self.bench.calls(after, taps=taps, training=training)
+        allowance = self.same if allowance is None else allowance
+        return locate.first_dependent(one, two, valid, other, allowance=allowance, features=features)
+
+    def pad_leak_call(self, *, over: str = "time", training: bool = False) -> Call | None:
+        """Where padded positions get in, on a batch made for the purpose."""
+        example = self.padded_example()
+        if over == "features":
+            samples = tuple(Sample(s.length, s.row, max(self.material.feature_size // 2, 1)) for s in example.samples)
+            example = Example(samples, example.width, kind="data", seed=1)
+        batch = self.batch(example)
+        x, taps = self.variant(batch, example, over=over, force=True)
+        valid = batch.valid
+        features = batch.features if over == "features" else None
+        return self.layer_at_fault(batch.x, x, valid, taps=taps, features=features, training=training)
+
+    @cached_property
+    def mask_lost(self) -> Call | None:
+        """The layer that takes an implicit mask and does not hand it on."""
+        if self.reading.mask_kind != "keras":
+            return None
+        return locate.mask_lost_at(self.bench.calls(self.batch(self.padded_example()).x))
+
+    # ------------------------------------------------------------------ loss
+
+    def loss(self, batch: Batch, *, y: Leaves | None = None, disturb: int = 0) -> float:
+        """The loss of a batch; with `disturb`, of one whose predictions at padded positions are moved."""
+        change = None
+        if disturb:
+
+            def change(number: int, output: Any) -> Any:
+                import torch
+
+                axis = self.reading.output_time[number]
+                if axis is None:
+                    return output
+                shape = [1] * output.ndim
+                shape[0], shape[axis] = batch.valid.shape
+                padded = torch.as_tensor(~batch.valid, device=output.device).reshape(shape)
+                # Halved and moved: still inside (0, 1) for a probability, still a number for anything else.
+                return torch.where(padded, output * 0.5 + 0.01 * disturb / (1 + disturb), output)
+
+        return self.bench.loss(batch.x, packed(self.reading.targets, y or batch.y), batch.weight, change)
+
+    def projection(self, batch: Batch, seed: int = 0, rows: Flags | None = None) -> Callable[[list[Any]], Any]:
+        """A number that every valid output takes part in, with fixed random weights."""
+        valid = batch.valid if rows is None else rows
+        axes = self.reading.output_time
+
+        def reduce(outputs: list[Any]) -> Any:
+            import torch
+
+            total: Any = 0.0
+            for output, axis in zip(outputs, axes, strict=True):
+                flags = valid if axis is not None else np.asarray(valid.any(axis=1))
+                size = output.shape[2:] if axis == 1 else None
+                rng = np.random.default_rng(seed)
+                if size is not None:
+                    # The same weights for the same step, whatever the width: counted from the side that is not padded.
+                    per = rng.uniform(0.5, 1.5, (flags.shape[0], 4096 // max(int(np.prod(size)), 1) + 64, *size))
+                    weights = np.zeros(tuple(output.shape))
+                    for i, keep in enumerate(flags):
+                        weights[i, keep] = per[i][np.arange(int(keep.sum())) % per.shape[1]]
+                else:
+                    shape = [1] * output.ndim
+                    shape[0] = flags.shape[0]
+                    if axis is not None:
+                        shape[axis] = flags.shape[1]
+                    weights = rng.uniform(0.5, 1.5, (1,) * output.ndim) * flags.reshape(shape)
+                    weights = np.broadcast_to(weights, tuple(output.shape))
+                w = torch.as_tensor(np.array(weights), device=output.device, dtype=torch.float32)
+                kept = torch.where(w != 0, output.float(), torch.zeros((), device=output.device))
+                total = total + (kept * w).sum()
+            return total
+
+        return reduce
+
+
+def fill_masked(kind: str, seed: int) -> Callable[[Any, Any], Any]:
+    """A tap that puts other values at masked positions of a layer's output and keeps the mask."""
+
+    def tap(output: Any, mask: Any) -> Any:
+        import torch
+
+        if mask is None:
+            return output
+        size = float(output.detach().abs().max()) or 1.0
+        generator = torch.Generator().manual_seed(seed)
+        noise = torch.rand(tuple(output.shape), generator=generator).to(output.device, output.dtype) + 0.5
+        factor = {"ones": 1.0, "data": 1.0, "huge": 1e4}.get(kind, 1.0)
+        keep = mask.bool().reshape(*mask.shape, *([1] * (output.ndim - mask.ndim)))
+        filled = torch.where(keep, output, output + factor * size * noise)
+        filled._keras_mask = mask
+        return filled
+
+    return tap
+
+
+def _counting(array: NDArray[np.float64], valid: Flags, axis: int | None) -> list[NDArray[np.float64]]:
+    """Per sample the part of an output that counts."""
+    if array.ndim == 0 or len(array) != len(valid):
+        return [np.zeros(0)] * len(valid)
+    if axis is None:
+        return [part if keep.any() else np.zeros(0) for part, keep in zip(array, valid, strict=True)]
+    return [np.compress(keep, part, axis=axis - 1) for part, keep in zip(array, valid, strict=True)]
+
+
+def steps(count: int) -> str:
+    """ "1 step", "3 steps"."""
+    return f"{count} step" if count == 1 else f"{count} steps"
+
+
+def samples(count: int) -> str:
+    """ "1 sample", "3 samples"."""
+    return f"{count} sample" if count == 1 else f"{count} samples"
+
+
+def batch_words(valid: Flags, *, right: bool = True) -> str:
+    """A batch in words: how many samples, how wide, and what is padded in the sample that a reader looks at first."""
+    count, width = valid.shape
+    padded = np.flatnonzero(~valid[0])
+    words = f"{samples(count)}, {steps(width)}"
+    if not len(padded):
+        return words
+    if len(padded) == width:
+        return f"{words}, all padded"
+    ordinal = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
+    if len(padded) == 1:
+        place = ordinal[padded[0]] if padded[0] < 8 else f"step {padded[0]}"
+        return f"{words}, the {place} padded" + (" in the first sample" if count > 1 else "")
+    return f"{words}, the {'last' if right else 'first'} {len(padded)} padded" + (
+        " in the first sample" if count > 1 else ""
+    )
+
+
+def finite(arrays: Sequence[NDArray[np.float64]]) -> bool:
+    """Whether every number is finite."""
+    return all(bool(np.isfinite(array).all()) for array in arrays)

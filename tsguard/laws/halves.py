@@ -1,0 +1,220 @@
+"""The law of arithmetic: another backend, or half precision, gives the same answer within its own rounding.
+
+The other backend runs in another process, because Keras reads its backend when it is imported; which layer differs
+first is then found
+by comparing what every layer gave.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tsguard.laws import tolerance
+from tsguard.laws.batches import Example
+from tsguard.laws.ground import Ground, samples
+from tsguard.laws.law import Law, any_batches
+from tsguard.laws.results import Counterexample
+from tsguard.laws.structure import Leaves
+
+BACKENDS = ("jax",)
+"""Backends that torch is compared with, where they are installed."""
+
+BACKEND_SECONDS = 120
+"""How long the other process may take: importing and tracing jax for the first time takes tens of seconds on a slow
+disk."""
+
+
+def computes_in_half(ground: Ground) -> str | None:
+    """Only a model that computes in half precision can lose anything by it."""
+    if ground.bench.dtypes & {"float16", "bfloat16"}:
+        return None
+    return f"the model computes in {', '.join(sorted(ground.bench.dtypes)) or 'float32'}"
+
+
+@contextlib.contextmanager
+def in_float32(model: Any) -> Iterator[None]:
+    """The same weights, computed in float32 throughout."""
+    import keras
+    import torch
+
+    changed = []
+    weights = []
+    try:
+        for layer in model._flatten_layers(include_self=True, recursive=True):
+            if str(layer.compute_dtype) in ("float16", "bfloat16"):
+                changed.append((layer, layer._dtype_policy))
+                layer._dtype_policy = keras.dtype_policies.DTypePolicy("float32")
+        for variable in model.variables:
+            if variable.value.dtype in (torch.float16, torch.bfloat16):
+                weights.append((variable, variable._value, variable._dtype))
+                variable._value = torch.nn.Parameter(variable.value.detach().float(), requires_grad=False)
+                variable._dtype = "float32"
+        yield
+    finally:
+        for layer, policy in changed:
+            layer._dtype_policy = policy
+        for variable, value, dtype in weights:
+            variable._value, variable._dtype = value, dtype
+
+
+def half_agrees(ground: Ground, example: Example) -> Counterexample | None:
+    """12. Half precision agrees within its own rounding and does not overflow where float32 does not."""
+    batch = ground.batch(example)
+    half = ground.bench.outputs(batch.x)
+    with in_float32(ground.bench.model):
+        full = ground.bench.outputs(batch.x)
+    law = HALF.name
+    moved = ground.moved(full, half, batch.valid, allowance=ground.noise)
+    if moved is None:
+        return None
+    overflow = not all(
+        np.isfinite(h[np.isfinite(f)]).all() for f, h in zip(full, half, strict=True) if f.shape == h.shape
+    )
+    code = "precision-overflow" if overflow else "backend-mismatch"
+    dtype = ", ".join(sorted(ground.bench.dtypes & {"float16", "bfloat16"}))
+    how = "is not finite" if overflow else f"moved by {moved.by:.3g} (tolerance {moved.tolerance:.1g})"
+    words = (
+        f"{samples(len(batch.valid))}; in {dtype} the output of sample {moved.sample} {how}, where float32 "
+        f"gives a finite one."
+    )
+    where = {"law": law, "phase": "forward", "sample": moved.sample, "timestep": moved.timestep, "output": moved.output}
+    return Counterexample(
+        law,
+        code,
+        words,
+        batch.x,
+        {},
+        moved.by,
+        moved.tolerance,
+        where,
+        size=example.size,
+        grave=overflow,
+        remedy="Compute exponentials, sums of many terms and mask fills in float32.",
+    )
+
+
+def _name_half(ground: Ground, found: Counterexample) -> Counterexample:
+    x = {name: np.asarray(leaf) for name, leaf in found.before.items()}
+    half = ground.bench.calls(x)
+    with in_float32(ground.bench.model):
+        full = ground.bench.calls(x)
+    for one, two in zip(full, half, strict=False):
+        for a, b in zip(one.outputs, two.outputs, strict=False):
+            lost = a.shape == b.shape and np.isfinite(a).all() and not np.isfinite(b).all()
+            if lost:
+                words = f"{found.words} Layer `{two.path}` ({two.kind}) is the first to overflow."
+                return replace(found, where={**found.where, "layer": two.path}, words=words)
+    return found
+
+
+# ---------------------------------------------------------------------- another backend
+
+_CHILD = """
+import pickle, sys, numpy as np, keras
+from keras.src.layers.layer import Layer
+config, weights, x = pickle.load(sys.stdin.buffer)
+model = keras.models.model_from_json(config)
+model.set_weights(weights)
+seen, plain = [], Layer.__call__
+def call(layer, *args, **kwargs):
+    result = plain(layer, *args, **kwargs)
+    flat = [t for t in keras.tree.flatten(result) if keras.ops.is_tensor(t)]
+    if flat:
+        array = keras.ops.convert_to_numpy(keras.ops.cast(flat[0], "float32"))
+        seen.append((getattr(layer, "path", None) or layer.name, np.asarray(array)))
+    return result
+Layer.__call__ = call
+model(x, training=False)
+sys.stdout.buffer.write(pickle.dumps(seen))
+"""
+"""Rebuilds the model from its configuration and weights, and gives what every layer gave. Both processes are ours."""
+
+
+def other_backend(ground: Ground) -> str | None:
+    """Why there is no other backend to agree with."""
+    installed = [name for name in BACKENDS if importlib.util.find_spec(name) is not None]
+    if not installed:
+        names = " and ".join(BACKENDS)
+        return f"{names} not installed: there is no other backend to compare with (pip install 'tsguard[jax]')"
+    import keras
+
+    if type(ground.bench.model) not in (keras.Model, keras.Sequential, keras.src.models.functional.Functional):
+        return "a subclassed model cannot be loaded in another process without its code"
+    return None
+
+
+def backends_agree(ground: Ground, example: Example) -> Counterexample | None:
+    """12. Backends agree on the same weights and batch, and the first layer that does not is named."""
+    name = next(name for name in BACKENDS if importlib.util.find_spec(name) is not None)
+    batch = ground.batch(example)
+    theirs = _layers_elsewhere(ground, batch.x, name)
+    calls = ground.bench.calls(batch.x)
+    ours = [(call.path, call.outputs[0]) for call in calls if call.outputs and hasattr(call.layer, "supports_masking")]
+    waiting = dict(theirs)
+    for path, output in ours:
+        other = waiting.pop(path, None)
+        if other is None or other.shape != output.shape:
+            continue
+        move = float(tolerance.movement(output, other).max(initial=0.0))
+        limit = ground.noise * tolerance.scale_of(output, other)
+        if move > max(limit, ground.same):
+            law = OTHER_BACKEND.name
+            words = (
+                f"{samples(len(batch.valid))}; layer `{path}` gives another output under {name}: {move:.3g} "
+                f"apart (tolerance {limit:.1g})."
+            )
+            return Counterexample(
+                law,
+                "backend-mismatch",
+                words,
+                batch.x,
+                {},
+                move,
+                limit,
+                {"law": law, "phase": "forward", "layer": path},
+                size=example.size,
+            )
+    return None
+
+
+def _layers_elsewhere(ground: Ground, x: Leaves, name: str) -> list[tuple[str, NDArray[np.float64]]]:
+    """What each layer gives for this batch in a process of another backend."""
+    import keras
+
+    model, floatx = ground.bench.model, keras.config.floatx()
+    fed = {key: leaf.astype(floatx) if leaf.dtype.kind == "f" else leaf for key, leaf in x.items()}
+    parcel = pickle.dumps((model.to_json(), model.get_weights(), ground.reading.inputs.pack(fed)))
+    done = subprocess.run(
+        [sys.executable, "-c", _CHILD],
+        input=parcel,
+        env={**os.environ, "KERAS_BACKEND": name},
+        capture_output=True,
+        timeout=BACKEND_SECONDS,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"the model does not run under {name}:\n{done.stderr.decode(errors='replace')[-2000:]}")
+    return [(path, array.astype(np.float64)) for path, array in pickle.loads(done.stdout)]
+
+
+HALF = Law(
+    "half precision agrees with float32",
+    "precision-overflow",
+    half_agrees,
+    computes_in_half,
+    any_batches,
+    0.3,
+    finish=_name_half,
+)
+OTHER_BACKEND = Law("backends agree", "backend-mismatch", backends_agree, other_backend, any_batches, once=True)

@@ -1,0 +1,50 @@
+"""Trivial rules that any model must beat: the mean, the last value seen, the majority; and a closed-form line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tsguard.dataset import Data
+from tsguard.probes.learnable import curved_columns, ridge_r2, table
+from tsguard.probes.signal import arrays
+
+
+def regression_baselines(data: Data) -> dict[str, float]:
+    """R² of each rule that fits the shapes; the mean scores 0 by definition."""
+    found = {"mean": 0.0}
+    made = arrays(data)
+    if made is None:
+        return found
+    inputs, targets = made
+    y = targets[0].reshape(len(targets[0]), -1).astype("float64")
+    x = inputs[0]
+    if x.ndim == 3 and np.isfinite(y).all() and y.var() > 0:
+        for feature in range(min(x.shape[2], 8)):
+            last = x[:, -1, feature].astype("float64")[:, None]
+            score = 1 - float(np.mean((last - y) ** 2) / y.var())
+            if np.isfinite(score):
+                found["last value"] = max(found.get("last value", -np.inf), score)
+    return found
+
+
+def learnable_share(data: Data) -> float:
+    """R² (of indicator columns, for classes) that a closed-form fit reaches on rows held back: what is there to
+    find."""
+    made = table(data)
+    if made is None:
+        return 0.0
+    x, y = made
+    x = x[:, :: x.shape[1] // 1000 + 1]
+    straight = ridge_r2(x, y)
+    if straight > 0.5:
+        return float(straight)
+    curved = ridge_r2(np.concatenate([x, curved_columns(x)], axis=1), y)
+    return float(max(straight, curved, 0.0))
+
+
+def majority_share(labels: Any) -> float:
+    """The share of the most frequent class."""
+    _, counts = np.unique(np.asarray(labels).reshape(-1), return_counts=True)
+    return float(counts.max() / counts.sum())

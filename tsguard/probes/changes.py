@@ -1,0 +1,103 @@
+"""One thing changed for the length of a trial, and put back: the rate, clipping, decay, dropout, penalties,
+activations.
+
+Each is a context manager on a live compiled model. What a change cannot reach (a rate that is computed inside an own
+train step) it leaves alone; a trial then shows no effect, which is the truth.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from tsguard.probes.stage import optimizers
+
+
+@contextlib.contextmanager
+def rate_times(model: Any, factor: float) -> Iterator[None]:
+    """Every optimizer's learning rate (or schedule) multiplied."""
+    from keras.src.optimizers.base_optimizer import BaseOptimizer
+
+    own = BaseOptimizer._get_current_learning_rate
+    BaseOptimizer._get_current_learning_rate = lambda self: own(self) * factor
+    try:
+        yield
+    finally:
+        BaseOptimizer._get_current_learning_rate = own
+
+
+@contextlib.contextmanager
+def attributes(pairs: list[tuple[Any, str, Any]]) -> Iterator[None]:
+    """Attributes set for a while, past Keras' tracking."""
+    before = [(thing, name, thing.__dict__.get(name)) for thing, name, _ in pairs]
+    for thing, name, value in pairs:
+        thing.__dict__[name] = value
+    try:
+        yield
+    finally:
+        for thing, name, value in before:
+            thing.__dict__[name] = value
+
+
+def without_clipping(model: Any) -> Any:
+    """Gradients as they are."""
+    names = ("clipnorm", "global_clipnorm", "clipvalue")
+    return attributes([(o, name, None) for o in optimizers(model) for name in names if name in o.__dict__])
+
+
+def without_decay(model: Any) -> Any:
+    """No weight decay in the optimizer."""
+    return attributes([(o, "weight_decay", None) for o in optimizers(model) if "weight_decay" in o.__dict__])
+
+
+def with_clipping(model: Any, threshold: float) -> Any:
+    """Gradients clipped by their global norm."""
+    return attributes([(o, "global_clipnorm", threshold) for o in optimizers(model) if "global_clipnorm" in o.__dict__])
+
+
+@contextlib.contextmanager
+def without_dropout(model: Any) -> Iterator[None]:
+    """Every rate of dropout at zero."""
+    layers = list(model._flatten_layers(include_self=True, recursive=True))
+    pairs = [
+        (layer, name, 0.0 if isinstance(layer.__dict__[name], float) else 0)
+        for layer in layers
+        for name in ("rate", "dropout", "recurrent_dropout", "_dropout")
+        if isinstance(layer.__dict__.get(name), int | float) and not isinstance(layer.__dict__.get(name), bool)
+    ]
+    with attributes(pairs):
+        yield
+
+
+@contextlib.contextmanager
+def without_penalties(model: Any) -> Iterator[None]:
+    """No regulariser on weights or activities."""
+    variables = [v for v in model.variables if getattr(v, "regularizer", None) is not None]
+    layers = [
+        layer
+        for layer in model._flatten_layers(include_self=True, recursive=True)
+        if getattr(layer, "activity_regularizer", None) is not None
+    ]
+    kept = [v.regularizer for v in variables]
+    activity = [layer.activity_regularizer for layer in layers]
+    for variable in variables:
+        variable.regularizer = None
+    for layer in layers:
+        layer.__dict__["activity_regularizer"] = None
+    try:
+        yield
+    finally:
+        for variable, one in zip(variables, kept, strict=True):
+            variable.regularizer = one
+        for layer, one in zip(layers, activity, strict=True):
+            layer.__dict__["activity_regularizer"] = one
+
+
+@contextlib.contextmanager
+def all_at_once(*changes: Any) -> Iterator[None]:
+    """Several changes together."""
+    with contextlib.ExitStack() as stack:
+        for change in changes:
+            stack.enter_context(change)
+        yield

@@ -1,0 +1,1 @@
+"""Minimal reproduction: a failure becomes a Case, the Case is reduced, and what is left becomes a script and a test."""

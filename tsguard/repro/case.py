@@ -1,0 +1,202 @@
+"""A Case: a model, one batch and the fingerprint of how they fail together.
+
+The fingerprint (code, phase, operation, kind of layer) is what a reduction must keep: a smaller batch that also
+crashes, but elsewhere, is another failure. A Case asks for its fingerprint by running one real training step with the
+guard's own instruments, and leaves the model as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import torch
+
+from tsguard.backend import preserved, rng_state, seed_everything
+from tsguard.dataset import leaves, map_leaves
+from tsguard.guard.investigate import all_finite, weights_finite
+from tsguard.guard.origin import find
+from tsguard.guard.outcome import GuardOutcome, Origin
+from tsguard.guard.recorder import StepRecord
+from tsguard.guard.replay import Replay
+from tsguard.guard.state import StateBuffer
+from tsguard.guard.trace import Trace
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What makes two failures the same failure."""
+
+    code: str
+    phase: str
+    op: str | None
+    layer_kind: str | None
+
+    def words(self) -> str:
+        """For a person."""
+        place = f" in a {self.layer_kind}" if self.layer_kind else ""
+        return f"{self.code}: phase {self.phase}, operation {self.op or 'unknown'}{place}"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch in the structure in which the model takes it."""
+
+    x: Any
+    y: Any = None
+    sample_weight: Any = None
+
+    @classmethod
+    def of(cls, data: Any) -> Batch:
+        """From what `train_function` was given: a list of one batch, or the batch itself."""
+        one = data[0] if isinstance(data, list) and len(data) == 1 else data
+        parts = [*one, None, None] if isinstance(one, tuple | list) else [one, None, None]
+        x, y, weight = (map_leaves(_array, part) for part in parts[:3])
+        return cls(x, y, weight)
+
+    def parts(self) -> tuple[Any, ...]:
+        """As Keras takes it."""
+        given = (self.x, self.y, self.sample_weight)
+        last = max(index for index, part in enumerate(given) if part is not None)
+        return given[: last + 1]
+
+    def map(self, function: Any) -> Batch:
+        """The same batch with every array changed."""
+        return Batch(*(map_leaves(function, part) for part in (self.x, self.y, self.sample_weight)))
+
+    @property
+    def samples(self) -> int:
+        """How many there are."""
+        return int(next(iter(leaves(self.x))).shape[0])
+
+    @property
+    def size(self) -> int:
+        """Scalars in it."""
+        return sum(int(leaf.size) for leaf in leaves([self.x, self.y, self.sample_weight]))
+
+
+def _array(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.detach().cpu().numpy().copy()
+    return np.array(value)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A failure that can be asked for again."""
+
+    model: Any
+    batch: Batch
+    fingerprint: Fingerprint
+    weights: tuple[Any, ...] | None = None
+    """The weights that fail; None: those that the seed gives fail as well."""
+    seed: int = 0
+    name: str = "repro"
+    origin: Origin | None = None
+    recipe: tuple[str, Mapping[str, Any]] | None = None
+    """Import path and arguments of the model, where it came by one and has not been cut since."""
+    original_size: int = 0
+    nearest_healthy: str = ""
+    """The smallest edit that heals it, in words."""
+    logic: bool | None = None
+    """Whether it survives in float64 (a fault of logic or data) or vanishes there (one of range)."""
+
+    @property
+    def size(self) -> int:
+        """Scalars in batch and weights."""
+        weights = self.weights if self.weights is not None else ()
+        return self.batch.size + sum(int(weight.size) for weight in weights)
+
+    def fails(self, batch: Batch | None = None) -> bool:
+        """Whether one step still fails with the same fingerprint."""
+        return fingerprint_of(self.model, batch or self.batch, self.weights, self.seed)[0] == self.fingerprint
+
+    def save(self, folder: str | Path, *, confirm: bool = True) -> Path:
+        """Write repro.py, test_repro.py and README.md; the path of the script. A fresh process confirms it first."""
+        from tsguard.repro import emit
+
+        return emit.save(self, Path(folder), confirmed_first=confirm)
+
+    def with_(self, **changes: Any) -> Case:
+        """The same case with parts replaced."""
+        return replace(self, **changes)
+
+
+def fingerprint_of(
+    model: Any, batch: Batch, weights: tuple[Any, ...] | None, seed: int
+) -> tuple[Fingerprint | None, Origin | None]:
+    """Run one step; None where it is healthy. Shapes that do not fit are healthy too: no step, no failure."""
+    try:
+        return _step(model, batch, weights, seed)
+    except (ValueError, TypeError, RuntimeError, IndexError, KeyError, AttributeError, AssertionError):
+        return None, None
+
+
+def _step(
+    model: Any, batch: Batch, weights: tuple[Any, ...] | None, seed: int
+) -> tuple[Fingerprint | None, Origin | None]:
+    with preserved(model):
+        seed_everything(seed)
+        data = tuple(map_leaves(_tensor, part) for part in batch.parts())
+        model.train_function = None
+        model.make_train_function()
+        if model.optimizer is not None and not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
+        if weights is not None:
+            model.set_weights(list(weights))
+        seed_everything(seed)
+        clean = StateBuffer(model)
+        clean.capture()
+        record = StepRecord(0, 0, 0, [data], rng_state(), None)
+        replay = Replay(model, clean, [record], first_step=0)
+        done, heard = replay.run(record, allow=all_finite)
+        finite_loss = done.loss is None or np.isfinite(done.loss)
+        if finite_loss and all_finite(heard.gradients, heard.variables) and weights_finite(model):
+            return None, None
+        clean.restore()
+        trace = Trace(model, record.data)
+        _, heard = replay.run(record, allow=all_finite, eager=True, around=trace.listening)
+        origin = find(trace, heard, record, model)
+    if origin is None:
+        return None, None
+    return Fingerprint(origin.code, origin.phase, origin.op, _kind(model, origin.layer)), origin
+
+
+def _tensor(value: Any) -> Any:
+    return keras.ops.convert_to_tensor(value)
+
+
+def _kind(model: Any, path: str | None) -> str | None:
+    """The class of the layer at a path: names change when layers are cut out, kinds do not."""
+    if path is None:
+        return None
+    for layer in model._flatten_layers(include_self=True, recursive=True):
+        if path in (layer.path, layer.name):
+            return type(layer).__name__
+    return None
+
+
+def from_outcome(outcome: GuardOutcome, *, name: str) -> Case | None:
+    """The bad step of a guarded run: the state right before it and its batch. None where nothing was recorded."""
+    trip, replay = outcome.trip, outcome.replay
+    if trip is None or replay is None or not replay.records:
+        return None
+    step = outcome.origin.step if outcome.origin is not None else trip.step
+    record = next((record for record in replay.records if record.step == step), replay.records[-1])
+    with replay.session():
+        replay.until(record.step)
+        weights = tuple(outcome.model.get_weights())
+    return from_batch(outcome.model, Batch.of(record.data), weights=weights, name=name)
+
+
+def from_batch(model: Any, batch: Batch, *, weights: tuple[Any, ...] | None, name: str, seed: int = 0) -> Case | None:
+    """A Case from one step that fails; None where it does not."""
+    found, origin = fingerprint_of(model, batch, weights, seed)
+    if found is None:
+        return None
+    case = Case(model=model, batch=batch, fingerprint=found, weights=weights, seed=seed, name=name, origin=origin)
+    return case.with_(original_size=batch.size + sum(int(np.size(weight)) for weight in model.get_weights()))

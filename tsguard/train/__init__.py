@@ -1,0 +1,1 @@
+"""Guarded training: a session around `model.fit`, checkpoints that hold, exact resume. No loop of its own."""

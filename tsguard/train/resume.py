@@ -1,0 +1,294 @@
+"""Exact resume in mid-epoch, through plain `fit`: every step enters the final weights exactly once.
+
+The order of an epoch's batches hangs on the generators at its start, so those are restored first; the batches that were
+trained already are consumed without training; then weights, optimizer, metrics and generators are put back to the bit.
+These callbacks stand last in the list: what the others did in the same moment is part of what is saved and restored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import torch
+
+from tsguard.backend import RngState, restore_rng, rng_state
+from tsguard.dataset import Data, leaves
+from tsguard.errors import StoreError
+from tsguard.report import dumps
+from tsguard.store import RunFolder
+from tsguard.train.checkpoint import NotFiniteError, Position, Snapshot, Writer, candidates
+
+_SAMPLED_BYTES = 1 << 24
+"""How much of an array enters its fingerprint: its ends and an even sample between, 16 MB in all."""
+
+
+def fingerprint(model: Any, data: Data, fit_arguments: Mapping[str, Any]) -> dict[str, str]:
+    """What must be the same for a checkpoint to belong to a run, part by part, so that a refusal can name the part."""
+    shapes = [[list(variable.shape), str(variable.dtype)] for variable in model.variables]
+    optimizer = keras.saving.serialize_keras_object(model.optimizer)
+    kept = {name: fit_arguments.get(name) for name in ("batch_size", "shuffle", "steps_per_epoch", "validation_split")}
+    return {
+        "model": _digest(dumps(shapes)),
+        "optimizer": _digest(dumps(_without_names(optimizer))),
+        "data": _data_digest(data),
+        "fit": _digest(dumps(kept)),
+    }
+
+
+def _without_names(config: Any) -> Any:
+    if isinstance(config, Mapping):
+        return {str(k): _without_names(v) for k, v in config.items() if k not in ("name", "shared_object_id")}
+    if isinstance(config, list | tuple):
+        return [_without_names(item) for item in config]
+    return config if isinstance(config, str | int | float | bool) or config is None else str(type(config))
+
+
+def _data_digest(data: Data) -> str:
+    if not data.is_arrays:
+        length = len(data.x) if hasattr(data.x, "__len__") else None
+        return _digest(f"{type(data.x).__qualname__} of {length} batches")
+    total = hashlib.sha256()
+    for leaf in [*leaves(data.x), *leaves(data.y), *leaves(data.sample_weight)]:
+        array = np.asarray(leaf)
+        total.update(f"{array.shape}{array.dtype}".encode())
+        if array.dtype == object:
+            continue
+        raw = np.ascontiguousarray(array).view(np.uint8).reshape(-1)
+        step = max(1, raw.size // _SAMPLED_BYTES)
+        total.update(raw[::step].tobytes())
+    return total.hexdigest()
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def state_tensors(model: Any) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
+    """Every variable of model, optimizer and metrics, copied to the host; and which of them must be finite."""
+    tensors: dict[str, torch.Tensor] = {}
+    finite: list[str] = []
+    for group, variables in _variables(model):
+        for index, variable in enumerate(variables):
+            name = f"{group}/{index:05d}"
+            tensors[name] = variable.value.detach().to("cpu", copy=True)
+            if group != "metrics" and tensors[name].is_floating_point() and getattr(variable, "trainable", True):
+                finite.append(name)
+    return tensors, tuple(finite)
+
+
+def _variables(model: Any) -> list[tuple[str, list[Any]]]:
+    metrics = [variable for metric in model.metrics for variable in metric.variables]
+    optimizer = model.optimizer.variables if model.optimizer is not None else []
+    return [("model", list(model.variables)), ("optimizer", list(optimizer)), ("metrics", metrics)]
+
+
+def put_back(model: Any, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Every variable, bit for bit. Shapes were compared by the fingerprint already."""
+    if model.optimizer is not None and not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+    with torch.no_grad():
+        for group, variables in _variables(model):
+            for index, variable in enumerate(variables):
+                name = f"{group}/{index:05d}"
+                if name in tensors:
+                    variable.value.copy_(tensors[name].to(variable.value.device))
+
+
+class Checkpoints(keras.callbacks.Callback):
+    """Saves every few steps, at every epoch's start and at the end; keeps the last two, and the best by a metric."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        marks: Mapping[str, str],
+        *,
+        every: int = 0,
+        keep: int = 3,
+        monitor: str = "val_loss",
+        mode: str = "min",
+        start: Position | None = None,
+        others: Callable[[], list[Any]] = list,
+        failed: Callable[[BaseException], None] = lambda error: None,
+    ) -> None:
+        super().__init__()
+        self.folder, self.marks, self.every, self.keep = folder, marks, every, keep
+        self.monitor, self.sign = monitor, 1.0 if mode == "min" else -1.0
+        self.others = others
+        self.writer = Writer(folder, failed)
+        begun = start or Position(0, 0, 0)
+        # Steps that a resumed run only consumes count, but nothing is saved before it is past its own start.
+        self.position = Position(begun.epoch, 0, begun.step - begun.batch)
+        self._first_to_save = begun.step + 1
+        self.best: list[tuple[float, str]] = []
+        self._recent: list[str] = []
+        self._epoch_rng: RngState | None = None
+        self._finished_epoch: tuple[int, dict[str, float]] | None = None
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """The epoch's generators are noted here, and the state between two epochs is saved."""
+        self._epoch_rng = rng_state()
+        if self._finished_epoch is not None:
+            self.position = Position(epoch, 0, self.position.step)
+            self._save_epoch()
+        elif self.position.epoch != epoch:
+            self.position = Position(epoch, 0, self.position.step)
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """One step further; saved every `every` steps."""
+        self.position = Position(self.position.epoch, batch + 1, self.position.step + 1)
+        if self.every and self.position.step % self.every == 0 and self.position.step >= self._first_to_save:
+            self.save_now()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Keep the epoch's metrics for its checkpoint, which is made when the next one begins."""
+        self._finished_epoch = (epoch, {k: float(v) for k, v in (logs or {}).items() if np.ndim(v) == 0})
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """The last state, and nothing left unwritten."""
+        if self._finished_epoch is not None:
+            self.position = Position(self._finished_epoch[0] + 1, 0, self.position.step)
+            self._epoch_rng = rng_state()
+            self._save_epoch()
+        self.writer.flush()
+
+    def save_now(self) -> None:
+        """A checkpoint of this very moment."""
+        stem = f"step-{self.position.step:08d}"
+        self._recent = [*self._recent, stem][-2:]
+        self.writer.write(stem, self._snapshot({}), keep=self._kept())
+
+    def _save_epoch(self) -> None:
+        assert self._finished_epoch is not None
+        epoch, metrics = self._finished_epoch
+        self._finished_epoch = None
+        value = metrics.get(self.monitor)
+        tail = "" if value is None else f"-{value:.4f}"
+        stem = f"model-{epoch + 1:02d}{tail}"
+        if value is not None and value == value:
+            self.best = sorted([*self.best, (self.sign * value, stem)])[: self.keep]
+        self._recent = [*self._recent, stem][-2:]
+        self.writer.write(stem, self._snapshot(metrics), keep=self._kept())
+
+    def _kept(self) -> set[str]:
+        return {*self._recent, *(stem for _, stem in self.best)}
+
+    def _snapshot(self, metrics: dict[str, float]) -> Snapshot:
+        tensors, finite = state_tensors(self.model)
+        now = rng_state()
+        history = getattr(self.model, "history", None)
+        return Snapshot(
+            position=self.position,
+            tensors=tensors,
+            rng=now,
+            epoch_rng=self._epoch_rng or now,
+            must_be_finite=finite,
+            fingerprint=self.marks,
+            callbacks=[_plain_state(callback) for callback in self.others()],
+            history={"epoch": list(history.epoch), "history": _plain(history.history)} if history is not None else {},
+            metrics=metrics,
+        )
+
+
+def _plain_state(callback: Any) -> dict[str, Any]:
+    """What a callback counts and remembers, where JSON can hold it; its class, to be sure on the way back."""
+    kept = {name: _plain(value) for name, value in vars(callback).items() if _is_plain(value) and name != "params"}
+    armed = getattr(callback, "monitor_op", None) is not None
+    return {"class": type(callback).__qualname__, "state": kept, "armed": armed}
+
+
+def _remember(callback: Any, saved: Mapping[str, Any]) -> None:
+    """Put a callback's memory back. Keras' monitors flip the sign of min_delta when they first look at a metric, so
+    that first look has to come before what was saved after it."""
+    if saved["armed"] and getattr(callback, "monitor_op", None) is None and hasattr(callback, "_set_monitor_op"):
+        callback._set_monitor_op()
+    vars(callback).update(saved["state"])
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(isinstance(k, str) and _is_plain(v) for k, v in value.items())
+    return value is None or isinstance(value, bool | int | float | str | np.generic)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    return value
+
+
+class Resume(keras.callbacks.Callback):
+    """Takes a run up where a snapshot left it. `fit` is to be called with `initial_epoch=snapshot.position.epoch`."""
+
+    def __init__(self, snapshot: Snapshot, others: Callable[[], list[Any]] = list) -> None:
+        super().__init__()
+        self.snapshot = snapshot
+        self.others = others
+        self.consumed = 0
+        self.done = False
+        self._inner: Any = None
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """What the other callbacks remember, and the history so far."""
+        for callback, saved in zip(self.others(), self.snapshot.callbacks, strict=False):
+            if type(callback).__qualname__ == saved["class"]:
+                _remember(callback, saved)
+        put_back(self.model, self.snapshot.tensors)
+        if self.snapshot.position.batch:
+            self._inner = self.model.train_function
+            self.model.train_function = self._consume
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """The generators as they stood when this epoch began; the history that `fit` has just emptied."""
+        if self.done or epoch != self.snapshot.position.epoch:
+            return
+        history = getattr(self.model, "history", None)
+        if history is not None and self.snapshot.history:
+            history.epoch[:] = self.snapshot.history["epoch"]
+            history.history.update(self.snapshot.history["history"])
+        restore_rng(self.snapshot.epoch_rng)
+        if self.snapshot.position.batch == 0:
+            self._finish()
+
+    def _consume(self, data: Any) -> Any:
+        """In place of a step that was trained already: nothing."""
+        self.consumed += 1
+        return self.model.get_metrics_result()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """After the last batch that was trained already, everything is put back."""
+        if not self.done and batch + 1 >= self.snapshot.position.batch:
+            self.model.train_function = self._inner
+            self._finish()
+
+    def _finish(self) -> None:
+        put_back(self.model, self.snapshot.tensors)
+        restore_rng(self.snapshot.rng)
+        self.done = True
+
+
+def choose(folder: RunFolder, marks: Mapping[str, str]) -> tuple[Snapshot | None, list[str]]:
+    """The furthest checkpoint that belongs to this run and is whole, and why any further one was refused."""
+    refused = []
+    for stem, found in candidates(folder):
+        if isinstance(found, StoreError):
+            refused.append(str(found))
+            continue
+        different = sorted(part for part in marks if found.fingerprint.get(part) != marks[part])
+        if different:
+            refused.append(f"checkpoint {stem}: made with other {' and '.join(different)} than this run has.")
+            continue
+        return found, refused
+    return None, refused
+
+
+__all__ = ["Checkpoints", "NotFiniteError", "Resume", "choose", "fingerprint", "put_back", "state_tensors"]

@@ -1,0 +1,286 @@
+"""One guarded training: preflight, gate, `model.fit` with guard and checkpoints, judgement, gate, two pages.
+
+Keras advances the training; this module only decides what stands around it and what comes of it. What lies above
+(pages) or beside (reproduction) is handed in, so that a session knows neither.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+
+from tsguard import catalogue, provenance
+from tsguard.checks.preflight import preflight
+from tsguard.checks.registry import Check, Context
+from tsguard.checks.runner import crashed
+from tsguard.evidence import Evidence
+from tsguard.findings import Finding, Role, Status
+from tsguard.gate import Gate
+from tsguard.guard.callback import Guard
+from tsguard.guard.outcome import GuardOutcome
+from tsguard.report import Moment, Report, Verdict
+from tsguard.store import RunFolder
+from tsguard.train.checkpoint import Position
+from tsguard.train.judgement import Judgement, judge_run
+from tsguard.train.resume import Checkpoints, Resume, choose, fingerprint
+from tsguard.train.start import RememberStart, TrainStart
+
+Progress = Callable[[str], None]
+
+
+@dataclass
+class Session:
+    """Everything that one training is told, and what it keeps while it runs."""
+
+    context: Context
+    gate: Gate
+    folder: RunFolder
+    guard: Guard
+    fit_arguments: dict[str, Any]
+    write: Callable[[Report], Report]
+    """Saves a report and its page; from the doors."""
+    reproduce: Callable[[Report, GuardOutcome | None], Report] = lambda report, outcome: report
+    """Reduces the failure of a report to a script; from the doors."""
+    checks: tuple[Check, ...] = ()
+    callbacks: tuple[Any, ...] = ()
+    preflight: bool = True
+    diagnose: bool = True
+    resume: bool = False
+    budget_s: float = 60.0
+    checkpoint: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    late_findings: Callable[[], Iterable[Finding]] = tuple
+    """Asked at the end: settings that nothing read, trackers that failed."""
+    baseline: Report | None = None
+    progress: Progress = lambda name: None
+    moments: list[Moment] = field(default_factory=list)
+    interrupted: int | None = None
+    _started: float = field(default_factory=time.monotonic)
+    _start: TrainStart | None = None
+
+    def run(self) -> Report:
+        """The whole of it; the report of the stage that decided."""
+        before = self._before() if self.preflight else None
+        if before is not None and not before.verdict and self.gate.enforce:
+            return before
+        found = list(before.findings) if before is not None else []
+        history, failure = self._fit(found)
+        report = self._after(found, history, before)
+        if failure is not None:
+            raise failure
+        return report
+
+    def _tell(self, kind: str, text: str, step: int | None = None) -> None:
+        moment = Moment(round(time.monotonic() - self._started, 3), kind, text, step)
+        self.moments.append(moment)
+        self.folder.append({"kind": kind, "at": moment.at, "text": text, "step": step})
+
+    def _before(self) -> Report:
+        self._tell("start", "preflight")
+        report = preflight(
+            self.context,
+            gate=self.gate.before_training(),
+            budget_s=self.budget_s,
+            checks=self.checks,
+            config=dict(self.config),
+            baseline=self.baseline,
+            progress=self.progress,
+        )
+        self._tell("gate", f"before training: {report.verdict.status}")
+        return self.write(report if report.verdict else self.reproduce(report, None))
+
+    def _fit(self, found: list[Finding]) -> tuple[Any, BaseException | None]:
+        model, data = self.context.model, self.context.data
+        assert data is not None
+        marks = fingerprint(model, data, self.fit_arguments)
+        snapshot, refused = choose(self.folder, marks) if self.resume else (None, [])
+        found.extend(_mismatch(words) for words in refused)
+        start = snapshot.position if snapshot is not None else Position(0, 0, 0)
+        if snapshot is not None:
+            self._tell("resume", f"from step {start.step}, batch {start.batch} of epoch {start.epoch}", start.step)
+
+        def others() -> list[Any]:
+            return list(self.callbacks)
+
+        keeper = Checkpoints(
+            self.folder,
+            marks,
+            start=start,
+            others=others,
+            failed=lambda error: found.append(_not_saved(error)),
+            **self.checkpoint,
+        )
+        remembered = RememberStart()
+        ours: list[Any] = [remembered, self.guard]
+        if snapshot is not None:
+            ours.append(Resume(snapshot, others))
+        ours += [keeper, _Interruptible(self, keeper)]
+        self.progress("training")
+        self._tell("train", "training")
+        failure: BaseException | None = None
+        history = None
+        with _signals(self):
+            try:
+                history = model.fit(
+                    data.x,
+                    data.y,
+                    sample_weight=data.sample_weight,
+                    validation_data=data.validation,
+                    initial_epoch=start.epoch,
+                    callbacks=[*self.callbacks, *ours],
+                    **self.fit_arguments,
+                )
+            except (Interrupted, KeyboardInterrupt) as stopped:
+                self.interrupted = self.interrupted or signal.SIGINT
+                failure = stopped if isinstance(stopped, Interrupted) else Interrupted(signal.SIGINT)
+            except Exception as error:  # the user's own code failed; the folder says so, then it goes up as it came
+                failure = error
+                found.append(_died(error))
+        with contextlib.suppress(Exception):
+            keeper.writer.close()
+        self._start = remembered.start
+        return history, failure
+
+    def _after(self, found: list[Finding], history: Any, before: Report | None) -> Report:
+        guarded = self.guard.report
+        outcome = self.guard.outcome
+        findings = list(guarded.findings) if guarded is not None else []
+        judged = Judgement()
+        if outcome is not None and self.interrupted is None:
+            self.progress("judging the run")
+            try:
+                judged = judge_run(
+                    self.context,
+                    outcome,
+                    [*found, *findings],
+                    start=self._start,
+                    budget_s=self.budget_s if self.diagnose else 0.0,
+                    progress=self.progress,
+                )
+            except Exception as crash:
+                judged = Judgement((crashed("no-learning", "judgement of the run", crash),))
+        findings = merged([*found, *findings, *judged.findings, *self.late_findings()])
+        facts = provenance.gather(config=dict(self.config), seeds=_seeds(self.context))
+        report = Report(
+            kind="train",
+            name=self.folder.run.name,
+            source=outcome,
+            findings=tuple(findings),
+            metrics={**(guarded.metrics if guarded is not None else {}), **judged.metrics},
+            series=guarded.series if guarded is not None else {},
+            figures={**(guarded.figures if guarded is not None else {}), **judged.figures},
+            plan={**(before.plan if before is not None else {}), **dict(self.context.declared)},
+            provenance=dataclasses.replace(
+                facts, started=guarded.provenance.started if guarded is not None else "", ended=provenance.now()
+            ),
+            run=self.folder.run,
+        )
+        verdict = self.gate.judge(report, baseline=self.baseline, today=provenance.today())
+        if self.interrupted is not None:
+            verdict = Verdict(Status.NOT_RUN, ("interrupted; resumable with --resume", *verdict.reasons))
+        self._tell("end", f"after training: {verdict.status}")
+        report = report.with_(verdict=verdict, timeline=tuple(self.moments))
+        return self.write(self.reproduce(report, outcome) if self.interrupted is None else report)
+
+
+class Interrupted(BaseException):
+    """A signal ended the run after a checkpoint; the doors turn it into the exit code 128 + number."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by signal {number}; a resumable checkpoint was made")
+        self.number = number
+
+
+class _Interruptible(keras.callbacks.Callback):
+    """Ends the run between two batches when a signal has come, with a checkpoint of that moment. Stands last."""
+
+    def __init__(self, session: Session, keeper: Checkpoints) -> None:
+        super().__init__()
+        self.session, self.keeper = session, keeper
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """The state between two batches is what a checkpoint can hold; nothing else is worth waiting for."""
+        if self.session.interrupted is not None:
+            self.keeper.save_now()
+            self.keeper.writer.flush()
+            raise Interrupted(self.session.interrupted)
+
+
+@contextlib.contextmanager
+def _signals(session: Session) -> Iterator[None]:
+    """SIGTERM and the first Ctrl-C end the run in order; the second Ctrl-C ends it at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: Any) -> None:
+        if session.interrupted is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        session.interrupted = number
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def merged(findings: Iterable[Finding]) -> list[Finding]:
+    """One finding for one fact: of the same code at the same place the worst, and of equals the proven one, stays."""
+    kept: dict[tuple[str, str], Finding] = {}
+    for finding in findings:
+        if finding.status in (Status.PASS, Status.NOT_RUN):
+            key = (finding.code, "")
+        else:
+            key = (finding.code, repr(sorted(finding.where.items(), key=str)))
+        old = kept.get(key)
+        if old is None or _weight(finding) > _weight(old):
+            kept[key] = finding
+    accused = {f.code for f in kept.values() if f.status in (Status.WARN, Status.FAIL)}
+    return [f for f in kept.values() if f.status is not Status.PASS or f.code not in accused]
+
+
+def _weight(finding: Finding) -> tuple[int, bool, bool]:
+    return finding.status.severity, finding.proof is not None, finding.role is Role.CAUSE
+
+
+def _mismatch(words: str) -> Finding:
+    return catalogue.finding("resume-mismatch", words, status=Status.WARN, role=Role.NOTE, check="resume")
+
+
+def _not_saved(error: BaseException) -> Finding:
+    trace = "".join(traceback.format_exception(error))
+    return catalogue.finding(
+        "checkpoint-roundtrip",
+        f"a checkpoint was not written: {error}",
+        status=Status.WARN,
+        role=Role.NOTE,
+        evidence=[Evidence("traceback", trace)],
+        check="checkpoints",
+    )
+
+
+def _died(error: BaseException) -> Finding:
+    trace = "".join(traceback.format_exception(error))
+    return catalogue.finding(
+        "child-failed",
+        f"training ended with {type(error).__name__}: {error}",
+        evidence=[Evidence("traceback", trace)],
+        remedy="Its own traceback is below; mend what it names.",
+        check="training",
+    )
+
+
+def _seeds(context: Context) -> dict[str, int]:
+    seed = context.subject.seed if context.subject is not None else None
+    return {} if seed is None else {"seed": seed}
