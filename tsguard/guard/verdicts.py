@@ -196,8 +196,8 @@ def validation_fault(logs: dict[str, list[float]], validation: tuple[Any, Any] |
     return [
         catalogue.finding(
             "nonfinite-loss",
-            f"val_loss of epoch {epoch} is not finite, though training is and the validation arrays are (as far as they "
-            "could be looked at): the model gives no finite answer to some validation sample.",
+            f"val_loss of epoch {epoch} is not finite, though training is, and so are the validation arrays (as far as "
+            "they could be looked at): the model gives no finite answer to some validation sample.",
             where={"phase": "loss", "split": "val", "epoch": epoch, "step": step - 1},
             check="guard",
         )
