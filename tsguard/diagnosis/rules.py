@@ -117,6 +117,25 @@ def _weights(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Ite
         yield do.clipped()
 
 
+def _width(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterator[Experiment]:
+    import keras
+
+    if (
+        isinstance(record.model, keras.Sequential)
+        or hasattr(record.model, "_functional")
+        or getattr(record.model, "inputs", None)
+    ):
+        yield do.widened()
+
+
+def _frozen(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterator[Experiment]:
+    frozen = [
+        v for v in record.model.variables if v.value.ndim >= 2 and v.value.is_floating_point() and not v.trainable
+    ]
+    if frozen and getattr(record.model, "optimizer", None) is not None:
+        yield do.unfrozen()
+
+
 def _relu(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterator[Experiment]:
     import keras
 
@@ -241,6 +260,8 @@ RULES: tuple[Rule, ...] = (
     Rule("order of rows", "batches of one kind each pull the model to themselves", _order),
     Rule("balance", "a class below a tenth is cheaper to ignore than to learn", _balance),
     Rule("pairs", "targets that fit other rows' inputs better than their own were shuffled or shifted", _pairs),
+    Rule("frozen layers", "what is frozen at random values passes on little that the rest can use", _frozen),
     Rule("initial weights", "an unlucky or odd start is mended by another draw of usual size", _weights),
     Rule("dead units", "units that stopped firing come back where the activation leaks", _relu),
+    Rule("width", "a bottleneck of a few units loses what the targets depend on", _width),
 )
