@@ -15,8 +15,10 @@ from keras import ops
 from models.precise import at_least_float32, lowest
 
 LOSSES = ("mse", "huber", "variance", "ccc")
-# Added to the predicted variance as a share of the true one, so that its root has a gradient when predictions are flat.
+# Added to the ratio of predicted to true variance, so that its root has a gradient when predictions are flat.
 FLAT_SHARE = 1e-6
+# Targets whose variance is below this share of their squared mean differ by float32's rounding only.
+CONSTANT_SHARE = 1e-12
 
 _register = keras.saving.register_keras_serializable(package="cloud")
 
@@ -25,7 +27,7 @@ _register = keras.saving.register_keras_serializable(package="cloud")
 class FrameEncoder(keras.layers.Layer):
     """Halving convolutions and a Dense over the whole field: (…, height, width, channels) to (…, units).
 
-    Frames never see each other here: normalisation is over the channels and places of one frame.
+    Frames never see each other here, and nothing is normalised: the level of a frame is often what decides.
     """
 
     def __init__(self, filters=(8, 16, 16), units: int = 32, **kwargs: Any) -> None:
@@ -35,23 +37,21 @@ class FrameEncoder(keras.layers.Layer):
             keras.layers.Conv2D(count, 3, strides=2, padding="same", name=f"conv_{i}")
             for i, count in enumerate(filters)
         ]
-        self.norms = [keras.layers.GroupNormalization(1, name=f"norm_{i}") for i in range(len(self.filters))]
         self.dense = keras.layers.Dense(units, name="dense")
 
     def build(self, frames_shape):
         shape = (None, *frames_shape[-3:])
-        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+        for convolution in self.convolutions:
             convolution.build(shape)
             shape = convolution.compute_output_shape(shape)
-            norm.build(shape)
         self.field = shape[1:]
         self.dense.build((None, int(np.prod(self.field))))
 
     def call(self, frames):
         leading = ops.shape(frames)[:-3]
         x = ops.reshape(frames, (-1, *frames.shape[-3:]))
-        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-            x = ops.gelu(norm(convolution(x)))
+        for convolution in self.convolutions:
+            x = ops.gelu(convolution(x))
         x = self.dense(ops.reshape(x, (-1, int(np.prod(self.field)))))
         return ops.reshape(x, (*leading, self.units))
 
@@ -90,8 +90,8 @@ class TemporalAttention(keras.layers.Layer):
         if units % self.num_heads:
             raise ValueError(f"units must be a multiple of num_heads; received {units} and {self.num_heads}.")
         self.size = units // self.num_heads
-        self.age = self.add_weight(shape=(self.max_frames, units), initializer="glorot_uniform", name="age")
-        if self.max_frames > 1:  # a softmax over one frame would leave query and key without gradient
+        if self.max_frames > 1:  # a softmax over one frame would leave query, key and age without gradient
+            self.age = self.add_weight(shape=(self.max_frames, units), initializer="glorot_uniform", name="age")
             for name in ("query", "key", "value"):
                 dense = keras.layers.EinsumDense("...d,dhe->...he", (self.num_heads, self.size), name=name)
                 setattr(self, name, dense)
@@ -192,10 +192,12 @@ class RegressionLoss(keras.losses.Loss):
             spread = var_true + var_pred + bias * bias
             concordance = 2 * ops.sum(weight * true * pred) / _or_one(spread)
             return {"ccc": ops.where(spread > 0, 1.0 - concordance, ops.zeros_like(spread))}
-        var_pred = var_pred + FLAT_SHARE * var_true
-        both = _or_one(var_true * var_pred)
-        flatness = 1.0 - 2.0 * ops.sqrt(both) / _or_one(var_true + var_pred)
-        flatness = ops.where(var_true * var_pred > 0, flatness, ops.zeros_like(flatness))
+        varies = var_true > CONSTANT_SHARE * mean_true * mean_true
+        ratio = ops.where(varies, var_pred, ops.ones_like(var_true)) / _or_one(
+            ops.where(varies, var_true, 0.0 * var_true)
+        )
+        flatness = 1.0 - 2.0 * ops.sqrt(ratio + FLAT_SHARE) / (1.0 + ratio + FLAT_SHARE)
+        flatness = ops.where(varies, flatness, ops.zeros_like(flatness))
         return {"mse": ops.sum(weight * error * error), "variance": self.variance_weight * flatness}
 
     def __call__(self, y_true, y_pred, sample_weight=None):
@@ -278,7 +280,6 @@ def _network(inputs, settings):
     encoded = FrameEncoder(settings["filters"], settings["units"], name="encoder")(frames)
     attention = TemporalAttention(settings["num_frames"], settings["num_heads"], name="attention")
     x, weights = attention(encoded, mask)
-    x = keras.layers.LayerNormalization(name="norm")(x)
     if "aux" in inputs:
         x = keras.layers.Concatenate(name="with_aux")([x, inputs["aux"]])
     x = keras.layers.Dense(settings["units"], activation="gelu", name="hidden")(x)

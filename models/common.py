@@ -1,7 +1,7 @@
 """Pieces that the families share: means over what is real, instance scaling, alignment, attention, transfer.
 
-One rule runs through all of them: what is masked is replaced by `where` *before* any arithmetic, because 0 · NaN is NaN,
-and every mean over a selection is a sum divided by max(count, 1), because the selection may be empty.
+One rule runs through all of them: what is masked is replaced by `where` *before* any arithmetic, because 0 · NaN is
+NaN, and every mean over a selection is a sum divided by max(count, 1), because the selection may be empty.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def point_error(error, kind, delta=1.0):
 
 
 def weighted_error(target, predicted, mask, sample_weight=None, kind="mse"):
-    """Mean point error where `mask`; 0 where nothing is selected. Weights multiply, as in Keras, and do not normalise."""
+    """Mean point error where `mask`; 0 where nothing is selected. Weights multiply, as in Keras: no normalisation."""
     predicted = ops.cast(predicted, "float32")
     mask = ops.broadcast_to(mask, ops.shape(predicted))
     error = point_error(ops.where(mask, predicted - ops.cast(target, "float32"), 0.0), kind)
@@ -115,7 +115,7 @@ class AlignLast(keras.layers.Layer):
 
 @register
 class InstanceScaling(keras.layers.Layer):
-    """Each window's feature minus its own mean, over its own deviation, of the real cells only (as RevIN, without affine).
+    """Each window's feature minus its own mean, over its own deviation, of the real cells (as RevIN, without affine).
 
     It computes in float32 whatever the policy: the square of a price of 19,789 does not fit into float16.
     Returns the scaled values, 0 where there is no cell, and (mean, deviation) to scale back with.
@@ -154,10 +154,10 @@ class MaskedAttention(keras.layers.Layer):
     def call(self, tokens, mask):
         steps = ops.shape(tokens)[1]
         split = ops.reshape(self.project(tokens), (-1, steps, 3, self.heads, self.width // self.heads))
-        query, key, value = (ops.transpose(split[:, :, i], (0, 2, 1, 3)) for i in range(3))
-        scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))) / (self.width // self.heads) ** 0.5
-        mixed = ops.matmul(masked_softmax(scores, mask[:, None, None, :]), value)
-        return self.output_dense(ops.reshape(ops.transpose(mixed, (0, 2, 1, 3)), (-1, steps, self.width)))
+        # Keras adds the most negative finite number of the dtype where the mask is False: finite in float16 too, and a
+        # row without anything to attend to is a plain mean, which the encoder replaces by 0.
+        mixed = ops.dot_product_attention(split[:, :, 0], split[:, :, 1], split[:, :, 2], mask=mask[:, None, None, :])
+        return self.output_dense(ops.reshape(mixed, (-1, steps, self.width)))
 
     def get_config(self):
         return {**super().get_config(), "width": self.width, "heads": self.heads}
@@ -219,7 +219,7 @@ class Transfer:
 
 
 def copy_weights(source, target):
-    """Copy every tensor of layer `source` into the tensor of `target` at the same place below it, where shapes agree."""
+    """Copy every tensor of layer `source` into the one of `target` at the same place below it, where shapes agree."""
     given, wanted = _tensors(source), _tensors(target)
     loaded, not_loaded, unused = [], {}, {}
     for name, variable in wanted.items():
@@ -286,7 +286,9 @@ class FreezeSchedule(keras.callbacks.Callback):
     def __init__(self, schedule):
         super().__init__()
         if 0 not in schedule:
-            raise ValueError(f"FreezeSchedule: received epochs {sorted(schedule)}, expected what holds from epoch 0 on.")
+            raise ValueError(
+                f"FreezeSchedule: received epochs {sorted(schedule)}, expected what holds from epoch 0 on."
+            )
         self.schedule = dict(schedule)
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -295,7 +297,7 @@ class FreezeSchedule(keras.callbacks.Callback):
 
 
 def apply_freeze(model, trainable):
-    """Make exactly the named sublayers trainable ("all": every one), and recompile if the optimizer must learn of it."""
+    """Make exactly the named sublayers trainable ("all": every one); recompile if the optimizer must learn of it."""
     parts = {layer.name: layer for layer in model.layers if layer.weights}
     names = list(parts) if trainable == "all" else list(trainable)
     unknown = sorted(set(names) - set(parts))
@@ -334,5 +336,3 @@ class RatedAdam(keras.optimizers.Adam):
 
     def get_config(self):
         return {**super().get_config(), "rates": self.rates}
-
-

@@ -1,7 +1,7 @@
 """Moola: a bidirectional LSTM learns windows by filling masked steps; its forward half starts a causal LSTM classifier.
 
-Both read the valid steps of a sample one after another, wherever its padding is: steps are gathered, read, and put back.
-So the LSTMs themselves need no mask, which would take Keras' slow loop and make every gradient NaN where padding is NaN.
+Both read the valid steps of a sample one after another, wherever its padding is: steps are gathered, read, and put
+back. So the LSTMs need no mask, which would take Keras' slow loop, and make every gradient NaN with NaN padding.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MASKS = ("random", "block", "patch")
 
 @register
 class ValidSteps(keras.layers.Layer):
-    """An LSTM over the valid steps alone, in time order or (`reverse`) from the last one back; masked steps come out 0."""
+    """An LSTM over the valid steps alone, in time order or (`reverse`) from the last back; masked steps come out 0."""
 
     def __init__(self, units, reverse=False, **kwargs):
         super().__init__(**kwargs)
@@ -96,11 +96,13 @@ class AttentionOverSteps(keras.layers.Layer):
 class MaskedAutoencoder(TermLossModel):
     """Stage 1: hide steps, read the window in both directions, fill them in. The loss is over hidden, real cells only.
 
-    Inputs: an array (batch, time, features), or a dict of values and mask. Output: dict of `reconstruction`, in units of
-    the scaled window, and `selected` (batch, time). In evaluation the hidden steps are fixed.
+    Inputs: an array (batch, time, features), or a dict of values and mask. Output: dict of `reconstruction`, in units
+    of the scaled window, and `selected` (batch, time). In evaluation the hidden steps are fixed.
     """
 
-    def __init__(self, features=4, units=32, layers=1, mask="patch", ratio=0.15, patch=4, scale=True, loss="huber", **kwargs):
+    def __init__(
+        self, features=4, units=32, layers=1, mask="patch", ratio=0.15, patch=4, scale=True, loss="huber", **kwargs
+    ):
         super().__init__(autocast=False, **kwargs)
         if mask not in MASKS:
             raise ValueError(f"moola: received mask {mask!r}, expected one of {list(MASKS)}.")
@@ -112,7 +114,9 @@ class MaskedAutoencoder(TermLossModel):
         self.point_kind, policy = loss, self.dtype_policy
         self.scaling = InstanceScaling(name="scale") if scale else None
         self.forward_layers = [ValidSteps(units, name=f"forward_{i}", dtype=policy) for i in range(layers)]
-        self.backward_layers = [ValidSteps(units, reverse=True, name=f"backward_{i}", dtype=policy) for i in range(layers)]
+        self.backward_layers = [
+            ValidSteps(units, reverse=True, name=f"backward_{i}", dtype=policy) for i in range(layers)
+        ]
         self.fill = keras.layers.Dense(features, name="fill", dtype=policy)
         self.noise = keras.random.SeedGenerator(name="noise")
         self.track_terms(["reconstruction"])
@@ -250,7 +254,9 @@ def transfer(encoder, model):
             unused.update({v.path: f"the classifier has no layer {layer.name!r}" for v in layer.weights})
             continue
         pairs = list(zip(layer.weights, target.weights, strict=True))
-        wrong = [f"{v.name} {tuple(v.shape)} in the encoder, {tuple(w.shape)} here" for v, w in pairs if v.shape != w.shape]
+        wrong = [
+            f"{v.name} {tuple(v.shape)} in the encoder, {tuple(w.shape)} here" for v, w in pairs if v.shape != w.shape
+        ]
         if wrong:
             # All or nothing for one LSTM: a recurrent kernel without its input kernel is noise.
             why = "; ".join(wrong) + (": above the first layer the encoder reads both directions" if i else "")
@@ -266,7 +272,9 @@ def transfer(encoder, model):
                        if v.path not in done and not v.path.startswith("seed_generator")})  # fmt: skip
     for layer in encoder.backward_layers:
         unused.update({v.path: "reads the future, which a causal classifier may not" for v in layer.weights})
-    unused.update({v.path: "fills in masked steps; a classifier has none" for v in [encoder.hidden, *encoder.fill.weights]})
+    unused.update(
+        {v.path: "fills in masked steps; a classifier has none" for v in [encoder.hidden, *encoder.fill.weights]}
+    )
     return Transfer(tuple(loaded), not_loaded, unused)
 
 
@@ -335,7 +343,9 @@ def synthetic(samples=256, steps=48, features=4, classes=2, labels=True, seed=0)
     lengths = rng.integers(steps // 2, steps + 1, total)
     mask = np.arange(steps)[None, :] < lengths[:, None]
     share = np.linspace(0, 1, steps)[None, :]
-    shapes = np.stack([np.sin(2 * np.pi * 3 * share), 4 * share - 2, 2 - 4 * share, np.cos(2 * np.pi * share) * 2])[:, 0]
+    shapes = np.stack([np.sin(2 * np.pi * 3 * share), 4 * share - 2, 2 - 4 * share, np.cos(2 * np.pi * share) * 2])[
+        :, 0
+    ]
     path = shapes[y % 4] * rng.uniform(0.5, 1.5, (total, 1)) + np.cumsum(rng.normal(0, 0.15, (total, steps)), axis=1)
     price = 20_000 * (1 + 0.002 * path)[..., None]
     spread = np.abs(rng.normal(0, 4, (total, steps, features))) * np.where(np.arange(features) % 2, 1, -1)
@@ -343,5 +353,5 @@ def synthetic(samples=256, steps=48, features=4, classes=2, labels=True, seed=0)
     y = y.astype("int32")
     halves = [slice(0, samples), slice(samples, total)]
     train, held = (({"values": values[half], "mask": mask[half]}, y[half] if labels else None) for half in halves)
-    names = (("open", "high", "low", "close") + tuple(f"extra_{i}" for i in range(features)))[:features]
+    names = ("open", "high", "low", "close", *(f"extra_{i}" for i in range(features)))[:features]
     return {"x": train[0], "y": train[1], "validation_data": held if labels else (held[0],), "names": names}

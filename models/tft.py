@@ -80,18 +80,19 @@ class GatedResidualNetwork(keras.layers.Layer):
         super().__init__(**kwargs)
         self.units, self.output_units, self.rate = units, output_units or units, dropout
         self.hidden = keras.layers.Dense(units, name="hidden")
-        self.context = keras.layers.Dense(units, use_bias=False, name="context")
         self.linear = keras.layers.Dense(units, name="linear")
-        self.skip = keras.layers.Dense(self.output_units, name="skip")
         self.gate = GateAddNorm(self.output_units, dropout, name="gate")
 
     def build(self, x_shape, context_shape=None):
         inner = (*x_shape[:-1], self.units)
         self.hidden.build(x_shape)
+        # A layer that is never built keeps the model unbuilt, and Keras traces it anew at every train_on_batch.
         if context_shape is not None:
+            self.context = keras.layers.Dense(self.units, use_bias=False, name="context")
             self.context.build(context_shape)
         self.linear.build(inner)
         if x_shape[-1] != self.output_units:
+            self.skip = keras.layers.Dense(self.output_units, name="skip")
             self.skip.build(x_shape)
         self.gate.build(inner, (*x_shape[:-1], self.output_units))
 

@@ -6,10 +6,12 @@ upper levels meet, so that they need not know each other.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tsguard import provenance
 from tsguard.backend import require_torch
 from tsguard.checks.preflight import preflight
 from tsguard.checks.registry import Context, all_checks
@@ -17,6 +19,7 @@ from tsguard.comparison import Comparison
 from tsguard.comparison import compare as compared
 from tsguard.dataset import Data
 from tsguard.desk import DESK, written
+from tsguard.errors import SubjectError, explain
 from tsguard.gate import Gate
 from tsguard.padding import Padding
 from tsguard.report import Report
@@ -59,3 +62,58 @@ def load_report(path: str | Path) -> Report:
 def compare(report_a: Any, report_b: Any, *more: Any) -> Comparison:
     """Reports (or the folders of runs) side by side: metrics, settings, environment, findings, curves."""
     return compared(*(one if isinstance(one, Report) else load_report(one) for one in (report_a, report_b, *more)))
+
+
+def reduce(report_or_run: Any, budget_s: float = 120, *, progress: Callable[[str], None] = lambda words: None) -> Any:
+    """The failure of a report as the smallest Case that still fails in the same way; `case.save(folder)` writes it.
+
+    Takes a report of this process, or the folder of a run whose `config.yaml` says how to build it again.
+    """
+    from tsguard.repro.find import failing_case, reduced
+
+    outcome, model, data, name = None, None, None, "repro"
+    if isinstance(report_or_run, Report):
+        name = report_or_run.name
+        source = report_or_run.source
+        if isinstance(source, Context):
+            model, data = source.model, source.data
+        elif source is not None:
+            outcome = source
+        elif report_or_run.run is not None:
+            report_or_run = report_or_run.run.folder
+    if not isinstance(report_or_run, Report):
+        from tsguard.commands import open_run
+
+        folder = RunFolder.open(report_or_run)
+        subject = open_run(folder.path / "config.yaml").subject
+        name, model, data = folder.run.name, subject.rebuild(), subject.data
+    case = failing_case(outcome=outcome, model=model, data=data, name=name)
+    if case is None:
+        raise SubjectError(
+            explain(
+                f"reduce {name!r}",
+                received="a report in which no single training step fails",
+                expected="a step that gives a loss, a gradient or a weight that is not finite",
+                todo="Findings of laws carry their own test as evidence; other causes carry their proof.",
+            )
+        )
+    return reduced(case, budget_s=budget_s, progress=progress)
+
+
+def audit(data: Any, suite: Any = None, engine: str = "arrow", out: str | Path | None = None) -> Report:
+    """Judge data by a suite of expectations, or by what holds of every sound array: tables, paths, arrays, windows."""
+    from tsguard.checks.audit import audit_data
+
+    facts = provenance.gather()
+    found = audit_data(data, suite, engine)
+    report = Report(
+        kind="audit",
+        name=found.name,
+        findings=found.findings,
+        metrics=found.metrics,
+        figures=found.figures,
+        provenance=dataclasses.replace(facts, ended=provenance.now()),
+        desk=DESK,
+    )
+    report = report.with_(verdict=Gate().judge(report, today=provenance.today()))
+    return report if out is None else written(report, RunFolder.create(out, report.name))

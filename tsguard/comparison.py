@@ -13,9 +13,7 @@ from typing import Any
 from tsguard.findings import Status
 from tsguard.report import Report, Series
 
-HIGHER_IS_BETTER = frozenset(
-    "r2 correlation accuracy recall_min skill_vs_baseline steps_per_s".split()
-)
+HIGHER_IS_BETTER = frozenset("r2 correlation accuracy recall_min skill_vs_baseline steps_per_s".split())
 LOWER_IS_BETTER = frozenset("loss val_loss rmse mae bias2_over_var duration_min data_wait_share peak_mb".split())
 """Metrics with a direction. The others (sizes, shares) differ without one being better."""
 

@@ -97,6 +97,19 @@ class Data:
             yield unpack(batch)
 
 
+class Batches:
+    """Batches that are at hand, one after another: not arrays, whatever they hold."""
+
+    def __init__(self, batches: list[Any]) -> None:
+        self._batches = batches
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getitem__(self, index: int) -> Any:
+        return self._batches[index]
+
+
 def unpack(batch: Any) -> tuple[Any, Any, Any]:
     """Keras' rule for one batch: x alone, (x, y), or (x, y, sample_weight)."""
     if not isinstance(batch, tuple | list):

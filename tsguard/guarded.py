@@ -5,7 +5,10 @@ Choosing the backend is the first thing that happens here, because everything be
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +16,23 @@ from tsguard.backend import require_torch
 
 require_torch()
 
-from tsguard import provenance
+from tsguard import catalogue, provenance
 from tsguard.checks.registry import Check, Context, all_checks
-from tsguard.dataset import Data
+from tsguard.dataset import Batches, Data
 from tsguard.desk import DESK, written
+from tsguard.evidence import Evidence
 from tsguard.findings import Finding
 from tsguard.gate import Gate
 from tsguard.guard.callback import Guard as CallbackGuard
 from tsguard.guard.outcome import GuardOutcome
 from tsguard.padding import Padding
 from tsguard.report import Report
+from tsguard.repro.find import failing_case, reduced
 from tsguard.store import RunFolder
 from tsguard.subject import Subject
-from tsguard.train.session import Judgement, Session, merged
+from tsguard.train.judgement import judge_run
+from tsguard.train.session import Session, merged
+from tsguard.train.start import TrainStart
 
 
 class Guard(CallbackGuard):
@@ -58,11 +65,14 @@ class Guard(CallbackGuard):
         self._given = folder
         self._padding = padding
         self._write = write
+        self._remembered: TrainStart | None = None
 
     def _begin(self, model: Any, *, adapter: Any, validation: tuple[Any, Any] | None) -> None:
         if self._given is not None:
             self.folder = self._given
             self._journal = self._given.journal()
+        if self._write and self.diagnose:
+            self._remembered = TrainStart(model)
         super()._begin(model, adapter=adapter, validation=validation)
 
     def _made(self, outcome: GuardOutcome) -> Report:
@@ -70,8 +80,9 @@ class Guard(CallbackGuard):
         if not self._write:
             return report
         sick = any(finding.status == "FAIL" for finding in report.findings)
+        context = self._context(outcome)
         if self.diagnose and sick:
-            judged = judge(self._context(outcome), outcome, report.findings, self.budget_s)
+            judged = judge_run(context, outcome, report.findings, start=self._remembered, budget_s=self.budget_s)
             report = report.with_(
                 findings=tuple(merged([*report.findings, *judged.findings])),
                 metrics={**report.metrics, **judged.metrics},
@@ -81,7 +92,10 @@ class Guard(CallbackGuard):
             verdict=Gate().judge(report, today=provenance.today()),
             provenance=provenance.gather(),
             desk=DESK,
+            source=outcome,
         )
+        if self.repro:
+            report = reproduce(report, outcome, context=context, folder=self.folder, budget_s=self.budget_s)
         return report if self.folder is None else written(report, self.folder)
 
     def _context(self, outcome: GuardOutcome) -> Context:
@@ -95,12 +109,56 @@ def recorded_data(outcome: GuardOutcome) -> Data | None:
     if replay is None or not replay.records:
         return None
     batches = [record.data[0] if isinstance(record.data, list) else record.data for record in replay.records]
-    return Data(batches)
+    return Data(Batches(batches))
 
 
-def judge(context: Context, outcome: GuardOutcome, findings: Sequence[Finding], budget_s: float) -> Judgement:
-    """What the finished run amounts to: metrics against baselines, symptoms, and causes proven by experiment."""
-    return Judgement()
+def reproduce(
+    report: Report,
+    outcome: GuardOutcome | None,
+    *,
+    context: Context,
+    folder: RunFolder | None,
+    budget_s: float,
+    progress: Callable[[str], None] = lambda words: None,
+) -> Report:
+    """The report with its failure reduced to a script in the run's folder, where one training step fails."""
+    if folder is None or not any(
+        f.status == "FAIL" and catalogue.entry(f.code).group != "data" for f in report.findings
+    ):
+        return report
+    try:
+        case = failing_case(
+            outcome=outcome, model=context.model, data=context.data, name=report.name, recipe=_recipe(context)
+        )
+        if case is None:
+            return report
+        progress("reducing the failure to a script")
+        path = reduced(case, budget_s=budget_s, progress=progress).save(folder.path / "repro")
+    except Exception as crash:  # a reproduction that cannot be made is said, and harms nothing
+        return report.with_(findings=(*report.findings, not_reproduced(crash)))
+    script = Evidence("file", f"repro/{path.name}", name="reproduction", file=f"repro/{path.name}")
+    first = next(f for f in report.findings if f.status == "FAIL")
+    linked = replace(first, evidence=(*first.evidence, script))
+    return report.with_(findings=tuple(linked if f is first else f for f in report.findings))
+
+
+def not_reproduced(crash: BaseException) -> Finding:
+    """A note that the failure could not be written as a script, and why."""
+    trace = "".join(traceback.format_exception(crash))
+    return catalogue.finding(
+        "child-failed",
+        f"no reproduction was written: {crash}",
+        status="WARN",
+        role="note",
+        evidence=[Evidence("traceback", trace)],
+        remedy="`tsguard.reduce(report)` tries again with a larger budget.",
+        check="reproduction",
+    )
+
+
+def _recipe(context: Context) -> tuple[str, Any] | None:
+    recipe = context.subject.recipe if context.subject is not None else None
+    return None if recipe is None else (recipe.use, recipe.args)
 
 
 def fit(
@@ -142,7 +200,7 @@ def fit(
         data=data,
         padding=padding or subject.padding,
         declared=plan or {},
-        facts={"fit_arguments": dict(fit_arguments)},
+        facts={"fit": dict(fit_arguments)},
     )
     folder = run_folder(out, subject.name, resume)
     callbacks = tuple(fit_arguments.pop("callbacks", None) or ())
@@ -153,7 +211,7 @@ def fit(
         guard=Guard(policy, folder=folder, name=subject.name, padding=padding, write=False, diagnose=diagnose),
         fit_arguments=fit_arguments,
         write=lambda report: written(report, folder),
-        judge=judge,
+        reproduce=partial(reproduce, context=context, folder=folder, budget_s=budget_s, progress=progress),
         checks=(*all_checks(), *guard_checks()),
         callbacks=callbacks,
         preflight=preflight,

@@ -143,6 +143,8 @@ class Report:
     """The page on disk, once there is one."""
     schema: int = SCHEMA
     desk: Desk | None = field(default=None, compare=False, repr=False)
+    source: Any = field(default=None, compare=False, repr=False)
+    """The living run behind this report, for as long as the process lasts: what a reproduction starts from."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "findings", words.ranked(self.findings))
@@ -178,7 +180,7 @@ class Report:
 
     def to_json(self) -> str:
         """The document as text; the same report gives the same bytes."""
-        return dumps(fields_of(self, leave_out=("desk", "path")))
+        return dumps(fields_of(self, leave_out=("desk", "path", "source")))
 
     @classmethod
     def from_json(cls, text: str, *, desk: Desk | None = None, path: Path | None = None) -> Report:

@@ -105,6 +105,11 @@ class RunFolder:
         """Take away one file of this run, if it is there."""
         self.file(name).unlink(missing_ok=True)
 
+    def delete(self) -> None:
+        """Remove the whole run. Only what has a run.json of its own is a run."""
+        if (self.path / "run.json").is_file():
+            shutil.rmtree(self.path)
+
     def append(self, event: Mapping[str, Any]) -> None:
         """Add one line to the events; it is on its way to the disk when this returns."""
         with self.file(EVENTS).open("a", encoding="utf-8") as stream:

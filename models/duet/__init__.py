@@ -1,4 +1,4 @@
-"""Duet: a patch transformer for sets of any width, pre-trained on several at once, and the baselines in its interface."""
+"""Duet: a patch transformer for sets of any width, pre-trained on several at once, and baselines in its interface."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ PRETEXTS = {"masked": 1.0, "order": 0.2, "contrastive": 0.1, "next_patch": 0.5}
 """The default of self-supervised training. Weights put the terms within a factor of ten of each other at the start."""
 
 
-def build(kind="duet", rate=1e-3, clipnorm=1.0, seed=None, **settings):
+def build(kind="duet", rate=1e-3, clipnorm=None, seed=None, **settings):
     """A compiled model: "duet", "patchtst" (channel-independent, overlapping patches), "dlinear" or "nlinear".
 
-    `settings` go to `Duet` or `LinearForecaster`; `seed` seeds the weights where nothing outside does.
+    `settings` go to `Duet` or `LinearForecaster`; `clipnorm` bounds the gradient of each
+    variable; `seed` seeds the weights where nothing outside does.
     """
     if seed is not None:
         keras.utils.set_random_seed(seed)

@@ -55,7 +55,7 @@ def unify(sets, how="pad", cells=True):
 
 
 def repeat_last(x):
-    """(samples, steps, features) with each NaN replaced by the value before it; 0, the set's mean, where there is none."""
+    """(samples, steps, features), each NaN replaced by the value before it, or by 0, the set's mean."""
     place = np.where(np.isfinite(x), np.arange(x.shape[1])[None, :, None], -1)
     last = np.maximum.accumulate(place, axis=1)
     return np.where(last >= 0, np.take_along_axis(x, np.maximum(last, 0), axis=1), 0.0)
@@ -104,8 +104,17 @@ def make_series(name, rows, seed=0):
     return series
 
 
-def synthetic(samples=256, context=96, horizon=24, sets=tuple(WIDTHS), how="pad", cells=False, domain=False, labels=True,
-              seed=0):  # fmt: skip
+def synthetic(
+    samples=256,
+    context=96,
+    horizon=24,
+    sets=tuple(WIDTHS),
+    how="pad",
+    cells=False,
+    domain=False,
+    labels=True,
+    seed=0,
+):
     """x, y, validation_data and names of an embedded set: windows of the named sets in one batch, split in time.
 
     One name gives that set alone, with its own width. A quarter of the windows are shorter than the context, padded on

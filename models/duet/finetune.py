@@ -29,7 +29,7 @@ def finetune(source, x, y, validation_data=None, strategy="gradual", unfreeze_at
     The encoder learns `encoder_factor` times as fast as the fresh heads, once it is unfrozen.
     """
     model, transfer = Duet.from_pretrained(source, **changes)
-    model.compile(optimizer=RatedAdam(rate, rates={"encoder": encoder_factor}, clipnorm=1.0))
+    model.compile(optimizer=RatedAdam(rate, rates={"encoder": encoder_factor}))
     history = model.fit(
         x, y, validation_data=validation_data, epochs=epochs, batch_size=batch_size, verbose=verbose,
         callbacks=[freeze_schedule(model, strategy, unfreeze_at)],
@@ -37,26 +37,31 @@ def finetune(source, x, y, validation_data=None, strategy="gradual", unfreeze_at
     return model, transfer, history.history
 
 
-def sample_efficiency(source, x, y, validation_data, fractions=(0.1, 0.25, 1.0), epochs=5, batch_size=32, seed=0,
-                      strategy="gradual", rate=1e-3, encoder_factor=0.1, **changes):  # fmt: skip
-    """Rows of (samples, pretrained, scratch): best validation loss at each share of the labelled windows.
+def sample_efficiency(
+    source, x, y, validation_data, fractions=(0.1, 0.25, 1.0), strategies=STRATEGIES, epochs=5, batch_size=32, seed=0,
+    rate=1e-3, encoder_factor=0.1, **changes,
+):  # fmt: skip
+    """Best validation loss at each share of the labelled windows: a dict of `samples`, `scratch` and each strategy.
 
-    Both models have the same architecture, seed, samples (the earliest, so that no later window is used), epochs and head
-    rate; they differ in the weights that they start from, the freezing strategy and the encoder's rate.
+    All models have the same architecture, seed, samples (the earliest, so that no later window is used), epochs and
+    head rate; they differ in the weights that they start from, the freezing strategy and the encoder's rate.
     """
     rows = []
     for fraction in fractions:
         count = max(1, round(fraction * len(y)))
         part = take(x, np.arange(count)), y[:count]
+        row = {"samples": count}
         keras.utils.set_random_seed(seed)
-        arguments = {"epochs": epochs, "batch_size": batch_size, "rate": rate, "encoder_factor": encoder_factor, **changes}
-        _, _, warm = finetune(source, *part, validation_data, strategy=strategy, **arguments)
-        keras.utils.set_random_seed(seed)
-        model, _ = Duet.from_pretrained(source, **changes)
-        cold = Duet.from_config({**model.get_config(), "name": "scratch"})
-        cold.compile(optimizer=keras.optimizers.Adam(rate, clipnorm=1.0))
+        cold = Duet.from_config({**Duet.from_pretrained(source, **changes)[0].get_config(), "name": "scratch"})
+        cold.compile(optimizer=keras.optimizers.Adam(rate))
         scratch = cold.fit(*part, validation_data=validation_data, epochs=epochs, batch_size=batch_size, verbose=0)
-        rows.append(
-            {"samples": count, "pretrained": min(warm["val_loss"]), "scratch": min(scratch.history["val_loss"])}
-        )
+        row["scratch"] = min(scratch.history["val_loss"])
+        for strategy in strategies:
+            keras.utils.set_random_seed(seed)
+            _, _, history = finetune(
+                source, *part, validation_data, strategy=strategy, epochs=epochs, batch_size=batch_size, rate=rate,
+                encoder_factor=encoder_factor, **changes,
+            )  # fmt: skip
+            row[strategy] = min(history["val_loss"])
+        rows.append(row)
     return rows

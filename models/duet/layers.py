@@ -78,7 +78,8 @@ class EncoderBlock(keras.layers.Layer):
 class PatchEncoder(keras.layers.Layer):
     """Patches and their cell masks to tokens; an empty patch is masked.
 
-    With `hides`, a selected patch is replaced by a learnt token; without, there is no such token that nothing would train.
+    With `hides`, a selected patch is replaced by a learnt token; without, there is no such token: nothing would train
+    it.
     """
 
     def __init__(self, patches, length, width, heads, depth, dropout=0.0, mix_features=True, hides=True, **kwargs):

@@ -14,7 +14,7 @@ from models.duet.losses import forecast_loss
 
 
 def moving_average_matrix(steps, kernel):
-    """(steps, steps): row t averages the `kernel` neighbours of t, the ends repeated, as the decomposition of DLinear."""
+    """(steps, steps): row t averages the `kernel` neighbours of t, the ends repeated, as DLinear decomposes."""
     matrix = np.zeros((steps, steps), "float32")
     half = (kernel - 1) // 2
     for row in range(steps):
@@ -25,7 +25,7 @@ def moving_average_matrix(steps, kernel):
 
 @register
 class LinearForecaster(TermLossModel):
-    """`kind="nlinear"`: subtract the last value, map, add it again. `kind="dlinear"`: map trend and rest each by itself.
+    """`kind="nlinear"`: subtract the last value, map, add it again. `kind="dlinear"`: map trend and rest apart.
 
     Same inputs, output, `loss_terms` and padding as `Duet` with the objective "forecast". Steps without a cell count as
     the last value of their feature (nlinear) or its mean (dlinear).
@@ -40,10 +40,10 @@ class LinearForecaster(TermLossModel):
         self.align = AlignLast(context, name="align", dtype="float32", autocast=False)
         # A mean over the context to begin with, as published: small, and the same for every seed.
         start = keras.initializers.Constant(1.0 / context)
-        policy = self.dtype_policy
-        self.map = keras.layers.Dense(horizon, kernel_initializer=start, name="map", dtype=policy)
+        # In float32 whatever the policy: one matrix gains nothing from half, and DLinear reads the values as they are.
+        self.map = keras.layers.Dense(horizon, kernel_initializer=start, name="map", dtype="float32")
         if kind == "dlinear":
-            self.map_rest = keras.layers.Dense(horizon, kernel_initializer=start, name="map_rest", dtype=policy)
+            self.map_rest = keras.layers.Dense(horizon, kernel_initializer=start, name="map_rest", dtype="float32")
             self.average = moving_average_matrix(context, kernel)
         self.track_terms(["forecast"])
         self.build((None, context, None))
@@ -61,12 +61,11 @@ class LinearForecaster(TermLossModel):
         values, cells = self.align(*cells_of(x))
         if self.kind == "nlinear":
             level = last_of(values, cells)
-            ahead = self.map(turn(ops.where(cells, values - level, 0.0)))
-            ahead = turn(ops.cast(ahead, "float32")) + level
+            ahead = turn(self.map(turn(ops.where(cells, values - level, 0.0)))) + level
         else:
             filled = turn(ops.where(cells, values, masked_mean(values, cells, axis=1, keepdims=True)))
             trend = ops.matmul(filled, ops.convert_to_tensor(self.average.T))
-            ahead = turn(ops.cast(self.map(trend) + self.map_rest(filled - trend), "float32"))
+            ahead = turn(self.map(trend) + self.map_rest(filled - trend))
         return ops.where(ops.any(cells, axis=1, keepdims=True), ahead, 0.0)
 
     def loss_terms(self, x, y, y_pred, sample_weight=None):

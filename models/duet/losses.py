@@ -14,8 +14,8 @@ from models.common import lowest, masked_mean, weighted_error
 def masked_patch_loss(patches, predicted, selected, cells, sample_weight=None, kind="huber"):
     """Error of the hidden patches, over the real cells in them.
 
-    patches, predicted, cells: (batch, features, patches, steps); selected: (batch, features, patches). A window of so few
-    patches that none was selected has loss 0: the mean over an empty selection is NaN otherwise.
+    patches, predicted, cells: (batch, features, patches, steps); selected: (batch, features, patches). A window of so
+    few patches that none was selected has loss 0: the mean over an empty selection is NaN otherwise.
     """
     hidden = ops.logical_and(ops.cast(selected, "bool")[..., None], cells)
     return weighted_error(patches, predicted, hidden, sample_weight, kind)
@@ -36,9 +36,9 @@ def order_loss(logits, eligible, sample_weight=None):
 def contrastive_loss(views, valid, temperature=0.2, domain=None, sample_weight=None):
     """NT-Xent as in SimCLR: of all views in the batch, each has to find the other view of its own sample.
 
-    views: (batch, 2, width), of any length; valid: (batch,), samples with anything in them; one without is neither asked
-    nor heard. With `domain` (batch,) it is the cross-domain objective: only samples of *other* sets count as negatives,
-    because overlapping windows of one set are none. With no negative at all (one sample; one set) the loss is 0.
+    views: (batch, 2, width), of any length; valid: (batch,), samples with anything in them; one without is neither
+    asked nor heard. With `domain` (batch,) it is the cross-domain objective: only samples of *other* sets count as
+    negatives, because overlapping windows of one set are none. With no negative at all (one sample; one set) it is 0.
     """
     views = ops.cast(views, "float32")
     batch = ops.shape(views)[0]

@@ -94,13 +94,13 @@ class Duet(TermLossModel):
             raise ValueError(f"duet objectives: received {unknown}, expected names among {list(OBJECTIVES)}.")
         if s["context"] < s["patch"] or (s["context"] - s["patch"]) % s["stride"]:
             raise ValueError(
-                f"duet: patches of {s['patch']} steps every {s['stride']} do not cover a context of {s['context']} steps "
-                "exactly. Choose context = patch + n · stride."
+                f"duet: patches of {s['patch']} steps every {s['stride']} do not cover a context of {s['context']} "
+                "steps exactly. Choose context = patch + n · stride."
             )
         if s["stride"] != s["patch"] and set(self.objectives) - {"forecast"}:
             raise ValueError(
-                f"duet: with stride {s['stride']} and patch {s['patch']} the patches overlap, and a hidden patch can be "
-                "read from its neighbours. Set stride=patch for self-supervised objectives."
+                f"duet: with stride {s['stride']} and patch {s['patch']} the patches overlap, and a hidden patch can "
+                "be read from its neighbours. Set stride=patch for self-supervised objectives."
             )
 
     def _make_heads(self, policy):
@@ -245,7 +245,7 @@ class Duet(TermLossModel):
         return ops.logical_and(real, ops.cast(rank, "float32") < hide)
 
     def swap(self, patches, cells, training):
-        """The later part of each window put before the earlier one, cut at a random (in evaluation: the middle) patch."""
+        """The later part of each window put before the earlier one, cut at a random patch, or the middle one."""
         first, count = self.span(cells)
         if training:
             share = keras.random.uniform(ops.shape(count), dtype="float32", seed=self.noise)
@@ -302,8 +302,11 @@ class Duet(TermLossModel):
         """Each objective's loss times its weight; a pure function, whose sum is the loss."""
         if not isinstance(y_pred, dict):
             y_pred = {"forecast": y_pred}
-        patches, cells, _, _ = self.prepare(x)
-        features, valid = ops.any(cells, axis=(2, 3)), ops.any(cells, axis=(1, 2, 3))
+        if self.term_names == ("forecast",):
+            features = ops.any(self.align(*cells_of(x))[1], axis=1)
+        else:
+            patches, cells, _, _ = self.prepare(x)
+            features, valid = ops.any(cells, axis=(2, 3)), ops.any(cells, axis=(1, 2, 3))
         per_sample = None if sample_weight is None else _per_sample(sample_weight)
         terms = {}
         for name in self.term_names:
@@ -329,7 +332,9 @@ class Duet(TermLossModel):
     @staticmethod
     def _domain_of(x):
         if not isinstance(x, dict) or "domain" not in x:
-            raise ValueError("duet: the objective 'cross_domain' needs the input 'domain' (batch,): the set of each window.")
+            raise ValueError(
+                "duet: the objective 'cross_domain' needs the input 'domain' (batch,): the set of each window."
+            )
         return x["domain"]
 
     # Configuration and transfer
@@ -341,7 +346,8 @@ class Duet(TermLossModel):
     def from_pretrained(cls, source, **changes):
         """A model of the same encoder with other objectives or horizon: `Duet.from_pretrained("run/model.keras")`.
 
-        Returns (model, transfer): which tensors were loaded, which were not and why. `source` is a Duet or a `.keras` file.
+        Returns (model, transfer): which tensors were loaded, which were not and why. `source` is a Duet or a
+        `.keras` file.
         """
         if not isinstance(source, Duet):
             source = keras.saving.load_model(source, compile=False)
@@ -352,7 +358,10 @@ class Duet(TermLossModel):
             if name in source.heads_of:
                 transfer += copy_weights(getattr(source, name), getattr(model, name))
             else:
-                fresh = {v.path: "a head that the source does not have: it starts fresh" for v in getattr(model, name).weights}
+                fresh = {
+                    v.path: "a head that the source does not have: it starts fresh"
+                    for v in getattr(model, name).weights
+                }
                 transfer += Transfer(not_loaded=fresh)
         for name in set(source.heads_of) - set(model.heads_of):
             gone = {v.path: "the head of an objective that is not used here" for v in getattr(source, name).weights}

@@ -30,19 +30,36 @@ class ValidItems(keras.layers.Layer):
 
 
 @_register
-class NextItemLoss(keras.losses.Loss):
-    """Cross entropy over all items, the mean over the events that have a next item (`y > 0`) and a weight.
+class Masked(keras.layers.Layer):
+    """`[logits, mask]` to logits that carry the mask as their Keras mask, so that the loss knows what is padding."""
 
-    A batch without such an event has loss zero.
+    def call(self, inputs):
+        return inputs[0]
+
+    def compute_mask(self, inputs, previous=None):
+        return ops.cast(inputs[1], "bool")
+
+    def compute_output_spec(self, inputs):
+        return keras.KerasTensor(inputs[0].shape, inputs[0].dtype)
+
+
+@_register
+class NextItemLoss(keras.losses.Loss):
+    """Cross entropy over all items, the mean over valid events that have a next item (`y > 0`) and a weight.
+
+    Valid is what the Keras mask of the logits says, where they carry one. A batch without such an event has loss zero.
     """
 
     def __init__(self, name: str = "next_item_loss", **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
 
     def __call__(self, y_true, y_pred, sample_weight=None):
+        mask = getattr(y_pred, "_keras_mask", None)
         y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
         wide = ops.cast(y_pred, at_least_float32(y_pred.dtype))
         weight = ops.cast(y_true > 0, wide.dtype)
+        if mask is not None:
+            weight = weight * ops.cast(mask, wide.dtype)
         if sample_weight is not None:
             sample_weight = ops.cast(sample_weight, wide.dtype)
             weight = weight * (sample_weight if len(sample_weight.shape) > 1 else ops.expand_dims(sample_weight, -1))
@@ -57,10 +74,11 @@ class NextItemLoss(keras.losses.Loss):
 
 @_register
 class SS4Rec(keras.Model):
-    """Functional model over `items`, `timestamps`, `target_times` (all integers) and `mask`, each (batch, events).
+    """Functional model over `items`, `timestamps` (integers) and `mask` of (batch, events), and `wait` (batch, 1).
 
-    Events may be padded on either side. `target_times` holds the moment of the next event, or for the last one the
-    moment that is asked about. Output: logits (batch, events, num_items + 1); column 0 stands for no item.
+    Events may be padded on either side. `wait` is how many seconds after the last event the question is asked. An
+    earlier event's question is asked when the next one happens: all that its logits know of the future.
+    Output: logits (batch, events, num_items + 1); column 0 stands for no item.
     """
 
     def __init__(
@@ -89,11 +107,12 @@ class SS4Rec(keras.Model):
         inputs = {
             "items": keras.Input((None,), dtype="int32", name="items"),
             "timestamps": keras.Input((None,), dtype="int64", name="timestamps"),
-            "target_times": keras.Input((None,), dtype="int64", name="target_times"),
+            "wait": keras.Input((1,), dtype="int64", name="wait"),
             "mask": keras.Input((None,), dtype="bool", name="mask"),
         }
-        super().__init__(inputs=inputs, outputs=_network(inputs, settings), **kwargs)
-        self.settings = settings
+        outputs, state = _network(inputs, settings)
+        super().__init__(inputs=inputs, outputs=outputs, **kwargs)
+        self.settings, self.readings = settings, {"state": state}
 
     def get_config(self):
         return {"name": self.name, "trainable": self.trainable, **self.settings}
@@ -104,15 +123,11 @@ class SS4Rec(keras.Model):
 
     def scores(self, x, batch_size: int = 64) -> np.ndarray:
         """The scores of all items after the last valid event of each row: (rows, num_items + 1)."""
-        rows = len(x["items"])
-        position = np.arange(x["mask"].shape[1])
-        last = np.where(x["mask"], position, 0).max(axis=1)
-        parts = []
-        for start in range(0, rows, batch_size):
-            part = slice(start, start + batch_size)
-            logits = self.predict_on_batch({key: value[part] for key, value in x.items()})
-            parts.append(logits[np.arange(len(logits)), last[part]])
-        return np.concatenate(parts)
+        # Only the last state of a row meets the catalogue; logits of every event would be a hundred times the work.
+        states = keras.Model(self.inputs, self.readings["state"]).predict(x, batch_size=batch_size, verbose=0)
+        last = np.where(x["mask"], np.arange(x["mask"].shape[1]), 0).max(axis=1)
+        items = ops.convert_to_numpy(self.get_layer("item").embeddings)
+        return states[np.arange(len(states)), last].astype(items.dtype) @ items.T
 
     def rank(self, x, targets, seen=None, k: int = 10) -> dict[str, float]:
         """HR, NDCG and MRR at k of a full ranking."""
@@ -129,7 +144,7 @@ def _network(inputs, settings):
         reverse_dtype=precise,
         name="item",
     )
-    steps = TimeSteps(settings["time_unit"], name="steps")(inputs["timestamps"], inputs["target_times"], mask)
+    steps = TimeSteps(settings["time_unit"], name="steps")(inputs["timestamps"], inputs["wait"], mask)
     x = embedding(ValidItems(name="valid_items")(inputs["items"], mask))
     x = keras.layers.Dropout(dropout, name="dropout_item")(keras.layers.LayerNormalization(name="norm_item")(x))
     for i in range(settings["num_blocks"]):
@@ -137,7 +152,8 @@ def _network(inputs, settings):
         x = _add_and_norm(x, timed, dropout, f"s5_{i}")
         chosen = Mamba(settings["state"], settings["width"], settings["expand"], name=f"mamba_{i}")(x, mask)
         x = _add_and_norm(x, chosen, dropout, f"mamba_{i}")
-    return embedding(x, reverse=True)
+    logits = embedding(x, reverse=True)
+    return Masked(dtype=logits.dtype, name="logits")([logits, mask]), x
 
 
 def _add_and_norm(x, branch, dropout, name):
@@ -205,7 +221,7 @@ def synthetic(
     histories, times = interactions(num_users=num_users, num_items=num_items, longest=length, seed=seed)
     split = int((1 - validation_share) * num_users)
     x, y = training_windows(histories[:split], times[:split], length)
-    names = {"items": ["item"], "timestamps": ["time"], "target_times": ["time of the next event"]}
+    names = {"items": ["item"], "timestamps": ["time"], "wait": ["seconds until the question"]}
     validation = training_windows(histories[split:], times[split:], length)
     return {"x": x, "y": y, "validation_data": validation, "names": names}
 

@@ -222,22 +222,26 @@ class Projected(keras.initializers.Initializer):
 
 @_register
 class TimeSteps(keras.layers.Layer):
-    """How long each event acts: from its time to the next one's, in units of `unit` seconds; zero for padding.
+    """How long each event acts, in units of `unit` seconds: until the next event, the last one for `wait`.
 
-    Both times must arrive as integers: in float32 epoch seconds are multiples of 64 or 128, and most differences
-    vanish. They are subtracted as integers and only then cast. A next event that is earlier than its predecessor
-    counts as simultaneous.
+    Padding acts for 0. Times must arrive as integers: in float32 epoch seconds are multiples of 64 or 128, and most
+    differences vanish. They are subtracted as integers and only then cast; selections come after that, for `ops.where`
+    of two int64 gives int32. An event earlier than its predecessor counts as simultaneous.
     """
 
     def __init__(self, unit: float = 1.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.unit = unit
 
-    def call(self, timestamps, target_times, mask):
-        elapsed = ops.cast(target_times - timestamps, at_least_float32(self.compute_dtype))
-        return _keep(ops.relu(elapsed) / self.unit, ops.cast(mask, "bool"))
+    def call(self, timestamps, wait, mask):
+        dtype = at_least_float32(self.compute_dtype)
+        mask = ops.cast(mask, "bool")
+        gaps = ops.pad(ops.cast(timestamps[:, 1:] - timestamps[:, :-1], dtype), [[0, 0], [0, 1]])
+        followed = ops.pad(mask[:, 1:], [[0, 0], [0, 1]])
+        elapsed = ops.where(followed, gaps, ops.cast(wait, dtype))
+        return _keep(ops.relu(elapsed) / self.unit, mask)
 
-    def compute_output_spec(self, timestamps, target_times, mask):
+    def compute_output_spec(self, timestamps, wait, mask):
         return keras.KerasTensor(timestamps.shape, at_least_float32(self.compute_dtype))
 
     def get_config(self):

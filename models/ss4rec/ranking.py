@@ -37,50 +37,50 @@ def sequences(users, items, timestamps) -> tuple[list[np.ndarray], list[np.ndarr
     return split(numbers.astype(np.int32) + 1), split(times), catalogue
 
 
-def batch(histories, times, length: int, targets=None, target_times=None) -> dict[str, np.ndarray]:
+def batch(histories, times, length: int, waits=None) -> dict[str, np.ndarray]:
     """The last `length` events of each history, padded on the right: item 0, the last time repeated, mask false.
 
-    Each event lasts until the next one; the last one until `target_times` (by default: its own time).
+    Each event lasts until the next one, the last one for its row's `waits` seconds (0 by default).
     """
     rows = len(histories)
     out = {
         "items": np.zeros((rows, length), np.int32),
         "timestamps": np.zeros((rows, length), np.int64),
-        "target_times": np.zeros((rows, length), np.int64),
+        "wait": np.zeros((rows, 1), np.int64),
         "mask": np.zeros((rows, length), bool),
     }
+    if waits is not None:
+        out["wait"][:, 0] = waits
     for row, (history, when) in enumerate(zip(histories, times, strict=True)):
         history, when = history[-length:], when[-length:]
-        count, end = len(history), when[-1] if target_times is None else target_times[row]
+        count = len(history)
         out["items"][row, :count], out["mask"][row, :count] = history, True
         out["timestamps"][row, :count], out["timestamps"][row, count:] = when, when[-1]
-        out["target_times"][row, : count - 1], out["target_times"][row, count - 1 :] = when[1:], end
-        out["timestamps"][row, count:] = end
     return out
 
 
 def training_windows(histories, times, length: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Every history cut into windows that end at its end; `y` is the next item at each event, 0 at padding."""
-    items, when, following, ends = [], [], [], []
+    items, when, following, waits = [], [], [], []
     for history, moments in zip(histories, times, strict=True):
         for stop in range(len(history) - 1, 0, -length):
             start = max(0, stop - length)
             items.append(history[start:stop])
             when.append(moments[start:stop])
             following.append(history[start + 1 : stop + 1])
-            ends.append(moments[stop])
+            waits.append(moments[stop] - moments[stop - 1])
     y = np.zeros((len(items), length), np.int32)
     for row, values in enumerate(following):
         y[row, : len(values)] = values
-    return batch(items, when, length, target_times=ends), y
+    return batch(items, when, length, waits), y
 
 
 def leave_one_out(histories, times, length: int, held_back: int = 1):
     """Inputs that end just before the `held_back`-th event from the end, that event's item, and what the user had
     seen."""
     known = [history[:-held_back] for history in histories]
-    target_times = [moments[-held_back] for moments in times]
-    x = batch(known, [moments[:-held_back] for moments in times], length, target_times=target_times)
+    waits = [moments[-held_back] - moments[-held_back - 1] for moments in times]
+    x = batch(known, [moments[:-held_back] for moments in times], length, waits)
     return x, np.array([history[-held_back] for history in histories]), known
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -59,7 +60,7 @@ def tables(draw: Any, kinds: tuple[str, ...] = tuple(COLUMNS), columns: int = 3)
 def cut(draw: Any, table: pa.Table) -> list[pa.RecordBatch]:
     """The table as batches, cut where Hypothesis likes."""
     places = sorted(draw(st.sets(st.integers(0, table.num_rows), max_size=3)) | {0, table.num_rows})
-    pieces = [table.slice(low, high - low) for low, high in zip(places, places[1:], strict=False)] or [table]
+    pieces = [table.slice(low, high - low) for low, high in pairwise(places)] or [table]
     return [batch for piece in pieces for batch in piece.to_batches()] or [empty(table)]
 
 
@@ -72,8 +73,19 @@ def column_expectations(column: str, kind: str) -> Any:
     numbers = st.sampled_from([-3, 0, 1, 1.5, 2, 2**53, 2**63 - 1])
     stamps = st.sampled_from([datetime(1970, 1, 1, tzinfo=UTC if kind == "zoned" else None), "1970-01-01"])
     words = st.sampled_from(["2020-01-01", "7", 1])
-    bounds = {"string": words, "large_string": words, "dictionary": words, "stamp": stamps, "nanostamp": stamps, "zoned": stamps}.get(kind, numbers)
-    values = st.lists(COLUMNS[kind][1].filter(lambda value: value is not None and value == value) if kind != "nothing" else SMALL, min_size=1, max_size=4)
+    bounds = {
+        "string": words,
+        "large_string": words,
+        "dictionary": words,
+        "stamp": stamps,
+        "nanostamp": stamps,
+        "zoned": stamps,
+    }.get(kind, numbers)
+    values = st.lists(
+        COLUMNS[kind][1].filter(lambda value: value is not None and value == value) if kind != "nothing" else SMALL,
+        min_size=1,
+        max_size=4,
+    )
     mixed = st.one_of(values, values, st.just([1, 2.5, 0]), st.just(["a", "b"]))
     mostly = st.sampled_from([1.0, 1.0, 0.5, 0.9])
     some = st.booleans()
@@ -87,16 +99,23 @@ def column_expectations(column: str, kind: str) -> Any:
     aggregates = [
         made(f"expect_column_{name}_to_be_between", min_value=numbers)
         for name in ("mean", "median", "stdev", "sum", "unique_value_count")
-        if kind != "edges" or name in ("median", "sum", "unique_value_count")  # sums that cancel depend on the order of adding
+        if kind != "edges"
+        or name in ("median", "sum", "unique_value_count")  # sums that cancel depend on the order of adding
     ]
     extremes = [made(f"expect_column_{name}_to_be_between", min_value=bounds) for name in ("min", "max")]
     sets = [made(f"expect_column_values_to_{name}_in_set", value_set=mixed, mostly=mostly) for name in ("be", "not_be")]
-    distinct = [made(f"expect_column_distinct_values_to_{name}_set", value_set=mixed) for name in ("be_in", "contain", "equal")]
+    distinct = [
+        made(f"expect_column_distinct_values_to_{name}_set", value_set=mixed) for name in ("be_in", "contain", "equal")
+    ]
     regex = st.sampled_from(["a", "^a+b?$", r"\d", "[A-Z]", "(?=a)a", "ä"])
     text = [
         made("expect_column_values_to_match_regex", regex=regex, mostly=mostly),
         made("expect_column_values_to_not_match_regex", regex=regex),
-        made("expect_column_values_to_match_regex_list", regex_list=st.lists(regex, min_size=1, max_size=2), match_on=st.sampled_from(["any", "all"])),
+        made(
+            "expect_column_values_to_match_regex_list",
+            regex_list=st.lists(regex, min_size=1, max_size=2),
+            match_on=st.sampled_from(["any", "all"]),
+        ),
         made("expect_column_values_to_not_match_regex_list", regex_list=st.lists(regex, min_size=1, max_size=2)),
         made("expect_column_value_lengths_to_be_between", min_value=st.integers(0, 3), max_value=st.integers(3, 4)),
         made("expect_column_value_lengths_to_equal", value=st.integers(0, 3)),
@@ -134,7 +153,10 @@ def table_expectations(names: list[str]) -> Any:
 
     def pair(name: str, **kwargs: Any) -> Any:
         return st.tuples(two, ignore_pair, st.fixed_dictionaries(kwargs)).map(
-            lambda drawn: (name, {"column_A": drawn[0][0], "column_B": drawn[0][1], "ignore_row_if": drawn[1]} | drawn[2])
+            lambda drawn: (
+                name,
+                {"column_A": drawn[0][0], "column_B": drawn[0][1], "ignore_row_if": drawn[1]} | drawn[2],
+            )
         )
 
     def many(name: str, **kwargs: Any) -> Any:
@@ -145,7 +167,9 @@ def table_expectations(names: list[str]) -> Any:
     return st.one_of(
         pair("expect_column_pair_values_to_be_equal"),
         pair("expect_column_pair_values_a_to_be_greater_than_b", or_equal=st.booleans()),
-        pair("expect_column_pair_values_to_be_in_set", value_pairs_set=st.just([(1, 1), ("a", "b"), (0, "a"), (None, 1)])),
+        pair(
+            "expect_column_pair_values_to_be_in_set", value_pairs_set=st.just([(1, 1), ("a", "b"), (0, "a"), (None, 1)])
+        ),
         many("expect_compound_columns_to_be_unique"),
         many("expect_select_column_values_to_be_unique_within_record"),
         many("expect_multicolumn_sum_to_equal", sum_total=SMALL),
@@ -159,7 +183,10 @@ def table_expectations(names: list[str]) -> Any:
         st.just(("expect_column_values_to_be_between", {"column": "absent", "min_value": 0})),
         st.just(("expect_column_to_exist", {"column": "absent"})),
         st.sampled_from(names).map(
-            lambda name: ("expect_column_values_to_not_be_null", {"column": name, "row_condition": f"`{names[0]}`.notnull()", "condition_parser": "pandas"})
+            lambda name: (
+                "expect_column_values_to_not_be_null",
+                {"column": name, "row_condition": f"`{names[0]}`.notnull()", "condition_parser": "pandas"},
+            )
         ),
     )
 
@@ -167,5 +194,12 @@ def table_expectations(names: list[str]) -> Any:
 @st.composite
 def suites(draw: Any, table: pa.Table, size: int = 12) -> dict[str, Any]:
     one = st.one_of(*[column_expectations(name, name.rpartition("_")[0]) for name in table.column_names])
-    drawn = draw(st.lists(st.one_of(one, one, one, table_expectations(table.column_names)), min_size=size // 2, max_size=size, unique_by=repr))
+    drawn = draw(
+        st.lists(
+            st.one_of(one, one, one, table_expectations(table.column_names)),
+            min_size=size // 2,
+            max_size=size,
+            unique_by=repr,
+        )
+    )
     return {"name": "random", "expectations": [{"type": kind, "kwargs": kwargs} for kind, kwargs in drawn]}

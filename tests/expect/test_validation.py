@@ -20,6 +20,7 @@ import pytest
 import tsguard.expect
 from tests.expect.agreement import differences, disagreements
 from tsguard.errors import ConfigError, DataError
+from tsguard.expect import spill
 from tsguard.expect.stock import quiet
 from tsguard.expect.validation import raised
 
@@ -51,7 +52,9 @@ MIXED = [
     gxe.ExpectColumnValuesToBeUnique(column="count"),
     gxe.ExpectColumnValuesToMatchRegex(column="name", regex="^a"),
     gxe.ExpectColumnMeanToBeBetween(column="flag", min_value=0),
-    gxe.ExpectColumnQuantileValuesToBeBetween(column="count", quantile_ranges={"quantiles": [0.5], "value_ranges": [[1, 3]]}),
+    gxe.ExpectColumnQuantileValuesToBeBetween(
+        column="count", quantile_ranges={"quantiles": [0.5], "value_ranges": [[1, 3]]}
+    ),
     gxe.ExpectColumnValueZScoresToBeLessThan(column="count", threshold=2, double_sided=True),
     gxe.ExpectColumnMaxToBeBetween(column="absent", max_value=1),
 ]
@@ -76,6 +79,13 @@ def test_what_the_pass_cannot_serve_is_handed_over_and_named() -> None:
     assert all(entry["reason"] for entry in told["handed_over"])
 
 
+@pytest.mark.parametrize("shape", ["table", "reader", "file"])
+def test_rows_are_counted_though_no_column_is_asked_about(shape: str, tmp_path: Path) -> None:
+    pq.write_table(TABLE, tmp_path / "whole.parquet", row_group_size=2)
+    data = {"table": TABLE, "reader": TABLE.to_reader(), "file": tmp_path / "whole.parquet"}[shape]
+    assert tsguard.expect.validate([gxe.ExpectTableRowCountToEqual(value=6)], data).success
+
+
 def test_a_missing_column_could_not_be_evaluated_and_is_no_pass() -> None:
     result = tsguard.expect.validate(_suite(MIXED[-1]), TABLE)
     assert raised(result.results[0])
@@ -90,7 +100,9 @@ def test_a_crash_in_one_expectation_leaves_the_others_judged() -> None:
     assert not results[0].success
 
 
-@pytest.mark.parametrize("shape", ["table", "batches", "reader", "generator", "frame", "dataset", "file", "folder", "mapping"])
+@pytest.mark.parametrize(
+    "shape", ["table", "batches", "reader", "generator", "frame", "dataset", "file", "folder", "mapping"]
+)
 def test_every_form_of_the_data_gets_the_same_answer(shape: str, tmp_path: Path) -> None:
     pq.write_table(TABLE.slice(0, 4), tmp_path / "part-0.parquet")
     pq.write_table(TABLE.slice(4), tmp_path / "part-1.parquet")
@@ -111,13 +123,34 @@ def test_every_form_of_the_data_gets_the_same_answer(shape: str, tmp_path: Path)
     assert disagreements(_suite(*MIXED), TABLE, data[shape], "COMPLETE") == []
 
 
+@pytest.mark.parametrize(
+    "result_format",
+    [
+        {"result_format": "SUMMARY", "partial_unexpected_count": 1},
+        {"result_format": "SUMMARY", "partial_unexpected_count": 0},
+        {"result_format": "COMPLETE", "exclude_unexpected_values": True},
+        {"result_format": "COMPLETE", "return_unexpected_index_query": False},
+        {"result_format": "BASIC", "return_unexpected_index_query": True},
+        {"result_format": "BOOLEAN_ONLY", "return_unexpected_index_query": True},
+        {"result_format": "COMPLETE", "unexpected_index_column_names": ["count"]},
+        {"result_format": "SUMMARY", "include_unexpected_rows": True},
+    ],
+    ids=str,
+)
+def test_result_formats_given_as_dictionaries_mean_what_they_mean_to_gx(result_format: dict[str, Any]) -> None:
+    suite = _suite(*MIXED, gxe.ExpectColumnPairValuesToBeEqual(column_A="count", column_B="value"))
+    assert disagreements(suite, TABLE, iter(TABLE.to_batches(max_chunksize=2)), result_format) == []
+
+
 @pytest.mark.parametrize("form", ["object", "list", "dictionary", "file"])
 def test_every_form_of_the_suite_is_read(form: str, tmp_path: Path) -> None:
     suite = _suite(*MIXED)
     path = tmp_path / "suite.json"
     path.write_text(json.dumps(suite.to_json_dict()))
     given = {"object": suite, "list": MIXED, "dictionary": suite.to_json_dict(), "file": path}[form]
-    assert differences(tsguard.expect.validate(given, TABLE), tsguard.expect.validate(suite, TABLE, engine="pandas")) == []
+    assert (
+        differences(tsguard.expect.validate(given, TABLE), tsguard.expect.validate(suite, TABLE, engine="pandas")) == []
+    )
 
 
 def test_an_entry_that_gx_refuses_is_an_error_and_not_left_out() -> None:
@@ -177,9 +210,14 @@ def test_many_rows_in_many_batches_agree_with_stock() -> None:
         }
     )
     suite = _suite(
-        *[getattr(gxe, f"ExpectColumn{name}ToBeBetween")(column="x", min_value=0) for name in ("Mean", "Stdev", "Min", "Max", "Median", "Sum")],
+        *[
+            getattr(gxe, f"ExpectColumn{name}ToBeBetween")(column="x", min_value=0)
+            for name in ("Mean", "Stdev", "Min", "Max", "Median", "Sum")
+        ],
         gxe.ExpectColumnValuesToBeBetween(column="x", min_value=-3, max_value=3),
-        gxe.ExpectColumnQuantileValuesToBeBetween(column="x", quantile_ranges={"quantiles": [0.1, 0.9], "value_ranges": [[0, 1], [0, 1]]}),
+        gxe.ExpectColumnQuantileValuesToBeBetween(
+            column="x", quantile_ranges={"quantiles": [0.1, 0.9], "value_ranges": [[0, 1], [0, 1]]}
+        ),
         *[gxe.ExpectColumnValuesToBeUnique(column=name) for name in ("id", "wide", "site")],
         gxe.ExpectColumnUniqueValueCountToBeBetween(column="wide", min_value=1),
         gxe.ExpectColumnValuesToBeInSet(column="site", value_set=["north", "south"]),
@@ -187,6 +225,29 @@ def test_many_rows_in_many_batches_agree_with_stock() -> None:
         gxe.ExpectCompoundColumnsToBeUnique(column_list=["site", "id"]),
     )
     assert disagreements(suite, table) == []
+
+
+def test_a_pass_that_spills_to_the_disk_agrees_with_stock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spill, "BUDGET_BYTES", 1 << 12)
+    rng = np.random.default_rng(0)
+    size = 30_000
+    table = pa.table(
+        {
+            "x": pa.array(rng.standard_normal(size).round(3), mask=rng.random(size) < 0.1),
+            "id": rng.integers(0, size, size),
+            "site": rng.choice(["north", "south", "east"], size),
+        }
+    )
+    suite = _suite(
+        gxe.ExpectColumnMedianToBeBetween(column="x", min_value=0),
+        gxe.ExpectColumnUniqueValueCountToBeBetween(column="x", min_value=0, max_value=10),
+        gxe.ExpectColumnMostCommonValueToBeInSet(column="site", value_set=["north"]),
+        gxe.ExpectColumnDistinctValuesToEqualSet(column="site", value_set=["north", "west"]),
+        gxe.ExpectColumnValuesToBeUnique(column="id"),
+        gxe.ExpectCompoundColumnsToBeUnique(column_list=["site", "id"]),
+    )
+    reader = pa.RecordBatchReader.from_batches(table.schema, table.to_batches(max_chunksize=1000))
+    assert disagreements(suite, table, reader, "COMPLETE") == []
 
 
 def test_wrong_options_are_said_plainly() -> None:
@@ -240,5 +301,6 @@ def test_our_limit_on_unexpected_values_is_that_of_gx() -> None:
 
 
 def test_importing_the_package_imports_neither_great_expectations_nor_pandas() -> None:
-    code = "import sys, tsguard.expect; sys.exit(any(name in sys.modules for name in ('great_expectations', 'pandas', 'pyarrow')))"
+    heavy = "('great_expectations', 'pandas', 'pyarrow')"
+    code = f"import sys, tsguard.expect; sys.exit(any(name in sys.modules for name in {heavy}))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

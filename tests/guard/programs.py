@@ -1,4 +1,5 @@
-"""Small training programs of every shape that the guard has to leave alone. Each returns a model and the arguments of fit."""
+"""Small training programs of every shape that the guard has to leave alone. Each returns a model and the arguments
+of fit."""
 
 import os
 
@@ -161,7 +162,7 @@ def generator():
 
 
 def class_weight():
-    x, y = arrays()
+    x, _ = arrays()
     model = keras.Sequential([keras.Input((STEPS, FEATURES)), layers.Flatten(), layers.Dense(3, activation="softmax")])
     model.compile("adam", "sparse_categorical_crossentropy")
     return model, {"x": x, "y": np.arange(SAMPLES) % 3, "class_weight": {0: 1.0, 1: 2.0, 2: 0.5}}

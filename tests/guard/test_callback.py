@@ -241,7 +241,7 @@ def test_inspecting_a_healthy_step_names_what_is_nearest_to_an_edge():
 
 @pytest.mark.parametrize("wrong", [{"policy": "ignore"}, {"sync_every": 0}, {"sync_every": "often"}])
 def test_a_wrong_option_is_said_at_once(wrong):
-    with pytest.raises(ConfigError, match="expected|Expected"):
+    with pytest.raises(ConfigError, match="Expected"):
         Guard(**wrong)
 
 

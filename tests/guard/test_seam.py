@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from tests.guard.programs import PROGRAMS, bits, data_loader_with_workers, functional, run, sequential
+from tsguard.guard.norms import total_norm
 from tsguard.guard.recorder import Recorder
-from tsguard.guard.replay import Replay, gradient_norm
+from tsguard.guard.replay import Replay
 from tsguard.guard.seam import StepSeam, original
 
 
@@ -49,7 +50,7 @@ class Witness(keras.callbacks.Callback):
         self.terms[name] = float(value)
 
     def before_update(self, gradients, variables):
-        self.norms.append(float(gradient_norm(gradients)))
+        self.norms.append(float(total_norm(gradients)))
         self.record.grad_norm = self.norms[-1]
         return True
 

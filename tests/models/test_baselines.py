@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+
 from models import baselines
-from models_support import real_data
+from tests.models.parity import real
 
 
 def test_last_value_repeats_the_last_step():
@@ -65,7 +66,7 @@ def test_sliding_windows_of_a_short_series_are_none():
 @pytest.mark.realdata
 @pytest.mark.slow
 def test_baselines_reach_the_figures_of_the_ett_protocol():
-    found = real_data("ett").run_baselines()
+    found = real("ett").run_baselines()
     assert found["least squares"]["mse"] == pytest.approx(0.370, abs=0.001)
     assert found["least squares"]["mae"] == pytest.approx(0.3915, abs=0.001)
     assert found["seasonal naive"]["mse"] == pytest.approx(0.512, abs=0.001)

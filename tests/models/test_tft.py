@@ -177,6 +177,18 @@ def test_gradients_agree_with_finite_differences_in_float64():
         assert oracles.derivative_error(model, *small_batch("float64")) < 1e-7
 
 
+def test_every_layer_is_built_so_that_keras_does_not_trace_the_model_at_every_batch():
+    model, (x, y) = tft.build(**SMALL), small_batch()
+    model.train_on_batch(x, y)
+    assert [layer.path for layer in model._flatten_layers() if not layer.built] == []
+
+
+def test_every_weight_gets_a_gradient():
+    model, (x, y) = tft.build(**SMALL), small_batch()
+    for path, gradient in oracles.evaluate(model, x, y)["gradients"].items():
+        assert np.abs(gradient).max() > 1e-9, path
+
+
 def test_quantile_loss_by_hand():
     loss = tft.QuantileLoss((0.1, 0.9))
     y, y_pred = np.array([[[10.0]]], "float32"), np.array([[[[8.0, 13.0]]]], "float32")
@@ -313,6 +325,7 @@ def test_synthetic_data_is_seeded_padded_and_learned():
     assert history["val_loss"][-1] < 0.9 * history["val_loss"][0]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
 def test_torch_and_jax_agree_on_forward_loss_and_gradients(tmp_path):
     model = tft.build()

@@ -44,6 +44,7 @@ def preflight(
         figures=context.facts.get("figures", {}),
         plan={**context.facts.get("forecast", {}), **dict(context.declared)},
         provenance=dataclasses.replace(facts, ended=provenance.now()),
+        source=context,
     )
     verdict = gate.judge(report, baseline=baseline, today=provenance.today())
     moments.append(Moment(time.monotonic() - started, "gate", f"gate: {verdict.status}"))

@@ -81,7 +81,10 @@ def torch_loader(
 
         def __iter__(self) -> Iterator[Any]:
             left = len(self.batch_sampler)
-            for batch in super().__iter__():
+            # in this process a batch is cut where it is asked for; torch's iterator would only add its own book-keeping
+            here = self.num_workers == 0 and not self.pin_memory
+            batches = map(self.dataset.__getitems__, self.batch_sampler) if here else super().__iter__()
+            for batch in batches:
                 left -= 1
                 if left == 0:
                     self.batch_sampler.advance()

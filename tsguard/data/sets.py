@@ -165,7 +165,12 @@ def _arem(folder: Path) -> Reading:
     reading = read(folder, pattern="*/*.csv", repair=("comment-header", "unnamed-column", "delimiter"))
     file = reading.table.column("file")
     activity = pc.list_element(pc.split_pattern(file, "/"), 0)
-    return _with(reading, {"activity": activity}, drop=("column_0", "Lable"))
+    names, owner = np.unique(np.asarray(file.to_pylist()), return_inverse=True)
+    values = np.stack([reading.column(name).astype(np.float64) for name in AREM], axis=1)
+    content = [hashlib.sha256(values[owner == i].tobytes()).hexdigest()[:12] for i in range(len(names))]
+    counted = np.bincount(owner)[owner].astype(np.int64)
+    added = {"activity": activity, "content": pa.array(np.asarray(content)[owner].tolist()), "rows_in_file": counted}
+    return _with(reading, added, drop=("column_0", "Lable"))
 
 
 def _air_quality(folder: Path) -> Reading:
@@ -173,13 +178,15 @@ def _air_quality(folder: Path) -> Reading:
     day = reading.table.column("Date").cast(pa.timestamp("s")).cast(pa.int64())
     second = reading.table.column("Time").cast(pa.time32("s")).cast(pa.int32()).cast(pa.int64())
     moment = pc.add(day, second).cast(pa.timestamp("s"))
-    return _with(reading, {"moment": moment}, drop=("Date", "Time"))
+    coded = np.sum([reading.column(name) == -200 for name in reading.table.column_names[2:]], axis=0).astype(np.int64)
+    return _with(reading, {"moment": moment, "codes_in_row": coded}, drop=("Date", "Time"))
 
 
 def _vix(folder: Path) -> Reading:
     reading = _single(folder, "vix-daily.csv", "DATE", "OPEN", "HIGH", "LOW", "CLOSE")
     opened, high, low, close = (reading.column(name).astype(np.float64) for name in ("OPEN", "HIGH", "LOW", "CLOSE"))
-    return _with(reading, derived_prices(opened, high, low, close))
+    day = reading.table.column("DATE").cast(pa.timestamp("s"))
+    return _with(reading, {"DATE": day, **derived_prices(opened, high, low, close)})
 
 
 def derived_prices(opened: Any, high: Any, low: Any, close: Any) -> dict[str, Any]:
@@ -200,14 +207,27 @@ def derived_prices(opened: Any, high: Any, low: Any, close: Any) -> dict[str, An
 
 
 def _nab(folder: Path) -> Reading:
-    return read(folder, pattern="*.csv", columns=("timestamp", "value"))
+    """Under each other; `repeats_in_file` is the share of rows of the file that repeat the value before."""
+    reading = read(folder, pattern="*.csv", columns=("timestamp", "value"))
+    _, owner = np.unique(np.asarray(reading.table.column("file").to_pylist()), return_inverse=True)
+    value = reading.column("value")
+    again = np.append(False, (value[1:] == value[:-1]) & (owner[1:] == owner[:-1]))
+    shares = np.bincount(owner, again) / np.maximum(np.bincount(owner) - 1, 1)
+    return _with(reading, {"repeats_in_file": shares[owner]})
 
 
 def _movielens(folder: Path) -> Reading:
-    """Sorted by user and time (stable): the file itself is sorted by user and film, so that its own Δt mean nothing."""
+    """Sorted by user and time (stable): the file itself is sorted by user and film, so that its own Δt mean nothing.
+
+    `float32_step` is the time since the user's rating before, as it comes out of float32 time stamps.
+    """
     reading = _single(folder, "ratings.csv", "userid", "movieid", "rating", "timestamp")
     order = pc.sort_indices(reading.table, sort_keys=[("userid", "ascending"), ("timestamp", "ascending")])
-    return Reading(reading.table.take(order), reading.source, reading.repairs)
+    ordered = Reading(reading.table.take(order), reading.source, reading.repairs)
+    stamps, users = ordered.column("timestamp"), ordered.column("userid")
+    narrow = np.diff(stamps.astype(np.float32), prepend=np.float32(0)).astype(np.float64)
+    first = np.append(True, users[1:] != users[:-1])
+    return _with(ordered, {"float32_step": pa.array(narrow, mask=first)})
 
 
 def _vowels(folder: Path) -> Reading:

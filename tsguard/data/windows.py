@@ -119,6 +119,7 @@ class Windows:
         spans = segments(len(values), entities=entities, time=self.time, max_gap=max_gap)
         spans = np.clip(spans, first, last)
         self.starts, self.anchors = self._anchors(spans[spans[:, 1] > spans[:, 0]])
+        self._all_full = bool((self.anchors - self.starts == length).all())
         self._x_view = _sliding(self.values, length)
         self._y_view = _sliding(self.target_values, horizon) if horizon else None
         self._time_view = None if self.time is None else _sliding(self.time[:, None], length)
@@ -168,9 +169,9 @@ class Windows:
         starts, anchors = self.starts[indices], self.anchors[indices]
         lengths = anchors - starts
         rows = anchors + self.offset
-        full = bool((lengths == self.length).all())
+        full = self._all_full or bool((lengths == self.length).all())
         if full:
-            x = self._x_view[starts]
+            x = self._x_view[starts].reshape(len(starts), self.length, self.values.shape[1])
             mask = np.ones((len(indices), self.length), bool)
         else:
             positions, mask = self._positions(starts, lengths)
@@ -179,11 +180,11 @@ class Windows:
         if self._y_view is None:
             y: Array = np.zeros((len(indices), 0, self.target_values.shape[1]), self.target_values.dtype)
         else:
-            y = self._y_view[rows]
+            y = self._y_view[rows].reshape(len(rows), self.horizon, self.target_values.shape[1])
         if self.time is None or self._time_view is None:
             return Batch(x, y, mask, rows)
         if full:
-            time = self._time_view[starts][..., 0]
+            time = self._time_view[starts]
         else:
             time = self.time[positions]  # positions repeat the neighbour where padded
         return Batch(x, y, mask, rows, time, self._delta(time, mask, rows))
@@ -219,9 +220,8 @@ def _range(rows: slice | tuple[int, int] | None, num_rows: int) -> tuple[int, in
 
 
 def _sliding(values: Array, length: int) -> Array:
-    """(N − length + 1, length, F): a view in which every window is one contiguous block."""
+    """(N − length + 1, length · F): a view in which every window is one contiguous stretch, copied as one block."""
     count = max(0, len(values) - length + 1)
-    row, column = values.strides
-    return np.lib.stride_tricks.as_strided(
-        values, (count, length, values.shape[1]), (row, row, column), writeable=False
-    )
+    row, cell = values.strides[0], values.itemsize
+    width = length * values.shape[1]
+    return np.lib.stride_tricks.as_strided(values, (count, width), (row, cell), writeable=False)

@@ -36,7 +36,7 @@ _HOMES = {
     ),
 }
 
-__all__ = sorted([*_HOMES, "measures"])  # noqa: PLE0605
+__all__ = sorted([*_HOMES, "measures"])
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,7 @@
 """Numbers about a whole column, gathered batch by batch: sums, spread, extremes, ranks, distinct values.
 
-Integers are summed exactly and floats batch by batch; the spread is merged by Chan's formula, so that neither a large mean
+Integers are summed exactly and floats batch by batch; the spread is merged by Chan's formula, so that neither a large
+mean
 nor a long stream costs digits. Extremes, medians and set questions end in GX's own metric, asked of a frame of the few
 values that decide it.
 """
@@ -141,7 +142,8 @@ class Extremes:
             self._high = high
 
     def frame(self) -> pd.DataFrame:
-        """Two rows that have the minimum and the maximum of the whole (or one missing value if that is all there is)."""
+        """Two rows that have the minimum and the maximum of the whole (or one missing value if that is all there
+        is)."""
         if self._low is None:
             return pd.DataFrame({self.columns[0]: pa.nulls(1, self.datatype).to_pandas()})
         ends = pa.array([self._low.as_py(), self._high.as_py()], self.datatype)
@@ -223,9 +225,9 @@ def quantile_rank(share: float, count: int, method: str) -> int:
         return below
     if method == "higher":
         return below + 1
-    if beyond == 0.5:  # noqa: PLR2004  numpy rounds halves to the even rank
+    if beyond == 0.5:
         return below + below % 2
-    return below + (beyond > 0.5)  # noqa: PLR2004
+    return below + (beyond > 0.5)
 
 
 def _exact_sum(values: Array, low: Any, high: Any) -> int:

@@ -1,7 +1,8 @@
 """One column of one batch, looked at once and shared by every expectation that asks about it.
 
 "Missing" is what pandas calls missing: null, and NaN in a float column. `values` holds the rest as numpy (timestamps as
-their integers), `positions` says in which rows they lie; both are views of the Arrow memory wherever nothing is missing.
+their integers), `positions` says in which rows they lie; both are views of the Arrow memory wherever nothing is
+missing.
 """
 
 from __future__ import annotations
@@ -223,6 +224,10 @@ def as_frame(records: pa.RecordBatch | pa.Table, columns: Sequence[str], *, star
     """Chosen columns as a pandas frame whose index counts the rows of the whole data."""
     import pandas as pd
 
-    frame = (records if isinstance(records, pa.Table) else pa.Table.from_batches([records])).select(list(columns)).to_pandas()
+    frame = (
+        (records if isinstance(records, pa.Table) else pa.Table.from_batches([records]))
+        .select(list(columns))
+        .to_pandas()
+    )
     frame.index = pd.RangeIndex(start, start + len(frame))
     return frame

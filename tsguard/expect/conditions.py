@@ -1,6 +1,7 @@
 """Conditions that GX asks of rows, judged batch by batch: which rows are unexpected, how many, and the first of them.
 
-Where a condition's answer can be read off numbers it is (with pandas' own rules of comparison). Everywhere else GX's own
+Where a condition's answer can be read off numbers it is (with pandas' own rules of comparison). Everywhere else GX's
+own
 condition is asked, but of as little as proves the rest: of the distinct values of a batch, or of its least and greatest
 value where the condition is an interval.
 """
@@ -225,7 +226,11 @@ class ValueWise(Condition):
     def _refused(self, distinct: pa.Array, *, categorical: bool) -> Array:
         if len(distinct) > REMEMBERED:
             return self._ask(distinct, categorical=categorical)
-        values = distinct.to_pylist() if kind_of(distinct.type) is not Kind.TIMESTAMP else distinct.view(pa.int64()).to_pylist()
+        values = (
+            distinct.to_pylist()
+            if kind_of(distinct.type) is not Kind.TIMESTAMP
+            else distinct.view(pa.int64()).to_pylist()
+        )
         fresh = [number for number, value in enumerate(values) if value not in self._known]
         if fresh:
             answers = self._ask(distinct.take(pa.array(fresh, pa.int64())), categorical=categorical)
@@ -301,7 +306,8 @@ class Ordered(Condition):
 
 
 class RowWise(Condition):
-    """Conditions on several columns of a row, judged by GX batch by batch (of distinct rows where GX loops in Python)."""
+    """Conditions on several columns of a row, judged by GX batch by batch (of distinct rows where GX loops in
+    Python)."""
 
     def find(self, batch: Batch) -> Array:
         frame = as_frame(batch.records, list(dict.fromkeys(self.columns)))
@@ -325,7 +331,13 @@ class Keys:
     """The keys of some columns, gathered once for all that ask about them: duplicates and distinct values."""
 
     def __init__(
-        self, columns: Sequence[str], types: Sequence[pa.DataType], ignore: str | None, budget: Budget, *, resident: bool
+        self,
+        columns: Sequence[str],
+        types: Sequence[pa.DataType],
+        ignore: str | None,
+        budget: Budget,
+        *,
+        resident: bool,
     ) -> None:
         self.columns = tuple(columns)
         self.store = KeyStore(types, budget, resident=resident)
@@ -375,7 +387,9 @@ class Either:
         return self.exact if self._nulls else self.rounded
 
 
-def _considered_keys(batch: Batch, columns: Sequence[str], ignore: str | None) -> tuple[list[pa.Array], int, Array | None]:
+def _considered_keys(
+    batch: Batch, columns: Sequence[str], ignore: str | None
+) -> tuple[list[pa.Array], int, Array | None]:
     """The keys of a batch, the row at which it starts, and the rows within it (None: all)."""
     if len(columns) == 1 and ignore is None:
         column = batch.column(columns[0])
@@ -394,7 +408,9 @@ def _considered_keys(batch: Batch, columns: Sequence[str], ignore: str | None) -
 
 def _considered(frame: pd.DataFrame, wanted: Wanted) -> Array:
     """Labels of the rows that `ignore_row_if` leaves."""
-    how = {"both_values_are_missing": "all", "either_value_is_missing": "any"}.get(wanted.domain.get("ignore_row_if", ""))
+    how = {"both_values_are_missing": "all", "either_value_is_missing": "any"}.get(
+        wanted.domain.get("ignore_row_if", "")
+    )
     left: Array = (frame if how is None else frame.dropna(how=how, subset=list(wanted.columns))).index.to_numpy()
     return left
 
@@ -410,7 +426,11 @@ def _whole(bound: Any, *, up: bool) -> Any:
 
 
 def plain_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and not (isinstance(value, float) and math.isnan(value))
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and not (isinstance(value, float) and math.isnan(value))
+    )
 
 
 def beyond_float(bound: Any) -> bool:

@@ -1,7 +1,7 @@
 """Plain measurements of series and windows: numpy arrays in, numbers out, no judgement and no Great Expectations.
 
-Series run along the first axis; windows are (N, T) or (N, T, F). The expectations of `tsguard.expect.timeseries` judge by
-these, and so may any other layer.
+Series run along the first axis; windows are (N, T) or (N, T, F). The expectations of `tsguard.expect.timeseries`
+judge by these, and so may any other layer.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 
 MAX_ORDER = 12
-"""Longest autoregression fitted for the long-run variance; a longer memory than twelve steps is seen as a root near one."""
+"""Longest autoregression fitted for the long-run variance; a longer memory than twelve steps is seen as a root near
+one."""
 LARGEST_ROOT = 0.9999
 """Persistence is cut here: beyond it a series is a random walk, of which no stretch says anything about a mean."""
 SENTINEL_REPEATS = 3
@@ -34,8 +35,8 @@ LEAST_KNOWN = 0.2
 MEAN_WEIGHT = 2 / 3
 """Share of the error that the test of the means may spend; the rest belongs to the spread."""
 DRIFT_LEVEL = 0.03
-"""p below which stretches have drifted: a stationary series alarms in three cases of a hundred. Five are allowed; the rest
-is kept for what is estimated (the memory of a short stretch)."""
+"""p below which stretches have drifted: a stationary series alarms in three cases of a hundred. Five are allowed; the
+rest is kept for what is estimated (the memory of a short stretch)."""
 
 
 # --- values
@@ -107,7 +108,8 @@ def sentinels(values: Array) -> list[Sentinel]:
 
 
 def steps(times: Array, entities: Array | None = None) -> Array:
-    """Differences of consecutive times in int64 or float64, NaN where a new entity begins; times of numpy in nanoseconds."""
+    """Differences of consecutive times in int64 or float64, NaN where a new entity begins; times of numpy in
+    nanoseconds."""
     times = as_time(times)
     found = np.diff(times).astype(np.float64)
     if entities is not None:
@@ -124,7 +126,8 @@ def as_time(times: Array) -> Array:
 
 
 def sorted_by_entity(times: Array, entities: Array) -> tuple[Array, Array, Array]:
-    """Times and entities with each entity's rows together, in their order of appearance, and the rows they came from."""
+    """Times and entities with each entity's rows together, in their order of appearance, and the rows they came
+    from."""
     order = np.argsort(np.unique(np.asarray(entities), return_inverse=True)[1], kind="stable")
     return np.asarray(times)[order], np.asarray(entities)[order], order
 
@@ -170,10 +173,16 @@ def gaps(times: Array, longest: float, entities: Array | None = None) -> Array:
     return np.sort(rows[1:][steps(times, entities) > longest])
 
 
-def float32_loss(times: Array) -> float:
-    """Share of the true, nonzero steps that become zero when times are held in float32."""
+def float32_loss(times: Array, entities: Array | None = None) -> float:
+    """Share of the nonzero steps, from row to row (of entities: in order of time), that become zero in float32."""
     exact = as_time(times)
-    moved = np.diff(exact) != 0
+    within = np.ones(max(len(exact) - 1, 0), dtype=bool)
+    if entities is not None:
+        groups = np.unique(np.asarray(entities), return_inverse=True)[1]
+        order = np.lexsort((exact, groups))
+        exact, groups = exact[order], groups[order]
+        within = groups[1:] == groups[:-1]
+    moved = within & (np.diff(exact) != 0)
     if not moved.any():
         return 0.0
     narrow = np.diff(exact.astype(np.float32))
@@ -191,7 +200,7 @@ def block_hashes(series: Array, length: int) -> Array:
         series = np.where(np.isnan(series), np.nan, series + 0.0).astype(np.float64)
     elif series.dtype.kind not in "iub":
         series = np.unique(series, return_inverse=True)[1].reshape(series.shape)
-    windows = series[None] if series.ndim < 3 else series  # noqa: PLR2004  one series is one window
+    windows = series[None] if series.ndim < 3 else series
     if series.ndim == 1:
         windows = windows[..., None]
     bits = np.ascontiguousarray(windows.astype(np.float64 if series.dtype.kind == "f" else np.int64)).view(np.uint64)
@@ -203,7 +212,8 @@ def block_hashes(series: Array, length: int) -> Array:
     block = np.zeros((flat.shape[0], count), dtype=np.uint64)
     for step in range(length if count else 0):
         block = _scrambled(block ^ row[:, step : step + count], step)
-    return block[0] if series.ndim < 3 else block  # noqa: PLR2004
+    result: Array = block[0] if series.ndim < 3 else block
+    return result
 
 
 def _scrambled(bits: Array, salt: int) -> Array:
@@ -211,7 +221,8 @@ def _scrambled(bits: Array, salt: int) -> Array:
     bits = bits + np.uint64((0x9E3779B97F4A7C15 * (salt + 1)) & 0xFFFFFFFFFFFFFFFF)
     bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return bits ^ (bits >> np.uint64(31))
+    result: Array = bits ^ (bits >> np.uint64(31))
+    return result
 
 
 def shared_blocks(first: Array, second: Array, length: int) -> Array:
@@ -219,14 +230,14 @@ def shared_blocks(first: Array, second: Array, length: int) -> Array:
     count. For windows the answer names windows, for series steps."""
     ours, theirs = (_told_apart(part, length) for part in (first, second))
     found = np.isin(theirs[0], ours[0][ours[1]]) & theirs[1]
-    return np.flatnonzero(found if np.ndim(second) < 3 else found.any(axis=1))  # noqa: PLR2004
+    return np.flatnonzero(found if np.ndim(second) < 3 else found.any(axis=1))
 
 
 def _told_apart(part: Array, length: int) -> tuple[Array, Array]:
     """Hashes of the blocks of `part`, and which of these blocks vary at all."""
     part = np.asarray(part, dtype=np.float64) if np.asarray(part).dtype.kind == "f" else np.asarray(part)
     hashes = block_hashes(part, length)
-    windows = part[None] if part.ndim < 3 else part  # noqa: PLR2004
+    windows = part[None] if part.ndim < 3 else part
     if part.ndim == 1:
         windows = windows[..., None]
     if part.dtype.kind == "f":
@@ -234,8 +245,12 @@ def _told_apart(part: Array, length: int) -> tuple[Array, Array]:
     changed = np.any(windows[:, 1:] != windows[:, :-1], axis=2)
     sums = np.concatenate([np.zeros((len(changed), 1), dtype=np.int64), np.cumsum(changed, axis=1)], axis=1)
     count = hashes.shape[-1]
-    vary = sums[:, length - 1 : length - 1 + count] > sums[:, :count] if length > 1 else np.ones((len(windows), count), dtype=bool)
-    return hashes, vary[0] if part.ndim < 3 else vary  # noqa: PLR2004
+    vary = (
+        sums[:, length - 1 : length - 1 + count] > sums[:, :count]
+        if length > 1
+        else np.ones((len(windows), count), dtype=bool)
+    )
+    return hashes, vary[0] if part.ndim < 3 else vary
 
 
 def scaler_source(center: Array, scale: Array, train: Array, rest: Array, *, tolerance: float = 1e-3) -> str:
@@ -268,8 +283,8 @@ def _scale_of(rows: Array) -> Array:
 def class_shares(labels: Array) -> dict[Any, float]:
     """Share of each class, most common first; the first share is what a constant answer scores."""
     values, counts = np.unique(np.asarray(labels), return_counts=True)
-    order = np.argsort(-counts, kind="stable")
-    return {values[index].item(): float(counts[index] / counts.sum()) for index in order}
+    plain = values.tolist()
+    return {plain[index]: float(counts[index] / counts.sum()) for index in np.argsort(-counts, kind="stable")}
 
 
 def batches_per_epoch(samples: int, batch_size: int, *, drop_last: bool = False) -> int:
@@ -302,13 +317,14 @@ def autocovariance(values: Array, lags: int) -> Array:
 def persistence_ratio(stretches: Sequence[Array]) -> float:
     """Long-run variance over variance: how many steps of the series are worth one independent sample.
 
-    An autoregression, chosen by BIC, is fitted to all stretches together, each about its own mean, so that a shift between
-    them is not taken for memory. Its persistence is corrected for Kendall's bias (1 + 3ρ)/n: every short stretch looks less
-    persistent than it is, and that is what makes stationary series seem to drift.
+    An autoregression, chosen by BIC, is fitted to all stretches together, each about its own mean, so that a
+    shift between them is not taken for memory. Its persistence is corrected for Kendall's bias
+    (1 + 3ρ)/n: every short stretch looks less persistent than it is, and that is what makes a stationary
+    series seem to drift.
     """
     count = sum(len(stretch) for stretch in stretches)
     lags = min(MAX_ORDER, min(len(stretch) for stretch in stretches) // 4)
-    covariance = sum(autocovariance(stretch, lags) * len(stretch) for stretch in stretches) / count
+    covariance = np.sum([autocovariance(stretch, lags) * len(stretch) for stretch in stretches], axis=0) / count
     rho = covariance / covariance[0]
     coefficients, error = np.empty(0), 1.0
     best, chosen = math.inf, (0.0, 1.0)
@@ -347,8 +363,8 @@ class Drift:
 def drift(first: Array, second: Array) -> Drift:
     """A test of the means and one of the mean absolute deviations, both aware of autocorrelation, as one p-value.
 
-    The means have twice the weight of the spread: a shift is what models suffer from most. Of less than eight numbers in a
-    stretch nothing can be said, and the p-value is NaN.
+    The means have twice the weight of the spread: a shift is what models suffer from most. Of less than eight numbers
+    in a stretch nothing can be said, and the p-value is NaN.
     """
     first, second = _finite(first), _finite(second)
     if min(len(first), len(second)) < FEWEST:

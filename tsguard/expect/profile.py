@@ -1,6 +1,7 @@
 """One streaming pass over the data, and the metrics that it can supply.
 
-`Profile.supply` takes a GX metric configuration and answers with a promise (a function to call after the pass) or with the
+`Profile.supply` takes a GX metric configuration and answers with a promise (a function to call after the pass) or
+with the
 reason why pandas must be asked instead. Equal questions share one accumulator, and all of them share each batch.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -18,7 +20,6 @@ from tsguard.expect import stock
 from tsguard.expect.aggregates import Distinct, Extremes, Gathered, Moments, Nulls, Presence, Ranks
 from tsguard.expect.columns import Batch, Kind, as_frame, kind_of
 from tsguard.expect.conditions import (
-    Accumulator,
     Condition,
     Either,
     Finite,
@@ -36,7 +37,7 @@ from tsguard.expect.conditions import (
     plain_number,
 )
 from tsguard.expect.source import Source
-from tsguard.expect.spill import BUDGET_BYTES, Budget
+from tsguard.expect.spill import Budget
 from tsguard.expect.timeseries import MEASURED, measured
 
 MAX_RECORDS = 200
@@ -73,7 +74,13 @@ ROW_CONDITIONS = frozenset(
     }
 )
 PLAIN_KINDS = (Kind.INTEGER, Kind.FLOAT, Kind.STRING, Kind.TIMESTAMP)
-SUFFIXES = ("unexpected_count", "unexpected_values", "unexpected_index_list", "unexpected_index_query", "filtered_row_count")
+SUFFIXES = (
+    "unexpected_count",
+    "unexpected_values",
+    "unexpected_index_list",
+    "unexpected_index_query",
+    "filtered_row_count",
+)
 
 Promise = Callable[[], Any]
 
@@ -94,12 +101,12 @@ class Crash:
 @dataclass
 class Profile:
     source: Source
-    budget: Budget = field(default_factory=lambda: Budget(BUDGET_BYTES))
+    budget: Budget
     rows: int = 0
     keep_columns: frozenset[str] = frozenset()  # read along for pandas when the source cannot be read twice
     kept: list[pa.RecordBatch] = field(default_factory=list)
     crashes: dict[Hashable, Crash] = field(default_factory=dict)
-    _accumulators: dict[Hashable, Accumulator] = field(default_factory=dict)
+    _accumulators: dict[Hashable, Any] = field(default_factory=dict)
 
     # --- before the pass
 
@@ -160,7 +167,7 @@ class Profile:
         """Whole columns for the expectations of time series: gathered in Arrow, and only those that are named."""
         for column in columns:
             self.datatype(column)
-        gathered: list[Gathered] = [self.need(("gathered", column), lambda column=column: Gathered(column)) for column in columns]
+        gathered: list[Gathered] = [self.need(("gathered", column), partial(Gathered, column)) for column in columns]
         return lambda: ({each.columns[0]: measured(each.series()) for each in gathered}, self.rows)
 
     def _table(self, name: str) -> Promise:
@@ -173,7 +180,7 @@ class Profile:
             return lambda: len(names)
         if name == "table.column_types":
             for column in names:
-                self.need(("nulls", column), lambda column=column: Nulls(column))
+                self.need(("nulls", column), partial(Nulls, column))
             return self._column_types
         raise NotServedError(f"the metric {name}")
 
@@ -181,7 +188,7 @@ class Profile:
         frame = self.shadow()
         return [{"name": name, "type": dtype} for name, dtype in zip(frame.columns, frame.dtypes, strict=True)]
 
-    def _column(self, name: str, column: str, values: dict[str, Any], configuration: Any) -> Promise:  # noqa: PLR0911
+    def _column(self, name: str, column: str, values: dict[str, Any], configuration: Any) -> Promise:
         datatype = self.datatype(column)
         kind = kind_of(datatype)
         if name in ("column.mean", "column.sum", "column.standard_deviation") and kind in NUMBERS:
@@ -220,7 +227,12 @@ class Profile:
         return keys
 
     def _distinct(self, name: str, column: str, datatype: pa.DataType, configuration: Any) -> Promise:
-        if name not in {"column.distinct_values.count", "column.unique_proportion", "column.most_common_value", *SET_METRICS}:
+        if name not in {
+            "column.distinct_values.count",
+            "column.unique_proportion",
+            "column.most_common_value",
+            *SET_METRICS,
+        }:
             raise NotServedError(f"the metric {name}")
         distinct: Distinct = self.need(
             ("distinct", column), lambda: Distinct(column, datatype, self._keys((column,), None).store)
@@ -247,17 +259,17 @@ class Profile:
             presence = self.presence(domain["column"])
             return lambda: presence.missing
         every_row = complete or bool(result_format.get("return_unexpected_index_query"))
-        partial = result_format.get("partial_unexpected_count") or 0
-        limit = MAX_RECORDS if complete else min(partial, MAX_RECORDS)
-        keep = max(partial, limit) if result_format["result_format"] != "BOOLEAN_ONLY" else 0
+        shown = result_format.get("partial_unexpected_count") or 0
+        limit = MAX_RECORDS if complete else min(shown, MAX_RECORDS)
+        keep = max(shown, limit) if result_format["result_format"] != "BOOLEAN_ONLY" else 0
         wanted = Wanted(metric, domain, {key: value for key, value in values.items() if key != "result_format"})
         key = ("condition", metric, repr(sorted(domain.items())), repr(sorted(wanted.values.items())), keep, every_row)
         accumulator = self.need(key, lambda: self._make(wanted, keep, every_row=every_row))
         for column in wanted.columns:
-            self.need(("nulls", column), lambda column=column: Nulls(column))
-        return lambda: self._answer(accumulator, suffix, limit, partial, complete=complete)
+            self.need(("nulls", column), partial(Nulls, column))
+        return lambda: self._answer(accumulator, suffix, limit, shown, complete=complete)
 
-    def _make(self, wanted: Wanted, keep: int, *, every_row: bool) -> Condition | Either:  # noqa: PLR0911, C901
+    def _make(self, wanted: Wanted, keep: int, *, every_row: bool) -> Condition | Either:
         metric, columns = wanted.metric, wanted.columns
         types = [self.datatype(column) for column in columns]
         kinds = [kind_of(datatype) for datatype in types]
@@ -268,7 +280,10 @@ class Profile:
             self.presence(columns[0])
             return Missing(wanted, **options)
         if metric in ("column_values.unique", "compound_columns.unique"):
-            if not all(each in PLAIN_KINDS or each is Kind.CATEGORY or _hashable(datatype) for each, datatype in zip(kinds, types, strict=True)):
+            if not all(
+                each in PLAIN_KINDS or each is Kind.CATEGORY or _hashable(datatype)
+                for each, datatype in zip(kinds, types, strict=True)
+            ):
                 raise NotServedError("keys of a type that only pandas compares")
             return Unique(wanted, keys=self._keys(columns, wanted.domain.get("ignore_row_if")), **options)
         if metric == "column_values.between" and kind in PLAIN_KINDS:
@@ -296,7 +311,7 @@ class Profile:
             return RowWise(wanted, **options)
         raise NotServedError(f"{metric} of {', '.join(str(datatype) for datatype in types)}")
 
-    def _answer(self, accumulator: Condition | Either, suffix: str, limit: int, partial: int, *, complete: bool) -> Any:
+    def _answer(self, accumulator: Condition | Either, suffix: str, limit: int, listed: int, *, complete: bool) -> Any:
         condition = accumulator.chosen if isinstance(accumulator, Either) else accumulator
         if suffix == "unexpected_count":
             return condition.unexpected
@@ -305,9 +320,12 @@ class Profile:
         if suffix == "unexpected_index_query":
             return f"df.filter(items={condition.row_numbers()}, axis=0)" if condition.every_row else None
         if suffix == "unexpected_index_list":
-            return condition.row_numbers() if complete else condition.row_numbers()[:partial]
+            return condition.row_numbers() if complete else condition.row_numbers()[:listed]
         names = list(dict.fromkeys(condition.columns))
-        shown = {name: condition.sample(name, had_nulls=self.had_nulls(name)).iloc[:limit].reset_index(drop=True) for name in names}
+        shown = {
+            name: condition.sample(name, had_nulls=self.had_nulls(name)).iloc[:limit].reset_index(drop=True)
+            for name in names
+        }
         if "column" in condition.wanted.domain:
             return list(shown[names[0]])
         if "column_A" in condition.wanted.domain:
@@ -319,8 +337,11 @@ class Profile:
 
     def run(self) -> None:
         """Feed every batch to every accumulator; one that raises is set aside with the batch at which it did."""
-        wanted = {column for accumulator in self._accumulators.values() for column in accumulator.columns} | self.keep_columns
+        wanted = {
+            column for accumulator in self._accumulators.values() for column in accumulator.columns
+        } | self.keep_columns
         names = [name for name in self.source.schema.names if name in wanted]
+        names = names or self.source.schema.names[:1]  # rows are counted even if no column is asked about
         living = dict(self._accumulators)
         for records in self.source.batches(names):
             batch = Batch(records, self.rows)
@@ -368,7 +389,9 @@ class Profile:
             return self.source.frame.iloc[:0]
         schema = self.source.schema
         columns = {
-            entry.name: (pa.nulls(1, entry.type) if self.had_nulls(entry.name) else pa.array([], entry.type)).to_pandas().iloc[:0]
+            entry.name: (pa.nulls(1, entry.type) if self.had_nulls(entry.name) else pa.array([], entry.type))
+            .to_pandas()
+            .iloc[:0]
             for entry in schema
         }
         return pd.DataFrame(columns, columns=schema.names)
@@ -385,8 +408,14 @@ def _plain_interval(bounds: list[Any]) -> bool:
 
 def _plain_members(members: Any, datatype: pa.DataType) -> bool:
     """Whether membership is a matter of numbers alone, without pandas' rules for mixed sets."""
-    if not isinstance(members, list | tuple | set | frozenset) or not members or not all(plain_number(each) for each in members):
+    if (
+        not isinstance(members, list | tuple | set | frozenset)
+        or not members
+        or not all(plain_number(each) for each in members)
+    ):
         return False
     if kind_of(datatype) is Kind.INTEGER:
         return all(isinstance(each, int) and -(1 << 63) <= each < 1 << 63 for each in members)
-    return bool(pa.types.is_float64(datatype)) and all(isinstance(each, float) or abs(each) <= 1 << 53 for each in members)
+    return bool(pa.types.is_float64(datatype)) and all(
+        isinstance(each, float) or abs(each) <= 1 << 53 for each in members
+    )

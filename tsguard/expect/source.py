@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 BATCH_ROWS = 1 << 16
 """Rows per batch: eight bytes each stay within a second-level cache, and the cost per batch is spread thin."""
-READ_AHEAD = 2
-"""Batches and files that Parquet may decode ahead: enough to keep one core busy, little enough to bound memory."""
 SUFFIXES = {".parquet": "parquet", ".pq": "parquet", ".arrow": "ipc", ".feather": "feather", ".ipc": "ipc"}
 
 
@@ -75,8 +73,8 @@ def _unusable(data: Any) -> DataError:
         explain(
             "tsguard.expect.validate(data=…)",
             received=type(data).__name__,
-            expected="a pyarrow Table, RecordBatch, reader or dataset, an iterable of these, a pandas DataFrame, a mapping "
-            "of columns, or the path of a Parquet or Arrow file or folder",
+            expected="a pyarrow Table, RecordBatch, reader or dataset, an iterable of these, a pandas DataFrame, "
+            "a mapping of columns, or the path of a Parquet or Arrow file or folder",
             todo="Read other files first, with the readers of tsguard.data.",
         )
     )
@@ -84,7 +82,14 @@ def _unusable(data: Any) -> DataError:
 
 def _table(table: pa.Table) -> Source:
     if len(set(table.column_names)) < table.num_columns:
-        return Source(table.schema, _never, replayable=True, resident=True, frame=table.to_pandas(), opaque="duplicate column names")
+        return Source(
+            table.schema,
+            _never,
+            replayable=True,
+            resident=True,
+            frame=table.to_pandas(),
+            opaque="duplicate column names",
+        )
 
     def read(columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
         chosen = table if columns is None else table.select(list(columns))
@@ -143,11 +148,25 @@ def _iterable(items: Iterable[Any]) -> Source:
 def _frame(frame: pd.DataFrame) -> Source:
     plain = frame.reset_index(drop=True)
     if not frame.columns.is_unique or not all(isinstance(name, str) for name in frame.columns):
-        return Source(pa.schema([]), _never, replayable=True, resident=True, frame=plain, opaque="column names that are not unique strings")
+        return Source(
+            pa.schema([]),
+            _never,
+            replayable=True,
+            resident=True,
+            frame=plain,
+            opaque="column names that are not unique strings",
+        )
     try:
         table = pa.Table.from_pandas(plain, preserve_index=False).replace_schema_metadata(None)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError) as error:
-        return Source(pa.schema([]), _never, replayable=True, resident=True, frame=plain, opaque=f"a column that Arrow cannot hold ({error})")
+        return Source(
+            pa.schema([]),
+            _never,
+            replayable=True,
+            resident=True,
+            frame=plain,
+            opaque=f"a column that Arrow cannot hold ({error})",
+        )
     back = table.schema.empty_table().to_pandas().dtypes
     unfaithful = frozenset(name for name in plain.columns if back[name] != plain.dtypes[name])
     source = _table(table)
@@ -157,11 +176,15 @@ def _frame(frame: pd.DataFrame) -> Source:
 
 def _open_path(path: Path) -> pads.Dataset:
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES and not file.name.startswith((".", "_")))
+        files = sorted(
+            file for file in path.rglob("*") if file.suffix in SUFFIXES and not file.name.startswith((".", "_"))
+        )
         kinds = {SUFFIXES[file.suffix] for file in files}
         if len(kinds) == 1:
             names = [str(file) for file in files]
-            return _opened(path, lambda: pads.dataset(names, format=kinds.pop(), partitioning="hive", partition_base_dir=str(path)))
+            return _opened(
+                path, lambda: pads.dataset(names, format=kinds.pop(), partitioning="hive", partition_base_dir=str(path))
+            )
         received = "a folder with no such file" if not files else f"a folder that mixes {', '.join(sorted(kinds))}"
     elif path.is_file() and path.suffix in SUFFIXES:
         return _opened(path, lambda: pads.dataset(str(path), format=SUFFIXES[path.suffix]))
@@ -182,18 +205,28 @@ def _opened(path: Path, make: Callable[[], pads.Dataset]) -> pads.Dataset:
         return make()
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(
-            explain(str(path), received=f"bytes that cannot be read ({error})", expected="a whole file", todo="Write the file again.")
+            explain(
+                str(path),
+                received=f"bytes that cannot be read ({error})",
+                expected="a whole file",
+                todo="Write the file again.",
+            )
         ) from error
 
 
 def _dataset(dataset: pads.Dataset) -> Source:
     def read(columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
         names = None if columns is None else list(columns)
-        yield from dataset.to_batches(
-            columns=names, batch_size=BATCH_ROWS, batch_readahead=READ_AHEAD, fragment_readahead=READ_AHEAD
-        )
+        for piece in _pieces(dataset):
+            yield from piece.to_table(schema=dataset.schema, columns=names).to_batches(max_chunksize=BATCH_ROWS)
 
     return Source(dataset.schema, read, replayable=True, resident=False)
+
+
+def _pieces(dataset: pads.Dataset) -> Iterator[pads.Fragment]:
+    """Row group by row group. A scanner reads ahead as fast as the disk allows, and its memory grows when we are slower."""
+    for fragment in dataset.get_fragments():
+        yield from fragment.split_by_row_group() if isinstance(fragment, pads.ParquetFileFragment) else [fragment]
 
 
 def _never(columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:

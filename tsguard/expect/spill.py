@@ -1,14 +1,16 @@
 """Exact order statistics and exact duplicates of columns that may not fit in memory.
 
 Both stores keep what they are given while a shared budget lasts and move to an anonymous temporary file after that (the
-operating system removes it with the process). Order statistics are found by counting leading bits and reading again only
-the few buckets that hold the wanted ranks; duplicates by splitting the keys into parts by hash, so that equal keys meet.
+operating system removes it with the process). Order statistics are found by counting leading bits and reading again
+only the few buckets that hold the wanted ranks; duplicates by splitting the keys into parts by hash, so that equal keys
+meet.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from typing import IO, Any
@@ -28,18 +30,28 @@ PARTS = 1 << PART_BITS
 FLUSH_ROWS = 1 << 20
 """Rows gathered before they are split and written, so that segments on the disk stay long."""
 DENSE = 8
-"""Integers that lie within this many times their number are told apart by marking them, which needs no sorting: one byte
-for each possible value is then still less than the sorting copy."""
+"""Integers that lie within this many times their number are told apart by marking them, which needs no sorting: one
+byte for each possible value is then still less than the sorting copy."""
 SELECT_VALUES = 4 << 20
 """Values that order statistics may hold at once; buckets are refined until the wanted ones are fewer."""
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: Fibonacci hashing spreads consecutive integers
 
 
 class Budget:
-    """Bytes that the stores of one pass share."""
+    """Bytes that the stores of one pass share, and the temporary files beyond them (closed on leaving)."""
 
-    def __init__(self, limit: int = BUDGET_BYTES) -> None:
-        self.left = limit
+    def __init__(self, limit: int | None = None) -> None:
+        self.left = BUDGET_BYTES if limit is None else limit
+        self._files = ExitStack()
+
+    def __enter__(self) -> Budget:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._files.close()
+
+    def file(self) -> IO[bytes]:
+        return self._files.enter_context(tempfile.TemporaryFile())
 
     def take(self, size: int) -> bool:
         if size > self.left:
@@ -90,7 +102,7 @@ class OrderStore:
             self._chunks.append(values)
             return
         if self._file is None:
-            self._file = tempfile.TemporaryFile()
+            self._file = self._budget.file()
             for chunk in self._chunks:
                 self._file.write(ordered_bits(chunk).data)
             self._chunks.clear()
@@ -120,7 +132,11 @@ class OrderStore:
         buckets = np.searchsorted(ends, ranks, side="right")
         needed = np.unique(buckets)
         found: dict[int, int] = {}
-        small = [int(bucket) for bucket in needed if counts[needed].sum() <= SELECT_VALUES or counts[bucket] <= SELECT_VALUES // len(needed)]
+        small = [
+            int(bucket)
+            for bucket in needed
+            if counts[needed].sum() <= SELECT_VALUES or counts[bucket] <= SELECT_VALUES // len(needed)
+        ]
         if small:
             keys = np.array([(prefix << 16) | bucket for bucket in small], dtype=np.uint64)
             kept = np.sort(np.concatenate([block[np.isin(block >> shift, keys)] for block in self._scan()]))
@@ -132,7 +148,9 @@ class OrderStore:
                 begin += int(counts[bucket])
         for bucket in set(needed.tolist()) - set(small):
             inner = [rank for rank, place in zip(ranks, buckets, strict=True) if place == bucket]
-            found |= self._search(inner, prefix=(prefix << 16) | bucket, bits=bits + 16, base=int(ends[bucket] - counts[bucket]))
+            found |= self._search(
+                inner, prefix=(prefix << 16) | bucket, bits=bits + 16, base=int(ends[bucket] - counts[bucket])
+            )
         return found
 
     def _scan(self) -> Iterator[Array]:
@@ -190,7 +208,7 @@ class KeyStore:
             return
         self._waiting += rows
         if self._file is None:
-            self._file = tempfile.TemporaryFile()
+            self._file = self._budget.file()
             self._flush()
             self._budget.give(self._held)
         elif self._waiting >= FLUSH_ROWS:
@@ -275,7 +293,10 @@ class KeyStore:
             return Duplicates(0, np.empty(0, np.int64), [pa.array([], datatype) for datatype in self.types])
         every = np.concatenate(rows)
         order = np.argsort(every)[:limit]
-        joined = [pa.concat_arrays([piece[number] for piece in keys]).take(pa.array(order)) for number in range(len(self.types))]
+        joined = [
+            pa.concat_arrays([piece[number] for piece in keys]).take(pa.array(order))
+            for number in range(len(self.types))
+        ]
         return Duplicates(count, every[order], joined)
 
 

@@ -1,4 +1,5 @@
-"""A suite in any form that GX knows, as the ExpectationSuite that it is: the object, its dictionary, or its JSON file."""
+"""A suite in any form that GX knows, as the ExpectationSuite that it is: the object, its dictionary, or its JSON
+file."""
 
 from __future__ import annotations
 
@@ -82,7 +83,7 @@ def _unusable(place: str, received: str) -> DataError:
         explain(
             place,
             received=received,
-            expected="an ExpectationSuite, a list of expectations, the suite as a dictionary, or the path of its JSON file",
+            expected="an ExpectationSuite, a list of expectations, a dictionary, or the path of a JSON file",
             todo="Build it with great_expectations and save it with `json.dumps(suite.to_json_dict())`.",
         )
     )

@@ -1,7 +1,7 @@
 """Expectations for time series that Great Expectations lacks, as GX expectation classes of the ordinary kind.
 
-Each judges metrics that are registered with GX's own pandas engine, so that they work in any GX project that imports this
-module; the Arrow pass of `tsguard.expect.validate` supplies the same metrics. What is measured lives in
+Each judges metrics that are registered with GX's own pandas engine, so that they work in any GX project that imports
+this module; the Arrow pass of `tsguard.expect.validate` supplies the same metrics. What is measured lives in
 `tsguard.expect.measures`; here it is only asked of columns and compared with what was expected.
 """
 
@@ -37,16 +37,16 @@ NANOSECONDS = 1e9
 # --- single values
 
 
-class _Finite(ColumnMapMetricProvider):  # type: ignore[misc]
+class _Finite(ColumnMapMetricProvider):
     condition_metric_name = "column_values.tsguard_finite"
     filter_column_isnull = False
 
-    @column_condition_partial(engine=PandasExecutionEngine)
-    def _pandas(cls, column: Any, **kwargs: Any) -> Any:  # noqa: N805
+    @column_condition_partial(engine=PandasExecutionEngine)  # type: ignore[untyped-decorator]
+    def _pandas(cls, column: Any, **kwargs: Any) -> Any:
         return pd.Series(np.isfinite(column.to_numpy(dtype=np.float64, na_value=np.nan)), index=column.index)
 
 
-class ExpectColumnValuesToBeFinite(ColumnMapExpectation):  # type: ignore[misc]
+class ExpectColumnValuesToBeFinite(ColumnMapExpectation):
     """Expect every value to be a finite number: NaN and null count as unexpected, which GX's own expectations skip."""
 
     map_metric: ClassVar[str] = "column_values.tsguard_finite"
@@ -65,18 +65,19 @@ class ExpectColumnValuesToBeFinite(ColumnMapExpectation):  # type: ignore[misc]
 
 @dataclass(frozen=True)
 class Measured:
-    """One column as numpy: times in int64 nanoseconds (floats where one is missing), numbers as they are, else objects."""
+    """One column as numpy: times in int64 nanoseconds (floats where one is missing), numbers as they are, else
+    objects."""
 
     values: Any
     second: float  # how many of the units of `values` are a second, or one unit of a column of numbers
 
 
-class _MeasuredColumns(TableMetricProvider):  # type: ignore[misc]
+class _MeasuredColumns(TableMetricProvider):
     metric_name = MEASURED
     value_keys = ("columns",)
 
-    @metric_value(engine=PandasExecutionEngine)
-    def _pandas(cls, execution_engine: Any, metric_domain_kwargs: Any, metric_value_kwargs: Any, **kwargs: Any) -> Any:  # noqa: N805
+    @metric_value(engine=PandasExecutionEngine)  # type: ignore[untyped-decorator]
+    def _pandas(cls, execution_engine: Any, metric_domain_kwargs: Any, metric_value_kwargs: Any, **kwargs: Any) -> Any:
         frame, _, _ = execution_engine.get_compute_domain(metric_domain_kwargs, domain_type=MetricDomainTypes.TABLE)
         columns = list(metric_value_kwargs["columns"])
         absent = [column for column in columns if column not in frame.columns]
@@ -90,14 +91,17 @@ def measured(column: Any) -> Measured:
     """A pandas column for the measures."""
     zoned = isinstance(column.dtype, pd.DatetimeTZDtype)
     if zoned or column.dtype.kind == "M":
-        stamps = (column.dt.tz_convert("UTC").dt.tz_localize(None) if zoned else column).to_numpy(dtype="datetime64[ns]")
+        stamps = (column.dt.tz_convert("UTC").dt.tz_localize(None) if zoned else column).to_numpy(
+            dtype="datetime64[ns]"
+        )
         numbers = stamps.astype(np.int64)
         return Measured(np.where(np.isnat(stamps), np.nan, numbers) if np.isnat(stamps).any() else numbers, NANOSECONDS)
     return Measured(column.to_numpy() if column.dtype.kind in "iufb" else column.to_numpy(dtype=object), 1.0)
 
 
-class _MeasuringExpectation(BatchExpectation):  # type: ignore[misc]
-    """An expectation on whole columns: subclasses name the columns and answer with success, observed value and details."""
+class _MeasuringExpectation(BatchExpectation):
+    """An expectation on whole columns: subclasses name the columns and answer with success, observed value and
+    details."""
 
     domain_keys: ClassVar[tuple[str, ...]] = ("batch_id", "row_condition", "condition_parser")
 
@@ -188,7 +192,8 @@ class ExpectColumnGapsToBeShorterThan(_OfOneColumn):
 
 
 class ExpectColumnStuckRunsToBeShorterThan(_OfOneColumn):
-    """Expect no value to repeat for `longest` consecutive rows or more: a sensor that is stuck, a feed that has stopped."""
+    """Expect no value to repeat for `longest` consecutive rows or more: a sensor that is stuck, a feed that has
+    stopped."""
 
     longest: int
     success_keys: ClassVar[tuple[str, ...]] = ("column", "entity", "longest")
@@ -201,14 +206,22 @@ class ExpectColumnStuckRunsToBeShorterThan(_OfOneColumn):
         starts = runs.starts if entities is None else order[runs.starts]
         longest = measures.stuck_runs(values, at_least=1, entities=entities).longest
         worst = np.argsort(-runs.lengths, kind="stable")[:SAMPLE]
-        told = [{"row": int(starts[run]), "length": int(runs.lengths[run]), "value": _plain(data[self.column].values[starts[run]])} for run in worst]
+        told = [
+            {
+                "row": int(starts[run]),
+                "length": int(runs.lengths[run]),
+                "value": _plain(data[self.column].values[starts[run]]),
+            }
+            for run in worst
+        ]
         return not len(starts), longest, {**_rows(starts), "runs": told}
 
 
 class ExpectColumnSentinelValuesToBeAbsent(_MeasuringExpectation):
     """Expect no number that stands for "missing" (−200, −999 …).
 
-    With `sentinels` these numbers are looked for. Without, any extreme value that recurs and lies far apart from the rest.
+    With `sentinels` these numbers are looked for. Without, any extreme value that recurs and lies far apart from the
+    rest.
     """
 
     column: str
@@ -246,25 +259,31 @@ class ExpectColumnClassSharesToBeBetween(_MeasuringExpectation):
         strange = [label for label in shares if self.classes is not None and label not in self.classes]
         majority = max(shares.values(), default=0.0)
         success = bool(shares) and majority <= self.max_share and min(shares.values(), default=0.0) >= self.min_share
-        details = {"shares": {str(label): share for label, share in shares.items()}, "absent": missing, "unknown": strange}
+        details = {
+            "shares": {str(label): share for label, share in shares.items()},
+            "absent": missing,
+            "unknown": strange,
+        }
         return success and not missing and not strange, majority, details
 
 
-class ExpectColumnTimestampsToSurviveFloat32(_MeasuringExpectation):
-    """Expect the steps between times to survive a cast to float32 (a 32-bit float of epoch seconds moves by 64 or 128 s).
+class ExpectColumnTimestampsToSurviveFloat32(_OfOneColumn):
+    """Expect the steps between times to survive a cast to float32 (a 32-bit float of epoch seconds moves by 64 or 128
+    s).
 
-    Timestamps are taken as epoch seconds, numbers as they are; the observed value is the share of steps that become zero.
+    Timestamps are taken as epoch seconds, numbers as they are; the observed value is the share of steps that become
+    zero.
     """
 
-    column: str
     max_loss: float = 0.0
-    success_keys: ClassVar[tuple[str, ...]] = ("column", "max_loss")
+    success_keys: ClassVar[tuple[str, ...]] = ("column", "entity", "max_loss")
 
     def measure(self, data: dict[str, Measured], rows: int) -> tuple[bool, Any, dict[str, Any]]:
         times = data[self.column]
         seconds = times.values / times.second if times.second != 1.0 else times.values
-        known = seconds[np.isfinite(np.asarray(seconds, dtype=np.float64))]
-        loss = measures.float32_loss(known)
+        there = np.isfinite(np.asarray(seconds, dtype=np.float64))
+        known, entities = seconds[there], _optional(data, self.entity)
+        loss = measures.float32_loss(known, None if entities is None else entities[there])
         grain = float(np.spacing(np.float32(np.max(np.abs(known))))) if len(known) else 0.0
         return loss <= self.max_loss, loss, {"unit_in_last_place": grain}
 
@@ -298,8 +317,8 @@ class ExpectTableVolumeToBeAsDeclared(_MeasuringExpectation):
 
 
 class _BetweenSplits(_MeasuringExpectation):
-    """Splits are told apart by a column (`split`) whose value `train` marks the training rows, or by `cut`: the share of
-    rows, in order, that belongs to the first one."""
+    """Splits are told apart by a column (`split`) whose value `train` marks the training rows, or by `cut`: the share
+    of rows, in order, that belongs to the first one."""
 
     split: str | None = None
     train: str = "train"
@@ -319,7 +338,8 @@ class _BetweenSplits(_MeasuringExpectation):
 
 
 class ExpectColumnNotToDriftBetweenSplits(_BetweenSplits):
-    """Expect a column to have the same level and spread in every split as in the first, as far as its memory lets one tell.
+    """Expect a column to have the same level and spread in every split as in the first, as far as its memory lets one
+    tell.
 
     A series that wanders (an autoregression, a price) differs between any two stretches; the test counts only as many
     independent samples as there are (`measures.drift`). With one expectation per column, lower `level` accordingly.
@@ -335,17 +355,25 @@ class ExpectColumnNotToDriftBetweenSplits(_BetweenSplits):
         told = {name: measures.drift(values[first[1]], values[part]) for name, part in others}
         known = [found.p_value for found in told.values() if np.isfinite(found.p_value)]
         if not known:
-            raise ValueError(f"fewer than {measures.FEWEST} numbers in a split of column {self.column!r}: drift cannot be told")
+            raise ValueError(
+                f"fewer than {measures.FEWEST} numbers in a split of column {self.column!r}: drift cannot be told"
+            )
         least = min(1.0, min(known) * len(known))
         details = {
-            name: {"shift": found.shift, "log_spread_ratio": found.spread, "p_value": found.p_value, "effective_samples": list(found.effective)}
+            name: {
+                "shift": found.shift,
+                "log_spread_ratio": found.spread,
+                "p_value": found.p_value,
+                "effective_samples": list(found.effective),
+            }
             for name, found in told.items()
         }
         return least >= self.level, least, details
 
 
 class ExpectSplitsNotToShareWindows(_BetweenSplits):
-    """Expect no block of `length` consecutive rows of the columns to occur in two splits (blocks that never change apart).
+    """Expect no block of `length` consecutive rows of the columns to occur in two splits (blocks that never change
+    apart).
 
     Found by hash: a duplicated file, a window that straddles the border, rows shuffled between splits in stretches.
     """
@@ -406,7 +434,9 @@ class ExpectScalerToBeFittedOnTrainOnly(_BetweenSplits):
         values = np.stack([np.asarray(data[name].values, dtype=np.float64) for name in self.column_list], axis=1)
         train = next(iter(self.parts(data, rows).values()))
         rest = np.setdiff1d(np.arange(rows), train)
-        source = measures.scaler_source(self.center, self.scale, values[train], values[rest], tolerance=self.tolerance)
+        source = measures.scaler_source(
+            np.asarray(self.center), np.asarray(self.scale), values[train], values[rest], tolerance=self.tolerance
+        )
         return source == "train", source, {"train_mean": np.nanmean(values[train], axis=0).tolist()}
 
 

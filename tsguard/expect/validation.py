@@ -1,8 +1,8 @@
 """`validate`: a GX suite judged by GX, with metrics from one streaming pass over Arrow.
 
-An expectation is a pure judge: it names the metrics that it wants and judges whatever supplies them. Those that the pass
-cannot supply are handed to GX's own pandas engine together with the columns they need; the meta of the result says which
-and why. What could not be evaluated carries its exception and is never a success.
+An expectation is a pure judge: it names the metrics that it wants and judges whatever supplies them. Those that the
+pass cannot supply are handed to GX's own pandas engine together with the columns they need; the meta of the result says
+which and why. What could not be evaluated carries its exception and is never a success.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import pyarrow as pa
 from tsguard.errors import ConfigError, explain
 from tsguard.expect import stock
 from tsguard.expect.source import Source, open_source
+from tsguard.expect.spill import Budget
 from tsguard.expect.suites import load_suite
 
 if TYPE_CHECKING:
@@ -43,10 +44,13 @@ class _Plan:
     promises: dict[Any, Any] = field(default_factory=dict)
     accumulators: frozenset[Hashable] = frozenset()
     expectation: Any = None
+    dependencies: Any = None
     answer: Any = None
 
 
-def validate(suite: Any, data: Any, engine: str = "arrow", result_format: Any = "SUMMARY") -> ExpectationSuiteValidationResult:
+def validate(
+    suite: Any, data: Any, engine: str = "arrow", result_format: Any = "SUMMARY"
+) -> ExpectationSuiteValidationResult:
     """Judge `data` by a Great Expectations suite, and return GX's own result object.
 
     Args:
@@ -54,13 +58,16 @@ def validate(suite: Any, data: Any, engine: str = "arrow", result_format: Any = 
         data: a pyarrow table, record batches or a reader of them, a dataset, the path of a Parquet file or folder, or a
             pandas frame. Only columns that a handed-over expectation needs are ever held in memory as a whole.
         engine: "arrow" (one streaming pass) or "pandas" (stock GX on the data as a frame).
-        result_format: as in GX: "BOOLEAN_ONLY", "BASIC", "SUMMARY", "COMPLETE", or a dictionary. Index lists are row positions.
+        result_format: as in GX: "BOOLEAN_ONLY", "BASIC", "SUMMARY", "COMPLETE", or a dictionary. Index lists are row
+        positions.
 
     Returns:
         An `ExpectationSuiteValidationResult`; `meta["tsguard"]` says which expectations pandas judged, and why.
     """
     if engine not in ENGINES:
-        raise ConfigError(explain("engine", received=repr(engine), expected=" or ".join(map(repr, ENGINES)), todo="Use one of them."))
+        raise ConfigError(
+            explain("engine", received=repr(engine), expected=" or ".join(map(repr, ENGINES)), todo="Use one of them.")
+        )
     with stock.quiet():
         result_format = _result_format(result_format)
         loaded = load_suite(suite)
@@ -74,7 +81,12 @@ def _result_format(given: Any) -> Any:
     name = given.get("result_format") if isinstance(given, Mapping) else getattr(given, "value", given)
     if name not in RESULT_FORMATS:
         raise ConfigError(
-            explain("result_format", received=repr(given), expected=", ".join(RESULT_FORMATS), todo="Use one of them, or a dictionary.")
+            explain(
+                "result_format",
+                received=repr(given),
+                expected=", ".join(RESULT_FORMATS),
+                todo="Use one of them, or a dictionary.",
+            )
         )
     return dict(given) if isinstance(given, Mapping) else name
 
@@ -82,7 +94,12 @@ def _result_format(given: Any) -> Any:
 def _by_arrow(suite: Any, source: Source, result_format: Any) -> ExpectationSuiteValidationResult:
     from tsguard.expect.profile import Profile
 
-    profile = Profile(source)
+    with Budget() as budget:
+        return _judged(suite, Profile(source, budget), result_format)
+
+
+def _judged(suite: Any, profile: Profile, result_format: Any) -> ExpectationSuiteValidationResult:
+    source = profile.source
     engine = stock.engine_on(profile.shadow())
     plans = [
         _plan(configuration, engine, profile, result_format)
@@ -110,8 +127,8 @@ def _plan(configuration: Any, engine: Any, profile: Profile, result_format: Any)
     try:
         expectation = plan.expectation = configuration.to_domain_obj()
         plan.columns = _columns(expectation, result_format)
-        plan.unknown = bool(plan.columns) and not set(plan.columns) <= set(profile.source.schema.names)
-        dependencies = expectation.get_validation_dependencies(
+        plan.unknown = not set(plan.columns or ()) <= set(profile.source.schema.names)
+        dependencies = plan.dependencies = expectation.get_validation_dependencies(
             execution_engine=engine, runtime_configuration={"result_format": copy(result_format)}
         )
     except Exception as error:
@@ -136,7 +153,8 @@ def _plan(configuration: Any, engine: Any, profile: Profile, result_format: Any)
 
 def _typed(columns: Sequence[str] | None, profile: Profile) -> None:
     """GX looks into the values of object columns to tell their type; whether there are any is known here."""
-    from tsguard.expect.profile import PLAIN_KINDS, NotServedError, kind_of
+    from tsguard.expect.columns import kind_of
+    from tsguard.expect.profile import PLAIN_KINDS, NotServedError
 
     for column in columns or ():
         if kind_of(profile.datatype(column)) not in PLAIN_KINDS:
@@ -154,7 +172,9 @@ def _columns(expectation: Any, result_format: Any) -> tuple[str, ...] | None:
         result_format.get("unexpected_index_column_names") or result_format.get("include_unexpected_rows")
     ):
         return None
-    named = [kwargs[key] for key in ("column", "column_A", "column_B") if key in kwargs] + list(kwargs.get("column_list") or [])
+    named = [kwargs[key] for key in ("column", "column_A", "column_B") if key in kwargs] + list(
+        kwargs.get("column_list") or []
+    )
     return tuple(dict.fromkeys(named))
 
 
@@ -179,11 +199,34 @@ def _judge_served(plans: Sequence[_Plan], profile: Profile, result_format: Any) 
                 plan.answer = _crashed(plan, crash, result_format)
                 continue
             metrics = {key: promise() for key, promise in plan.promises.items()}
-            plan.answer = _refusal_of_nothing(plan, profile, result_format) or plan.expectation.metrics_validate(
-                metrics=metrics, execution_engine=engine, runtime_configuration={"result_format": deepcopy(result_format)}
+            plan.answer = _refusal_of_nothing(plan, profile, result_format) or _verdict(
+                plan, metrics, engine, {"result_format": deepcopy(result_format)}
             )
         except Exception as error:
             plan.answer = _could_not(plan.configuration, error, traceback.format_exc())
+
+
+def _verdict(plan: _Plan, metrics: dict[Any, Any], engine: Any, runtime: dict[str, Any]) -> Any:
+    """GX's judgement of one expectation."""
+    from great_expectations.expectations.expectation import Expectation
+
+    judge = type(plan.expectation).metrics_validate
+    if judge is not Expectation.metrics_validate:
+        return judge(plan.expectation, metrics=metrics, execution_engine=engine, runtime_configuration=runtime)
+    return judge(_Asked(plan), metrics=metrics, execution_engine=engine, runtime_configuration=runtime)
+
+
+class _Asked:
+    """An expectation that has said which metrics it wants: GX asks again when it judges, at most of the cost."""
+
+    def __init__(self, plan: _Plan) -> None:
+        self._plan = plan
+
+    def get_validation_dependencies(self, **options: Any) -> Any:
+        return self._plan.dependencies
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._plan.expectation, name)
 
 
 def _crashed(plan: _Plan, crash: Any, result_format: Any) -> Any:
@@ -218,7 +261,9 @@ def _ask_stock(plans: Sequence[_Plan], frame: Any, result_format: Any) -> None:
 def _stock(configurations: Sequence[Any], frame: pd.DataFrame, result_format: Any) -> list[Any]:
     answers = stock.judge(configurations, frame, result_format)
     return [
-        _could_not(configuration, answer, "".join(traceback.format_exception(answer))) if isinstance(answer, Exception) else answer
+        _could_not(configuration, answer, "".join(traceback.format_exception(answer)))
+        if isinstance(answer, Exception)
+        else answer
         for configuration, answer in zip(configurations, answers, strict=True)
     ]
 
@@ -253,13 +298,21 @@ def _assemble(suite: Any, plans: Sequence[_Plan], profile: Profile) -> Expectati
     from great_expectations.validator.validator import calc_validation_statistics
 
     for plan in plans:
+        plan.answer.success = bool(
+            plan.answer.success
+        )  # some of GX's judges answer with a numpy bool, which JSON has not
         if plan.reason:
             plan.answer.meta = {**(plan.answer.meta or {}), "tsguard": {"engine": "pandas", "reason": plan.reason}}
     # GX puts those first whose metrics failed (their exceptions are filed by metric), and the rest in the suite's order
-    answers = sorted((plan.answer for plan in plans), key=lambda answer: "raised_exception" in (answer.exception_info or {"raised_exception": False}))
+    answers = sorted(
+        (plan.answer for plan in plans),
+        key=lambda answer: "raised_exception" in (answer.exception_info or {"raised_exception": False}),
+    )
     statistics = calc_validation_statistics(answers)
     handed = [
-        {"expectation": plan.configuration.type, "columns": list(plan.columns or ()), "reason": plan.reason} for plan in plans if plan.reason
+        {"expectation": plan.configuration.type, "columns": list(plan.columns or ()), "reason": plan.reason}
+        for plan in plans
+        if plan.reason
     ]
     return ExpectationSuiteValidationResult(
         results=answers,
@@ -273,7 +326,12 @@ def _assemble(suite: Any, plans: Sequence[_Plan], profile: Profile) -> Expectati
         },
         meta={
             "great_expectations_version": __version__,
-            "tsguard": {"engine": "arrow", "rows": profile.rows, "served": len(plans) - len(handed), "handed_over": handed},
+            "tsguard": {
+                "engine": "arrow",
+                "rows": profile.rows,
+                "served": len(plans) - len(handed),
+                "handed_over": handed,
+            },
         },
         batch_id=stock.BATCH_ID,
     )

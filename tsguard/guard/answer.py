@@ -12,7 +12,8 @@ from tsguard.guard.investigate import Verdict
 from tsguard.guard.outcome import Origin, Trip
 
 RUNAWAY = 100.0
-"""Weights that grew a hundredfold within one window had run away before anything broke: then an overflow is only where it showed."""
+"""Weights that grew a hundredfold within one window had run away before anything broke: then an overflow is only
+where it showed."""
 
 CAUSES = ("data-nonfinite", "pad-nan-poison", "loss-empty-selection", "precision-overflow", "nan-hidden")
 
@@ -55,7 +56,8 @@ def of_origin(origin: Origin, trip: Trip, verdict: Verdict, *, status: Status = 
 
 
 def role_of(origin: Origin, verdict: Verdict) -> Role:
-    """Cause where the user's own operation did it and nothing deeper is proven; an overflow of weights that ran away is not."""
+    """Cause where the user's own operation did it and nothing deeper is proven; an overflow of weights that ran away
+    is not."""
     if origin.code in CAUSES:
         return Role.CAUSE
     if verdict.weight_growth is not None and verdict.weight_growth > RUNAWAY:
@@ -138,7 +140,8 @@ def diverged(step: int, trip: Trip) -> Finding:
     """A replay that was not the run."""
     return catalogue.finding(
         "nondeterministic",
-        f"Replaying the recorded steps gave another loss at step {step} than the run itself: something outside weights, "
+        f"Replaying the recorded steps gave another loss at step {step} than the run itself: something outside "
+        f"weights, "
         "optimizer, seed generators and random generators decides what a step does (a counter in a closure, a clock, a "
         "kernel that is not deterministic). What the replay shows may not be what happened.",
         where={"step": step},
@@ -156,7 +159,8 @@ def crash(error: BaseException, doing: str) -> Finding:
         "nonfinite-loss",  # the first question that went unanswered
         Status.ERROR,
         Role.NOTE,
-        f"The guard itself failed while {doing} ({type(error).__name__}: {error}). Training went on unwatched from there.",
+        f"The guard itself failed while {doing} ({type(error).__name__}: {error}). Training went on unwatched "
+        f"from there.",
         evidence=(Evidence("traceback", text, name=type(error).__name__),),
         remedy="Send the traceback to the maintainers; `tsguard doctor` shows the versions to add.",
         check="guard",
@@ -178,7 +182,8 @@ def inspected(step: int, trace: Any, origin: Origin | None) -> Finding:
     first = nearest[0] if nearest else None
     return catalogue.finding(
         "nonfinite-forward",
-        f"Step {step}, inspected: {trace.count} operations ran and nothing that is not finite reached loss, gradients or "
+        f"Step {step}, inspected: {trace.count} operations ran and nothing that is not finite reached loss, "
+        f"gradients or "
         f"weights. Nearest to an edge: {words}.",
         where={"step": step, "layer": first.layer if first else None, "op": first.op if first else None},
         status=Status.PASS,

@@ -7,6 +7,7 @@ named as a place in the data. What is not known stays None: a hidden unit is no 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -279,7 +280,7 @@ def _stack(args: Any, inputs: Any, outputs: list[Any]) -> list[Tag]:
     dim = args[1] if len(args) > 1 else 0
     axes = list(_alike(inputs, inputs[0][0]).axes)
     times = [dict(tag.fixed).get(TIMESTEP) for _, tag in inputs]
-    steps = {b - a for a, b in zip(times, times[1:], strict=False) if a is not None and b is not None}
+    steps = {b - a for a, b in itertools.pairwise(times) if a is not None and b is not None}
     new: AnyAxis = None
     if None not in times and len(times) > 1 and len(steps) == 1:
         new = Axis(TIMESTEP, times[0] or 0, steps.pop())

@@ -3,7 +3,8 @@
     guard = Guard()
     model.fit(x, y, callbacks=[guard])      # afterwards guard.report, guard.run, guard.outcome
 
-The callback itself only ties the parts together and to Keras' events. Whatever goes wrong in here becomes an ERROR finding;
+The callback itself only ties the parts together and to Keras' events. Whatever goes wrong in here becomes an ERROR
+finding;
 training does not notice.
 """
 
@@ -53,7 +54,7 @@ def _quietly(method: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-class Guard(keras.callbacks.Callback):
+class Guard(keras.callbacks.Callback):  # type: ignore[misc]
     """Watches training at no measurable cost; when something breaks, goes back and finds the first broken operation.
 
     Args:
@@ -77,7 +78,7 @@ class Guard(keras.callbacks.Callback):
         inspect: Sequence[int] = (),
         out: str | Path | None = "reports",
         diagnose: bool = True,  # noqa: FBT001, FBT002 - the public contract
-        repro: str | bool = "auto",
+        repro: str | bool = "auto",  # noqa: FBT001
         budget_s: float = 60,
         *,
         finishers: Sequence[Finisher] = (),

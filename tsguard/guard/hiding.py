@@ -1,7 +1,9 @@
 """Does the model ask whether something is NaN, and does it get yes for an answer?
 
-A model that replaces a NaN (`nan_to_num`, `where(isnan(x), 0, x)`, a constant loss) trains on with a fine-looking loss. A
-light `TorchFunctionMode` around the first steps sees whether such a question is asked at all; only a model that asks keeps it.
+A model that replaces a NaN (`nan_to_num`, `where(isnan(x), 0, x)`, a constant loss) trains on with a fine-looking
+loss. A
+light `TorchFunctionMode` around the first steps sees whether such a question is asked at all; only a model that asks
+keeps it.
 """
 
 from __future__ import annotations
@@ -15,11 +17,13 @@ SCOUT_STEPS = 3
 """Steps that are listened to in any case: long enough to meet every branch of an ordinary step."""
 
 QUESTIONS = frozenset(
-    "isnan isfinite isinf nan_to_num nan_to_num_ nansum nanmean nanmedian fmax fmin item __float__ __bool__ ne __ne__".split()
+    "isnan isfinite isinf nan_to_num nan_to_num_ nansum nanmean nanmedian fmax fmin item __float__ __bool__ ne "
+    "__ne__".split()
 )
+"""Functions whose answer, or whose result, depends on whether something is NaN; the last ones only where they do."""
 
 
-class QuestionWatch(TorchFunctionMode):
+class QuestionWatch(TorchFunctionMode):  # type: ignore[misc]
     """Notes questions about NaN in one step, and whether the answer was yes."""
 
     def __init__(self) -> None:

@@ -1,4 +1,5 @@
-"""From a trip to its origin: rewind, replay plainly to the first bad step, instrument that one, tell what kind of fault it is.
+"""From a trip to its origin: rewind, replay plainly to the first bad step, instrument that one, tell what kind of
+fault it is.
 
 A fault that comes again with the same batch and goes away with another is bound to the data; one that comes with any
 batch sits in the state of the model; one that does not come again is transient.
@@ -7,16 +8,14 @@ batch sits in the state of the model; one that does not come again is transient.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
+from tsguard.guard import norms
 from tsguard.guard.origin import find
 from tsguard.guard.outcome import Origin, Trip
 from tsguard.guard.recorder import StepRecord
-from tsguard.guard.replay import Listener, Replay, Replayed
+from tsguard.guard.replay import Listener, Replay, Replayed, as_recorded
 from tsguard.guard.state import StateBuffer
 from tsguard.guard.trace import Trace
 
@@ -42,23 +41,14 @@ class Verdict:
 
 def all_finite(gradients: list[Any], variables: list[Any]) -> bool:
     """Whether an update may happen: every gradient is finite."""
-    return all(bool(torch.isfinite(g).all()) for g in gradients if isinstance(g, torch.Tensor))
+    return norms.all_finite(gradients)
 
 
 def weights_finite(model: Any) -> bool:
     """Whether weights and optimizer variables are all finite."""
     optimizer = getattr(model, "optimizer", None)
     values = [v.value.detach() for v in [*model.variables, *(optimizer.variables if optimizer is not None else ())]]
-    return tensors_finite([value for value in values if value.is_floating_point()])
-
-
-def tensors_finite(values: list[torch.Tensor]) -> bool:
-    """One fused norm over all; only where that is not finite (it may overflow) each element is looked at."""
-    full = [value for value in values if value.numel()]
-    if not full:
-        return True
-    norms = torch._foreach_norm(full, torch.inf)
-    return bool(torch.isfinite(torch.stack([norm.float() for norm in norms])).all())
+    return norms.all_finite(values)
 
 
 def investigate(replay: Replay, trip: Trip, *, scaled: bool = False) -> Verdict:
@@ -91,13 +81,14 @@ def inspect(replay: Replay, record: StepRecord) -> tuple[Trace, Origin | None]:
 
 
 def _first_bad(replay: Replay, trip: Trip, verdict: Verdict, *, scaled: bool) -> StepRecord | None:
-    """Replay up to the step that tripped, looking at the weights after each; leaves the model right before the bad one."""
+    """Replay up to the step that tripped, looking at the weights after each; leaves the model right before the bad
+    one."""
     replay.rewind()
     records = [record for record in replay.records if record.step <= trip.step]
     for record in records:
         if record.step == trip.step and (trip.phase != "update"):
             return record
-        done, heard = replay.run(record, allow=lambda gradients, variables, record=record: record.applied)
+        done, heard = replay.run(record, allow=as_recorded(record))
         verdict.replayed.append(done)
         if done.same is False and verdict.diverged_at is None:
             verdict.diverged_at = record.step
@@ -125,12 +116,12 @@ def _binding(replay: Replay, bad: StepRecord, before: StateBuffer, *, scaled: bo
         done, heard = replay.run(bad, data=data, allow=all_finite)
         return _step_is_bad(done, heard, scaled=scaled) or (done.applied and not weights_finite(replay.model))
 
-    others: list[Callable[[], Any]] = [lambda r=r: r.data for r in replay.records if r.step != bad.step]  # type: ignore[misc]
+    others = [record.data for record in replay.records if record.step != bad.step]
     if not fails(None):
         return "transient"
     if not others:
         return None
-    return "persistent" if fails(others[-1]()) else "data-bound"
+    return "persistent" if fails(others[-1]) else "data-bound"
 
 
 def _growth(replay: Replay) -> float | None:

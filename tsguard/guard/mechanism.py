@@ -130,7 +130,9 @@ def _low_precision(record: OpRecord) -> str | None:
     if isinstance(first, torch.Tensor) and bool(torch.isfinite(first).all()):
         largest = first.abs().max().item() if first.numel() else float("nan")
         if largest > limit:
-            return f"{record.name} in {str(dtype)[6:]} overflowed: the result is {largest:.6g}, its largest number {limit:.6g}"
+            return (
+                f"{record.name} in {str(dtype)[6:]} overflowed: {largest:.6g} is above its largest number, {limit:.6g}"
+            )
         return f"{record.name} in {str(dtype)[6:]} is not finite where float32 is: values went under or over its range"
     return None
 

@@ -1,8 +1,10 @@
 """From the trip back to the operation that made the first bad value.
 
 "Finite in, not finite out" alone would accuse every −∞ that attention writes on purpose. So the walk starts at what
-tripped (the loss, a gradient, a weight), follows only bad values backwards to whoever wrote them, and ends at operations
-whose inputs were all finite, or at data that was bad from the start. An infinity that something absorbed on the way is never met.
+tripped (the loss, a gradient, a weight), follows only bad values backwards to whoever wrote them, and ends at
+operations
+whose inputs were all finite, or at data that was bad from the start. An infinity that something absorbed on the way
+is never met.
 Where the walk ends in a deliberate fill, the culprit is the operation that turned that infinity into a NaN.
 """
 
@@ -28,6 +30,10 @@ CODES = {
     "backward": "nonfinite-backward",
     "update": "nonfinite-update",
 }
+
+
+SELECTIONS = frozenset("where masked_fill minimum maximum clamp clamp_min clamp_max fmin fmax amin amax index".split())
+"""Operations that pick among values: what they leave out had no part in the loss, only its slope comes back."""
 
 
 def find(trace: Trace, heard: Listener, record: StepRecord, model: Any) -> Origin | None:
@@ -103,7 +109,8 @@ def _shown(loss: torch.Tensor | None) -> str:
 
 
 def _hidden(trace: Trace) -> OpRecord | None:
-    """A test for NaN, or an absorber, whose bad input an operation of this step made (and not the data: that is handling)."""
+    """A test for NaN, or an absorber, whose bad input an operation of this step made (and not the data: that is
+    handling)."""
     for ask in trace.asks:
         if not ask.nan_in and ask.name not in ("nan_to_num", "isfinite", "isinf"):
             continue
@@ -122,7 +129,8 @@ def _hider(ask: OpRecord) -> str:
 
 
 def _walk(sources: Iterable[OpRecord | Leaf]) -> tuple[list[OpRecord], list[Leaf], list[OpRecord]]:
-    """Producers (finite in, bad out), leaves (bad from the start) and NaN-makers (∞ in, NaN out) on the slice, in order."""
+    """Producers (finite in, bad out), leaves (bad from the start) and NaN-makers (∞ in, NaN out) on the slice, in
+    order."""
     seen: set[int] = set()
     producers, leaves, makers = [], [], []
     queue = list(sources)
@@ -155,6 +163,13 @@ def _from_operation(
     mechanism = explain(chosen, index)
     belongs = chosen.forward if chosen.phase == "backward" and chosen.forward is not None else chosen
     phase = chosen.phase if chosen.phase in CODES else "forward"
+    if phase in ("forward", "loss") and not hidden_by and _only_slope(trace, chosen, heard):
+        phase = "backward"
+        mechanism = Mechanism(
+            f"{mechanism.words}; the forward pass leaves that value out, but its slope is not finite either, and in "
+            "backward 0 · ∞ is NaN",
+            mechanism.kind,
+        )
     if chosen.phase == "backward":
         tag = _backward_tag(chosen, index, tag)
     elif not tag.known:
@@ -179,10 +194,37 @@ def _from_operation(
     return Origin(
         record.step, phase, belongs.name, belongs.layer, code, words, mechanism.kind,
         own=bool(belongs.own or (chosen.phase == "backward" and chosen.own)), element=element, values=values,
-        loss_term=term if phase == "loss" or (phase == "forward" and _some_terms_fine(heard)) else None,
+        loss_term=term if _term_tells(phase, term, belongs, heard) else None,
         file=file, line=line, source=source, parameter=parameter if phase in ("backward", "update") else None,
         hidden_by=hidden_by, others=others, evidence=tuple(evidence),
     )  # fmt: skip
+
+
+def _term_tells(phase: str, term: str | None, belongs: OpRecord, heard: Listener) -> bool:
+    """Whether naming the loss term says something: a fault of the forward pass reaches all terms behind it."""
+    return phase == "loss" or (phase == "forward" and (term == belongs.layer or _some_terms_fine(heard)))
+
+
+def _only_slope(trace: Trace, chosen: OpRecord, heard: Listener) -> bool:
+    """Whether a bad value of the forward pass was left out by a selection, so that only the gradient met it."""
+    if (heard.loss is not None and _is_bad(heard.loss)) or any(map(_is_bad, heard.terms.values())):
+        return False
+    absorbers = [r for r in trace.records if r.bad_in and not r.bad and r.phase in ("forward", "loss")]
+    reached = [r for r in absorbers if _reaches(r, chosen)]
+    return bool(reached) and all(r.name in SELECTIONS for r in reached)
+
+
+def _reaches(record: OpRecord, producer: OpRecord) -> bool:
+    seen: set[int] = set()
+    queue: list[OpRecord | Leaf] = list(record.sources)
+    while queue:
+        item = queue.pop()
+        if item is producer:
+            return True
+        if id(item) not in seen and isinstance(item, OpRecord):
+            seen.add(id(item))
+            queue.extend(item.sources)
+    return False
 
 
 def _some_terms_fine(heard: Listener) -> bool:
@@ -277,7 +319,8 @@ def _from_data(
     }.get(kind, "the sample weights")
     if kind == "x" and _padded(trace, array, bad):
         words = (
-            f"{word} stands at padded positions of {title} ({len(places)} in all, the first at{where[1:]}): a mask does not "
+            f"{word} stands at padded positions of {title} ({len(places)} in all, the first at{where[1:]}): a "
+            f"mask does not "
             "stop it, because 0 · NaN is NaN"
         )
         code, mechanism = "pad-nan-poison", "padding"

@@ -2,7 +2,8 @@
 
 Once in a while (adapting to about a quarter of a second) the state is copied into buffers that exist already, and the
 batches recorded so far are let go. What is recorded stays within a stated memory budget: where batches do not fit the
-window is shortened, where the state does not fit the device it goes to pinned host memory, where it fits nowhere nothing is recorded and
+window is shortened, where the state does not fit the device it goes to pinned host memory, where it fits nowhere
+nothing is recorded and
 the report says so.
 """
 
@@ -23,7 +24,11 @@ MEMORY_SHARE = 0.10
 """Share of the free memory that the recorder may hold: room enough for a window, little enough to go unnoticed."""
 
 WINDOW_SECONDS = 0.25
-"""How long a window lasts by default: short enough that nothing much is lost, long enough that a copy of the state does not show."""
+"""How long a window lasts by default: short enough that nothing much is lost, long enough that a copy of the state
+does not show."""
+
+WINDOW_STEPS_MIN = 16
+"""A window is never shorter, unless asked for: copying the state for every slow step would show."""
 
 WINDOW_STEPS_MAX = 64
 """A window is never longer: a replay has to stay short."""
@@ -55,22 +60,18 @@ class RngWatch:
     def __init__(self) -> None:
         self._numpy_words = b""
         self._numpy: Any = None
-        self._python: Any = None
 
     def now(self) -> RngState:
         """Where all generators stand."""
-        generator = np.random.mtrand._rand._bit_generator  # type: ignore[attr-defined]
+        generator = np.random.mtrand._rand._bit_generator
         if isinstance(generator, np.random.MT19937):
             words = ctypes.string_at(generator.ctypes.state_address, 625 * 4)
         else:
             words = b""
         if not words or words != self._numpy_words:
-            self._numpy, self._numpy_words = np.random.get_state(), words  # noqa: NPY002
-        python = random.getstate()
-        if python != self._python:
-            self._python = python
+            self._numpy, self._numpy_words = np.random.get_state(), words
         cuda = tuple(torch.cuda.get_rng_state_all()) if torch.cuda.is_initialized() else ()
-        return RngState(self._python, self._numpy, torch.get_rng_state(), cuda, _keras_seed())
+        return RngState(random.getstate(), self._numpy, torch.get_rng_state(), cuda, _keras_seed())
 
 
 def _keras_seed() -> Any:
@@ -105,7 +106,7 @@ class Recorder:
         """The state now is the clean one, the next step is `step`. Earlier batches are let go."""
         if self._off:
             return
-        if self.clean is None or not self.clean.fits():
+        if self.clean is None or not self.clean.seems_to_fit():
             self._make_room()
             if self.clean is None:
                 return
@@ -197,7 +198,7 @@ def _leaf_bytes(leaf: Any) -> int:
 
 
 def _tensor_bytes(tensor: torch.Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
+    return int(tensor.numel() * tensor.element_size())
 
 
 def free_memory() -> tuple[int | None, int]:

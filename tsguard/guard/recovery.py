@@ -1,4 +1,5 @@
-"""What happens after a trip that the run cannot survive: stop, raise, skip the batch, or roll back; never zeros for NaN.
+"""What happens after a trip that the run cannot survive: stop, raise, skip the batch, or roll back; never zeros for
+NaN.
 
     policy     weights afterwards                      then
     stop       right before the first bad step         fit ends after this step, nothing is raised
@@ -35,9 +36,13 @@ class Recovery:
     """What was done, and what it cost."""
 
     done: str
-    goes_on: bool
     steps_lost: int
     words: str
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether training does."""
+        return self.done != "stop"
 
 
 def checked_policy(policy: str) -> str:
@@ -65,12 +70,11 @@ def recover(model: Any, policy: str, used: int, budget: int, recorder: Recorder,
         words = f"Rolled back to the clean state of step {recorder.clean_step}: {lost} steps of training are lost."
         if verdict is not None and verdict.binding == "persistent":
             words += _slower(model)
-        return Recovery("rollback", True, lost, words + _left(used, budget))
+        return Recovery("rollback", lost, words + _left(used, budget))
     state: StateBuffer | None = before or (clean if recorder.ready else None)
     if state is None:
         return Recovery(
             policy if goes_on else "stop",
-            goes_on,
             0,
             "Nothing was recorded, so that no earlier state could be put back.",
         )
@@ -78,10 +82,10 @@ def recover(model: Any, policy: str, used: int, budget: int, recorder: Recorder,
     step = bad_step if before is not None else recorder.clean_step
     words = f"The weights are those from right before step {step}; they were verified finite."
     if goes_on:
-        return Recovery("skip", True, 1, f"The batch of step {bad_step} was skipped: {words}" + _left(used, budget))
+        return Recovery("skip", 1, f"The batch of step {bad_step} was skipped: {words}" + _left(used, budget))
     if policy in ("skip", "rollback"):
         words = f"The budget of {budget} recoveries is used up, so training stops. " + words
-    return Recovery("stop", False, 0, words)
+    return Recovery("stop", 0, words)
 
 
 def _left(used: int, budget: int) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from tsguard.backend import restore_rng, rng_state
+from tsguard.guard.norms import total_norm
 from tsguard.guard.recorder import StepRecord, _map, _private
 from tsguard.guard.state import StateBuffer
 
@@ -72,14 +73,6 @@ class Listener:
     def crashed(self, error: Exception) -> None:
         """Kept, so that whoever replays can raise it."""
         self.error = error
-
-
-def gradient_norm(gradients: Sequence[Any]) -> torch.Tensor | None:
-    """The norm over all gradients, computed as the watch computes it, so that bits can be compared."""
-    present = [gradient.detach() for gradient in gradients if isinstance(gradient, torch.Tensor)]
-    if not present:
-        return None
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(present)).float())
 
 
 class Replay:
@@ -152,7 +145,7 @@ class Replay:
         if listener.error is not None:
             raise listener.error
         loss = None if listener.loss is None else float(listener.loss)
-        norm = gradient_norm(listener.gradients)
+        norm = total_norm(listener.gradients)
         grad_norm = None if norm is None else float(norm)
         return Replayed(record.step, loss, grad_norm, listener.applied, _same(record, loss, grad_norm)), listener
 
@@ -166,10 +159,11 @@ class Replay:
     def until(self, step: int) -> list[Replayed]:
         """Rewind and run every recorded step before `step`. Afterwards the model stands right before it."""
         self.rewind()
-        return [self.run(record, allow=_as_recorded(record))[0] for record in self.records if record.step < step]
+        return [self.run(record, allow=as_recorded(record))[0] for record in self.records if record.step < step]
 
 
-def _as_recorded(record: StepRecord) -> Callable[[list[Any], list[Any]], bool]:
+def as_recorded(record: StepRecord) -> Callable[[list[Any], list[Any]], bool]:
+    """Let the update happen where it happened then."""
     return lambda gradients, variables: record.applied
 
 

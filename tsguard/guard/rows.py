@@ -44,13 +44,13 @@ def _row(batch: Any, inputs: Any, sample: int) -> int | None:
     return int(found[0]) if len(found) == 1 else None
 
 
-def _both_nan(left: np.ndarray, right: np.ndarray) -> np.ndarray | bool:
+def _both_nan(left: np.ndarray, right: np.ndarray) -> Any:
     if left.dtype.kind != "f" or right.dtype.kind != "f":
         return False
     return np.isnan(left) & np.isnan(right)
 
 
-def _array(leaf: Any) -> np.ndarray | None:
+def _array(leaf: Any) -> Any:
     if isinstance(leaf, np.ndarray):
         return leaf
     tensor = _as_tensor(leaf)

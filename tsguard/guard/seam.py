@@ -158,6 +158,7 @@ class StepSeam:
         self.armed = True
         self._wrap_step()
         self._wrap_inner()
+        self._wrap_outputs()
         if free_running:
             self._backward = torch.autograd.backward
             torch.autograd.backward = self._loose = self._listening_backward(self._backward)
@@ -347,9 +348,8 @@ class StepSeam:
         if not self.armed or self._pass_through or not (self.in_step or self._free_running):
             return inner(grads, variables, **kwargs)
         grads = list(grads)
-        known = (
-            list(variables) if variables is not None else list(getattr(inner, "__self__", None)._trainable_variables)
-        )  # type: ignore[union-attr]
+        optimizer = getattr(inner, "__self__", self._optimizer)
+        known = list(variables if variables is not None else optimizer._trainable_variables)
         if not self._tell(self.observer.before_update, grads, known, otherwise=True):
             return None
         result = inner(grads, variables, **kwargs)

@@ -83,6 +83,7 @@ class StateBuffer:
         self.trainable: list[bool] = []
         self._own: list[Any] = []
         self._signature: tuple[int, ...] = ()
+        self._quick: tuple[int, bool] = (0, False)
 
     @property
     def nbytes(self) -> int:
@@ -92,6 +93,11 @@ class StateBuffer:
     def fits(self) -> bool:
         """Whether the model still has the variables for which the buffers were made."""
         return self._signature == self._sign()
+
+    def seems_to_fit(self) -> bool:
+        """The cheap question for every step: still the same optimizer, and as built as it was?"""
+        optimizer = getattr(self.model, "optimizer", None)
+        return self._quick == (id(optimizer), bool(getattr(optimizer, "built", False)))
 
     def _sign(self) -> tuple[int, ...]:
         optimizer = getattr(self.model, "optimizer", None)
@@ -110,6 +116,8 @@ class StateBuffer:
         self.buffers = [self._empty(source) for source in self.sources]
         self._own = _own_objects(self.model)
         self._signature = self._sign()
+        optimizer = getattr(self.model, "optimizer", None)
+        self._quick = (id(optimizer), bool(getattr(optimizer, "built", False)))
 
     def _empty(self, source: torch.Tensor) -> torch.Tensor:
         if self.device is None or str(source.device) == self.device:
@@ -118,7 +126,7 @@ class StateBuffer:
 
     def capture(self) -> None:
         """Copy the state as it is now."""
-        if not self.fits():
+        if not self.buffers or not self.fits():
             self.allocate()
         with torch.no_grad():
             _copy(self.buffers, self.sources)
@@ -137,6 +145,8 @@ class StateBuffer:
                 self.buffers.append(self._empty(source).copy_(source))
                 self.trainable.append(variable.trainable)
         self._signature = self._sign()
+        optimizer = getattr(self.model, "optimizer", None)
+        self._quick = (id(optimizer), bool(getattr(optimizer, "built", False)))
 
     def restore(self, *, metrics: bool = True) -> None:
         """Put the state back, bit for bit. `metrics=False` leaves running metrics alone."""

@@ -1,10 +1,12 @@
 """One step under full instrumentation: every operation, what it was given, where it stands, whom it belongs to.
 
-A `TorchDispatchMode` sees each aten operation of forward, loss, backward and update. Around it the calls of Keras layers
+A `TorchDispatchMode` sees each aten operation of forward, loss, backward and update. Around it the calls of Keras
+layers
 are wrapped, so that the layer is known, and the Python stack names the user's line. An operation of the backward pass
 carries the sequence number of its autograd node, by which it finds the forward operation it belongs to.
 
-Values are kept only where something goes wrong; the links between operations run through the memory they write and read.
+Values are kept only where something goes wrong; the links between operations run through the memory they write and
+read.
 """
 
 from __future__ import annotations
@@ -88,7 +90,8 @@ class Margin:
 
 
 def _margin(record: OpRecord, args: Any, outputs: Any) -> Margin | None:
-    """Smallest divisor or argument of a root or logarithm, largest argument of an exponential, nearest to float16's end."""
+    """Smallest divisor or argument of a root or logarithm, largest argument of an exponential, nearest to float16's
+    end."""
     first = args[0] if args and isinstance(args[0], torch.Tensor) else None
     if first is None or first.numel() == 0 or not first.is_floating_point():
         return None
@@ -114,7 +117,7 @@ def _margin(record: OpRecord, args: Any, outputs: Any) -> Margin | None:
     return None
 
 
-class Trace(TorchDispatchMode):
+class Trace(TorchDispatchMode):  # type: ignore[misc]
     """Listens to one step. Use as `with Trace(model, batch).listening(): …`."""
 
     def __init__(self, model: Any, batch: Any, *, margins: bool = False) -> None:
@@ -301,7 +304,7 @@ class Trace(TorchDispatchMode):
                     self._kept.append(out)
             if tag.known:
                 self._tags.setdefault(memory, {})[_shape_key(out)] = tag
-        if record.bad or record in self.asks:
+        if record.bad or record.bad_in:
             self.records.append(record)
 
     def _writers_of(self, tensor: Any, value: Any) -> list[OpRecord | Leaf]:

@@ -1,7 +1,8 @@
 """Rules over the numbers of a run: what counts as broken, and what only looks like it.
 
 Every rule is a plain function or a small state machine over floats; none of them touches a model. A non-finite value is
-never learned from. The rule for rises is joint and robust: heavy-tailed losses of healthy runs jump by a factor of four now and
+never learned from. The rule for rises is joint and robust: heavy-tailed losses of healthy runs jump by a factor of
+four now and
 then, but not three times in five steps, and not together with their gradients.
 """
 
@@ -14,7 +15,8 @@ from dataclasses import dataclass
 from statistics import median
 
 HISTORY = 64
-"""Steps that the baseline looks back over: long enough for a median and a spread, short enough to follow a falling curve."""
+"""Steps that the baseline looks back over: long enough for a median and a spread, short enough to follow a falling
+curve."""
 
 HISTORY_MIN = 16
 """Fewer steps say nothing about the spread yet."""
@@ -23,7 +25,8 @@ RECENT = 5
 """A rise must hold in the median of this many steps: three of five. One or two heavy-tailed steps do not make it."""
 
 RISE = math.log(4.0)
-"""Least lasting rise of the log-loss: fourfold. Warm restarts and hard batches stay below, a tenfold rise is well above."""
+"""Least lasting rise of the log-loss: fourfold. Warm restarts and hard batches stay below, a tenfold rise is well
+above."""
 
 RISE_SPREADS = 3.0
 """… and this many spreads (1.4826 · MAD) above the baseline; at a spread of 0.5 that is a factor of 4.5."""
@@ -41,7 +44,8 @@ CLIP_STEPS = 50
 """… over at least this many steps: at the start of training clips are active by design."""
 
 AMP_SKIPS = 10
-"""Consecutive steps skipped by the loss scaler. From 2¹⁵ the scale has then fallen to 2⁵; a healthy start needs two or three."""
+"""Consecutive steps skipped by the loss scaler. From 2¹⁵ the scale has then fallen to 2⁵; a healthy start needs two
+or three."""
 
 AMP_SHARE = 0.2
 """… or this share of all steps, from AMP_STEPS on: a healthy scaler probes upwards once in 2,000 steps."""
@@ -50,7 +54,8 @@ AMP_STEPS = 100
 """Steps before a share means anything."""
 
 REFRESH = 8
-"""The baseline is worked out anew every so many steps: it moves slowly, and medians cost more than the rest of the rule."""
+"""The baseline is worked out anew every so many steps: it moves slowly, and medians cost more than the rest of the
+rule."""
 
 UNCHANGED_STEPS = 20
 """Steps with updates after which a weight that still has its first bits is taken as one that never changes."""

@@ -1,6 +1,7 @@
 """What can be said only when a run is over: rises that stayed, clips that were always on, weights that never moved.
 
-Each rule reads what the watch has kept; none needs the model to run again but the last one, which asks it for predictions on
+Each rule reads what the watch has kept; none needs the model to run again but the last one, which asks it for
+predictions on
 the validation data.
 """
 
@@ -59,7 +60,8 @@ def _rises(watcher: Watcher) -> Iterator[Finding]:
         if first > 0 and last > first * math.exp(trips.RISE):
             yield catalogue.finding(
                 "divergence",
-                f"The loss ended {last / first:.3g} times as high as it began ({first:.4g} to {last:.4g}): every step made "
+                f"The loss ended {last / first:.3g} times as high as it began ({first:.4g} to {last:.4g}): "
+                f"every step made "
                 "it worse.",
                 where={"step": watcher.step - 1, "epoch": watcher.epoch},
                 check="guard",
@@ -71,7 +73,8 @@ def _clip(watcher: Watcher) -> Iterator[Finding]:
     if seen >= trips.CLIP_STEPS and clipped >= trips.CLIP_SHARE * seen:
         yield catalogue.finding(
             "clip-saturated",
-            f"The gradient was clipped in {clipped} of {seen} steps: the clip sets the size of every update, so that the "
+            f"The gradient was clipped in {clipped} of {seen} steps: the clip sets the size of every update, so "
+            f"that the "
             "learning rate and the loss no longer do.",
             where={"step": watcher.step - 1},
             evidence=[Evidence("value", clipped / seen, name="share of clipped steps")],
@@ -130,7 +133,8 @@ def _metrics(logs: dict[str, list[float]]) -> Iterator[Finding]:
         if name.startswith("val_") and name != "val_loss" and trips.metric_disagrees(loss, values, name):
             yield catalogue.finding(
                 "metric-disagrees",
-                f"Over {len(values)} epochs val_loss fell from {loss[0]:.4g} to {loss[-1]:.4g} while {name} went the wrong "
+                f"Over {len(values)} epochs val_loss fell from {loss[0]:.4g} to {loss[-1]:.4g} while {name} "
+                f"went the wrong "
                 f"way, from {values[0]:.4g} to {values[-1]:.4g}.",
                 where={"epoch": len(values) - 1},
                 check="guard",
@@ -164,7 +168,8 @@ def _judged(predicted: np.ndarray, y: np.ndarray, step: int) -> list[Finding]:
             return [
                 catalogue.finding(
                     "class-collapse",
-                    f"Every one of {len(chosen)} validation samples is given class {int(chosen[0])}, of {len(present)} that "
+                    f"Every one of {len(chosen)} validation samples is given class {int(chosen[0])}, of "
+                    f"{len(present)} that "
                     "are there.",
                     where={"step": step - 1},
                     status=Status.WARN,

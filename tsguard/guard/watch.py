@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from tsguard.guard.norms import StepNorm, all_finite, each_norm
+
 Points = list[tuple[int, float]]
 
 
@@ -52,15 +54,13 @@ class Watch:
         self.norm_steps = 0
         self.waited = self.computed = 0.0
         self.clipped = self.clip_seen = 0
+        self._norm = StepNorm()
 
-    def gradients(self, step: Step, gradients: list[Any], variables: list[Any]) -> torch.Tensor | None:
-        """Norms of all gradients, one fused call; returns the total, still on the device."""
-        present = [g.detach() for g in gradients if isinstance(g, torch.Tensor) and not g.is_sparse]
-        if not present:
-            return None
-        norms = torch.stack(torch._foreach_norm(present)).float()
-        step.norms = norms
-        step.total = torch.linalg.vector_norm(norms)
+    def gradients(self, step: Step, gradients: list[Any], *, each: bool) -> torch.Tensor | None:
+        """The norm over all gradients, still on the device; where asked for, one for each too."""
+        step.total = self._norm(gradients)
+        if each:
+            step.norms = each_norm(gradients)
         return step.total
 
     def keep(self, step: Step) -> None:
@@ -129,9 +129,7 @@ class Watch:
 
 def is_finite(total: torch.Tensor | None, gradients: list[Any]) -> bool:
     """Whether all gradients are finite. Their norm may overflow where they do not: then each is looked at."""
-    if total is None or math.isfinite(total.item()):
-        return True
-    return all(bool(torch.isfinite(g).all()) for g in gradients if isinstance(g, torch.Tensor))
+    return total is None or math.isfinite(total.item()) or all_finite(gradients)
 
 
 now = time.perf_counter

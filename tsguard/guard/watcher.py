@@ -1,6 +1,7 @@
 """Listens at the seam, step by step: records, watches, trips, and has trips looked into.
 
-The order in one step: clean state if due, batch recorded; loss heard; gradients looked at before the update (on the CPU;
+The order in one step: clean state if due, batch recorded; loss heard; gradients looked at before the update (on the
+CPU;
 on another device the numbers are read together every `sync_every` steps); then time and numbers kept.
 """
 
@@ -16,9 +17,10 @@ import torch
 from tsguard.findings import Finding, Status
 from tsguard.guard import answer, hiding, trips
 from tsguard.guard.investigate import Verdict, inspect, investigate, weights_finite
+from tsguard.guard.norms import all_finite
 from tsguard.guard.origin import extra_loss_name
 from tsguard.guard.outcome import Origin, Trip
-from tsguard.guard.recorder import WINDOW_SECONDS, WINDOW_STEPS_MAX, Recorder, StepRecord
+from tsguard.guard.recorder import WINDOW_SECONDS, WINDOW_STEPS_MAX, WINDOW_STEPS_MIN, Recorder, StepRecord
 from tsguard.guard.recovery import BUDGET, recover
 from tsguard.guard.replay import Replay
 from tsguard.guard.rows import find_row
@@ -78,7 +80,7 @@ class Watcher:
         self._current: Step | None = None
         self._record: StepRecord | None = None
         self._tripped: Trip | None = None
-        self._window = 8
+        self._window = WINDOW_STEPS_MIN
         self._since = 0
         self._force_window = True
         self._ended: float | None = None
@@ -138,9 +140,10 @@ class Watcher:
         optimizer = self.seam.model.optimizer
         if not optimizer.built:
             _build_as_apply_would(optimizer, variables)
-        if self.recorder.clean is not None and not self.recorder.clean.fits() and self._since == 1:
-            self.recorder.clean.extend()
-        total = self.watch.gradients(step, gradients, variables)
+            optimizer.built = True
+            if self.recorder.clean is not None and self.seam.in_step:
+                self.recorder.clean.extend()
+        total = self.watch.gradients(step, gradients, each=self._since == 1)
         if not self.watch.paths:
             self.watch.paths = tuple(v.path for v, g in zip(variables, gradients, strict=False) if g is not None)
         if not self.on_cpu:
@@ -151,7 +154,8 @@ class Watcher:
             if self.amp.add(skipped=not finite) and not bad_loss:
                 self._tripped = self._trip(
                     "amp-steps-skipped",
-                    f"The loss scaler has skipped {self.amp.skipped} of {self.amp.steps} steps ({self.amp.in_a_row} in a "
+                    f"The loss scaler has skipped {self.amp.skipped} of {self.amp.steps} steps "
+                    f"({self.amp.in_a_row} in a "
                     f"row): gradients in float16 are not finite, and the weights do not move.",
                     phase="backward",
                     nonfinite=False,
@@ -161,20 +165,21 @@ class Watcher:
         if finite and not bad_loss:
             return True
         if not self.seam.in_step:
-            self._loose_step(step, self._nonfinite("loss" if bad_loss else "backward", step))
+            self._loose_step(step, self._nonfinite("loss" if bad_loss else "backward", step, gradients, variables))
             return False
-        self._tripped = self._nonfinite("loss" if bad_loss else "backward", step)
+        self._tripped = self._nonfinite("loss" if bad_loss else "backward", step, gradients, variables)
         if self._record is not None:
             self._record.applied = False
         return False
 
     def after_update(self, gradients: list[Any], variables: list[Any]) -> None:
-        """Once per window, against the clean state that was copied right before: how far one update moves the weights."""
+        """Once per window, against the clean state that was copied right before: how far one update moves the
+        weights."""
         if not self.seam.in_step:
             self._loose_step(self._current or Step(self.step), None)
             return
         clean = self.recorder.clean
-        if self._since != 1 or clean is None or self.recorder.clean_step != self.step or not clean.fits():
+        if self._since != 1 or clean is None or self.recorder.clean_step != self.step or not clean.seems_to_fit():
             return
         trainable = {id(v) for v in variables}
         pairs = [
@@ -259,7 +264,10 @@ class Watcher:
         return hasattr(self.model.optimizer, "dynamic_scale")
 
     def _grown(self) -> bool:
-        return self.recorder.clean is not None and not self.recorder.clean.fits()
+        return self.recorder.clean is not None and not self.recorder.clean.seems_to_fit()
+
+    def _over(self) -> bool:
+        return self.stopped
 
     def _open_window(self) -> None:
         """Read what is pending; where all of it is finite, what stands now is the new clean state."""
@@ -269,7 +277,7 @@ class Watcher:
         start = now()
         if not weights_finite(self.model):
             self._handle(self._update_trip())
-            if self.stopped:
+            if self._over():
                 return
         if not self._first_bits and self.step == 0:
             self._first_bits = {v.path: (v, v.value.detach().clone()) for v in self.model.trainable_variables}
@@ -285,10 +293,10 @@ class Watcher:
             return max(self.sync_every, 1)
         steps = [seconds for _, seconds in self.watch.series.get("step_seconds", [])[-8:]]
         if not steps:
-            return 8
+            return WINDOW_STEPS_MIN
         typical = sorted(steps)[len(steps) // 2]
         wanted = max(WINDOW_SECONDS / max(typical, 1e-5), self._capture_seconds / (CAPTURE_SHARE * max(typical, 1e-5)))
-        return int(min(max(wanted, 1), WINDOW_STEPS_MAX))
+        return int(min(max(wanted, WINDOW_STEPS_MIN), WINDOW_STEPS_MAX))
 
     def sync(self) -> bool:
         """Bring the window's numbers to the host and judge them. False where something was not finite."""
@@ -368,11 +376,9 @@ class Watcher:
         self.note({"kind": "trip", "code": code, "step": at, "epoch": epoch, "batch": batch, "text": message})
         return trip
 
-    def _nonfinite(self, phase: str, step: Step) -> Trip:
+    def _nonfinite(self, phase: str, step: Step, gradients: list[Any], variables: list[Any]) -> Trip:
         losses = [loss.item() for loss in step.losses if loss.numel() == 1]
-        bad = []
-        if step.norms is not None:
-            bad = [p for p, n in zip(self.watch.paths, step.norms.tolist(), strict=False) if not math.isfinite(n)]
+        bad = [v.path for v, g in zip(variables, gradients, strict=False) if not all_finite([g])]
         return self._trip_at(self.step, phase, losses[-1] if losses else None, bad)
 
     def _trip_at(self, step: int, phase: str, loss: float | None, bad: list[str] | None = None) -> Trip:
@@ -403,7 +409,7 @@ class Watcher:
         """torch.compile hides the inside of a step; its gradients stay on the weights afterwards."""
         gradients = [v.value.grad for v in self.model.trainable_variables if v.value.grad is not None]
         step = self.watch.pending[-1]
-        total = self.watch.gradients(step, gradients, [])
+        total = self.watch.gradients(step, gradients, each=True)
         self.watch.paths = tuple(v.path for v in self.model.trainable_variables if v.value.grad is not None)
         if self._record is not None and total is not None and self.on_cpu:
             self._record.grad_norm = total.item()
@@ -524,7 +530,8 @@ class Watcher:
 
 
 def _build_as_apply_would(optimizer: Any, variables: list[Any]) -> None:
-    """`apply` builds an optimizer on its first call; doing it one line earlier lets the recorder keep its first state."""
+    """`apply` builds an optimizer on its first call; doing it one line earlier lets the recorder keep its first
+    state."""
     from keras.src import backend
 
     with backend.name_scope(optimizer.name, caller=optimizer):

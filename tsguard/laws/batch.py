@@ -1,4 +1,5 @@
-"""Laws of the batch and of the mode: samples do not see each other, calls repeat, training differs by its noise alone."""
+"""Laws of the batch and of the mode: samples do not see each other, calls repeat, training differs by its noise
+alone."""
 
 from __future__ import annotations
 
@@ -21,12 +22,15 @@ def always(ground: Ground) -> str | None:
 
 
 def one_output_per_sample(ground: Ground) -> str | None:
-    """Samples can be compared where each has its own output."""
+    """Samples can be compared where each has its own output, and the same one twice."""
+    if "nondeterministic" in ground.broken:
+        return "the output draws random numbers: no two of them can be compared"
     if ground.reading.batch_size == 1:
         return "the model takes one sample at a time"
     count = len(next(iter(ground.reading.rows.values())))
-    batch = ground.material.batch([Sample(max(ground.widths), i % count) for i in range(ground.reading.batch_size or 2)],
-                                  max(ground.widths))  # fmt: skip
+    batch = ground.material.batch(
+        [Sample(max(ground.widths), i % count) for i in range(ground.reading.batch_size or 2)], max(ground.widths)
+    )
     outputs = ground.bench.outputs(batch.x)
     if any(o.ndim == 0 or len(o) != len(batch.valid) for o in outputs):
         return "an output has no batch axis: it is a statement about the batch as a whole"
@@ -56,13 +60,29 @@ def neighbours_matter(ground: Ground, example: Example) -> Counterexample | None
     if moved is None:
         return None
     law = COUPLING.name
-    words = f"{samples(len(mine))}; the output of sample 0 moved by {moved.by:.3g} (tolerance {moved.tolerance:.1g}) when only its "
+    words = (
+        f"{samples(len(mine))}; the output of sample 0 moved by {moved.by:.3g} (tolerance "
+        f"{moved.tolerance:.1g}) when only its "
+    )
     words += "neighbours in the batch changed."
-    return Counterexample(law, "batch-coupling", words, batch.x, x, moved.by, moved.tolerance, _place(law, moved),
-                          size=example.size, remedy=_APART)  # fmt: skip
+    return Counterexample(
+        law,
+        "batch-coupling",
+        words,
+        batch.x,
+        x,
+        moved.by,
+        moved.tolerance,
+        _place(law, moved),
+        size=example.size,
+        remedy=_APART,
+    )
 
 
-_APART = "In inference a prediction must be a function of its own sample: no statistics over the batch axis with training=False."
+_APART = (
+    "In inference a prediction must be a function of its own sample: no statistics over the batch axis with "
+    "training=False."
+)
 
 
 def _place(law: str, moved: Moved) -> dict[str, Any]:
@@ -79,9 +99,22 @@ def order_matters(ground: Ground, example: Example) -> Counterexample | None:
     if moved is None:
         return None
     law = ORDER.name
-    words = f"{samples(len(order))}; an output moved by {moved.by:.3g} when the samples of the batch were put in reverse order."
-    return Counterexample(law, "batch-coupling", words, batch.x, x, moved.by, moved.tolerance, _place(law, moved),
-                          size=example.size, remedy=_APART)  # fmt: skip
+    words = (
+        f"{samples(len(order))}; an output moved by {moved.by:.3g} when the samples of the batch were put in "
+        f"reverse order."
+    )
+    return Counterexample(
+        law,
+        "batch-coupling",
+        words,
+        batch.x,
+        x,
+        moved.by,
+        moved.tolerance,
+        _place(law, moved),
+        size=example.size,
+        remedy=_APART,
+    )
 
 
 def _name_coupling(ground: Ground, found: Counterexample) -> Counterexample:
@@ -90,7 +123,10 @@ def _name_coupling(ground: Ground, found: Counterexample) -> Counterexample:
     call = ground.layer_at_fault(batch.x, x, mine)
     if call is None:
         return found
-    words = f"{found.words} Layer `{call.path}` ({call.kind}) is the first whose output for a sample depends on other samples."
+    words = (
+        f"{found.words} Layer `{call.path}` ({call.kind}) is the first whose output for a sample depends on "
+        f"other samples."
+    )
     return replace(found, where={**found.where, "layer": call.path}, words=words)
 
 
@@ -111,37 +147,32 @@ def repeats(ground: Ground, example: Example) -> Counterexample | None:
             law = REPEATS.name
             words = f"{samples(len(batch.valid))}; {what} differ by {moved.by:.3g}."
             return Counterexample(
-                law, "nondeterministic", words, batch.x, batch.x, moved.by, moved.tolerance, _place(law, moved), size=example.size,
+                law,
+                "nondeterministic",
+                words,
+                batch.x,
+                batch.x,
+                moved.by,
+                moved.tolerance,
+                _place(law, moved),
+                size=example.size,
                 remedy="Draw from `keras.random` with a SeedGenerator that the layer owns, and only when training.",
                 facts={"training": training, "seeds": list(seeds)},
-            )  # fmt: skip
+            )
     return None
 
 
 def _with_seed(ground: Ground, x: Leaves, *, training: bool, seed: int, taps: Taps | None = None) -> Any:
-    from tsguard import backend
-
-    before = ground.bench._rng
-    try:
-        backend.seed_everything(1000 + seed)
-        ground.bench._rng = backend.rng_state()
+    with ground.bench.seeded(seed):
         return ground.bench.outputs(x, training=training, taps=taps)
-    finally:
-        ground.bench._rng = before
 
 
 def _name_repeats(ground: Ground, found: Counterexample) -> Counterexample:
-    from tsguard import backend
-
     batch = ground.batch(ground.padded_example())
-    traces, before = [], ground.bench._rng
-    try:
-        for seed in found.facts["seeds"]:
-            backend.seed_everything(1000 + seed)
-            ground.bench._rng = backend.rng_state()
+    traces = []
+    for seed in found.facts["seeds"]:
+        with ground.bench.seeded(seed):
             traces.append(ground.bench.calls(batch.x, training=bool(found.facts["training"])))
-    finally:
-        ground.bench._rng = before
     from tsguard.laws.locate import first_dependent
 
     call = first_dependent(traces[0], traces[1], np.ones_like(batch.valid), allowance=ground.same)
@@ -189,12 +220,23 @@ def training_differs(ground: Ground, example: Example) -> Counterexample | None:
     if moved is None:
         return None
     law = TRAINING.name
-    words = f"{samples(len(batch.valid))}; with dropout and batch statistics switched off, training and inference mode still differ by "
+    words = (
+        f"{samples(len(batch.valid))}; with dropout and batch statistics switched off, training and inference "
+        f"mode still differ by "
+    )
     words += f"{moved.by:.3g} (tolerance {moved.tolerance:.1g})."
     return Counterexample(
-        law, "train-eval-gap", words, batch.x, batch.x, moved.by, moved.tolerance, _place(law, moved), size=example.size,
-        remedy="What is measured must be what was trained: look for `if training:` (teacher forcing, another path, another scaling).",
-    )  # fmt: skip
+        law,
+        "train-eval-gap",
+        words,
+        batch.x,
+        batch.x,
+        moved.by,
+        moved.tolerance,
+        _place(law, moved),
+        size=example.size,
+        remedy="What is measured must be what was trained: look for `if training:` (teacher forcing, another path).",
+    )
 
 
 def _name_training(ground: Ground, found: Counterexample) -> Counterexample:
@@ -210,10 +252,33 @@ def _name_training(ground: Ground, found: Counterexample) -> Counterexample:
     return replace(found, where={**found.where, "layer": call.path}, words=words)
 
 
-COUPLING = Law("samples do not see each other", "batch-coupling", neighbours_matter, one_output_per_sample, neighbours, 0.6,
-               finish=_name_coupling)  # fmt: skip
-ORDER = Law("the order of the batch does not matter", "batch-coupling", order_matters, one_output_per_sample, neighbours, 0.4,
-            finish=_name_coupling)  # fmt: skip
-REPEATS = Law("the same call gives the same output", "nondeterministic", repeats, always, any_batches, 0.2, finish=_name_repeats)
-TRAINING = Law("training mode differs by its noise alone", "train-eval-gap", training_differs, always, any_batches, 0.2,
-               finish=_name_training)  # fmt: skip
+COUPLING = Law(
+    "samples do not see each other",
+    "batch-coupling",
+    neighbours_matter,
+    one_output_per_sample,
+    neighbours,
+    0.6,
+    finish=_name_coupling,
+)
+ORDER = Law(
+    "the order of the batch does not matter",
+    "batch-coupling",
+    order_matters,
+    one_output_per_sample,
+    neighbours,
+    0.4,
+    finish=_name_coupling,
+)
+REPEATS = Law(
+    "the same call gives the same output", "nondeterministic", repeats, always, any_batches, 0.2, finish=_name_repeats
+)
+TRAINING = Law(
+    "training mode differs by its noise alone",
+    "train-eval-gap",
+    training_differs,
+    always,
+    any_batches,
+    0.2,
+    finish=_name_training,
+)

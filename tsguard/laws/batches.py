@@ -1,6 +1,7 @@
 """Batches of any length and padding, made from the user's own rows.
 
-A sample is a row of the user's data and a length; the material cuts or repeats the row's valid steps to that length and pads the
+A sample is a row of the user's data and a length; the material cuts or repeats the row's valid steps to that length
+and pads the
 rest. Shrinking a sample means an earlier row and fewer steps. The strategies draw samples, never arrays: what stands at
 valid positions is always the user's own.
 """
@@ -19,14 +20,16 @@ from tsguard.laws.reading import Reading, same_axes
 from tsguard.laws.structure import Leaves
 
 HUGE = 1e4
-"""Times the largest magnitude in the data: far outside, and still inside float16 for data of order one; overflow is the business
+"""Times the largest magnitude in the data: far outside, and still inside float16 for data of order one; overflow is
+the business
 of `pad-nan-poison`."""
 
 KINDS = ("ones", "data", "huge")
 """What is put at padded positions, the plainest first, so that shrinking ends there."""
 
-MOST_SAMPLES = 4
-"""Samples in one generated batch: enough for neighbours of other lengths; each batch is one forward pass for all of them."""
+MOST_SAMPLES = 8
+"""Samples in one generated batch: enough for neighbours of other lengths; each batch is one forward pass for all of
+them."""
 
 
 @dataclass(frozen=True, order=True)
@@ -56,7 +59,15 @@ class Example:
         """Smaller is plainer: fewer samples, a narrower batch, shorter samples, plainer values."""
         lengths = sum(sample.length for sample in self.samples)
         kind = KINDS.index(self.kind) if self.kind in KINDS else 0
-        return (len(self.samples), self.width, self.more, lengths, kind, self.seed, *(sample.row for sample in self.samples))
+        return (
+            len(self.samples),
+            self.width,
+            self.more,
+            lengths,
+            kind,
+            self.seed,
+            *(sample.row for sample in self.samples),
+        )
 
 
 @dataclass(frozen=True)
@@ -106,7 +117,14 @@ class Material:
         return Batch(x, y, self._weight(rows, width, valid), valid, features)
 
     def _leaf(
-        self, name: str, leaf: NDArray[Any], rows: Any, lengths: Any, width: int, valid: NDArray[np.bool_], features: Any
+        self,
+        name: str,
+        leaf: NDArray[Any],
+        rows: Any,
+        lengths: Any,
+        width: int,
+        valid: NDArray[np.bool_],
+        features: Any,
     ) -> NDArray[Any]:
         reading = self.reading
         if reading.features is not None and name == reading.features[1]:
@@ -114,7 +132,7 @@ class Material:
                 features.reshape(len(rows), *([1] * (leaf.ndim - 2)), -1), (len(rows), *leaf.shape[1:])
             ).astype(leaf.dtype)
         if name not in reading.time:
-            return leaf[rows]
+            return np.asarray(leaf[rows])
         axis = reading.time[name]
         if name == reading.mask:
             return self.mask_leaf(leaf, axis, valid, features)
@@ -148,7 +166,8 @@ class Material:
             return float("nan")
         if self.reading.mask_kind == "keras" and not self.reading.declared:
             value = next((float(m.layer.mask_value) for m in self.reading.makers if m.zeroes), value)
-        return 0.0 if np.isnan(value) and leaf.dtype.kind != "f" else value
+        # NaN is put there by the laws about NaN; the others would only say the same again.
+        return 0.0 if np.isnan(value) and (leaf.dtype.kind != "f" or self.reading.mask_kind == "input") else value
 
     def _placed(self, leaf: NDArray[Any], axis: int, rows: Any, lengths: Any, width: int, pad: float) -> NDArray[Any]:
         moved = np.moveaxis(leaf, axis, 1)
@@ -171,7 +190,8 @@ class Material:
         return stamps is not None and leaf is self.reading.rows[stamps]
 
     def _repeats_last(self, leaf: NDArray[Any], axis: int) -> bool:
-        """Whether the user's padded timestamps repeat the last valid one; with no padding in the data: yes, which is neutral."""
+        """Whether the user's padded timestamps repeat the last valid one; with no padding in the data: yes, which is
+        neutral."""
         moved = np.moveaxis(leaf, axis, 1).reshape(len(leaf), self.reading.width, -1)[..., 0]
         for stamps, valid in zip(moved, self.reading.valid, strict=True):
             if valid.any() and not valid.all():
@@ -181,7 +201,21 @@ class Material:
 
     def _target(self, name: str, leaf: NDArray[Any], rows: Any, lengths: Any, width: int, valid: Any) -> NDArray[Any]:
         axis = self.reading.target_time.get(name)
-        return leaf[rows] if axis is None else self._placed(leaf, axis, rows, lengths, width, 0.0)
+        if axis is None:
+            return np.asarray(leaf[rows])
+        return self._placed(leaf, axis, rows, lengths, width, self.target_pad(name) or 0.0)
+
+    def target_pad(self, name: str) -> float | None:
+        """What stands at every padded target of the user's data; None where it differs, 0 where nothing is padded."""
+        axis = self.reading.target_time[name]
+        padded = np.moveaxis(self.reading.target_rows[name], axis, 1)[~self.reading.valid]
+        if not padded.size:
+            return 0.0
+        return float(padded.flat[0]) if bool((padded == padded.flat[0]).all()) else None
+
+    def valid_targets(self, name: str) -> NDArray[Any]:
+        """The user's targets at valid positions."""
+        return np.moveaxis(self.reading.target_rows[name], self.reading.target_time[name], 1)[self.reading.valid]
 
     def _weight(self, rows: Any, width: int, valid: NDArray[np.bool_]) -> NDArray[Any] | None:
         """The user's sample weights; per step where theirs are, and zero at padded steps if theirs are."""
@@ -189,7 +223,7 @@ class Material:
         if weights is None:
             return None
         if weights.ndim < 2 or weights.shape[1] != self.reading.width:
-            return weights[rows]
+            return np.asarray(weights[rows])
         masks = bool((weights[~self.reading.valid] == 0).all())
         return (valid if masks else np.ones_like(valid)).astype(np.float32)
 
@@ -266,7 +300,7 @@ def examples(
     features: bool = False,
     more: bool = False,
 ) -> st.SearchStrategy[Example]:
-    """Batches of one to four samples. `padded`: the first sample has at least one padded step; `more`: two widths."""
+    """Batches of one to eight samples. `padded`: the first sample has at least one padded step; `more`: two widths."""
     fixed = material.reading.batch_size
 
     @st.composite

@@ -1,13 +1,16 @@
 """The model on the bench: outputs, loss and gradients of one batch, from the same state every time.
 
-Arrays are fed as `fit` feeds them (floats become `floatx`), and before each call the variables that a call may move (states of
-recurrent layers, seed generators) and every global generator are put back, so that two calls differ only through their batches.
+Arrays are fed as `fit` feeds them (floats become `floatx`), and before each call the variables that a call may move
+(states of
+recurrent layers, seed generators) and every global generator are put back, so that two calls differ only through
+their batches.
 Nothing here judges. The whole bench stands inside `backend.preserved`, which puts the rest back at the end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +20,10 @@ from numpy.typing import NDArray
 from tsguard import backend
 from tsguard.laws import tolerance
 from tsguard.laws.structure import Leaves, Structure, unpacked
-from tsguard.laws.trace import Call, Taps, quiet, to_numpy, tracing
+from tsguard.laws.trace import Call, Taps, mask_of, quiet, to_numpy, tracing
+
+WAKE = 0.1
+"""The size of weights that are moved away from zero: that of usual initial weights of layers with a hundred inputs."""
 
 Outputs = tuple[NDArray[np.float64], ...]
 LossFunction = Callable[..., Any]
@@ -41,13 +47,16 @@ class Bench:
         self.own_loss = loss
         self.structure: Structure | None = None
         self._rng = backend.rng_state()
+        self._salt = 0
         self._start = [(v, v.value.detach().clone()) for v in model.non_trainable_variables]
         self.forwards = 0
 
     @property
     def dtypes(self) -> set[str]:
         """The dtypes in which the layers compute."""
-        return {str(layer.compute_dtype) for layer in self.model._flatten_layers() if getattr(layer, "compute_dtype", None)}
+        return {
+            str(layer.compute_dtype) for layer in self.model._flatten_layers() if getattr(layer, "compute_dtype", None)
+        }
 
     @property
     def eps(self) -> float:
@@ -61,6 +70,22 @@ class Bench:
             if id(variable) not in known:
                 self._start.append((variable, variable.value.detach().clone()))
 
+    def wake(self) -> int:
+        """Move weights that are zero throughout a little; how many there were.
+
+        A law holds for all weights. Biases and heads that start at zero hide what depends on them until the first
+        update.
+        """
+        import torch
+
+        generator = torch.Generator().manual_seed(0)
+        asleep = [v for v in self.model.trainable_variables if v.value.is_floating_point() and not bool(v.value.any())]
+        with torch.no_grad():
+            for variable in asleep:
+                noise = torch.randn(tuple(variable.shape), generator=generator) * WAKE
+                variable.value.copy_(noise.to(variable.value.device, variable.value.dtype))
+        return len(asleep)
+
     def rewind(self) -> None:
         """Back to the state in which every call starts."""
         import torch
@@ -68,7 +93,21 @@ class Bench:
         with torch.no_grad():
             for variable, bits in self._start:
                 variable.value.copy_(bits)
+                if self._salt and "seed_generator" in str(variable.path):
+                    variable.value.add_(self._salt)
         backend.restore_rng(self._rng)
+
+    @contextlib.contextmanager
+    def seeded(self, seed: int) -> Iterator[None]:
+        """While open, each call starts from this seed: the global generators, and for another than 0 the layers'
+        own."""
+        before = self._rng, self._salt
+        try:
+            backend.seed_everything(1000 + seed)
+            self._rng, self._salt = backend.rng_state(), seed
+            yield
+        finally:
+            self._rng, self._salt = before
 
     def tensors(self, leaves: Mapping[str, NDArray[Any]], *, gradients: bool = False) -> dict[str, Any]:
         """Leaves as `fit` would hand them to the model."""
@@ -85,7 +124,9 @@ class Bench:
             fed[name] = tensor.requires_grad_() if gradients and tensor.dtype.is_floating_point else tensor
         return fed
 
-    def raw(self, leaves: Mapping[str, NDArray[Any]], *, structure: Structure, training: bool = False) -> tuple[Outputs, tuple[str, ...]]:
+    def raw(
+        self, leaves: Mapping[str, NDArray[Any]], *, structure: Structure, training: bool = False
+    ) -> tuple[Outputs, tuple[str, ...]]:
         """Outputs with their names."""
         import torch
 
@@ -96,7 +137,9 @@ class Bench:
         named = _named(result, self.model)
         return tuple(to_numpy(t) for t in named.values()), tuple(named)
 
-    def outputs(self, leaves: Mapping[str, NDArray[Any]], *, taps: Taps | None = None, training: bool = False) -> Outputs:
+    def outputs(
+        self, leaves: Mapping[str, NDArray[Any]], *, taps: Taps | None = None, training: bool = False
+    ) -> Outputs:
         """Outputs of one batch."""
         assert self.structure is not None
         if taps is None:
@@ -104,7 +147,9 @@ class Bench:
         with tracing(self.model, taps, record=False):
             return self.raw(leaves, structure=self.structure, training=training)[0]
 
-    def calls(self, leaves: Mapping[str, NDArray[Any]], *, taps: Taps | None = None, training: bool = False) -> list[Call]:
+    def calls(
+        self, leaves: Mapping[str, NDArray[Any]], *, taps: Taps | None = None, training: bool = False
+    ) -> list[Call]:
         """Every layer call of one pass."""
         assert self.structure is not None
         with tracing(self.model, taps) as calls:
@@ -121,8 +166,17 @@ class Bench:
             return self.own_loss(y, predicted)
         return self.model._compute_loss(x=x, y=y, y_pred=predicted, sample_weight=weight, training=False)
 
-    def loss(self, leaves: Leaves, targets: Any, weight: NDArray[Any] | None) -> float:
-        """The compiled loss (or the one given) of one batch, in inference mode: dropout is no dependence."""
+    def loss(
+        self,
+        leaves: Leaves,
+        targets: Any,
+        weight: NDArray[Any] | None,
+        change: Callable[[int, Any], Any] | None = None,
+    ) -> float:
+        """The compiled loss (or the one given) of one batch, in inference mode: dropout is no dependence.
+
+        `change(number, output)` may put another prediction in the place of an output.
+        """
         import torch
 
         assert self.structure is not None
@@ -131,6 +185,7 @@ class Bench:
         with torch.no_grad(), quiet():
             x = self.structure.pack(self.tensors(leaves))
             predicted = self.model(x, training=False)
+            predicted = predicted if change is None else _changed(predicted, change)
             value = self._loss_tensor(x, self._fed(targets), predicted, None if weight is None else self._fed(weight))
         return float(value)
 
@@ -163,7 +218,8 @@ class Bench:
         weight: NDArray[Any] | None = None,
         tapped: Mapping[int, NDArray[np.bool_]] | None = None,
     ) -> Gradients:
-        """Gradients of `reduce(outputs)`, or of the loss; a tap adds zero to a layer's output so that one can ask there too."""
+        """Gradients of `reduce(outputs)`, or of the loss; a tap adds zero to a layer's output so that one can ask
+        there too."""
         import torch
 
         assert self.structure is not None
@@ -207,7 +263,8 @@ class Bench:
         )
 
     def noise(self, leaves: Leaves, terms: int) -> float:
-        """How far the outputs go, relative to their size, when every weight and input moves by what a change of order may do."""
+        """How far the outputs go, relative to their size, when every weight and input moves by what a change of
+        order may do."""
         import torch
 
         size = tolerance.jitter(self.eps, terms)
@@ -219,7 +276,9 @@ class Bench:
         generator = torch.Generator().manual_seed(0)
         for _ in range(tolerance.NOISE_DRAWS):
             moved = {
-                name: leaf * (1 + size * rng.choice([-1.0, 1.0], leaf.shape)).astype(leaf.dtype) if leaf.dtype.kind == "f" else leaf
+                name: leaf * (1 + size * rng.choice([-1.0, 1.0], leaf.shape)).astype(leaf.dtype)
+                if leaf.dtype.kind == "f"
+                else leaf
                 for name, leaf in leaves.items()
             }
             with torch.no_grad():
@@ -234,6 +293,20 @@ class Bench:
             for w, old in zip(weights, bits, strict=True):
                 w.copy_(old)
         return worst
+
+
+def _changed(predicted: Any, change: Callable[[int, Any], Any]) -> Any:
+    """The structure of predictions with each tensor changed and its implicit mask kept."""
+    import keras
+
+    numbers = iter(range(10**6))
+
+    def one(tensor: Any) -> Any:
+        other = change(next(numbers), tensor)
+        other._keras_mask = mask_of(tensor)
+        return other
+
+    return keras.tree.map_structure(one, predicted)
 
 
 def _named(result: Any, model: Any) -> dict[str, Any]:

@@ -45,7 +45,8 @@ def future_values(ground: Ground, example: Example) -> Counterexample | None:
         return None
     law, at = FUTURE.name, int(past[0].sum()) - 1
     words = (
-        f"{samples(len(past))}, {steps(example.width)}; the output at step {moved.timestep} of sample {moved.sample} moved by "
+        f"{samples(len(past))}, {steps(example.width)}; the output at step {moved.timestep} of sample "
+        f"{moved.sample} moved by "
         f"{moved.by:.3g} (tolerance {moved.tolerance:.1g}) when only the inputs after step {at} changed."
     )
     where = {"law": law, "phase": "forward", "sample": moved.sample, "timestep": moved.timestep, "output": moved.output}
@@ -67,19 +68,27 @@ def future_gradients(ground: Ground, example: Example) -> Counterexample | None:
         return None
     law, at = FUTURE_GRADIENTS.name, int(past[0].sum()) - 1
     words = (
-        f"{samples(len(past))}, {steps(example.width)}; the outputs up to step {at} have a gradient of {worst:.3g} with respect to "
+        f"{samples(len(past))}, {steps(example.width)}; the outputs up to step {at} have a gradient of "
+        f"{worst:.3g} with respect to "
         f"input `{name}` after it, and must have none."
     )
-    return Counterexample(law, "future-leak", words, batch.x, {}, worst, 0.0, {"law": law, "phase": "backward"}, size=example.size)
+    return Counterexample(
+        law, "future-leak", words, batch.x, {}, worst, 0.0, {"law": law, "phase": "backward"}, size=example.size
+    )
 
 
 def _name(ground: Ground, found: Counterexample) -> Counterexample:
     width = ground.telling_width
     count = ground.reading.batch_size or 1
-    example = Example(tuple(Sample(width, i) for i in range(count)), width, kind="data", seed=1, at=max(width // 2 - 1, 0))
+    example = Example(
+        tuple(Sample(width, i) for i in range(count)), width, kind="data", seed=1, at=max(width // 2 - 1, 0)
+    )
     batch, x, past = _cut(ground, example)
     call = ground.layer_at_fault(batch.x, x, np.array(past))
-    remedy = "A causal model sees steps up to its own only: padding='causal', use_causal_mask=True, running instead of whole-window "
+    remedy = (
+        "A causal model sees steps up to its own only: padding='causal', use_causal_mask=True, running "
+        "instead of whole-window "
+    )
     remedy += "statistics, one direction."
     if call is None:
         return replace(found, remedy=remedy)
@@ -87,6 +96,15 @@ def _name(ground: Ground, found: Counterexample) -> Counterexample:
     return replace(found, where={**found.where, "layer": call.path}, words=words, remedy=remedy)
 
 
-FUTURE = Law("the future does not change the past", "future-leak", future_values, claims_causality, padded_batches, finish=_name)
-FUTURE_GRADIENTS = Law("the past has no gradient from the future", "future-leak", future_gradients, claims_causality,
-                       padded_batches, 0.3, finish=_name)  # fmt: skip
+FUTURE = Law(
+    "the future does not change the past", "future-leak", future_values, claims_causality, padded_batches, finish=_name
+)
+FUTURE_GRADIENTS = Law(
+    "the past has no gradient from the future",
+    "future-leak",
+    future_gradients,
+    claims_causality,
+    padded_batches,
+    0.3,
+    finish=_name,
+)

@@ -15,7 +15,12 @@ from tsguard.laws.results import Counterexample
 from tsguard.laws.structure import Leaves
 
 LOST_STEP = 0.5
-"""The share of a time step that rounding may take before the step counts as lost: half of it or more is not the same step."""
+"""The share of a time step that rounding may take before the step counts as lost: half of it or more is not the same
+step."""
+
+
+AFAR = 1e6
+"""A clock that reads more than this counts from an epoch: no vocabulary is so large."""
 
 
 def has_timestamps(ground: Ground) -> str | None:
@@ -27,7 +32,9 @@ def has_timestamps(ground: Ground) -> str | None:
 
 def padded_stamps_apply(ground: Ground) -> str | None:
     """… and padding."""
-    return has_timestamps(ground) or (None if ground.reading.padded else "the model has no mask: its batches are not padded")
+    return has_timestamps(ground) or (
+        None if ground.reading.padded else "the model has no mask: its batches are not padded"
+    )
 
 
 def _stamps(ground: Ground) -> tuple[str, int]:
@@ -47,7 +54,9 @@ def padded_stamps(ground: Ground, example: Example) -> Counterexample | None:
             edge = moved_to[i, np.flatnonzero(keep)[-1 if ground.material.right else 0]]
             span = ground.material.scale[name]
             # `ones` the last one again, `data` zeros as most batches are padded, `huge` as far ahead as the data goes.
-            other = {"ones": edge, "data": np.zeros_like(edge), "huge": edge + np.asarray(span).astype(edge.dtype)}[example.kind]
+            other = {"ones": edge, "data": np.zeros_like(edge), "huge": edge + np.asarray(span).astype(edge.dtype)}[
+                example.kind
+            ]
             moved_to[i, ~keep] = other
     x = {**batch.x, name: np.moveaxis(moved_to, 1, axis)}
     before, after = ground.bench.outputs(batch.x), ground.bench.outputs(x)
@@ -58,18 +67,38 @@ def padded_stamps(ground: Ground, example: Example) -> Counterexample | None:
         sick = [path for path, g in got.weights.items() if not np.isfinite(g).all()]
         if not sick:
             return None
-        words = f"{batch_words(valid, right=ground.material.right)}; the gradient of `{sick[0]}` is not finite when padded "
+        words = (
+            f"{batch_words(valid, right=ground.material.right)}; the gradient of `{sick[0]}` is not finite when padded "
+        )
         words += f"timestamps are {_stamp_words(example.kind)}."
         where: dict[str, Any] = {"law": law, "phase": "backward", "parameter": sick[0]}
-        return Counterexample(law, "pad-time", words, batch.x, x, float("inf"), 0.0, where, size=example.size, remedy=_NEUTRAL)
-    words = f"{batch_words(valid, right=ground.material.right)}; the output of sample {moved.sample} moved by {moved.by:.3g} when padded "
+        return Counterexample(
+            law, "pad-time", words, batch.x, x, float("inf"), 0.0, where, size=example.size, remedy=_NEUTRAL
+        )
+    words = (
+        f"{batch_words(valid, right=ground.material.right)}; the output of sample {moved.sample} moved by "
+        f"{moved.by:.3g} when padded "
+    )
     words += f"timestamps became {_stamp_words(example.kind)}."
     where = {"law": law, "phase": "forward", "sample": moved.sample, "timestep": moved.timestep, "output": moved.output}
-    return Counterexample(law, "pad-time", words.replace("moved by inf", "became non-finite"), batch.x, x, moved.by, moved.tolerance,
-                          where, size=example.size, remedy=_NEUTRAL)  # fmt: skip
+    return Counterexample(
+        law,
+        "pad-time",
+        words.replace("moved by inf", "became non-finite"),
+        batch.x,
+        x,
+        moved.by,
+        moved.tolerance,
+        where,
+        size=example.size,
+        remedy=_NEUTRAL,
+    )
 
 
-_NEUTRAL = "A padded step must be neutral: compute steps Δt first and set them to 0 where the mask is 0 (or repeat the last timestamp)."
+_NEUTRAL = (
+    "A padded step must be neutral: compute steps Δt first and set them to 0 where the mask is 0 (or "
+    "repeat the last timestamp)."
+)
 
 
 def _stamp_words(kind: str) -> str:
@@ -137,10 +166,23 @@ def finite_gaps(ground: Ground, example: Example) -> Counterexample | None:
 
 def _not_finite(ground: Ground, example: Example, batch: Batch, x: Leaves, how: str, phase: str) -> Counterexample:
     law = GAPS.name
-    words = f"{batch_words(batch.valid, right=ground.material.right)}; {'outputs' if phase == 'forward' else 'gradients'} are not finite "
+    words = (
+        f"{batch_words(batch.valid, right=ground.material.right)}; "
+        f"{'outputs' if phase == 'forward' else 'gradients'} are not finite "
+    )
     words += f"when timestamps are {how}."
-    return Counterexample(law, "pad-time", words, batch.x, x, float("inf"), 0.0, {"law": law, "phase": phase}, size=example.size,
-                          remedy="Bound Re Λ below zero by construction, scale Δt to the data, and use expm1 for small steps.")  # fmt: skip
+    return Counterexample(
+        law,
+        "pad-time",
+        words,
+        batch.x,
+        x,
+        float("inf"),
+        0.0,
+        {"law": law, "phase": phase},
+        size=example.size,
+        remedy="Bound Re Λ below zero by construction, scale Δt to the data, and use expm1 for small steps.",
+    )
 
 
 def _name_gaps(ground: Ground, found: Counterexample) -> Counterexample:
@@ -167,11 +209,15 @@ def shifted(ground: Ground, example: Example) -> Counterexample | None:
     start = valid_stamps.min()
     if start == 0:
         return None
-    flags = np.broadcast_to(np.expand_dims(batch.valid, tuple(range(2, stamps.ndim))), np.moveaxis(stamps, axis, 1).shape)
+    flags = np.broadcast_to(
+        np.expand_dims(batch.valid, tuple(range(2, stamps.ndim))), np.moveaxis(stamps, axis, 1).shape
+    )
     lower = np.where(flags, np.moveaxis(stamps, axis, 1) - start, np.moveaxis(stamps, axis, 1))
     if ground.material._repeats_last(ground.reading.rows[name], ground.reading.time[name]):
         lower = np.moveaxis(stamps, axis, 1) - start
     x: Leaves = {**batch.x, name: np.moveaxis(lower, 1, axis).astype(stamps.dtype)}
+    for other in companions(ground):
+        x[other] = (batch.x[other] - start).astype(batch.x[other].dtype)
     moved = ground.moved(ground.bench.outputs(batch.x), ground.bench.outputs(x), batch.valid, allowance=ground.noise)
     lost = steps_lost(np.moveaxis(stamps, axis, 1), batch.valid)
     if moved is None or lost == 0:
@@ -179,13 +225,48 @@ def shifted(ground: Ground, example: Example) -> Counterexample | None:
         return None
     law = SHIFT.name
     words = (
-        f"{batch_words(batch.valid, right=ground.material.right)}; the output of sample {moved.sample} moved by {moved.by:.3g} when all "
-        f"timestamps were shifted by {-float(start):.10g}: as floats of the size {float(np.abs(valid_stamps).max()):.3g} they lose "
+        f"{batch_words(batch.valid, right=ground.material.right)}; the output of sample {moved.sample} moved by "
+        f"{moved.by:.3g} when all "
+        f"timestamps were shifted by {-float(start):.10g}: as floats of the size "
+        f"{float(np.abs(valid_stamps).max()):.3g} they lose "
         f"{lost} of their time steps."
     )
     where = {"law": law, "phase": "data", "sample": moved.sample, "timestep": moved.timestep, "input": name}
-    return Counterexample(law, "data-precision", words, batch.x, x, moved.by, moved.tolerance, where, size=example.size,
-                          remedy="Keep timestamps in int64, subtract first, and cast the differences.")  # fmt: skip
+    return Counterexample(
+        law,
+        "data-precision",
+        words,
+        batch.x,
+        x,
+        moved.by,
+        moved.tolerance,
+        where,
+        size=example.size,
+        remedy="Keep timestamps in int64, subtract first, and cast the differences.",
+    )
+
+
+def companions(ground: Ground) -> tuple[str, ...]:
+    """Other inputs that hold times of the same clock, such as the time of the target: a shift moves them too."""
+    name, axis = _stamps(ground)
+    reading = ground.reading
+    own = np.moveaxis(reading.rows[name], axis, 1)[reading.valid]
+    low, high = own.min(), own.max()
+    span = max(high - low, 1)
+    found = []
+    for other, along in reading.time.items():
+        leaf = reading.rows[other]
+        if (
+            other in (name, reading.mask)
+            or leaf.dtype != reading.rows[name].dtype
+            or leaf.shape[along] != reading.width
+        ):
+            continue
+        times = np.moveaxis(leaf, along, 1)[reading.valid]
+        # Far from zero, where neither ids nor quantities are found by chance.
+        if low > AFAR and low - span <= times.min() and times.max() <= high + span:
+            found.append(other)
+    return tuple(found)
 
 
 def steps_lost(stamps: NDArray[Any], valid: NDArray[np.bool_]) -> int:
@@ -197,6 +278,16 @@ def steps_lost(stamps: NDArray[Any], valid: NDArray[np.bool_]) -> int:
     return int((off & (exact[both] != 0)).sum())
 
 
-NEUTRAL = Law("padded timestamps are neutral", "pad-time", padded_stamps, padded_stamps_apply, padded_batches, 0.6, finish=_name_stamps)
-GAPS = Law("ties and long gaps stay finite", "pad-time", finite_gaps, has_timestamps, padded_batches, 0.3, finish=_name_gaps)
+NEUTRAL = Law(
+    "padded timestamps are neutral",
+    "pad-time",
+    padded_stamps,
+    padded_stamps_apply,
+    padded_batches,
+    0.6,
+    finish=_name_stamps,
+)
+GAPS = Law(
+    "ties and long gaps stay finite", "pad-time", finite_gaps, has_timestamps, padded_batches, 0.3, finish=_name_gaps
+)
 SHIFT = Law("only differences of timestamps count", "data-precision", shifted, has_timestamps, any_batches, 0.4)

@@ -1,6 +1,7 @@
 """A counterexample as a pytest test that fails today and passes once the fault is mended.
 
-The test takes the fixture `subject` of tsguard's pytest plugin and carries the batch itself, so that it needs nothing else.
+The test takes the fixture `subject` of tsguard's pytest plugin and carries the batch itself, so that it needs
+nothing else.
 """
 
 from __future__ import annotations
@@ -19,7 +20,13 @@ def pytest_source(found: Counterexample, ground: Any) -> str:
     small = all(np.asarray(leaf).size <= SMALL_ARRAY for leaf in found.before.values())
     own = {name: leaf for name, leaf in found.before.items() if name in reading.inputs.names}
     name = "test_" + "".join(char if char.isalnum() else "_" for char in found.law.lower()).strip("_")
-    lines = [f'"""{found.code}: {_tidy(found.words)}"""', "", "import numpy as np", "from tsguard import Padding, laws", ""]
+    lines = [
+        f'"""{found.code}: {_tidy(found.words)}"""',
+        "",
+        "import numpy as np",
+        "from tsguard import Padding, laws",
+        "",
+    ]
     if not (small and own):
         lines[2:4] = ["from tsguard import Padding, laws"]
     lines += ["", f"def {name}(subject):"]
@@ -27,7 +34,11 @@ def pytest_source(found: Counterexample, ground: Any) -> str:
         if reading.inputs.kind == "array":
             lines.append(f"    x = {_literal(own[reading.inputs.names[0]])}")
         elif reading.inputs.kind == "dict":
-            lines += ["    x = {"] + [f"        {leaf!r}: {_literal(own[leaf])}," for leaf in reading.inputs.names] + ["    }"]
+            lines += (
+                ["    x = {"]
+                + [f"        {leaf!r}: {_literal(own[leaf])}," for leaf in reading.inputs.names]
+                + ["    }"]
+            )
         else:
             lines += ["    x = ["] + [f"        {_literal(own[leaf])}," for leaf in reading.inputs.names] + ["    ]"]
         targets = {key[2:-1]: leaf for key, leaf in found.before.items() if key.startswith("y[")}
@@ -76,6 +87,7 @@ def _padding(ground: Any) -> str:
     pad = "float('nan')" if np.isnan(declared.pad_value) else repr(declared.pad_value)
     time = {name: axis for name, axis in reading.time.items() if name in reading.values}
     return (
-        f"Padding(inputs={time!r}, mask={reading.mask!r}, outputs={outputs!r}, pad_value={pad}, side={declared.side!r}, "
+        f"Padding(inputs={time!r}, mask={reading.mask!r}, outputs={outputs!r}, pad_value={pad}, "
+        f"side={declared.side!r}, "
         f"causal={declared.causal!r}, features={features!r}, timestamps={reading.timestamps!r})"
     )

@@ -1,6 +1,7 @@
 """The ground on which the laws stand: the bench, what was read, material for batches, and the comparison of results.
 
-A law asks here for a changed batch (at padded positions, wherever those can be changed at all), compares outputs where they count,
+A law asks here for a changed batch (at padded positions, wherever those can be changed at all), compares outputs
+where they count,
 and has the layer at fault named.
 """
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from tsguard.laws import locate, tolerance
 from tsguard.laws.batches import Batch, Example, Material, Sample
 from tsguard.laws.bench import Bench, Outputs, packed
-from tsguard.laws.reading import Reading
+from tsguard.laws.reading import WIDE, Reading
 from tsguard.laws.structure import Leaves
 from tsguard.laws.trace import Call, Taps
 
@@ -51,8 +52,13 @@ class Ground:
     @property
     def widths(self) -> tuple[int, ...]:
         """Widths that batches are drawn at: small ones where the model allows it."""
-        small = [w for w in self.reading.widths if w <= 12]
+        small = [w for w in self.reading.widths if w <= WIDE]
         return tuple(small or self.reading.widths[:3])
+
+    @property
+    def all_widths(self) -> tuple[int, ...]:
+        """… and the data's own, where patches and positions look as they do in training."""
+        return tuple(sorted({*self.widths, self.reading.width}))
 
     def batch(self, example: Example) -> Batch:
         """The batch of an example."""
@@ -102,10 +108,13 @@ class Ground:
         good = tuple(w for w in self.reading.widths if w not in sizes and w >= 4)
         return good or (max(self.widths),)
 
-    def variant(self, batch: Batch, example: Example, *, over: str = "time", force: bool = False) -> tuple[Leaves, Taps | None]:
+    def variant(
+        self, batch: Batch, example: Example, *, over: str = "time", force: bool = False
+    ) -> tuple[Leaves, Taps | None]:
         """The batch with something else where nothing counts: in the inputs, and behind the layers that make the mask.
 
-        What Masking zeroes can never be anything else; only `force` changes it, to follow a dependence that is known to exist.
+        What Masking zeroes can never be anything else; only `force` changes it, to follow a dependence that is known
+        to exist.
         """
         names = self.reading.values if self.reading.mask_kind == "declared" else self.reachable
         disturbed = self.material.disturbed(batch, example, over=over)
@@ -114,7 +123,7 @@ class Ground:
         if over == "time":
             for maker in self.reading.makers:
                 if force or not maker.zeroes:
-                    taps[id(maker.layer)] = _fill_masked(example)
+                    taps[id(maker.layer)] = fill_masked(example.kind, example.seed)
         return x, Taps(outputs=taps) if taps else None
 
     @property
@@ -139,7 +148,13 @@ class Ground:
         return tolerance.SAME_PROGRAM_ULPS * self.bench.eps
 
     def moved(
-        self, before: Outputs, after: Outputs, valid: Flags, other: Flags | None = None, *, allowance: float | None = None
+        self,
+        before: Outputs,
+        after: Outputs,
+        valid: Flags,
+        other: Flags | None = None,
+        *,
+        allowance: float | None = None,
     ) -> Moved | None:
         """The farthest move at positions that count, if it is more than the allowance."""
         allowance = self.same if allowance is None else allowance
@@ -175,13 +190,16 @@ class Ground:
         taps: Taps | None = None,
         first_taps: Taps | None = None,
         allowance: float | None = None,
+        features: Flags | None = None,
+        training: bool = False,
     ) -> Call | None:
         """The first layer at which positions that count begin to depend on the others."""
-        one = self.bench.calls(before, taps=first_taps)
-        two = self.bench.calls(after, taps=taps)
-        return locate.first_dependent(one, two, valid, other, allowance=self.same if allowance is None else allowance)
+        one = self.bench.calls(before, taps=first_taps, training=training)
+        two = self.bench.calls(after, taps=taps, training=training)
+        allowance = self.same if allowance is None else allowance
+        return locate.first_dependent(one, two, valid, other, allowance=allowance, features=features)
 
-    def pad_leak_call(self, *, over: str = "time") -> Call | None:
+    def pad_leak_call(self, *, over: str = "time", training: bool = False) -> Call | None:
         """Where padded positions get in, on a batch made for the purpose."""
         example = self.padded_example()
         if over == "features":
@@ -190,7 +208,8 @@ class Ground:
         batch = self.batch(example)
         x, taps = self.variant(batch, example, over=over, force=True)
         valid = batch.valid
-        return self.layer_at_fault(batch.x, x, valid, taps=taps)
+        features = batch.features if over == "features" else None
+        return self.layer_at_fault(batch.x, x, valid, taps=taps, features=features, training=training)
 
     @cached_property
     def mask_lost(self) -> Call | None:
@@ -201,9 +220,24 @@ class Ground:
 
     # ------------------------------------------------------------------ loss
 
-    def loss(self, batch: Batch, *, x: Leaves | None = None, y: Leaves | None = None) -> float:
-        """The loss of a batch."""
-        return self.bench.loss(x or batch.x, packed(self.reading.targets, y or batch.y), batch.weight)
+    def loss(self, batch: Batch, *, y: Leaves | None = None, disturb: int = 0) -> float:
+        """The loss of a batch; with `disturb`, of one whose predictions at padded positions are moved."""
+        change = None
+        if disturb:
+
+            def change(number: int, output: Any) -> Any:
+                import torch
+
+                axis = self.reading.output_time[number]
+                if axis is None:
+                    return output
+                shape = [1] * output.ndim
+                shape[0], shape[axis] = batch.valid.shape
+                padded = torch.as_tensor(~batch.valid, device=output.device).reshape(shape)
+                # Halved and moved: still inside (0, 1) for a probability, still a number for anything else.
+                return torch.where(padded, output * 0.5 + 0.01 * disturb / (1 + disturb), output)
+
+        return self.bench.loss(batch.x, packed(self.reading.targets, y or batch.y), batch.weight, change)
 
     def projection(self, batch: Batch, seed: int = 0, rows: Flags | None = None) -> Callable[[list[Any]], Any]:
         """A number that every valid output takes part in, with fixed random weights."""
@@ -215,7 +249,7 @@ class Ground:
 
             total: Any = 0.0
             for output, axis in zip(outputs, axes, strict=True):
-                flags = valid if axis is not None else valid.any(axis=1)
+                flags = valid if axis is not None else np.asarray(valid.any(axis=1))
                 size = output.shape[2:] if axis == 1 else None
                 rng = np.random.default_rng(seed)
                 if size is not None:
@@ -239,7 +273,7 @@ class Ground:
         return reduce
 
 
-def _fill_masked(example: Example) -> Callable[[Any, Any], Any]:
+def fill_masked(kind: str, seed: int) -> Callable[[Any, Any], Any]:
     """A tap that puts other values at masked positions of a layer's output and keeps the mask."""
 
     def tap(output: Any, mask: Any) -> Any:
@@ -248,9 +282,9 @@ def _fill_masked(example: Example) -> Callable[[Any, Any], Any]:
         if mask is None:
             return output
         size = float(output.detach().abs().max()) or 1.0
-        generator = torch.Generator().manual_seed(example.seed)
+        generator = torch.Generator().manual_seed(seed)
         noise = torch.rand(tuple(output.shape), generator=generator).to(output.device, output.dtype) + 0.5
-        factor = {"ones": 1.0, "data": 1.0, "huge": 1e4}.get(example.kind, 1.0)
+        factor = {"ones": 1.0, "data": 1.0, "huge": 1e4}.get(kind, 1.0)
         keep = mask.bool().reshape(*mask.shape, *([1] * (output.ndim - mask.ndim)))
         filled = torch.where(keep, output, output + factor * size * noise)
         filled._keras_mask = mask
@@ -291,7 +325,9 @@ def batch_words(valid: Flags, *, right: bool = True) -> str:
     if len(padded) == 1:
         place = ordinal[padded[0]] if padded[0] < 8 else f"step {padded[0]}"
         return f"{words}, the {place} padded" + (" in the first sample" if count > 1 else "")
-    return f"{words}, the {'last' if right else 'first'} {len(padded)} padded" + (" in the first sample" if count > 1 else "")
+    return f"{words}, the {'last' if right else 'first'} {len(padded)} padded" + (
+        " in the first sample" if count > 1 else ""
+    )
 
 
 def finite(arrays: Sequence[NDArray[np.float64]]) -> bool:

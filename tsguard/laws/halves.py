@@ -1,6 +1,7 @@
 """The law of arithmetic: another backend, or half precision, gives the same answer within its own rounding.
 
-The other backend runs in another process, because Keras reads its backend when it is imported; which layer differs first is then found
+The other backend runs in another process, because Keras reads its backend when it is imported; which layer differs
+first is then found
 by comparing what every layer gave.
 """
 
@@ -9,27 +10,29 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import pickle
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tsguard.laws import tolerance
 from tsguard.laws.batches import Example
 from tsguard.laws.ground import Ground, samples
 from tsguard.laws.law import Law, any_batches
 from tsguard.laws.results import Counterexample
+from tsguard.laws.structure import Leaves
 
 BACKENDS = ("jax",)
 """Backends that torch is compared with, where they are installed."""
 
 BACKEND_SECONDS = 120
-"""How long the other process may take: importing and tracing jax for the first time takes tens of seconds on a slow disk."""
+"""How long the other process may take: importing and tracing jax for the first time takes tens of seconds on a slow
+disk."""
 
 
 def computes_in_half(ground: Ground) -> str | None:
@@ -75,14 +78,30 @@ def half_agrees(ground: Ground, example: Example) -> Counterexample | None:
     moved = ground.moved(full, half, batch.valid, allowance=ground.noise)
     if moved is None:
         return None
-    overflow = not all(np.isfinite(h[np.isfinite(f)]).all() for f, h in zip(full, half, strict=True) if f.shape == h.shape)
+    overflow = not all(
+        np.isfinite(h[np.isfinite(f)]).all() for f, h in zip(full, half, strict=True) if f.shape == h.shape
+    )
     code = "precision-overflow" if overflow else "backend-mismatch"
     dtype = ", ".join(sorted(ground.bench.dtypes & {"float16", "bfloat16"}))
     how = "is not finite" if overflow else f"moved by {moved.by:.3g} (tolerance {moved.tolerance:.1g})"
-    words = f"{samples(len(batch.valid))}; in {dtype} the output of sample {moved.sample} {how}, where float32 gives a finite one."
+    words = (
+        f"{samples(len(batch.valid))}; in {dtype} the output of sample {moved.sample} {how}, where float32 "
+        f"gives a finite one."
+    )
     where = {"law": law, "phase": "forward", "sample": moved.sample, "timestep": moved.timestep, "output": moved.output}
-    return Counterexample(law, code, words, batch.x, {}, moved.by, moved.tolerance, where, size=example.size,
-                          grave=overflow, remedy="Compute exponentials, sums of many terms and mask fills in float32.")  # fmt: skip
+    return Counterexample(
+        law,
+        code,
+        words,
+        batch.x,
+        {},
+        moved.by,
+        moved.tolerance,
+        where,
+        size=example.size,
+        grave=overflow,
+        remedy="Compute exponentials, sums of many terms and mask fills in float32.",
+    )
 
 
 def _name_half(ground: Ground, found: Counterexample) -> Counterexample:
@@ -102,33 +121,32 @@ def _name_half(ground: Ground, found: Counterexample) -> Counterexample:
 # ---------------------------------------------------------------------- another backend
 
 _CHILD = """
-import sys, numpy as np, keras
-model = keras.saving.load_model(sys.argv[1], compile=False)
-with np.load(sys.argv[2]) as file:
-    leaves = {name: file[name] for name in file.files}
-names, kind = sys.argv[4].split(","), sys.argv[3]
-x = leaves[names[0]] if kind == "array" else leaves if kind == "dict" else [leaves[n] for n in names]
-outs, order = {}, []
+import pickle, sys, numpy as np, keras
 from keras.src.layers.layer import Layer
-plain = Layer.__call__
+config, weights, x = pickle.load(sys.stdin.buffer)
+model = keras.models.model_from_json(config)
+model.set_weights(weights)
+seen, plain = [], Layer.__call__
 def call(layer, *args, **kwargs):
     result = plain(layer, *args, **kwargs)
     flat = [t for t in keras.tree.flatten(result) if keras.ops.is_tensor(t)]
     if flat:
-        outs[f"{len(outs):05d}|{getattr(layer, 'path', None) or layer.name}"] = np.asarray(
-            keras.ops.convert_to_numpy(keras.ops.cast(flat[0], "float32")))
+        array = keras.ops.convert_to_numpy(keras.ops.cast(flat[0], "float32"))
+        seen.append((getattr(layer, "path", None) or layer.name, np.asarray(array)))
     return result
 Layer.__call__ = call
 model(x, training=False)
-np.savez(sys.argv[5], **{k.replace("/", "::"): v for k, v in outs.items()})
+sys.stdout.buffer.write(pickle.dumps(seen))
 """
+"""Rebuilds the model from its configuration and weights, and gives what every layer gave. Both processes are ours."""
 
 
 def other_backend(ground: Ground) -> str | None:
     """Why there is no other backend to agree with."""
     installed = [name for name in BACKENDS if importlib.util.find_spec(name) is not None]
     if not installed:
-        return f"{' and '.join(BACKENDS)} not installed: there is no other backend to compare with (pip install 'tsguard[jax]')"
+        names = " and ".join(BACKENDS)
+        return f"{names} not installed: there is no other backend to compare with (pip install 'tsguard[jax]')"
     import keras
 
     if type(ground.bench.model) not in (keras.Model, keras.Sequential, keras.src.models.functional.Functional):
@@ -138,7 +156,7 @@ def other_backend(ground: Ground) -> str | None:
 
 def backends_agree(ground: Ground, example: Example) -> Counterexample | None:
     """12. Backends agree on the same weights and batch, and the first layer that does not is named."""
-    name = next(name for name in BACKENDS if name == "numpy" or importlib.util.find_spec(name) is not None)
+    name = next(name for name in BACKENDS if importlib.util.find_spec(name) is not None)
     batch = ground.batch(example)
     theirs = _layers_elsewhere(ground, batch.x, name)
     calls = ground.bench.calls(batch.x)
@@ -152,30 +170,51 @@ def backends_agree(ground: Ground, example: Example) -> Counterexample | None:
         limit = ground.noise * tolerance.scale_of(output, other)
         if move > max(limit, ground.same):
             law = OTHER_BACKEND.name
-            words = f"{samples(len(batch.valid))}; layer `{path}` gives another output under {name}: {move:.3g} apart (tolerance {limit:.1g})."
-            return Counterexample(law, "backend-mismatch", words, batch.x, {}, move, limit,
-                                  {"law": law, "phase": "forward", "layer": path}, size=example.size)  # fmt: skip
+            words = (
+                f"{samples(len(batch.valid))}; layer `{path}` gives another output under {name}: {move:.3g} "
+                f"apart (tolerance {limit:.1g})."
+            )
+            return Counterexample(
+                law,
+                "backend-mismatch",
+                words,
+                batch.x,
+                {},
+                move,
+                limit,
+                {"law": law, "phase": "forward", "layer": path},
+                size=example.size,
+            )
     return None
 
 
-def _layers_elsewhere(ground: Ground, x: Any, name: str) -> list[tuple[str, Any]]:
+def _layers_elsewhere(ground: Ground, x: Leaves, name: str) -> list[tuple[str, NDArray[np.float64]]]:
+    """What each layer gives for this batch in a process of another backend."""
     import keras
 
-    structure = ground.reading.inputs
-    with tempfile.TemporaryDirectory() as folder:
-        model, inputs, outputs = (str(Path(folder) / file) for file in ("model.keras", "x.npz", "out.npz"))
-        keras.saving.save_model(ground.bench.model, model)
-        floatx = keras.config.floatx()
-        np.savez(inputs, **{k: v.astype(floatx) if v.dtype.kind == "f" else v for k, v in x.items()})
-        arguments = [sys.executable, "-c", _CHILD, model, inputs, structure.kind, ",".join(structure.names), outputs]
-        done = subprocess.run(arguments, env={**os.environ, "KERAS_BACKEND": name}, capture_output=True, text=True,
-                              timeout=BACKEND_SECONDS, check=False)  # fmt: skip
-        if done.returncode != 0:
-            raise RuntimeError(f"the model does not run under {name}:\n{done.stderr[-2000:]}")
-        with np.load(outputs) as file:
-            return [(key.replace("::", "/").split("|", 1)[1], file[key].astype(np.float64)) for key in file.files]
+    model, floatx = ground.bench.model, keras.config.floatx()
+    fed = {key: leaf.astype(floatx) if leaf.dtype.kind == "f" else leaf for key, leaf in x.items()}
+    parcel = pickle.dumps((model.to_json(), model.get_weights(), ground.reading.inputs.pack(fed)))
+    done = subprocess.run(
+        [sys.executable, "-c", _CHILD],
+        input=parcel,
+        env={**os.environ, "KERAS_BACKEND": name},
+        capture_output=True,
+        timeout=BACKEND_SECONDS,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"the model does not run under {name}:\n{done.stderr.decode(errors='replace')[-2000:]}")
+    return [(path, array.astype(np.float64)) for path, array in pickle.loads(done.stdout)]
 
 
-HALF = Law("half precision agrees with float32", "precision-overflow", half_agrees, computes_in_half, any_batches, 0.3,
-           finish=_name_half)  # fmt: skip
+HALF = Law(
+    "half precision agrees with float32",
+    "precision-overflow",
+    half_agrees,
+    computes_in_half,
+    any_batches,
+    0.3,
+    finish=_name_half,
+)
 OTHER_BACKEND = Law("backends agree", "backend-mismatch", backends_agree, other_backend, any_batches, once=True)

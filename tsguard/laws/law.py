@@ -1,14 +1,16 @@
-"""A law: a name, a code, when it applies, which batches to try, and a judge that answers with a counterexample or None."""
+"""A law: a name, a code, when it applies, which batches to try, and a judge that answers with a counterexample or
+None."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from hypothesis import strategies as st
 
 from tsguard.laws.batches import KINDS, Example, examples
-from tsguard.laws.ground import Ground
+from tsguard.laws.ground import Ground, Moved, batch_words
 from tsguard.laws.results import Counterexample
 from tsguard.laws.trace import Call
 
@@ -39,9 +41,14 @@ def padded_batches(ground: Ground) -> st.SearchStrategy[Example]:
     return examples(ground.material, widths=ground.widths, kinds=KINDS)
 
 
+def padded_batches_of_any_width(ground: Ground) -> st.SearchStrategy[Example]:
+    """… at the data's own width too."""
+    return examples(ground.material, widths=ground.all_widths, kinds=KINDS)
+
+
 def two_widths(ground: Ground) -> st.SearchStrategy[Example]:
     """Batches at two widths; the narrower one may have no padding at all."""
-    return examples(ground.material, widths=ground.widths, padded=False, more=True)
+    return examples(ground.material, widths=ground.all_widths, padded=False, more=True)
 
 
 def any_batches(ground: Ground) -> st.SearchStrategy[Example]:
@@ -61,10 +68,13 @@ def padded_features(ground: Ground) -> st.SearchStrategy[Example]:
 
 def not_padded(ground: Ground) -> str | None:
     """Why laws of padding do not apply, if they do not."""
-    if ground.reading.padded and ground.reading.time:
-        return None
-    if not ground.reading.time:
+    reading = ground.reading
+    if not reading.time:
         return "no input has a time axis; declare it with tsguard.Padding(inputs={name: axis}) if one has"
+    if reading.mask_kind != "none":
+        return None
+    if reading.declared:
+        return "the model has no mask for steps and no row ends in the pad value: time is not padded"
     return "the model has no mask and no tsguard.Padding was declared: its batches are not padded"
 
 
@@ -75,6 +85,19 @@ def at_layer(counterexample: Counterexample, call: Call | None, remedy: str) -> 
     return replace(
         counterexample,
         where={**counterexample.where, "layer": call.path},
-        words=f"{counterexample.words} Layer `{call.path}` ({call.kind}) is the first whose valid positions depend on the others.",
+        words=f"{counterexample.words} Layer `{call.path}` ({call.kind}) is the first whose valid positions depend on "
+        "the others.",
         remedy=remedy.format(layer=call.path),
     )
+
+
+def moved_words(ground: Ground, valid: Any, moved: Moved, what: str) -> str:
+    place = "the pooled output" if moved.timestep is None else f"the output at step {moved.timestep}"
+    return (
+        f"{batch_words(valid, right=ground.material.right)}; {place} of sample {moved.sample} moved by {moved.by:.3g} "
+        f"(tolerance {moved.tolerance:.1g}) when {what}."
+    )
+
+
+def moved_place(law: str, moved: Moved) -> dict[str, Any]:
+    return {"law": law, "phase": "forward", "sample": moved.sample, "timestep": moved.timestep, "output": moved.output}

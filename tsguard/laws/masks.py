@@ -1,6 +1,7 @@
 """Laws of the mask itself: it arrives, it means what it says, and it is made from padding only.
 
-Whether a mask is inverted is found by an experiment: the model, or only the layer at fault, is given the complement of its mask.
+Whether a mask is inverted is found by an experiment: the model, or only the layer at fault, is given the complement
+of its mask.
 If that heals the leak, the polarity was wrong.
 """
 
@@ -13,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from tsguard.laws.batches import Batch, Example, Sample
-from tsguard.laws.ground import Ground, batch_words
+from tsguard.laws.ground import Ground, Moved, batch_words, fill_masked
 from tsguard.laws.law import Law, any_batches, not_padded, padded_batches
 from tsguard.laws.results import Counterexample
 from tsguard.laws.structure import Leaves
-from tsguard.laws.trace import Taps
+from tsguard.laws.trace import Call, Taps, mask_of
 
 
 def has_mask(ground: Ground) -> str | None:
@@ -50,13 +51,22 @@ def _input_unused(ground: Ground, example: Example) -> Counterexample | None:
     law = COUNTS.name
     leak = next(ground.broken[c] for c in _LEAKS if c in ground.broken)
     words = (
-        f"{batch_words(batch.valid, right=ground.material.right)}; setting the mask input `{ground.reading.mask}` to all ones changes "
+        f"{batch_words(batch.valid, right=ground.material.right)}; setting the mask input `{ground.reading.mask}` "
+        f"to all ones changes "
         "no output at all: nothing in the model uses it."
     )
     return Counterexample(
-        law, "mask-dropped", words, x, flipped, 0.0, 0.0, {"law": law, "phase": "forward", "input": ground.reading.mask,
-        "layer": leak.layer}, size=example.size, remedy="Hand the mask to the layers that mix steps: attention, pooling, recurrence.",
-    )  # fmt: skip
+        law,
+        "mask-dropped",
+        words,
+        x,
+        flipped,
+        0.0,
+        0.0,
+        {"law": law, "phase": "forward", "input": ground.reading.mask, "layer": leak.layer},
+        size=example.size,
+        remedy="Hand the mask to the layers that mix steps: attention, pooling, recurrence.",
+    )
 
 
 _LEAKS = ("pad-leak-value", "pad-length", "pad-leak-grad")
@@ -68,32 +78,89 @@ def _leaks(ground: Ground) -> bool:
 
 def _lost_on_the_way(ground: Ground, example: Example) -> Counterexample | None:
     lost = ground.mask_lost
+    if lost is None:
+        return _not_taken(ground, example)
+    batch = ground.batch(example)
+    x, taps = ground.variant(batch, example, force=True)
+    plain = ground.bench.outputs(batch.x)
+    moved = ground.moved(plain, ground.bench.outputs(x, taps=taps), batch.valid)
+    from_here = False
+    if moved is None:
+        # What is masked may have been replaced on the way (a recurrent layer repeats its last output).
+        taps = Taps(arguments={id(lost.layer): _fill_masked_arguments})
+        moved = ground.moved(plain, ground.bench.outputs(batch.x, taps=taps), batch.valid)
+        from_here = moved is not None
+    leak = ground.broken.get("pad-leak-loss")
+    loss_sees = leak is not None and leak.where.get("phase") == "loss"
+    if moved is None and not loss_sees:
+        return None
+    effect = f"then moves the output by {moved.by:.3g}" if moved else "then counts in the loss"
+    if from_here and not _leaks(ground):
+        effect += " (today the layers before it put harmless values there)"
+    return _dropped(
+        ground,
+        example,
+        batch,
+        lost,
+        "takes a tensor with a mask and hands on one without, and what is padded " + effect,
+        moved,
+        grave=_leaks(ground) or loss_sees or _missed_later(ground, lost) or not (from_here or _only_zeros(ground)),
+    )
+
+
+def _missed_later(ground: Ground, lost: Call) -> bool:
+    """Whether a layer after the loss would have used the mask: then its author counted on it."""
+    after = False
+    for call in ground.bench.calls(ground.batch(ground.padded_example()).x):
+        if after and call.mask_in is None and not _ignores_mask(call) and call.layer is not ground.bench.model:
+            return True
+        after = after or call.layer is lost.layer
+    return False
+
+
+def _not_taken(ground: Ground, example: Example) -> Counterexample | None:
+    """The mask is handed on by every layer, but the layer that mixes steps does not take it."""
+    if not _leaks(ground):
+        return None
     batch = ground.batch(example)
     x, taps = ground.variant(batch, example, force=True)
     moved = ground.moved(ground.bench.outputs(batch.x), ground.bench.outputs(x, taps=taps), batch.valid)
-    loss_sees = "pad-leak-loss" in ground.broken and ground.broken["pad-leak-loss"].where.get("phase") == "loss"
-    if lost is None:
-        if moved is None or not _leaks(ground):
-            return None
-        call = ground.pad_leak_call()
-        if call is None or call.mask_in is not None and not _ignores_mask(call):
-            return None
-        where, kind = call.path, call.kind
-        how = "does not use the mask" if call.mask_in is not None else "gets no mask: it was lost in the code that calls it"
-    else:
-        if moved is None and not loss_sees:
-            return None
-        where, kind, how = lost.path, lost.kind, "takes a tensor with a mask and hands on one without"
+    named = ground.broken["pad-length"].layer if "pad-length" in ground.broken else None
+    call = ground.pad_leak_call() if moved else None
+    if call is None:
+        call = next((c for c in ground.bench.calls(batch.x) if c.path == named), None)
+    if call is None or (call.mask_in is not None and not _ignores_mask(call)):
+        return None
+    how = (
+        "does not take the mask" if call.mask_in is not None else "gets no mask: it was lost in the code that calls it"
+    )
+    return _dropped(ground, example, batch, call, how, moved, grave=True)
+
+
+def _dropped(
+    ground: Ground, example: Example, batch: Batch, call: Call, how: str, moved: Moved | None, *, grave: bool
+) -> Counterexample:
     law = COUNTS.name
-    words = f"{batch_words(batch.valid, right=ground.material.right)}; layer `{where}` ({kind}) {how}, and what is padded "
-    words += f"then moves the output by {moved.by:.3g}." if moved else "then counts in the loss."
+    words = f"{batch_words(batch.valid, right=ground.material.right)}; layer `{call.path}` ({call.kind}) {how}."
     return Counterexample(
-        law, "mask-dropped", words, batch.x, x, moved.by if moved else 0.0, moved.tolerance if moved else 0.0,
-        {"law": law, "phase": "forward", "layer": where}, size=example.size,
-        grave=_leaks(ground) or loss_sees or not _only_zeros(ground),
-        remedy=f"Set `supports_masking = True` on `{where}` if it may pass the mask on, use a layer that keeps it, or take the mask "
-        "before it (`layer.compute_mask`) and hand it to the layers after it.",
-    )  # fmt: skip
+        law,
+        "mask-dropped",
+        words,
+        batch.x,
+        moved=moved.by if moved else 0.0,
+        tolerance=moved.tolerance if moved else 0.0,
+        where={"law": law, "phase": "forward", "layer": call.path},
+        size=example.size,
+        grave=grave,
+        remedy=f"Set `supports_masking = True` on `{call.path}` if it may pass the mask on, use a layer that keeps "
+        "it, or take the mask before it (`layer.compute_mask`) and hand it to the layers after it.",
+    )
+
+
+def _fill_masked_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The call with other values at masked positions of its inputs."""
+    fill = fill_masked("data", 1)
+    return tuple(fill(value, mask_of(value)) if mask_of(value) is not None else value for value in args), kwargs
 
 
 def _ignores_mask(call: Any) -> bool:
@@ -138,11 +205,21 @@ def all_ones(ground: Ground, example: Example) -> Counterexample | None:
     if moved is None:
         return None
     law = ONES.name
-    words = f"{batch_words(batch.valid)}, nothing padded; the output moved by {moved.by:.3g} when the mask was taken off."
+    words = (
+        f"{batch_words(batch.valid)}, nothing padded; the output moved by {moved.by:.3g} when the mask was taken off."
+    )
     return Counterexample(
-        law, "mask-inverted", words, batch.x, batch.x, moved.by, moved.tolerance, {"law": law, "phase": "forward"}, size=example.size,
+        law,
+        "mask-inverted",
+        words,
+        batch.x,
+        batch.x,
+        moved.by,
+        moved.tolerance,
+        {"law": law, "phase": "forward"},
+        size=example.size,
         remedy="In Keras a mask is True where a step counts. Check where it is negated.",
-    )  # fmt: skip
+    )
 
 
 def _without_mask(output: Any, mask: Any) -> Any:
@@ -159,8 +236,15 @@ def _name_all_ones(ground: Ground, found: Counterexample) -> Counterexample:
     batch = ground.material.batch([Sample(width, i) for i in range(count)], width)
     strip = Taps(outputs={id(maker.layer): _without_mask for maker in ground.reading.makers})
     call = ground.layer_at_fault(batch.x, batch.x, batch.valid, first_taps=strip, allowance=4 * ground.noise)
-    return found if call is None else replace(found, where={**found.where, "layer": call.path},
-                                              words=f"{found.words} Layer `{call.path}` ({call.kind}) is the first to differ.")  # fmt: skip
+    return (
+        found
+        if call is None
+        else replace(
+            found,
+            where={**found.where, "layer": call.path},
+            words=f"{found.words} Layer `{call.path}` ({call.kind}) is the first to differ.",
+        )
+    )
 
 
 def has_implicit_mask(ground: Ground) -> str | None:
@@ -179,19 +263,40 @@ def polarity(ground: Ground, example: Example) -> Counterexample | None:
     x, taps = ground.variant(batch, example, force=True)
     if ground.moved(ground.bench.outputs(batch.x), ground.bench.outputs(x, taps=taps), batch.valid) is None:
         return None
-    where = _healed_as_a_whole(ground, batch, x, taps) or _healed_at_layer(ground, batch, x, taps)
+    where = (
+        _turned_by(ground, batch)
+        or _healed_as_a_whole(ground, batch, x, taps)
+        or _healed_at_layer(ground, batch, x, taps)
+    )
     if where is None:
         return None
     law = POLARITY.name
     words = (
-        f"{batch_words(batch.valid, right=ground.material.right)}; {where['words']} is read the wrong way round: given its complement, the "
-        "valid outputs no longer depend on padded positions, and do depend on the valid ones."
+        f"{batch_words(batch.valid, right=ground.material.right)}; {where['words']} is the wrong way round: with "
+        f"its complement, the "
+        "valid outputs do not depend on padded positions, and do depend on the valid ones."
     )
     place = {key: value for key, value in where.items() if key != "words"}
     return Counterexample(
-        law, "mask-inverted", words, batch.x, x, where={"law": law, "phase": "forward", **place}, size=example.size,
+        law,
+        "mask-inverted",
+        words,
+        batch.x,
+        x,
+        where={"law": law, "phase": "forward", **place},
+        size=example.size,
         remedy="True (1) means: this step counts. Negate the mask once (`ops.logical_not`) or remove the negation.",
-    )  # fmt: skip
+    )
+
+
+def _turned_by(ground: Ground, batch: Batch) -> dict[str, Any] | None:
+    """A layer that hands on the complement of the mask that it got."""
+    for call in ground.bench.calls(batch.x):
+        if call.mask_in is None or call.mask_out is None or call.mask_in.shape != call.mask_out.shape:
+            continue
+        if np.array_equal(call.mask_out, ~call.mask_in):
+            return {"words": f"the mask that layer `{call.path}` ({call.kind}) hands on", "layer": call.path}
+    return None
 
 
 def _healed_as_a_whole(ground: Ground, batch: Batch, x: Leaves, taps: Taps | None) -> dict[str, Any] | None:
@@ -200,13 +305,15 @@ def _healed_as_a_whole(ground: Ground, batch: Batch, x: Leaves, taps: Taps | Non
         plain, changed = _with_mask(ground, batch.x, ~batch.valid), _with_mask(ground, x, ~batch.valid)
         if _heals(ground, batch, plain, changed):
             call = ground.pad_leak_call()
-            return {"words": f"mask input `{reading.mask}`", "input": reading.mask, "layer": call.path if call else None}
+            return {
+                "words": f"mask input `{reading.mask}`",
+                "input": reading.mask,
+                "layer": call.path if call else None,
+            }
         return None
     makers = {id(maker.layer): _complement_mask for maker in reading.makers}
     first = taps.outputs if taps else {}
-    both: Mapping[int, Any] = {
-        key: _after(first[key], flip) if key in first else flip for key, flip in makers.items()
-    }
+    both: Mapping[int, Any] = {key: _after(first[key], flip) if key in first else flip for key, flip in makers.items()}
     if _heals(ground, batch, batch.x, x, Taps(outputs=makers), Taps(outputs=both)):
         return {"words": f"the mask of layer `{reading.makers[0].path}`", "layer": reading.makers[0].path}
     return None
@@ -240,7 +347,8 @@ def _healed_at_layer(ground: Ground, batch: Batch, x: Leaves, taps: Taps | None)
 
 
 def _complement_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The call with each mask turned round: what is named so, what is two-valued, and what is attached to the inputs."""
+    """The call with each mask turned round: what is named so, what is two-valued, and what is attached to the
+    inputs."""
     import torch
 
     def two_valued(value: Any) -> bool:
@@ -261,7 +369,12 @@ def _complement_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tupl
 
 
 def _heals(
-    ground: Ground, batch: Batch, plain: Leaves, changed: Leaves, taps: Taps | None = None, changed_taps: Taps | None = None
+    ground: Ground,
+    batch: Batch,
+    plain: Leaves,
+    changed: Leaves,
+    taps: Taps | None = None,
+    changed_taps: Taps | None = None,
 ) -> bool:
     """Whether padded positions no longer count with these taps, while valid ones still do."""
     try:
@@ -274,9 +387,9 @@ def _heals(
         rng = np.random.default_rng(7)
         for name in ground.reading.values:
             keep = ground.material.padded_positions(name, batch, "time")
-            other[name] = np.where(keep, plain[name], ground.material.other_values(name, plain[name], "data", rng)).astype(
-                plain[name].dtype
-            )
+            other[name] = np.where(
+                keep, plain[name], ground.material.other_values(name, plain[name], "data", rng)
+            ).astype(plain[name].dtype)
         return ground.moved(before, ground.bench.outputs(other, taps=taps), batch.valid) is not None
     except Exception:  # a model may refuse the complement (an all-masked row): then nothing was shown
         return False
@@ -295,15 +408,21 @@ def true_values_masked(ground: Ground, example: Example) -> Counterexample | Non
     law = TRUE_VALUES.name
     count = len(ground.reading.valid)
     words = (
-        f"row {row}, step {step} lies between valid steps, but layer `{maker.path}` masks it: its values equal the mask value. "
+        f"row {row}, step {step} lies between valid steps, but layer `{maker.path}` masks it: its values equal "
+        f"the mask value. "
         f"{len(holes)} such steps in the first {count} rows."
     )
     x = {name: leaf[row : row + 1] for name, leaf in ground.reading.rows.items()}
     return Counterexample(
-        law, "data-sentinel", words, x, {}, where={"law": law, "phase": "data", "layer": maker.path, "row": row, "timestep": step},
+        law,
+        "data-sentinel",
+        words,
+        x,
+        {},
+        where={"law": law, "phase": "data", "layer": maker.path, "row": row, "timestep": step},
         facts={"steps": [list(h) for h in holes[:50]]},
-        remedy="Choose a mask value that the data never takes, or pass the mask as an input made from the true lengths.",
-    )  # fmt: skip
+        remedy="Choose a mask value that the data never takes, or pass a mask made from the true lengths.",
+    )
 
 
 def masks_values(ground: Ground) -> str | None:
@@ -312,8 +431,23 @@ def masks_values(ground: Ground) -> str | None:
 
 
 COUNTS = Law("the mask reaches the layers that need it", "mask-dropped", mask_counts, has_mask, padded_batches, 0.4)
-ONES = Law("a mask of all ones equals no mask", "mask-inverted", all_ones, has_implicit_mask, any_batches, 0.4, finish=_name_all_ones)
+ONES = Law(
+    "a mask of all ones equals no mask",
+    "mask-inverted",
+    all_ones,
+    has_implicit_mask,
+    any_batches,
+    0.4,
+    finish=_name_all_ones,
+)
 POLARITY = Law("the mask is read the right way round", "mask-inverted", polarity, has_mask, padded_batches, once=True)
-TRUE_VALUES = Law("true values are not taken for padding", "data-sentinel", true_values_masked, masks_values, padded_batches, once=True)
+TRUE_VALUES = Law(
+    "true values are not taken for padding",
+    "data-sentinel",
+    true_values_masked,
+    masks_values,
+    padded_batches,
+    once=True,
+)
 
 __all__ = ["COUNTS", "ONES", "POLARITY", "TRUE_VALUES"]

@@ -1,7 +1,9 @@
 """What can be told about a padded model from the model, its data, and what the user declared.
 
-Everything that was not declared is inferred here, once, and each inference is a sentence that the report shows. The laws read
-only this: which inputs carry time and on which axis, where the mask comes from, which steps of the user's rows are valid, at which
+Everything that was not declared is inferred here, once, and each inference is a sentence that the report shows. The
+laws read
+only this: which inputs carry time and on which axis, where the mask comes from, which steps of the user's rows are
+valid, at which
 widths the model runs at all, and which outputs have a time axis.
 """
 
@@ -20,13 +22,15 @@ from tsguard.padding import Padding
 MaskKind = Literal["input", "keras", "declared", "none"]
 
 ROWS = 32
-"""Rows of the user's data that batches are made from: enough for real values and lengths, few enough to read in no time."""
+"""Rows of the user's data that batches are made from: enough for real values and lengths, few enough to read in no
+time."""
 
 NARROW = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32, 48, 64, 96)
-"""Widths that are tried beside the data's own: small ones for small counterexamples, the others for models that cut time into
+"""Widths that are tried beside the data's own: small ones for small counterexamples, the others for models that cut
+time into
 patches and run at multiples only."""
 
-WIDE = 12
+WIDE = 8
 """Once three widths up to here work, wider ones are not needed: a recurrent layer pays for each step."""
 
 
@@ -114,7 +118,9 @@ class _Reader:
             self.target_structure, targets = unpacked(data.y, what="y")
             self.target_rows = {name: leaf[:ROWS] for name, leaf in targets.items()}
         weights = getattr(data, "sample_weight", None)
-        self.weights = None if weights is None or isinstance(weights, (dict, list, tuple)) else np.asarray(weights)[:ROWS]
+        self.weights = (
+            None if weights is None or isinstance(weights, (dict, list, tuple)) else np.asarray(weights)[:ROWS]
+        )
 
     def say(self, sentence: str) -> None:
         self.said.append(sentence)
@@ -125,20 +131,43 @@ class _Reader:
         time = self._time(mask, feature_mask)
         width = next((self.rows[name].shape[axis] for name, axis in time.items()), 1)
         outputs, calls = self.forward(self.structure, self.rows, record=True)
-        makers, keras_valid = self._makers(calls)
+        makers, keras_valid = self._makers(calls) if mask is None else ((), None)
         valid, kind, mask_is, holes, unmasked = self._valid(mask, makers, keras_valid, time, width)
         widths = self._widths(time, width, mask, valid)
         leaves, names = outputs
-        output_time = tuple(self._output_axis(leaf, name, time, width, widths) for leaf, name in zip(leaves, names, strict=True))
+        output_time = tuple(
+            self._output_axis(leaf, name, time, width, widths) for leaf, name in zip(leaves, names, strict=True)
+        )
         features, feature_valid = self._features(feature_mask)
         return Reading(
-            model=self.model, inputs=self.structure, rows=self.rows, targets=self.target_structure,
-            target_rows=self.target_rows, weights=self.weights, time=time, width=width, widths=widths, mask=mask, mask_kind=kind,
-            mask_is=mask_is, makers=makers, valid=valid, features=features, feature_valid=feature_valid, timestamps=timestamps,
-            output_time=output_time, output_names=names, target_time=self._target_time(width, output_time), ids=self._ids(),
-            padding=self.padding, declared=self.declared, batch_size=self._batch_size(), holes=holes, unmasked_padding=unmasked,
+            model=self.model,
+            inputs=self.structure,
+            rows=self.rows,
+            targets=self.target_structure,
+            target_rows=self.target_rows,
+            weights=self.weights,
+            time=time,
+            width=width,
+            widths=widths,
+            mask=mask,
+            mask_kind=kind,
+            mask_is=mask_is,
+            makers=makers,
+            valid=valid,
+            features=features,
+            feature_valid=feature_valid,
+            timestamps=timestamps,
+            output_time=output_time,
+            output_names=names,
+            target_time=self._target_time(width, output_time),
+            ids=self._ids(),
+            padding=self.padding,
+            declared=self.declared,
+            batch_size=self._batch_size(),
+            holes=holes,
+            unmasked_padding=unmasked,
             inferred=tuple(self.said),
-        )  # fmt: skip
+        )
 
     def _batch_size(self) -> int | None:
         inputs = getattr(self.model, "inputs", None) or ()
@@ -192,8 +221,8 @@ class _Reader:
                 declared = {next(iter(self.rows)): next(iter(declared.values()))}
             time = {}
             for name, axis in declared.items():
-                leaf = str(self._resolve(name))
-                time[leaf] = axis % self.rows[leaf].ndim
+                resolved = str(self._resolve(name))
+                time[resolved] = axis % self.rows[resolved].ndim
             width = next(self.rows[name].shape[axis] for name, axis in time.items())
         else:
             ranks = {n: leaf.ndim for n, leaf in self.rows.items() if n not in (mask, feature_mask)}
@@ -215,7 +244,8 @@ class _Reader:
         return time
 
     def _ids(self) -> frozenset[str]:
-        """Whole non-negative numbers are ids where they are stored as integers, or where the model embeds and they are all."""
+        """Whole non-negative numbers are ids where they are stored as integers, or where the model embeds and they
+        are all."""
         import keras
 
         embeds = any(isinstance(layer, keras.layers.Embedding) for layer in self.model._flatten_layers())
@@ -231,7 +261,7 @@ class _Reader:
     def _makers(self, calls: Any) -> tuple[tuple[Maker, ...], NDArray[np.bool_] | None]:
         import keras
 
-        born = [call for call in calls if call.mask_out is not None and call.mask_in is None]
+        born = [call for call in calls if call.mask_out is not None and call.mask_in is None and len(call.outputs) == 1]
         seen: dict[int, Maker] = {}
         for call in born:
             if any(call.layer is not other.layer and _contains(call.layer, other.layer) for other in born):
@@ -240,7 +270,12 @@ class _Reader:
         return tuple(seen.values()), born[0].mask_out if born else None
 
     def _valid(
-        self, mask: str | None, makers: tuple[Maker, ...], keras_valid: NDArray[np.bool_] | None, time: dict[str, int], width: int
+        self,
+        mask: str | None,
+        makers: tuple[Maker, ...],
+        keras_valid: NDArray[np.bool_] | None,
+        time: dict[str, int],
+        width: int,
     ) -> tuple[NDArray[np.bool_], MaskKind, int, tuple[tuple[int, int], ...], tuple[int, ...]]:
         count = next(iter(self.rows.values())).shape[0]
         full = np.ones((count, width), bool)
@@ -265,11 +300,16 @@ class _Reader:
             return ~(ends | nan_ends), "keras", 1, holes, unmasked
         if self.declared:
             ends = _ends(at_pad)
+            if not ends.any():
+                self.say("no mask anywhere, and no row ends in the pad value: the batches are not padded")
+                return full, "none", 1, (), ()
             self.say(f"no mask anywhere: padded is what holds {self.padding.pad_value:g} up to the end of a row")
             return ~ends, "declared", 1, (), ()
         return full, "none", 1, (), ()
 
-    def _steps(self, time: dict[str, int], mask: str | None, width: int, test: Callable[[Any], Any]) -> NDArray[np.bool_]:
+    def _steps(
+        self, time: dict[str, int], mask: str | None, width: int, test: Callable[[Any], Any]
+    ) -> NDArray[np.bool_]:
         hits = None
         for name, axis in time.items():
             leaf = self.rows[name]
@@ -286,7 +326,9 @@ class _Reader:
         return self._steps(time, mask, width, lambda leaf: np.isnan(leaf) if np.isnan(value) else leaf == value)
 
     def _nan_steps(self, time: dict[str, int], mask: str | None, width: int) -> NDArray[np.bool_]:
-        return self._steps(time, mask, width, lambda leaf: np.isnan(leaf) if leaf.dtype.kind == "f" else np.zeros(leaf.shape, bool))
+        return self._steps(
+            time, mask, width, lambda leaf: np.isnan(leaf) if leaf.dtype.kind == "f" else np.zeros(leaf.shape, bool)
+        )
 
     def _widths(self, time: dict[str, int], width: int, mask: str | None, valid: NDArray[np.bool_]) -> tuple[int, ...]:
         """The widths at which the model runs; the data's own is one of them."""
@@ -336,7 +378,10 @@ class _Reader:
         wanted %= leaf.ndim
         if leaf.ndim <= wanted or leaf.shape[wanted] != width:
             if self.declared:
-                self.say(f"output {name!r} of shape {leaf.shape[1:]} has no axis of {width} steps: taken for pooled over time")
+                self.say(
+                    f"output {name!r} of shape {leaf.shape[1:]} has no axis of {width} steps: taken for pooled "
+                    f"over time"
+                )
             return None
         other = next((w for w in widths if w != width), None)
         if other is not None:

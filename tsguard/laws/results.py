@@ -1,6 +1,7 @@
 """What a law answers: a counterexample with both of its batches, or the reason why there is none.
 
-A counterexample is complete in itself: its words, the two batches, and the source of a pytest test that fails for as long as
+A counterexample is complete in itself: its words, the two batches, and the source of a pytest test that fails for as
+long as
 the law is broken.
 """
 
@@ -19,7 +20,8 @@ from tsguard.evidence import Evidence
 Outcome = Literal["holds", "broken", "not-applicable", "crashed"]
 
 SMALL_ARRAY = 512
-"""Arrays of up to this many numbers are written out in evidence and in tests; larger ones are told by shape and digest."""
+"""Arrays of up to this many numbers are written out in evidence and in tests; larger ones are told by shape and
+digest."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Asking all laws, in the order in which their answers build on each other.
 
-More padding comes first, because some laws only speak where padding leaks at all; the polarity of a mask comes after the leaks that
+More padding comes first, because some laws only speak where padding leaks at all; the polarity of a mask comes after
+the leaks that
 its complement may heal. A law that crashes says so with its traceback and stops no other.
 """
 
@@ -9,13 +10,13 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
 
 from tsguard import backend
 from tsguard.errors import SubjectError, TsguardError, explain
-from tsguard.laws import batch, causality, clock, halves, masks, padding
+from tsguard.laws import batch, causality, clock, halves, length, losses, masks, nothing, padding, poison
 from tsguard.laws.batches import Example, Material
 from tsguard.laws.bench import Bench, LossFunction
 from tsguard.laws.emit import pytest_source
@@ -33,15 +34,17 @@ LAWS: tuple[Law, ...] = (
     batch.TRAINING,
     halves.HALF,
     halves.OTHER_BACKEND,
-    padding.LENGTH,
+    length.LENGTH,
     padding.VALUES,
+    padding.TRAINING_VALUES,
     padding.GRADIENTS,
-    padding.NAN,
-    padding.NAN_BACKWARD,
-    padding.TARGETS,
-    padding.LENGTH_GRADIENTS,
-    padding.ALL_PADDED,
-    padding.SMALLEST,
+    poison.NAN,
+    poison.NAN_BACKWARD,
+    losses.TARGETS,
+    length.LENGTH_LOSS,
+    length.LENGTH_GRADIENTS,
+    nothing.ALL_PADDED,
+    nothing.SMALLEST,
     padding.FEATURE_VALUES,
     padding.FEATURE_GRADIENTS,
     masks.COUNTS,
@@ -64,7 +67,9 @@ def all_laws() -> tuple[Law, ...]:
     own = [entry.load() for entry in metadata.entry_points(group="tsguard.laws")]
     wrong = [law for law in own if not isinstance(law, Law)]
     if wrong:
-        raise TsguardError(f"entry points `tsguard.laws`: received {wrong[0]!r}. Expected a tsguard.laws.Law. Build one.")
+        raise TsguardError(
+            f"entry points `tsguard.laws`: received {wrong[0]!r}. Expected a tsguard.laws.Law. Build one."
+        )
     return (*LAWS, *own)
 
 
@@ -79,6 +84,28 @@ def run(
     only: Iterable[str] | None = None,
 ) -> list[LawResult]:
     """Ask the laws of this model. `only` names laws or codes; `loss(y, y_pred)` stands in for the compiled one."""
+    return list(examine(model, data, padding, loss=loss, profile=profile, budget_s=budget_s, only=only).results)
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What the laws answered, and what was read about the model before they were asked."""
+
+    results: tuple[LawResult, ...]
+    reading: Reading
+
+
+def examine(
+    model: Any,
+    data: Any,
+    padding: Padding | None = None,
+    *,
+    loss: LossFunction | None = None,
+    profile: str = "ci",
+    budget_s: float = 60.0,
+    only: Iterable[str] | None = None,
+) -> Examination:
+    """As `run`, with the reading."""
     profile_named(profile)
     chosen = _chosen(only)
     until = time.monotonic() + budget_s
@@ -90,7 +117,7 @@ def run(
             if result.counterexample is not None:
                 ground.broken.setdefault(law.code, result.counterexample)
             results.append(result)
-    return results
+    return Examination(tuple(results), ground.reading)
 
 
 def read_model(model: Any, data: Any, padding: Padding | None = None) -> Reading:
@@ -106,7 +133,10 @@ def _chosen(only: Iterable[str] | None) -> tuple[Law, ...]:
     wanted = {only} if isinstance(only, str) else set(only)
     unknown = wanted - {law.name for law in laws} - {law.code for law in laws}
     if unknown:
-        raise TsguardError(f"laws: received {sorted(unknown)}. Expected names or codes of laws, such as 'pad-leak-value'. See laws.LAWS.")
+        raise TsguardError(
+            f"laws: received {sorted(unknown)}. Expected names or codes of laws, such as 'pad-leak-value'. See "
+            f"laws.LAWS."
+        )
     return tuple(law for law in laws if law.name in wanted or law.code in wanted)
 
 
@@ -123,6 +153,7 @@ def _ground(model: Any, data: Any, padding: Padding | None, loss: LossFunction |
         # The first call may build the model, and layers that do not exist yet cannot be traced.
         bench.raw(leaves, structure=structure)
         bench.settle()
+        bench.wake()
         with tracing(model) as calls:
             return bench.raw(leaves, structure=structure), calls
 
@@ -138,7 +169,9 @@ def _arrays(data: Any) -> Any:
     data = Data.of(data)
     if data.is_arrays:
         if not len(data):
-            raise SubjectError(explain("data", received="no samples", expected="at least one", todo="Check what was selected."))
+            raise SubjectError(
+                explain("data", received="no samples", expected="at least one", todo="Check what was selected.")
+            )
         return data
     x, y, weight = next(iter(data.batches(1)))
     return Data(x, y, weight)
@@ -147,7 +180,9 @@ def _arrays(data: Any) -> Any:
 def _ask(law: Law, ground: Ground, profile: str, until: float, budget_s: float) -> LawResult:
     started = time.monotonic()
     if started > until:
-        return LawResult(law.name, law.code, "not-applicable", f"not asked: the time budget of {budget_s:g} s was spent")
+        return LawResult(
+            law.name, law.code, "not-applicable", f"not asked: the time budget of {budget_s:g} s was spent"
+        )
     examples = 0
     try:
         reason = law.applies(ground)
@@ -159,7 +194,11 @@ def _ask(law: Law, ground: Ground, profile: str, until: float, budget_s: float) 
         else:
             deadline = min(until, started + SHRINK_SHARE * budget_s)
             searched = search(
-                law.batches(ground), lambda example: law.judge(ground, example), profile=profile, until=deadline, share=law.share
+                law.batches(ground),
+                lambda example: law.judge(ground, example),
+                profile=profile,
+                until=deadline,
+                share=law.share,
             )
             found, examples = searched.best, searched.examples
         if found is not None and law.finish is not None:

@@ -1,6 +1,7 @@
 """Hypothesis looks for the smallest batch that breaks a law, within a time.
 
-The predicate is injected; what it answers for an example is remembered, so that Hypothesis may ask again after the time is up and
+The predicate is injected; what it answers for an example is remembered, so that Hypothesis may ask again after the
+time is up and
 hears the same.
 """
 
@@ -22,7 +23,7 @@ Judge = Callable[[Example], Counterexample | None]
 
 PROFILES: dict[str, settings] = {
     "ci": settings(
-        max_examples=20,
+        max_examples=8,
         derandomize=True,
         database=None,
         deadline=None,
@@ -33,8 +34,12 @@ PROFILES: dict[str, settings] = {
         suppress_health_check=tuple(HealthCheck),
     ),
 }
-PROFILES["explore"] = settings(PROFILES["ci"], derandomize=False, max_examples=500)
-"""`ci`: the same examples every time, few of them (each holds up to four samples). `explore`: new ones every time, many."""
+PROFILES["explore"] = settings(PROFILES["ci"], derandomize=False, max_examples=60)
+"""`ci`: the same examples every time, few of them, each of up to eight samples that share a forward pass.
+`explore`: new ones every time, and many."""
+
+LEAST = 3
+"""Examples that every law gets, however dear: one of each kind of value."""
 
 SHRINK_CALLS = 120
 """Examples that may be tried to make a counterexample smaller; past that a smaller one is not worth the wait."""
@@ -65,7 +70,7 @@ def search(
 ) -> Searched:
     """The smallest counterexample that the time allows. `share` of the profile's examples for laws that cost more."""
     chosen = profile_named(profile)
-    chosen = settings(chosen, max_examples=max(4, round(chosen.max_examples * share)))
+    chosen = settings(chosen, max_examples=max(LEAST, round(chosen.max_examples * share)))
     found = Searched()
     answers: dict[Example, Counterexample | None] = {}
     broken_at = [0]
@@ -75,7 +80,7 @@ def search(
     def attempt(example: Example) -> None:
         if example not in answers:
             spent = found.best is not None and found.examples - broken_at[0] > SHRINK_CALLS
-            if spent or time.monotonic() > until and found.examples:
+            if spent or (time.monotonic() > until and found.examples):
                 return
             found.examples += 1
             answers[example] = judge(example)

@@ -54,6 +54,11 @@ def _array(value: Any, place: str) -> NDArray[Any]:
     array = np.asarray(value)
     if array.dtype.kind not in "fiub":
         raise SubjectError(
-            explain(place, received=f"dtype {array.dtype}", expected="an array of numbers", todo="Encode it before the model.")
+            explain(
+                place,
+                received=f"dtype {array.dtype}",
+                expected="an array of numbers",
+                todo="Encode it before the model.",
+            )
         )
     return array

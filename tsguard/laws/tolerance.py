@@ -5,10 +5,14 @@ output that does not depend on what was changed is therefore equal to the last b
 whose threads may round differently. In float32 at outputs of 1e3 that is 4 · 1.2e-7 · 1e3 = 4.8e-4, so a leak of
 1e-3 shows.
 
-*Another shape.* With another width or batch size the sums are blocked and ordered differently. By backward error analysis
-(Higham, Accuracy and Stability of Numerical Algorithms, ch. 3 and 4) each order of a sum of n terms gives the exact result for
-terms that are moved by a relative sqrt(n) · u (u the unit roundoff, half of eps; sqrt rather than n because rounding errors
-are independent in sign). So the model itself is asked: weights and inputs are moved by that much, and how far the outputs go is
+*Another shape.* With another width or batch size the sums are blocked and ordered differently. By backward error
+analysis
+(Higham, Accuracy and Stability of Numerical Algorithms, ch. 3 and 4) each order of a sum of n terms gives the exact
+result for
+terms that are moved by a relative sqrt(n) · u (u the unit roundoff, half of eps; sqrt rather than n because rounding
+errors
+are independent in sign). So the model itself is asked: weights and inputs are moved by that much, and how far the
+outputs go is
 what a change of order may do. Two orders are two such draws and a few draws underestimate the tail: NOISE_MARGIN.
 """
 
@@ -21,10 +25,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 SAME_PROGRAM_ULPS = 4.0
-"""Units in the last place that equal programs may differ by; the least that still forgives one differently rounded step."""
+"""Units in the last place that equal programs may differ by; the least that still forgives one differently rounded
+step."""
 
 NOISE_MARGIN = 4.0
-"""2 for two orders of summation that differ from the exact result in opposite directions, 2 for the tail of three draws."""
+"""2 for two orders of summation that differ from the exact result in opposite directions, 2 for the tail of three
+draws."""
 
 NOISE_DRAWS = 3
 """Draws of the model's own rounding noise. Each costs one forward pass; the margin covers what three of them miss."""
@@ -48,9 +54,15 @@ def scale_of(*arrays: NDArray[np.float64]) -> float:
 
 
 def movement(before: NDArray[np.float64], after: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Element by element how far a result moved; from finite to non-finite, or from one non-finite kind to another, is inf."""
+    """Element by element how far a result moved; from finite to non-finite, or from one non-finite kind to another,
+    is inf."""
     with np.errstate(invalid="ignore"):
         moved = np.abs(before - after)
     same = (before == after) | (np.isnan(before) & np.isnan(after))
     moved = np.where(same, 0.0, moved)
     return np.where(np.isnan(moved), np.inf, moved)
+
+
+def apart(one: float, other: float) -> float:
+    """How far two numbers are apart; inf where only one is finite."""
+    return float(movement(np.array(one), np.array(other)))

@@ -1,8 +1,11 @@
 """Every Keras layer call of one forward pass, in the order in which the calls return.
 
-torch hooks are blind on Keras models, so `Layer.__call__` itself is wrapped while a pass is traced; `Operation.__call__` too,
-because raw operations of a functional model are nodes without a layer. A tap may change a layer's output (what stands at masked
-positions, or the mask), a guard may change how a layer is called (`training`). Recurrent layers are taken as one: their cells run
+torch hooks are blind on Keras models, so `Layer.__call__` itself is wrapped while a pass is traced;
+`Operation.__call__` too,
+because raw operations of a functional model are nodes without a layer. A tap may change a layer's output (what
+stands at masked
+positions, or the mask), a guard may change how a layer is called (`training`). Recurrent layers are taken as one:
+their cells run
 once per step and have no time axis to compare.
 """
 
@@ -39,8 +42,8 @@ class Taps:
     """What to change on the way, by the identity of the layer."""
 
     outputs: Mapping[int, Tap] = field(default_factory=dict)
-    arguments: Mapping[int, Callable[[tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]]]] = field(
-        default_factory=dict
+    arguments: Mapping[int, Callable[[tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]]]] = (
+        field(default_factory=dict)
     )
     calm: Callable[[Any], bool] | None = None
     """Layers for which this is true are called with training=False."""
@@ -49,8 +52,9 @@ class Taps:
 def to_numpy(tensor: Any) -> NDArray[np.float64]:
     """A float64 copy of any tensor: exact for every narrower dtype, bfloat16 included."""
     if hasattr(tensor, "detach"):
-        return np.asarray(tensor.detach().cpu().double().numpy() if tensor.dtype.is_floating_point
-                          else tensor.detach().cpu().numpy()).astype(np.float64)
+        return np.asarray(
+            tensor.detach().cpu().double().numpy() if tensor.dtype.is_floating_point else tensor.detach().cpu().numpy()
+        ).astype(np.float64)
     from keras import ops
 
     return np.asarray(ops.convert_to_numpy(ops.cast(tensor, "float32"))).astype(np.float64)
@@ -91,8 +95,11 @@ def tracing(model: Any, taps: Taps | None = None, *, record: bool = True) -> Ite
     taps = taps or Taps()
     calls: list[Call] = []
     own = {id(layer) for layer in model._flatten_layers(include_self=True, recursive=True)}
-    nodes = {id(op) for part in model._flatten_layers(include_self=True, recursive=True)
-             for op in getattr(part, "operations", ())}
+    nodes = {
+        id(op)
+        for part in model._flatten_layers(include_self=True, recursive=True)
+        for op in getattr(part, "operations", ())
+    }
     inside = [0]
     plain_layer, plain_operation = Layer.__call__, Operation.__call__
 

@@ -1,14 +1,15 @@
 """A Case: a model, one batch and the fingerprint of how they fail together.
 
-The fingerprint (code, phase, operation, kind of layer) is what a reduction must keep: a smaller batch that also crashes,
-but elsewhere, is another failure. A Case asks for its fingerprint by running one real training step with the guard's own
-instruments and leaves the model as it was.
+The fingerprint (code, phase, operation, kind of layer) is what a reduction must keep: a smaller batch that also
+crashes, but elsewhere, is another failure. A Case asks for its fingerprint by running one real training step with the
+guard's own instruments, and leaves the model as it was.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -114,6 +115,12 @@ class Case:
         """Whether one step still fails with the same fingerprint."""
         return fingerprint_of(self.model, batch or self.batch, self.weights, self.seed)[0] == self.fingerprint
 
+    def save(self, folder: str | Path, *, confirm: bool = True) -> Path:
+        """Write repro.py, test_repro.py and README.md; the path of the script. A fresh process confirms it first."""
+        from tsguard.repro import emit
+
+        return emit.save(self, Path(folder), confirmed_first=confirm)
+
     def with_(self, **changes: Any) -> Case:
         """The same case with parts replaced."""
         return replace(self, **changes)
@@ -129,7 +136,9 @@ def fingerprint_of(
         return None, None
 
 
-def _step(model: Any, batch: Batch, weights: tuple[Any, ...] | None, seed: int) -> tuple[Fingerprint | None, Origin | None]:
+def _step(
+    model: Any, batch: Batch, weights: tuple[Any, ...] | None, seed: int
+) -> tuple[Fingerprint | None, Origin | None]:
     with preserved(model):
         seed_everything(seed)
         data = tuple(map_leaves(_tensor, part) for part in batch.parts())
@@ -172,7 +181,7 @@ def _kind(model: Any, path: str | None) -> str | None:
 
 
 def from_outcome(outcome: GuardOutcome, *, name: str) -> Case | None:
-    """The bad step of a guarded run as a Case: the state right before it and its batch. None where nothing was recorded."""
+    """The bad step of a guarded run: the state right before it and its batch. None where nothing was recorded."""
     trip, replay = outcome.trip, outcome.replay
     if trip is None or replay is None or not replay.records:
         return None

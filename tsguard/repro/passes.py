@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tsguard.backend import preserved, seed_everything
 from tsguard.dataset import leaves
 from tsguard.repro.case import Batch, Case, fingerprint_of
 
@@ -31,19 +32,40 @@ def forget_weights(case: Case, keep: Keep) -> Case:
 
 
 def _reinitialised(model: Any) -> Any:
-    from tsguard.backend import seed_everything
-    from tsguard.subject import clone
+    """The same graph with freshly made layers. Layers without weights are shared: a Lambda cannot be made again."""
+    if not is_graph(model):
+        return None
+
+    def again(layer: Any) -> Any:
+        return type(layer).from_config(layer.get_config()) if layer.weights else layer
 
     try:
         seed_everything(0)
-        config = keras.saving.serialize_keras_object(model)
-        fresh = keras.saving.deserialize_keras_object(config, safe_mode=False)
-        if not fresh.built or not fresh.compiled:
-            fresh = clone(model)
-            return None
-        return fresh
-    except Exception:  # a model that cannot be rebuilt keeps its weights
+        fresh = keras.models.clone_model(model, clone_function=again)
+        compile_like(model, fresh, optimizer=None)
+    except (ValueError, TypeError, AttributeError, KeyError, NotImplementedError):
         return None
+    return fresh
+
+
+def compile_like(model: Any, fresh: Any, *, optimizer: str | None) -> None:
+    """Compile with the losses of the model, and with its kind of optimizer unless another is named."""
+    settings = model._compile_config.config
+    chosen = optimizer or type(model.optimizer).from_config(model.optimizer.get_config())
+    loss = settings.get("loss") or getattr(model, "loss", None)
+    fresh.compile(optimizer=chosen, loss=loss, loss_weights=settings.get("loss_weights"))
+
+
+def is_graph(model: Any) -> bool:
+    """Whether the model is a graph of layers that can be cut: Functional or Sequential, not a subclass of its own."""
+    from keras.src.models.functional import Functional
+
+    return type(model) in (Functional, keras.Sequential)
+
+
+def _graph(model: Any) -> Any:
+    """The Functional graph: a Sequential keeps one inside."""
+    return model._functional if isinstance(model, keras.Sequential) else model
 
 
 def drop_samples(case: Case, keep: Keep) -> Case:
@@ -72,9 +94,81 @@ def shorten_sequence(case: Case, keep: Keep) -> Case:
 
         return case.with_(batch=case.batch.map(shorter))
 
-    if length < 2 or not keep(cut(range(length - 1))):
+    if length < 2:
         return case
+    if not keep(cut(range(length - 1))):
+        loose = _any_length(case)
+        if loose is None:
+            return case
+        case = loose  # `cut` sees the looser model from here on
+        if not keep(cut(range(length - 1))):
+            return case
     return cut(smallest(range(length), lambda steps: keep(cut(steps))))
+
+
+def _any_length(case: Case) -> Case | None:
+    """The same graph with inputs whose axis 1 may have any length."""
+    model = case.model
+    if not is_graph(model):
+        return None
+    try:
+        entries = [
+            keras.Input(batch_shape=(None, None, *entry.shape[2:]), dtype=entry.dtype, name=entry.name)
+            if len(entry.shape) > 1
+            else keras.Input(batch_shape=entry.shape, dtype=entry.dtype, name=entry.name)
+            for entry in model.inputs
+        ]
+        tensors = entries if len(entries) > 1 else entries[0]
+        fresh = keras.models.clone_model(model, input_tensors=tensors, clone_function=lambda one: one)
+        compile_like(model, fresh, optimizer=None)
+    except (ValueError, TypeError, AttributeError, KeyError, NotImplementedError):
+        return None
+    return case.with_(model=fresh, recipe=None)
+
+
+def cut_suffix(case: Case, keep: Keep) -> Case:
+    """Nothing after the layer at fault: its output is compared with zeros."""
+    model = case.model
+    if not is_graph(model) or case.fingerprint.phase != "forward" or case.origin is None:
+        return case
+    layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
+    for layer in layers[:-1]:
+        if type(layer).__name__ != case.fingerprint.layer_kind:
+            continue
+        candidate = _head(case, layer)
+        if candidate is not None and keep(candidate):
+            return candidate
+    return case
+
+
+def output_of(model: Any, layer: Any) -> Any:
+    """The tensor that a layer gives in this graph: a layer shared by several graphs has several."""
+    found = [
+        node.output_tensors for nodes in model._nodes_by_depth.values() for node in nodes if node.operation is layer
+    ]
+    if len(found) != 1 or len(found[0]) != 1:
+        raise ValueError(f"layer {layer.name} gives {len(found)} outputs in this graph")
+    return found[0][0]
+
+
+def _head(case: Case, layer: Any) -> Case | None:
+    model = case.model
+    try:
+        if case.weights is not None:
+            model.set_weights(list(case.weights))
+        inputs = model.inputs if len(model.inputs) > 1 else model.inputs[0]
+        cut = output_of(_graph(model), layer)
+        head = keras.Model(inputs, cut)
+        head.compile(optimizer="sgd", loss="mse")
+        shape = (case.batch.samples, *(size or 1 for size in cut.shape[1:]))
+        if any(size is None for size in cut.shape[1:]):
+            shape = tuple(head(case.batch.x).shape)
+        y = np.zeros(shape, "float32")
+        return case.with_(
+            model=head, batch=Batch(case.batch.x, y), weights=tuple(head.get_weights()) or None, recipe=None
+        )
+    except (ValueError, TypeError, AttributeError, KeyError, RuntimeError, NotImplementedError):
+        return None
 
 
 def drop_weights_of_samples(case: Case, keep: Keep) -> Case:
@@ -88,7 +182,7 @@ def drop_weights_of_samples(case: Case, keep: Keep) -> Case:
 def cut_prefix(case: Case, keep: Keep) -> Case:
     """The first layers replaced by what they computed, so that the layer at fault comes first."""
     model = case.model
-    if not isinstance(model, keras.models.Functional | keras.Sequential) or type(model).call is None:
+    if not is_graph(model):
         return case
     layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
     for layer in reversed(layers[:-1]):
@@ -99,37 +193,27 @@ def cut_prefix(case: Case, keep: Keep) -> Case:
 
 
 def _tail(case: Case, layer: Any) -> Case | None:
-    from tsguard.backend import preserved
-
     model = case.model
     try:
         with preserved(model):
             if case.weights is not None:
                 model.set_weights(list(case.weights))
-            cut = layer.output
-            if not hasattr(cut, "shape"):
-                return None
-            head = keras.Model(model.inputs, cut)
+            cut = output_of(_graph(model), layer)
+            head = keras.Model(model.inputs if len(model.inputs) > 1 else model.inputs[0], cut)
             recorded = np.asarray(keras.ops.convert_to_numpy(head(case.batch.x, training=False)))
             entry = keras.Input(batch_shape=(None, *recorded.shape[1:]), dtype=str(recorded.dtype), name="recorded")
-            rest = keras.models.clone_model(keras.Model(cut, model.outputs), input_tensors=entry)
-            mapping = dict(zip(_by_name(rest), _by_name(rest).values(), strict=True))
-            for one in model.layers:
-                if one.name in mapping and one.weights:
-                    mapping[one.name].set_weights(one.get_weights())
+            outputs = model.outputs if len(model.outputs) > 1 else model.outputs[0]
+            # The layers themselves are shared: they hold the weights that fail.
+            rest = keras.models.clone_model(
+                keras.Model(cut, outputs), input_tensors=entry, clone_function=lambda one: one
+            )
         return _compiled_like(case, rest, recorded)
     except (ValueError, TypeError, AttributeError, KeyError, RuntimeError, IndexError):
         return None
 
 
-def _by_name(model: Any) -> dict[str, Any]:
-    return {layer.name: layer for layer in model.layers}
-
-
 def _compiled_like(case: Case, model: Any, x: Any) -> Case:
-    settings = case.model._compile_config.config
-    loss = settings.get("loss") or case.model.loss
-    model.compile(optimizer="sgd", loss=loss, loss_weights=settings.get("loss_weights"))
+    compile_like(case.model, model, optimizer="sgd")
     return case.with_(
         model=model,
         batch=Batch(x, case.batch.y, case.batch.sample_weight),
@@ -144,23 +228,12 @@ def simplify_optimizer(case: Case, keep: Keep) -> Case:
     settings = model._compile_config.config
     if type(model.optimizer).__name__ == "SGD" and not settings.get("metrics"):
         return case
-    fresh = _same_network(model)
-    if fresh is None:
+    if not is_graph(model):
         return case
-    fresh.compile(optimizer="sgd", loss=settings.get("loss") or model.loss, loss_weights=settings.get("loss_weights"))
+    fresh = keras.models.clone_model(model, clone_function=lambda one: one)
+    compile_like(model, fresh, optimizer="sgd")
     candidate = case.with_(model=fresh)
     return candidate if keep(candidate) else case
-
-
-def _same_network(model: Any) -> Any:
-    if not isinstance(model, keras.models.Functional | keras.Sequential):
-        return None
-    try:
-        fresh = keras.models.clone_model(model)
-        fresh.set_weights(model.get_weights())
-    except (ValueError, TypeError, AttributeError, KeyError):
-        return None
-    return fresh
 
 
 def simplify_values(case: Case, keep: Keep) -> Case:
@@ -268,7 +341,7 @@ def float64_query(case: Case) -> bool | None:
 
 
 def _in_float64(model: Any) -> Any:
-    if not isinstance(model, keras.models.Functional | keras.Sequential):
+    if not is_graph(model):
         return None
     try:
 
@@ -278,8 +351,7 @@ def _in_float64(model: Any) -> Any:
             return type(layer).from_config(config)
 
         fresh = keras.models.clone_model(model, clone_function=double)
-        settings = model._compile_config.config
-        fresh.compile(optimizer="sgd", loss=settings.get("loss") or model.loss)
+        compile_like(model, fresh, optimizer="sgd")
     except (ValueError, TypeError, AttributeError, KeyError):
         return None
     return fresh
@@ -289,7 +361,9 @@ PASSES: tuple[Callable[[Case, Keep], Case], ...] = (
     drop_samples,
     drop_weights_of_samples,
     forget_weights,
+    cut_suffix,
     cut_prefix,
+    forget_weights,
     shorten_sequence,
     simplify_optimizer,
     simplify_values,

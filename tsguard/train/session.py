@@ -30,19 +30,11 @@ from tsguard.guard.outcome import GuardOutcome
 from tsguard.report import Moment, Report, Verdict
 from tsguard.store import RunFolder
 from tsguard.train.checkpoint import Position
+from tsguard.train.judgement import Judgement, judge_run
 from tsguard.train.resume import Checkpoints, Resume, choose, fingerprint
+from tsguard.train.start import RememberStart, TrainStart
 
 Progress = Callable[[str], None]
-Judge = Callable[[Context, GuardOutcome, tuple[Finding, ...], float], "Judgement"]
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """What was found out about a finished run: findings beside the guard's, metrics, numbers for figures."""
-
-    findings: tuple[Finding, ...] = ()
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    figures: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -56,7 +48,8 @@ class Session:
     fit_arguments: dict[str, Any]
     write: Callable[[Report], Report]
     """Saves a report and its page; from the doors."""
-    judge: Judge
+    reproduce: Callable[[Report, GuardOutcome | None], Report] = lambda report, outcome: report
+    """Reduces the failure of a report to a script; from the doors."""
     checks: tuple[Check, ...] = ()
     callbacks: tuple[Any, ...] = ()
     preflight: bool = True
@@ -72,6 +65,7 @@ class Session:
     moments: list[Moment] = field(default_factory=list)
     interrupted: int | None = None
     _started: float = field(default_factory=time.monotonic)
+    _start: TrainStart | None = None
 
     def run(self) -> Report:
         """The whole of it; the report of the stage that decided."""
@@ -102,7 +96,7 @@ class Session:
             progress=self.progress,
         )
         self._tell("gate", f"before training: {report.verdict.status}")
-        return self.write(report)
+        return self.write(report if report.verdict else self.reproduce(report, None))
 
     def _fit(self, found: list[Finding]) -> tuple[Any, BaseException | None]:
         model, data = self.context.model, self.context.data
@@ -125,7 +119,8 @@ class Session:
             failed=lambda error: found.append(_not_saved(error)),
             **self.checkpoint,
         )
-        ours: list[Any] = [self.guard]
+        remembered = RememberStart()
+        ours: list[Any] = [remembered, self.guard]
         if snapshot is not None:
             ours.append(Resume(snapshot, others))
         ours += [keeper, _Interruptible(self, keeper)]
@@ -152,6 +147,7 @@ class Session:
                 found.append(_died(error))
         with contextlib.suppress(Exception):
             keeper.writer.close()
+        self._start = remembered.start
         return history, failure
 
     def _after(self, found: list[Finding], history: Any, before: Report | None) -> Report:
@@ -162,7 +158,14 @@ class Session:
         if outcome is not None and self.interrupted is None:
             self.progress("judging the run")
             try:
-                judged = self.judge(self.context, outcome, (*found, *findings), self.budget_s if self.diagnose else 0.0)
+                judged = judge_run(
+                    self.context,
+                    outcome,
+                    [*found, *findings],
+                    start=self._start,
+                    budget_s=self.budget_s if self.diagnose else 0.0,
+                    progress=self.progress,
+                )
             except Exception as crash:
                 judged = Judgement((crashed("no-learning", "judgement of the run", crash),))
         findings = merged([*found, *findings, *judged.findings, *self.late_findings()])
@@ -170,6 +173,7 @@ class Session:
         report = Report(
             kind="train",
             name=self.folder.run.name,
+            source=outcome,
             findings=tuple(findings),
             metrics={**(guarded.metrics if guarded is not None else {}), **judged.metrics},
             series=guarded.series if guarded is not None else {},
@@ -184,7 +188,8 @@ class Session:
         if self.interrupted is not None:
             verdict = Verdict(Status.NOT_RUN, ("interrupted; resumable with --resume", *verdict.reasons))
         self._tell("end", f"after training: {verdict.status}")
-        return self.write(report.with_(verdict=verdict, timeline=tuple(self.moments)))
+        report = report.with_(verdict=verdict, timeline=tuple(self.moments))
+        return self.write(self.reproduce(report, outcome) if self.interrupted is None else report)
 
 
 class Interrupted(BaseException):

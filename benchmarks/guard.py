@@ -1,0 +1,204 @@
+"""What watching costs: `model.fit` with the guard against without, and against the other ways to watch.
+
+    KERAS_BACKEND=torch python benchmarks/guard.py [--pairs 20] [--steps 200] [--write]
+
+Every round runs all arms on the same model and data in random order, plain twice (A/A); ratios are taken within a
+round, so
+that what else the machine does meets all arms alike. Reported: the median ratio and the upper end of its 95 % bootstrap
+interval, for wall time and for processor time. The script is the same on a GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("KERAS_BACKEND", "torch")
+
+import keras
+import numpy as np
+import torch
+from keras import layers, ops
+
+from tsguard.guard.callback import Guard
+
+BATCH = 32
+
+
+def transformer() -> tuple[Any, Any, Any]:
+    """Two blocks, width 64, 64 timesteps."""
+    inputs = keras.Input((64, 8))
+    h = layers.Dense(64)(inputs)
+    for _ in range(2):
+        h = layers.LayerNormalization()(h + layers.MultiHeadAttention(4, 16, dropout=0.1)(h, h))
+        h = layers.LayerNormalization()(h + layers.Dense(64)(layers.Dense(128, activation="gelu")(h)))
+    model = keras.Model(inputs, layers.Dense(1)(layers.GlobalAveragePooling1D()(h)))
+    return model, (64, 8), (1,)
+
+
+def lstm() -> tuple[Any, Any, Any]:
+    """Two layers of 64 units, 48 timesteps."""
+    model = keras.Sequential(
+        [keras.Input((48, 8)), layers.LSTM(64, return_sequences=True), layers.LSTM(64), layers.Dense(1)]
+    )
+    return model, (48, 8), (1,)
+
+
+class GatedResidual(layers.Layer):
+    """ELU, Dense, gated linear unit, add and normalise."""
+
+    def __init__(self, units: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.first, self.second = layers.Dense(units, activation="elu"), layers.Dense(2 * units)
+        self.skip, self.norm = layers.Dense(units), layers.LayerNormalization()
+        self.units = units
+
+    def call(self, x: Any) -> Any:
+        value, gate = ops.split(self.second(self.first(x)), 2, axis=-1)
+        return self.norm(self.skip(x) + value * ops.sigmoid(gate))
+
+
+class Select(layers.Layer):
+    """Variable selection over the features of each timestep."""
+
+    def __init__(self, features: int, units: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.each = [GatedResidual(units) for _ in range(features)]
+        self.weigh, self.softmax = GatedResidual(features), layers.Softmax()
+
+    def call(self, x: Any) -> Any:
+        parts = [grn(x[..., k : k + 1]) for k, grn in enumerate(self.each)]
+        weights = ops.expand_dims(self.softmax(self.weigh(x)), -2)
+        return ops.sum(ops.stack(parts, axis=-1) * weights, axis=-1)
+
+
+def tft() -> tuple[Any, Any, Any]:
+    """Variable selection, LSTM, gated residuals, attention, three quantiles."""
+    inputs = keras.Input((32, 6))
+    h = Select(6, 32)(inputs)
+    h = layers.LayerNormalization()(h + layers.LSTM(32, return_sequences=True)(h))
+    a = layers.MultiHeadAttention(4, 8)(h, h, use_causal_mask=True)
+    h = GatedResidual(32)(layers.LayerNormalization()(h + a))
+    return keras.Model(inputs, layers.Dense(3)(h[:, -8:])), (32, 6), (8, 3)
+
+
+class NaiveGuard(keras.callbacks.Callback):
+    """What is written by hand most often: read loss and gradient norms on the host in every step."""
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        for variable in self.model.trainable_variables:
+            gradient = variable.value.grad
+            if gradient is not None and not np.isfinite(gradient.norm().item()):
+                self.model.stop_training = True
+
+
+_FOLDER = tempfile.mkdtemp()
+
+ARMS: dict[str, Callable[[], list[Any]]] = {
+    "plain": list,
+    "plain again": list,
+    "guard": lambda: [Guard(out=_FOLDER)],
+    "TerminateOnNaN": lambda: [keras.callbacks.TerminateOnNaN()],
+    "naive .item()": lambda: [NaiveGuard()],
+    "anomaly mode": list,
+}
+
+
+def timed(arm: str, model: Any, start: list[Any], x: Any, y: Any) -> tuple[float, float]:
+    """Wall and processor seconds of one fit from the same start."""
+    model.set_weights(start)
+    callbacks = ARMS[arm]()
+    keras.utils.set_random_seed(0)
+    with torch.autograd.set_detect_anomaly(arm == "anomaly mode", check_nan=True):
+        wall, cpu = time.perf_counter(), time.process_time()
+        model.fit(x, y, batch_size=BATCH, verbose=0, callbacks=callbacks)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def bound(ratios: list[float]) -> float:
+    """Upper end of the 95 % bootstrap interval of the median."""
+    rng = np.random.default_rng(0)
+    draws = rng.choice(ratios, size=(4000, len(ratios)), replace=True)
+    return float(np.quantile(np.median(draws, axis=1), 0.975))
+
+
+def measure(name: str, build: Callable[[], tuple[Any, Any, Any]], pairs: int, steps: int) -> list[str]:
+    """The rows of one model."""
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(1)
+    model, shape, target = build()
+    model.compile(keras.optimizers.Adam(1e-3), "mse")
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(BATCH * steps, *shape)).astype("float32")
+    y = rng.normal(size=(BATCH * steps, *target)).astype("float32")
+    start = model.get_weights()
+    for arm in ("plain", "guard"):
+        timed(arm, model, start, x[: BATCH * 20], y[: BATCH * 20])
+    seen: dict[str, list[tuple[float, float]]] = {arm: [] for arm in ARMS}
+    for round_ in range(pairs):
+        arms = [arm for arm in ARMS if arm != "anomaly mode" or round_ < max(3, pairs // 6)]
+        random.Random(round_).shuffle(arms)
+        for arm in arms:
+            seen[arm].append(timed(arm, model, start, x, y))
+    rows = []
+    per_step = statistics.median(wall for wall, _ in seen["plain"]) / steps * 1e3
+    for arm, times in seen.items():
+        if arm == "plain":
+            continue
+        wall = [t[0] / p[0] for t, p in zip(times, seen["plain"], strict=False)]
+        cpu = [t[1] / p[1] for t, p in zip(times, seen["plain"], strict=False)]
+        rows.append(
+            f"| {name} ({per_step:.1f} ms) | {arm} | {len(times)} | {statistics.median(wall):.3f} | "
+            f"{bound(wall):.3f} | "
+            f"{statistics.median(cpu):.3f} | {bound(cpu):.3f} |"
+        )
+        print(rows[-1], flush=True)
+    return rows
+
+
+HEAD = (
+    "| model (plain step) | arm | pairs | wall: median | ≤ 95 % | processor: median | ≤ 95 % |\n"
+    "|---|---|---|---|---|---|---|"
+)
+
+
+def main() -> None:
+    """Measure, print, and write the table where asked to."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--models", default="transformer,lstm,tft")
+    parser.add_argument("--write", action="store_true", help="write benchmarks/results/guard.md")
+    options = parser.parse_args()
+    print(HEAD)
+    rows = []
+    for name in options.models.split(","):
+        rows += measure(
+            name, {"transformer": transformer, "lstm": lstm, "tft": tft}[name], options.pairs, options.steps
+        )
+    if options.write:
+        device = (
+            torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+        )
+        text = (
+            "# What watching costs\n\n"
+            f"`python benchmarks/guard.py --pairs {options.pairs} --steps {options.steps} --write`: {device}, torch "
+            f"{torch.__version__}, keras {keras.__version__}. Time of a fit of {options.steps} steps over that "
+            f"of a plain one, "
+            "within the same round; rounds in random order. “plain again” is the noise of the machine.\n\n"
+            f"{HEAD}\n" + "\n".join(rows) + "\n"
+        )
+        Path(__file__).with_name("results").joinpath("guard.md").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

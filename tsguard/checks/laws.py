@@ -1,0 +1,109 @@
+"""The laws as checks: counterexamples become findings, and what could not be judged says why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from tsguard import catalogue
+from tsguard.checks.registry import Context, check
+from tsguard.evidence import Evidence
+from tsguard.findings import Finding, Role, Status
+
+if TYPE_CHECKING:
+    from tsguard.laws import LawResult
+
+CODES = (
+    "pad-leak-value",
+    "pad-leak-grad",
+    "pad-leak-loss",
+    "pad-length",
+    "pad-all-masked",
+    "pad-nan-poison",
+    "pad-time",
+    "mask-dropped",
+    "mask-inverted",
+    "future-leak",
+    "batch-coupling",
+    "nondeterministic",
+    "train-eval-gap",
+    "data-precision",
+    "precision-overflow",
+    "backend-mismatch",
+)
+
+BUDGET_SHARE = 0.6
+"""Of the time that is left: the laws can fill any budget, and checks after them need some."""
+
+DEEPER = ("mask-inverted", "mask-dropped", "pad-leak-value", "future-leak", "pad-time")
+"""A broken law that says how a dependence comes about, before those that only say that there is one."""
+
+
+@check("laws of padding, masking and time", codes=CODES, needs=("model", "data"), cost=5)
+def broken_laws(context: Context) -> Iterable[Finding]:
+    """Every law that applies, on the user's own model."""
+    from tsguard import laws
+
+    budget = max(context.budget_s * BUDGET_SHARE, 1.0)
+    asked = laws.examine(context.model, context.data, context.padding, budget_s=budget)
+    context.facts["inferred"] = list(asked.reading.inferred)
+    yield from findings_of(asked.results, asked.reading.inferred)
+
+
+def findings_of(results: Sequence[LawResult], inferred: Sequence[str] = ()) -> list[Finding]:
+    """One finding per broken law and layer, one per law that crashed, and one per code that held or did not apply."""
+    answers: list[Finding] = []
+    rows = list(results)
+    broken = {row.code for row in rows if row.outcome == "broken"}
+    told = (Evidence("value", list(inferred), "inferred"),) if inferred else ()
+    seen: set[tuple[str, str | None]] = set()
+    for row in rows:
+        if row.outcome == "broken" and row.counterexample is not None:
+            place = (row.code, row.counterexample.layer)
+            if place not in seen:
+                seen.add(place)
+                answers.append(_finding(row, broken, told))
+        elif row.outcome == "crashed":
+            message = (
+                f"law {row.law!r} could not be judged: {row.reason.splitlines()[0]}. It says nothing about the model."
+            )
+            answers.append(
+                Finding(row.code, Status.ERROR, Role.NOTE, message, evidence=(Evidence("traceback", row.reason),))
+            )
+    spoken = {answer.code for answer in answers}
+    for code in dict.fromkeys(row.code for row in rows):
+        # Codes that other checks own too are spoken of here only when a law of them is broken.
+        if code not in spoken and code in CODES:
+            answers.append(_quiet(code, [row for row in rows if row.code == code], told))
+    return answers
+
+
+def _finding(row: LawResult, broken: set[str], told: tuple[Evidence, ...]) -> Finding:
+    assert row.counterexample is not None
+    found = row.counterexample
+    severity = catalogue.entry(row.code).severity
+    deeper = [code for code in DEEPER if code in broken]
+    shallow = row.code not in DEEPER and bool(deeper) and row.code.startswith("pad-") and row.code != "pad-nan-poison"
+    return catalogue.finding(
+        row.code,
+        found.words,
+        where=found.where,
+        status=severity if found.grave else min(severity, Status.WARN, key=lambda status: status.severity),
+        role=Role.SYMPTOM if shallow else None,
+        evidence=(*found.evidence(), *told),
+        remedy=found.remedy or None,
+        score=1.0 - 0.1 * DEEPER.index(row.code) if row.code in DEEPER else 0.4,
+        explains=tuple(code for code in broken if row.code in deeper[:1] and code not in DEEPER),
+    )
+
+
+def _quiet(code: str, rows: Sequence[LawResult], told: tuple[Evidence, ...]) -> Finding:
+    held = [row for row in rows if row.outcome == "holds"]
+    if held:
+        words = f"held on {sum(row.examples for row in held)} examples: " + "; ".join(row.law for row in held)
+        skipped = [f"{row.law} ({row.reason})" for row in rows if row.outcome == "not-applicable"]
+        if skipped:
+            words += ". Not asked: " + "; ".join(skipped)
+        return Finding(code, Status.PASS, Role.NOTE, words, evidence=told)
+    words = "does not apply: " + "; ".join(dict.fromkeys(row.reason for row in rows))
+    return Finding(code, Status.NOT_RUN, Role.NOTE, words, evidence=told)

@@ -1,0 +1,150 @@
+"""The law of length: more padding changes neither outputs nor loss nor gradients."""
+
+from __future__ import annotations
+
+from tsguard.laws import tolerance
+from tsguard.laws.batches import Batch, Example, Sample
+from tsguard.laws.ground import Ground, batch_words, steps
+from tsguard.laws.law import (
+    Law,
+    at_layer,
+    moved_place,
+    moved_words,
+    not_padded,
+    two_widths,
+)
+from tsguard.laws.results import Counterexample
+
+
+def can_lengthen(ground: Ground) -> str | None:
+    """Law 4 needs two widths."""
+    reason = not_padded(ground)
+    if reason:
+        return reason
+    if len(ground.reading.widths) < 2:
+        return f"the model runs at a width of {ground.reading.width} steps only: padding cannot be added"
+    return None
+
+
+def _second(ground: Ground, example: Example) -> tuple[Batch, Batch]:
+    samples = tuple(Sample(min(s.length, example.width), s.row, s.features) for s in example.samples)
+    return ground.material.batch(samples, example.width), ground.material.batch(samples, example.more or example.width)
+
+
+def more_padding(ground: Ground, example: Example) -> Counterexample | None:
+    """4. More padding does not change valid outputs."""
+    narrow, wide = _second(ground, example)
+    before, after = ground.bench.outputs(narrow.x), ground.bench.outputs(wide.x)
+    moved = ground.moved(before, after, narrow.valid, wide.valid, allowance=ground.noise)
+    if moved is None:
+        return None
+    law = LENGTH.name
+    words = moved_words(ground, narrow.valid, moved, f"{steps(example.more - example.width)} of padding were added")
+    return Counterexample(
+        law,
+        "pad-length",
+        words,
+        narrow.x,
+        wide.x,
+        moved.by,
+        moved.tolerance,
+        moved_place(law, moved),
+        size=example.size,
+        remedy=_LENGTH_REMEDY,
+    )
+
+
+def more_padding_in_loss(ground: Ground, example: Example) -> Counterexample | None:
+    """4. … nor the loss."""
+    narrow, wide = _second(ground, example)
+    one, two = ground.loss(narrow), ground.loss(wide)
+    by, limit = tolerance.apart(one, two), ground.noise * max(abs(one), abs(two))
+    if by <= limit:
+        return None
+    law = LENGTH_LOSS.name
+    words = f"{batch_words(narrow.valid, right=ground.material.right)}; the loss went from {one:.6g} to {two:.6g} when "
+    words += f"{steps(example.more - example.width)} of padding were added (the outputs did not move)."
+    return Counterexample(
+        law,
+        "pad-length",
+        words,
+        narrow.x,
+        wide.x,
+        by,
+        limit,
+        {"law": law, "phase": "loss"},
+        size=example.size,
+        # Where padded targets count too, that is the finding. With sample weights Keras divides by the number of
+        # positions, not by the sum of the weights: then only the scale of the loss moves.
+        grave=narrow.weight is None and "pad-leak-loss" not in ground.broken and not bool(ground.reading.valid.all()),
+        remedy="Divide the sum over valid steps by their number, not by the size of the array.",
+    )
+
+
+def has_loss_to_lengthen(ground: Ground) -> str | None:
+    """The loss is judged where it is not a function of outputs that already moved."""
+    reason = can_lengthen(ground)
+    if reason:
+        return reason
+    if not ground.bench.has_loss or ground.reading.targets is None:
+        return "the model is not compiled, or there are no targets"
+    return "the outputs move already, and the loss with them" if "pad-length" in ground.broken else None
+
+
+_LENGTH_REMEDY = (
+    "The result must be a function of the valid steps. Count positions and means from the mask, not "
+    "from the array's shape."
+)
+
+
+def _name_length(ground: Ground, found: Counterexample) -> Counterexample:
+    widths = ground.telling_widths if len(ground.telling_widths) > 1 else ground.reading.widths
+    narrow_width, wide_width = widths[0], widths[1]
+    length = max(narrow_width - 1, 1)
+    count = ground.reading.batch_size or 1
+    # A full sample has no padding at the narrow width, so that the wide one differs by padding alone.
+    samples = (Sample(narrow_width, 0), *(Sample(length, i) for i in range(1, count)))
+    narrow, wide = ground.material.batch(samples, narrow_width), ground.material.batch(samples, wide_width)
+    call = ground.layer_at_fault(narrow.x, wide.x, narrow.valid, wide.valid, allowance=4 * ground.noise)
+    if call is None:
+        call = ground.pad_leak_call()
+    return at_layer(found, call, _LENGTH_REMEDY)
+
+
+def more_padding_gradients(ground: Ground, example: Example) -> Counterexample | None:
+    """4. … nor gradients."""
+    if "pad-length" in ground.broken:
+        return None
+    narrow, wide = _second(ground, example)
+    one = ground.bench.gradients(narrow.x, ground.projection(narrow))
+    two = ground.bench.gradients(wide.x, ground.projection(wide))
+    law, worst, name = LENGTH_GRADIENTS.name, 0.0, ""
+    size = max((tolerance.scale_of(g) for g in one.weights.values()), default=0.0)
+    # A gradient is two passes of the same sums: twice the noise, at the size of the largest gradient.
+    limit = 2 * ground.noise * size
+    for path, gradient in one.weights.items():
+        moved = float(tolerance.movement(gradient, two.weights[path]).max(initial=0.0))
+        if moved > max(limit, worst):
+            worst, name = moved, path
+    if not name:
+        return None
+    words = (
+        f"{batch_words(narrow.valid, right=ground.material.right)}; the gradient of `{name}` moved by {worst:.3g} "
+        f"(tolerance "
+        f"{limit:.1g}) when {example.more - example.width} more padded steps were added."
+    )
+    where = {"law": law, "phase": "backward", "parameter": name}
+    return Counterexample(
+        law, "pad-length", words, narrow.x, wide.x, worst, limit, where, size=example.size, remedy=_LENGTH_REMEDY
+    )
+
+
+LENGTH = Law(
+    "more padding changes no output", "pad-length", more_padding, can_lengthen, two_widths, finish=_name_length
+)
+LENGTH_GRADIENTS = Law(
+    "more padding changes no gradient", "pad-length", more_padding_gradients, can_lengthen, two_widths, 0.3
+)
+LENGTH_LOSS = Law(
+    "more padding does not change the loss", "pad-length", more_padding_in_loss, has_loss_to_lengthen, two_widths, 0.3
+)

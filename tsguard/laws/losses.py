@@ -1,0 +1,143 @@
+"""The law of the loss: what is padded takes no part in it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from tsguard.laws import tolerance
+from tsguard.laws.batches import Batch, Example
+from tsguard.laws.bench import packed
+from tsguard.laws.ground import Ground, batch_words
+from tsguard.laws.law import (
+    Law,
+    not_padded,
+    padded_batches,
+)
+from tsguard.laws.results import Counterexample
+from tsguard.laws.structure import Leaves
+
+
+def has_padded_targets(ground: Ground) -> str | None:
+    """Law 3 needs a loss and targets with a time axis."""
+    reason = not_padded(ground)
+    if reason:
+        return reason
+    if not ground.bench.has_loss:
+        return "the model is not compiled and no loss was given"
+    if not ground.reading.target_time:
+        return "the targets have no time axis: none of them is padded"
+    return None if max(ground.widths) > 1 else "the model takes one step only: nothing can be padded"
+
+
+def _other_targets(ground: Ground, batch: Batch, seed: int) -> Leaves:
+    rng = np.random.default_rng(seed)
+    y = dict(batch.y)
+    for name, axis in ground.reading.target_time.items():
+        own, leaf = ground.reading.target_rows[name], batch.y[name]
+        shape = [1] * leaf.ndim
+        shape[0], shape[axis] = batch.valid.shape
+        padded = np.broadcast_to(~batch.valid.reshape(shape), leaf.shape)
+        if leaf.dtype.kind in "iub" or bool(np.isin(own, (0, 1)).all()):
+            pool = np.unique(own)
+            other = pool[
+                (np.searchsorted(pool, leaf).clip(0, len(pool) - 1) + 1 + rng.integers(0, max(len(pool) - 1, 1)))
+                % len(pool)
+            ]
+        else:
+            other = leaf + _size(own) * rng.uniform(0.5, 1.5, leaf.shape)
+        y[name] = np.where(padded, other, leaf).astype(leaf.dtype)
+    return y
+
+
+def _size(own: Any) -> float:
+    return float(np.abs(own[np.isfinite(own)]).max(initial=0.0)) or 1.0
+
+
+def padded_targets(ground: Ground, example: Example) -> Counterexample | None:
+    """3. The loss and the metrics do not change with targets at padded positions, nor with predictions there."""
+    batch = ground.batch(example)
+    before = ground.loss(batch)
+    allowance = ground.same * abs(before)
+    y, what, values = batch.y, "loss", (before, ground.loss(batch, disturb=example.seed + 1))
+    changed = "predictions"
+    if tolerance.apart(*values) <= allowance and not told_by_targets(ground):
+        y, changed = _other_targets(ground, batch, example.seed), "targets"
+        values = (before, ground.loss(batch, y=y))
+        if tolerance.apart(*values) <= allowance:
+            metric = _moved_metric(ground, batch, y)
+            if metric is None:
+                return None
+            what, values = metric
+    by = tolerance.apart(*values)
+    if by <= allowance:
+        return None
+    law = TARGETS.name
+    words = (
+        f"{batch_words(batch.valid, right=ground.material.right)}; the {what} went from {values[0]:.6g} to "
+        f"{values[1]:.6g} when only {changed} at padded positions changed."
+    )
+    return Counterexample(
+        law,
+        "pad-leak-loss",
+        words,
+        {**batch.x, **_prefixed(batch.y)},
+        {**batch.x, **_prefixed(y)},
+        by,
+        allowance,
+        {"law": law, "phase": "loss"},
+        size=example.size,
+        # A metric misleads but does not train; and where no row is padded, nothing has gone wrong yet.
+        grave=what == "loss" and not bool(ground.reading.valid.all()),
+        remedy="The mean must be over valid positions: pass `sample_weight=mask`, keep the implicit mask up to the "
+        "output, or divide the masked sum by the number of valid positions.",
+    )
+
+
+def told_by_targets(ground: Ground) -> bool:
+    """Whether one value stands at every padded target and at no valid one.
+
+    The loss may read the padding from it, so that another value there would be a target.
+    """
+    for name in ground.reading.target_time:
+        pad = ground.material.target_pad(name)
+        if pad is not None and not bool((ground.material.valid_targets(name) == pad).any()):
+            return True
+    return False
+
+
+def _moved_metric(ground: Ground, batch: Batch, y: Leaves) -> tuple[str, tuple[float, float]] | None:
+    if not getattr(ground.bench.model, "compiled", False) or ground.bench.own_loss is not None:
+        return None
+    structure = ground.reading.targets
+    one = ground.bench.metrics(batch.x, packed(structure, batch.y), batch.weight)
+    two = ground.bench.metrics(batch.x, packed(structure, y), batch.weight)
+    for name, value in one.items():
+        if tolerance.apart(value, two.get(name, value)) > 16 * ground.same * max(abs(value), 1e-30):
+            return f"metric `{name}`", (value, two[name])
+    return None
+
+
+def _prefixed(leaves: Leaves) -> Leaves:
+    return {f"y[{name}]": leaf for name, leaf in leaves.items()}
+
+
+def _name_loss(ground: Ground, found: Counterexample) -> Counterexample:
+    lost = ground.mask_lost
+    if lost is None:
+        return found
+    words = f"{found.words} Layer `{lost.path}` ({lost.kind}) loses the mask, so the loss cannot see it."
+    return replace(found, where={**found.where, "layer": lost.path}, words=words)
+
+
+TARGETS = Law(
+    "padded targets do not change the loss",
+    "pad-leak-loss",
+    padded_targets,
+    has_padded_targets,
+    padded_batches,
+    0.6,
+    finish=_name_loss,
+)

@@ -1,0 +1,122 @@
+"""What a finished run amounts to: metrics with the contract's names, symptoms, and causes proven by experiment."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tsguard.checks.registry import Context
+from tsguard.dataset import Data
+from tsguard.diagnosis import Record, Start, diagnose
+from tsguard.diagnosis.score import JUDGED_ROWS, Judged, answers_and_targets, sample
+from tsguard.diagnosis.score import judge as judged_on
+from tsguard.findings import Finding
+from tsguard.guard.outcome import GuardOutcome
+from tsguard.probes.baselines import regression_baselines
+
+DRAWN = 400
+"""Predictions kept for the page's figures: more are a cloud to the eye and kilobytes to the file."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What was found out beside what the guard saw."""
+
+    findings: tuple[Finding, ...] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    figures: Mapping[str, Any] = field(default_factory=dict)
+
+
+def judge_run(
+    context: Context,
+    outcome: GuardOutcome,
+    findings: Sequence[Finding],
+    *,
+    start: Start | None,
+    budget_s: float,
+    progress: Callable[[str], None] = lambda name: None,
+) -> Judgement:
+    """Measure the model as it stands, then look for what made it so. A budget of 0 leaves the search out."""
+    data, model = context.data, outcome.model
+    if data is None:
+        return Judgement()
+    metrics, figures = measured(model, data)
+    found: tuple[Finding, ...] = ()
+    if budget_s > 0 and start is not None and not _proven(outcome, findings):
+        record = Record(model=model, data=data, start=start, series=curves(outcome), fit=context.facts.get("fit") or {})
+        found = diagnose(record, tuple(findings), budget_s=budget_s, progress=progress)
+    return Judgement(found, metrics, figures)
+
+
+def _proven(outcome: GuardOutcome, findings: Sequence[Finding]) -> bool:
+    """Whether replay has shown the cause already: which operation, on which element, from which values."""
+    tripped = outcome.trip is not None and outcome.trip.nonfinite
+    return tripped and any(f.check == "guard" and f.role == "cause" and f.status == "FAIL" for f in findings)
+
+
+def measured(model: Any, data: Data) -> tuple[dict[str, float], dict[str, Any]]:
+    """Metrics of the validation part where there is one, else of the training part; "val/…", "train/…" say which."""
+    held = _validation(data)
+    parts = {"train": data} if held is None else {"val": held, "train": data}
+    metrics: dict[str, float] = {}
+    figures: dict[str, Any] = {}
+    for part, rows_of in parts.items():
+        rows = sample(rows_of, JUDGED_ROWS)
+        judged = None if rows is None else judged_on(model, rows)
+        if rows is None or judged is None:
+            continue
+        values = _with_skill(judged, data)
+        metrics.update({f"{part}/{name}": value for name, value in values.items()})
+        for name, value in values.items():
+            metrics.setdefault(name, value)
+        if not figures:
+            figures = _figures(model, rows, judged)
+    return metrics, figures
+
+
+def _validation(data: Data) -> Data | None:
+    held = data.validation
+    if held is None:
+        return None
+    if isinstance(held, tuple | list) and len(held) in (2, 3):
+        return dataclasses.replace(Data(*held), names=data.names, batch_size=data.batch_size)
+    return Data(held, names=data.names) if hasattr(held, "__getitem__") else None
+
+
+def _with_skill(judged: Judged, data: Data) -> dict[str, float]:
+    """The metrics and, of a single output, how much of what a trivial rule leaves over is explained."""
+    values = dict(judged.metrics)
+    if "accuracy" in values and "majority_share" in values:
+        rest = 1 - values["majority_share"]
+        values["skill_vs_baseline"] = (values["accuracy"] - values["majority_share"]) / rest if rest > 0 else 0.0
+    elif "r2" in values:
+        best = max(regression_baselines(data).values(), default=0.0)
+        values["skill_vs_baseline"] = 1 - (1 - values["r2"]) / max(1 - best, 1e-12)
+    return values
+
+
+def _figures(model: Any, rows: Any, judged: Judged) -> dict[str, Any]:
+    """Predicted against true, of the first output, as numbers."""
+    predictions, targets = answers_and_targets(model, rows)
+    if not predictions or not targets:
+        return {}
+    p, y = np.asarray(predictions[0]), np.asarray(targets[0])
+    if judged.kind == "classes" or p.size != y.size:
+        return {}
+    pick = np.unique(np.linspace(0, p.size - 1, min(p.size, DRAWN)).astype(int))
+    return {"predicted_true": {"true": y.reshape(-1)[pick].tolist(), "predicted": p.reshape(-1)[pick].tolist()}}
+
+
+def curves(outcome: GuardOutcome) -> dict[str, list[float]]:
+    """The guard's points as plain curves: "loss" per step, "epoch/loss", "val_loss" and metrics per epoch."""
+    plain: dict[str, list[float]] = {}
+    for name, points in outcome.series.items():
+        values = [float(value) for _, value in points]
+        plain[name] = values
+        if name.startswith("epoch/") and name != "epoch/loss":
+            plain.setdefault(name.removeprefix("epoch/"), values)
+    return plain
