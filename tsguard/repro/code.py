@@ -258,9 +258,9 @@ def class_code(kind: type, lines: Lines) -> str:
 
 def function_code(function: Any, lines: Lines) -> str:
     """How a function is reached."""
-    if not hasattr(function, "__name__"):
-        raise NotCode(f"{function!r:.60} is no function that has a name.")
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
+    if not name:
+        raise NotCode(f"{function!r:.60} is no function that has a name.")
     if module and module.startswith("keras."):
         for home in ("losses", "activations", "ops", "initializers"):
             if getattr(getattr(keras, home), function.__name__, None) is function:

@@ -6,7 +6,6 @@ is imported by its path, and where it has none either, the files say so instead 
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import subprocess
@@ -22,7 +21,7 @@ import numpy as np
 from tsguard import catalogue, provenance
 from tsguard.repro import code
 from tsguard.repro.case import Case
-from tsguard.store import write_whole
+from tsguard.store import packed, write_whole
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -99,9 +98,7 @@ def emit(case: Case) -> Script:
     script.files["repro.py"] = text.encode()
     script.files["test_repro.py"] = _templates().get_template("test_repro.py.j2").render(**shared).encode()
     if beside:
-        buffer = io.BytesIO()
-        np.savez(buffer, **beside)
-        script.files["repro.npz"] = buffer.getvalue()
+        script.files["repro.npz"] = packed(beside)
     return script
 
 
