@@ -6,10 +6,12 @@ upper levels meet, so that they need not know each other.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tsguard import provenance
 from tsguard.backend import require_torch
 from tsguard.checks.preflight import preflight
 from tsguard.checks.registry import Context, all_checks
@@ -96,3 +98,22 @@ def reduce(report_or_run: Any, budget_s: float = 120, *, progress: Callable[[str
             )
         )
     return reduced(case, budget_s=budget_s, progress=progress)
+
+
+def audit(data: Any, suite: Any = None, engine: str = "arrow", out: str | Path | None = None) -> Report:
+    """Judge data by a suite of expectations, or by what holds of every sound array: tables, paths, arrays, windows."""
+    from tsguard.checks.audit import audit_data
+
+    facts = provenance.gather()
+    found = audit_data(data, suite, engine)
+    report = Report(
+        kind="audit",
+        name=found.name,
+        findings=found.findings,
+        metrics=found.metrics,
+        figures=found.figures,
+        provenance=dataclasses.replace(facts, ended=provenance.now()),
+        desk=DESK,
+    )
+    report = report.with_(verdict=Gate().judge(report, today=provenance.today()))
+    return report if out is None else written(report, RunFolder.create(out, report.name))
