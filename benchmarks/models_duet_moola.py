@@ -265,9 +265,14 @@ def run_finetune(*, quick=False):
     _, source = run_pretrain(quick=quick, objectives={"masked": 1.0, "next_patch": 1.0, "order": 0.2}, steps=400)
     train = duet.unify({"transformer": four_sets()["transformer"]})
     held = duet.unify({"transformer": four_sets(train=False)["transformer"]})
-    return duet.sample_efficiency(
-        source, train["x"], train["y"], (held["x"], held["y"]), fractions=(0.05, 0.25, 1.0), epochs=1 if quick else 4
-    )
+    held = held["x"], held["y"]
+    epochs = 1 if quick else 4
+    curves = {}
+    for factor in (1.0, 0.1):
+        curves[f"encoder's rate times {factor}"] = duet.sample_efficiency(
+            source, train["x"], train["y"], held, fractions=(0.05, 0.25, 1.0), epochs=epochs, encoder_factor=factor
+        )
+    return curves
 
 
 # Moola
