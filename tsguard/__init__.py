@@ -37,7 +37,11 @@ __all__ = ["__version__", "expect", *sorted(_HOMES)]
 
 if TYPE_CHECKING:
     from tsguard import expect as expect
+    from tsguard.api import audit as audit
     from tsguard.api import check as check
+    from tsguard.api import compare as compare
+    from tsguard.api import load_report as load_report
+    from tsguard.api import reduce as reduce
     from tsguard.errors import TsguardError as TsguardError
     from tsguard.findings import Finding as Finding
     from tsguard.findings import Role as Role

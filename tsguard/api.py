@@ -6,10 +6,12 @@ upper levels meet, so that they need not know each other.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tsguard import provenance
 from tsguard.backend import require_torch
 from tsguard.checks.preflight import preflight
 from tsguard.checks.registry import Context, all_checks
@@ -19,6 +21,7 @@ from tsguard.dataset import Data
 from tsguard.desk import DESK, written
 from tsguard.errors import SubjectError, explain
 from tsguard.gate import Gate
+from tsguard.opening import open_run
 from tsguard.padding import Padding
 from tsguard.report import Report
 from tsguard.store import RunFolder
@@ -80,8 +83,6 @@ def reduce(report_or_run: Any, budget_s: float = 120, *, progress: Callable[[str
         elif report_or_run.run is not None:
             report_or_run = report_or_run.run.folder
     if not isinstance(report_or_run, Report):
-        from tsguard.commands import open_run
-
         folder = RunFolder.open(report_or_run)
         subject = open_run(folder.path / "config.yaml").subject
         name, model, data = folder.run.name, subject.rebuild(), subject.data
@@ -96,3 +97,22 @@ def reduce(report_or_run: Any, budget_s: float = 120, *, progress: Callable[[str
             )
         )
     return reduced(case, budget_s=budget_s, progress=progress)
+
+
+def audit(data: Any, suite: Any = None, engine: str = "arrow", out: str | Path | None = None) -> Report:
+    """Judge data by a suite of expectations, or by what holds of every sound array: tables, paths, arrays, windows."""
+    from tsguard.checks.audit import audit_data
+
+    facts = provenance.gather()
+    found = audit_data(data, suite, engine)
+    report = Report(
+        kind="audit",
+        name=found.name,
+        findings=found.findings,
+        metrics=found.metrics,
+        figures=found.figures,
+        provenance=dataclasses.replace(facts, ended=provenance.now()),
+        desk=DESK,
+    )
+    report = report.with_(verdict=Gate().judge(report, today=provenance.today()))
+    return report if out is None else written(report, RunFolder.create(out, report.name))

@@ -155,6 +155,7 @@ def report(
 @app.command()
 def diff(
     runs: Annotated[list[Path], typer.Argument(metavar="A B [C…]", help="Folders of runs, or their report.json.")],
+    page: Annotated[Path | None, typer.Option("--page", help="Write the comparison as a page here.")] = None,
     json: Json = False,
 ) -> None:
     """Runs side by side: metrics with the winner of each, settings, environment, findings."""
@@ -164,6 +165,10 @@ def diff(
     if len(runs) < 2:
         raise ConfigError("tsguard diff: received one run. Expected two or more. Name the runs to compare.")
     found = api.compare(*runs)
+    if page is not None:
+        from tsguard.desk import save_comparison
+
+        typer.echo(f"wrote {save_comparison(found, page)}", err=True)
     if json:
         from tsguard.report import fields_of
 
@@ -175,11 +180,103 @@ def diff(
 
 
 @app.command()
+def audit(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="A file, a folder of Parquet, or a catalogued set.")],
+    suite: Annotated[
+        str | None, typer.Option("--suite", help="A suite: a JSON file, or a name in suites/data/.")
+    ] = None,
+    engine: Annotated[str, typer.Option("--engine", help="arrow (one streaming pass) or pandas (stock).")] = "arrow",
+    propose: Annotated[Path | None, typer.Option("--propose", help="Write a suite learned from the data here.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the page.")] = Path("reports"),
+    json: Json = False,
+) -> None:
+    """Data expectations alone: judge, write the page, gate."""
+    from tsguard import api, commands
+
+    if propose is not None:
+        typer.echo(f"wrote {commands.propose(data, propose)}: read it, and edit what you know better")
+        return
+    _finish(api.audit(data, suite, engine, out), json)
+
+
+@app.command()
+def repro(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    budget_s: Annotated[float, typer.Option("--budget", help="Seconds that the reduction may take.")] = 120.0,
+    json: Json = False,
+) -> None:
+    """The minimal reproduction of a failed run: repro.py, test_repro.py and README.md in the run's folder."""
+    from tsguard import commands
+
+    made = commands.repro(run, budget_s=budget_s, progress=_progress(json))
+    if json:
+        _print_json(made)
+    else:
+        typer.echo(
+            f"{made['script']}: {made['fingerprint']}, {made['size']:,} of {made['original_size']:,} scalars left"
+        )
+
+
+@app.command()
 def demo(out: Annotated[Path, typer.Option("--out", help="Folder for the two runs.")] = Path("reports")) -> None:
     """The embedded example: a sick run stopped at the gate, then the mended run trained; both pages written."""
     from tsguard.demo import play
 
     raise typer.Exit(play(out, _console(), progress=_progress(False)))
+
+
+sets = typer.Typer(help="The catalogue of real data sets.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(sets, name="data")
+runs = typer.Typer(help="The folder of runs.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(runs, name="runs")
+
+
+@sets.command("list")
+def list_sets(json: Json = False) -> None:
+    """Every catalogued set: what it is, its licence, and whether it was found."""
+    from tsguard.data.sets import listing
+
+    rows = listing()
+    if json:
+        _print_json(rows)
+        return
+    for row in rows:
+        typer.echo("  ".join(str(value) for value in row.values()))
+
+
+@sets.command("where")
+def where_is(name: Annotated[str, typer.Argument(help="Name of a catalogued set.")]) -> None:
+    """How to get a set and where to put it; verified when it is found."""
+    from tsguard.data.sets import where
+
+    typer.echo(where(name))
+
+
+@runs.command("list")
+def list_runs(
+    out: Annotated[Path, typer.Argument(help="The folder of runs.")] = Path("reports"), json: Json = False
+) -> None:
+    """Every run with its verdict, the newest last."""
+    from tsguard import commands
+
+    rows = commands.listed(out)
+    if json:
+        _print_json(rows)
+        return
+    for row in rows:
+        typer.echo(f"{row['verdict']:<8} {row['folder']}  {row['reason']}")
+
+
+@runs.command("clean")
+def clean_runs(
+    out: Annotated[Path, typer.Argument(help="The folder of runs.")] = Path("reports"),
+    keep: Annotated[int, typer.Option("--keep", help="Runs of each name that stay, the newest first.")] = 5,
+) -> None:
+    """Remove old runs. What holds a file called `pinned` stays."""
+    from tsguard import commands
+
+    for folder in commands.clean(out, keep=keep):
+        typer.echo(f"removed {folder}")
 
 
 def _finish(report: Report, json: bool, *, gate: bool = True) -> None:

@@ -3,52 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tsguard.backend import make_deterministic, require_torch
 from tsguard.checks.preflight import preflight
 from tsguard.checks.registry import Check, Context, all_checks
-from tsguard.config import Config, load_config
+from tsguard.config import Config
 from tsguard.desk import DESK, written
-from tsguard.errors import ConfigError, explain
+from tsguard.errors import ConfigError, StoreError, explain
 from tsguard.findings import Finding
-from tsguard.gate import Gate
-from tsguard.report import Report
-from tsguard.store import RunFolder, load_report
-from tsguard.subject import Recipe, Subject
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A configuration and what it describes."""
-
-    config: Config
-    subject: Subject
-    gate: Gate
-    out: Path
-    baseline: Report | None
-
-
-def open_run(path: Path, *, changes: Iterable[str] = (), out: Path | None = None) -> Opened:
-    """Read, check, and build the subject. Mistakes in the file are said before anything is built."""
-    config = load_config(path, changes=changes)
-    require_torch()
-    settings = config.settings
-    gate = Gate.of(settings.gates)
-    if settings.deterministic:
-        make_deterministic()
-    subject = Subject.from_recipes(
-        Recipe(settings.model.use, settings.model.args, "model.use"),
-        None if settings.data is None else Recipe(settings.data.use, settings.data.args, "data.use"),
-        padding=None if settings.padding is None else settings.padding.value(),
-        seed=settings.seed,
-        name=settings.name,
-    )
-    baseline = None if settings.baseline is None else load_report(settings.baseline)
-    return Opened(config, subject, gate, Path(out or settings.out), baseline)
+from tsguard.opening import Opened, open_run
+from tsguard.report import Report, dumps
+from tsguard.store import RunFolder, load_report, runs
 
 
 def check(
@@ -212,3 +179,55 @@ def from_events(folder: RunFolder) -> Report:
         verdict=Verdict("ERROR", (died.message,)),  # type: ignore[arg-type]
         run=folder.run,
     )
+
+
+def repro(path: Path, *, budget_s: float, progress: Callable[[str], None]) -> dict[str, Any]:
+    """Reduce the failure of a run in its folder; what was written and how small it is."""
+    from tsguard.api import reduce
+
+    folder = RunFolder.open(path)
+    case = reduce(folder.path, budget_s, progress=progress)
+    script = case.save(folder.path / "repro")
+    return {
+        "script": str(script),
+        "fingerprint": case.fingerprint.words(),
+        "size": case.size,
+        "original_size": case.original_size,
+    }
+
+
+def propose(data: str, target: Path) -> Path:
+    """A suite learned from data, as a JSON file to edit."""
+    from tsguard.checks.propose import propose as proposed
+    from tsguard.store import write_whole
+
+    suite = proposed(data)
+    text = suite if isinstance(suite, str) else dumps(suite if isinstance(suite, dict) else suite.to_json_dict())
+    return write_whole(target, text.encode("utf-8"))
+
+
+def listed(out: Path) -> list[dict[str, str]]:
+    """Every run under a folder with its verdict and the first reason."""
+    rows = []
+    for folder in runs(out):
+        try:
+            report = load_report(folder.path)
+            verdict, reasons = report.verdict.status.value, report.verdict.reasons
+        except StoreError:
+            verdict, reasons = "ENDED", ("no report was written: `tsguard report` says what was known",)
+        rows.append({"folder": str(folder.path), "verdict": verdict, "reason": reasons[0] if reasons else ""})
+    return rows
+
+
+def clean(out: Path, *, keep: int) -> list[Path]:
+    """Remove all but the newest runs of each name; pinned ones stay."""
+    by_name: dict[str, list[RunFolder]] = {}
+    for folder in runs(out):
+        by_name.setdefault(folder.run.name, []).append(folder)
+    removed = []
+    for folders in by_name.values():
+        for folder in folders[: max(0, len(folders) - keep)]:
+            if not (folder.path / "pinned").exists():
+                folder.delete()
+                removed.append(folder.path)
+    return removed

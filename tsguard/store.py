@@ -105,6 +105,11 @@ class RunFolder:
         """Take away one file of this run, if it is there."""
         self.file(name).unlink(missing_ok=True)
 
+    def delete(self) -> None:
+        """Remove the whole run. Only what has a run.json of its own is a run."""
+        if (self.path / "run.json").is_file():
+            shutil.rmtree(self.path)
+
     def append(self, event: Mapping[str, Any]) -> None:
         """Add one line to the events; it is on its way to the disk when this returns."""
         with self.file(EVENTS).open("a", encoding="utf-8") as stream:
@@ -243,6 +248,22 @@ def runs(out: str | Path) -> Iterator[RunFolder]:
     for manifest in sorted(Path(out).glob("*/run.json"), key=lambda file: file.stat().st_mtime):
         with contextlib.suppress(StoreError, KeyError):
             yield RunFolder.open(manifest.parent)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """One process at a time; where the platform has no file locks, none."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with (folder / ".lock").open("a") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(stream, fcntl.LOCK_UN)
 
 
 def digest(content: bytes) -> str:

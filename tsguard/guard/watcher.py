@@ -63,8 +63,8 @@ class Watcher:
         self.budget = budget
         self.note = note
         self.watch = Watch()
-        self.recorder = Recorder(model, copies=copies)
         self.seam = StepSeam(model, self)
+        self.recorder = Recorder(model, copies=copies or self.seam.own_step)  # an own step may write into its batch
         self.findings: list[Finding] = []
         self.trips: list[Trip] = []
         self.origins: list[Origin] = []
@@ -73,6 +73,7 @@ class Watcher:
         self.step = self.epoch = self.batch = 0
         self.stopped = False
         self.recoveries = 0
+        self.answer_seconds: float | None = None
         self.rise = trips.JointRise()
         self.rises: list[tuple[trips.Rise, Trip]] = []
         self.amp = trips.AmpSkips()
@@ -254,7 +255,7 @@ class Watcher:
         return [
             path
             for path, (variable, bits) in self._first_bits.items()
-            if variable.trainable and torch.equal(variable.value.detach(), bits)
+            if variable.trainable and torch.equal(_fingerprint(variable), bits)
         ]
 
     # -- windows ----------------------------------------------------------------------------------------------------
@@ -280,7 +281,7 @@ class Watcher:
             if self._over():
                 return
         if not self._first_bits and self.step == 0:
-            self._first_bits = {v.path: (v, v.value.detach().clone()) for v in self.model.trainable_variables}
+            self._first_bits = {v.path: (v, _fingerprint(v)) for v in self.model.trainable_variables}
         self.recorder.capture(self.step)
         self._capture_seconds = now() - start
         self._since, self._force_window = 0, False
@@ -441,9 +442,11 @@ class Watcher:
         if not self.recorder.ready or clean is None or not clean.fits() or not self.recorder.records:
             return None
         replay = Replay(self.model, clean, self.recorder.records, first_step=self.recorder.clean_step)
+        start = now()
         try:
             return investigate(replay, trip, scaled=self._scaled)
         finally:
+            self.answer_seconds = now() - start
             self.seam.retake()
 
     def _handle(self, trip: Trip) -> None:
@@ -527,6 +530,13 @@ class Watcher:
         self.findings.append(answer.inspected(step, trace, origin))
         if origin is not None:
             self.origins.append(origin)
+
+
+def _fingerprint(variable: Any) -> torch.Tensor:
+    """A few numbers that any update changes: sums in float64 and the first elements."""
+    value = variable.value.detach().reshape(-1)
+    sums = torch.stack([value.sum(dtype=torch.float64), torch.linalg.vector_norm(value, dtype=torch.float64)])
+    return torch.cat([sums, value[:64].double()])
 
 
 def _build_as_apply_would(optimizer: Any, variables: list[Any]) -> None:
