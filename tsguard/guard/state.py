@@ -22,6 +22,15 @@ LEFT_ALONE = ("stop_training", "stop_evaluating")
 """Flags by which callbacks talk to fit: not part of a step."""
 
 
+def optimizers_of(model: Any) -> list[Any]:
+    """The optimizer it was compiled with, and those that an own train step keeps beside it."""
+    from keras.src.optimizers.base_optimizer import BaseOptimizer
+
+    found = [getattr(model, "optimizer", None), *vars(model).values()]
+    unique = {id(thing): thing for thing in found if isinstance(thing, BaseOptimizer)}
+    return list(unique.values())
+
+
 def state_variables(model: Any) -> list[Any]:
     """Every Keras variable that a step may read or change, each once."""
     found: dict[int, Any] = {}
@@ -31,8 +40,7 @@ def state_variables(model: Any) -> list[Any]:
             found.setdefault(id(variable), variable)
 
     add(model.variables)
-    optimizer = getattr(model, "optimizer", None)
-    if optimizer is not None:
+    for optimizer in optimizers_of(model):
         add(optimizer.variables)
     add(metric_variables(model))
     return list(found.values())
@@ -49,8 +57,8 @@ def metric_variables(model: Any) -> list[Any]:
 def _own_objects(model: Any) -> list[Any]:
     """Layers, losses and optimizers whose class is not Keras' own."""
     candidates = list(model._flatten_layers(include_self=True, recursive=True))
-    optimizer = getattr(model, "optimizer", None)
-    candidates += [optimizer, getattr(optimizer, "inner_optimizer", None)]
+    for optimizer in optimizers_of(model):
+        candidates += [optimizer, getattr(optimizer, "inner_optimizer", None)]
     compile_loss = getattr(model, "_compile_loss", None)
     for loss in getattr(compile_loss, "_flat_losses", None) or ():
         candidates += [loss.loss, getattr(loss.loss, "fn", None)]
@@ -100,13 +108,12 @@ class StateBuffer:
         return self._quick == (id(optimizer), bool(getattr(optimizer, "built", False)))
 
     def _sign(self) -> tuple[int, ...]:
-        optimizer = getattr(self.model, "optimizer", None)
         weights = self.model.weights
+        optimizers = optimizers_of(self.model)
         return (
             len(weights),
             id(weights[0]) if weights else 0,
-            id(optimizer),
-            len(optimizer.variables) if optimizer is not None else 0,
+            *(number for optimizer in optimizers for number in (id(optimizer), len(optimizer.variables))),
         )
 
     def allocate(self) -> None:
