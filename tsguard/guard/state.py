@@ -18,6 +18,9 @@ PLAIN = (bool, int, float, str, type(None))
 """What is kept of the attributes of a user's own classes: values that cannot be changed in place."""
 
 
+SETTLED = 3
+"""Captures after which no new variables are looked for: layers that are made late are made in the first steps."""
+
 LEFT_ALONE = ("stop_training", "stop_evaluating")
 """Flags by which callbacks talk to fit: not part of a step."""
 
@@ -92,6 +95,7 @@ class StateBuffer:
         self._own: list[Any] = []
         self._signature: tuple[int, ...] = ()
         self._quick: tuple[int, bool] = (0, False)
+        self._captures = 0
 
     @property
     def nbytes(self) -> int:
@@ -133,8 +137,10 @@ class StateBuffer:
 
     def capture(self) -> None:
         """Copy the state as it is now."""
-        if not self.buffers or not self.fits():
+        settled = self._captures >= SETTLED and self.seems_to_fit()
+        if not self.buffers or not (settled or self.fits()):
             self.allocate()
+        self._captures += 1
         with torch.no_grad():
             _copy(self.buffers, self.sources)
         self.rng = rng_state()

@@ -119,7 +119,7 @@ def _margin(record: OpRecord, args: Any, outputs: Any) -> Margin | None:
     return None
 
 
-class Trace(TorchDispatchMode):  # type: ignore[misc]
+class Trace(TorchDispatchMode):
     """Listens to one step. Use as `with Trace(model, batch).listening(): …`."""
 
     def __init__(self, model: Any, batch: Any, *, margins: bool = False) -> None:

@@ -284,7 +284,9 @@ class Watcher:
         if not healthy or self.stopped:
             return
         start = now()
-        if not weights_finite(self.model):
+        clean = self.recorder.clean
+        at_hand = clean.sources if clean is not None and clean.seems_to_fit() else None
+        if not (weights_finite(self.model) if at_hand is None else all_finite(at_hand)):
             self._handle(self._update_trip())
             if self._over():
                 return
