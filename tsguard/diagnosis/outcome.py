@@ -216,13 +216,22 @@ def _causes(tested: list[Tested], earlier: tuple[Finding, ...], seen: Seen, reco
             best[one.experiment.code] = one
     explained = tuple(s.code for s in seen.symptoms)
     found: list[Finding] = []
+    standing = 0.0
     for finding in earlier:
         proven = best.pop(finding.code, None)
         if proven is not None and proven.effect >= HELPED and finding.proof is None:
-            finding = replace(finding, proof=_proof(base, proven), explains=finding.explains or explained)
+            finding = replace(
+                finding, status=Status.FAIL, proof=_proof(base, proven), explains=finding.explains or explained
+            )
+            standing = max(standing, proven.effect)
         found.append(finding)
-    if any(f.status is Status.FAIL for f in found):
+    if any(f.status is Status.FAIL and f.proof is None for f in found):
         return tuple(found)
+    # What a check saw and an experiment proved comes before what merely helps: a way round must do clearly better.
+    best = {code: one for code, one in best.items() if standing == 0.0 or one.effect > standing + HELPED}
+    rates = sorted((c for c in ("lr-too-high", "lr-too-low") if c in best), key=lambda c: best[c].effect)
+    if len(rates) == 2:
+        best.pop(rates[0])  # both directions cannot be wrong: the weaker one is another draw of luck
     stopped = _stopped_early(base, record, seen)
     if stopped is not None:
         return (*found, stopped)

@@ -34,7 +34,7 @@ SMALL_DEVIATION = 0.05
 """… and below which a first layer sees next to nothing."""
 
 USUAL_STEP = 1e-3
-"""Relative step of a kernel under usual settings; a thousand times less is tried at the usual size."""
+"""Relative step of a kernel under usual settings; a rate that stays below it a hundred times higher is tried there."""
 
 SHIFTS = 12
 """Rows by which targets are tried against inputs, each way."""
@@ -66,11 +66,15 @@ def proposals(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> It
 
 
 def _rates(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterator[Experiment]:
-    for factor in (0.1, 10.0, 0.01, 100.0):
-        yield do.rate(factor)
     size = _relative_step(record, batch)
-    if size is not None and size < USUAL_STEP / 1000:
-        yield do.rate(10.0 ** round(math.log10(USUAL_STEP / size)))
+    if size is None or size > USUAL_STEP / 3:
+        yield do.rate(0.1)
+        yield do.rate(0.01)
+    if size is not None and size < USUAL_STEP:
+        yield do.rate(10.0)
+        yield do.rate(100.0)
+        if 100.0 * size < USUAL_STEP:
+            yield do.rate(10.0 ** round(math.log10(USUAL_STEP / size)))
 
 
 def _relative_step(record: Record, batch: Batch) -> float | None:
