@@ -18,7 +18,8 @@ from tsguard.checks.registry import check
 def layer_names(context):
     for layer in context.model.layers:
         if "tmp" in layer.name:
-            yield catalogue.finding("config-unused-key", f"layer {layer.name!r} is called temporary", where={"layer": layer.name})
+            words = f"layer {layer.name!r} is called temporary"
+            yield catalogue.finding("config-unused-key", words, where={"layer": layer.name})
 """
 
 SCRIPT = """
