@@ -1,6 +1,6 @@
 """Duet, moola and the baselines on the public data: `python -m benchmarks.models_duet_moola WHAT`, WHAT as in RECIPES.
 
-The data lies in ../shared/data or in the folder that TSGUARD_DATA names. Every figure of docs/models_duet_moola.md
+The data lies in ../shared/data or in the folder that TSGUARD_DATA names. Every figure of docs/models.md
 comes from here. `--quick` shortens training; then the figures mean nothing, but everything runs.
 """
 

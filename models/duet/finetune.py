@@ -27,7 +27,7 @@ def finetune(source, x, y, validation_data=None, strategy="gradual", unfreeze_at
     """Train a model of the pre-trained encoder for forecasting; returns (model, transfer, history).
 
     The encoder learns `encoder_factor` times as fast as the fresh heads, once it is unfrozen. In a few epochs a factor
-    of 0.1 was worse than 1.0 (docs/models_duet_moola.md): it takes long fine-tuning to pay.
+    of 0.1 was worse than 1.0 (docs/models.md): it takes long fine-tuning to pay.
     """
     model, transfer = Duet.from_pretrained(source, **changes)
     model.compile(optimizer=RatedAdam(rate, rates={"encoder": encoder_factor}))
