@@ -155,6 +155,7 @@ def report(
 @app.command()
 def diff(
     runs: Annotated[list[Path], typer.Argument(metavar="A B [C…]", help="Folders of runs, or their report.json.")],
+    page: Annotated[Path | None, typer.Option("--page", help="Write the comparison as a page here.")] = None,
     json: Json = False,
 ) -> None:
     """Runs side by side: metrics with the winner of each, settings, environment, findings."""
@@ -164,6 +165,10 @@ def diff(
     if len(runs) < 2:
         raise ConfigError("tsguard diff: received one run. Expected two or more. Name the runs to compare.")
     found = api.compare(*runs)
+    if page is not None:
+        from tsguard.desk import save_comparison
+
+        typer.echo(f"wrote {save_comparison(found, page)}", err=True)
     if json:
         from tsguard.report import fields_of
 

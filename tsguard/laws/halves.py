@@ -161,11 +161,14 @@ def backends_agree(ground: Ground, example: Example) -> Counterexample | None:
     theirs = _layers_elsewhere(ground, batch.x, name)
     calls = ground.bench.calls(batch.x)
     ours = [(call.path, call.outputs[0]) for call in calls if call.outputs and hasattr(call.layer, "supports_masking")]
-    waiting = dict(theirs)
+    # Parents in a path are named by each process for itself; a layer's own name comes from the configuration.
+    waiting = {path.rsplit("/", 1)[-1]: array for path, array in reversed(theirs)}
+    compared = 0
     for path, output in ours:
-        other = waiting.pop(path, None)
+        other = waiting.pop(path.rsplit("/", 1)[-1], None)
         if other is None or other.shape != output.shape:
             continue
+        compared += 1
         move = float(tolerance.movement(output, other).max(initial=0.0))
         limit = ground.noise * tolerance.scale_of(output, other)
         if move > max(limit, ground.same):
@@ -185,6 +188,8 @@ def backends_agree(ground: Ground, example: Example) -> Counterexample | None:
                 {"law": law, "phase": "forward", "layer": path},
                 size=example.size,
             )
+    if not compared:
+        raise RuntimeError(f"no layer under {name} could be told to be one of this model's")
     return None
 
 
