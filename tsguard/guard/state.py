@@ -89,6 +89,8 @@ class StateBuffer:
         self.variables: list[Any] = []
         self.sources: list[torch.Tensor] = []
         self.buffers: list[torch.Tensor] = []
+        self.judged: list[torch.Tensor] = []
+        """What has to be finite: everything but running metrics."""
         self.rng: RngState | None = None
         self.attributes: list[tuple[Any, dict[str, Any]]] = []
         self.trainable: list[bool] = []
@@ -125,6 +127,8 @@ class StateBuffer:
         self.variables = state_variables(self.model)
         self.sources = [variable.value.detach() for variable in self.variables]
         self.buffers = [self._empty(source) for source in self.sources]
+        running = {id(variable) for variable in metric_variables(self.model)}
+        self.judged = [s for v, s in zip(self.variables, self.sources, strict=True) if id(v) not in running]
         self._own = _own_objects(self.model)
         self._signature = self._sign()
         optimizer = getattr(self.model, "optimizer", None)

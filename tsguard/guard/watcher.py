@@ -244,7 +244,7 @@ class Watcher:
             self._inspect(self.step)
         tripped, self._tripped = self._tripped, None
         if self.stopped and self._final is not None:  # the step ran only because fit does not stop in the middle of one
-            self._final.restore(metrics=False)
+            self._final.restore()
             return logs
         self.step += 1
         self.batch += 1
@@ -285,7 +285,7 @@ class Watcher:
             return
         start = now()
         clean = self.recorder.clean
-        at_hand = clean.sources if clean is not None and clean.seems_to_fit() else None
+        at_hand = clean.judged if clean is not None and clean.seems_to_fit() else None
         if not (weights_finite(self.model) if at_hand is None else all_finite(at_hand)):
             self._handle(self._update_trip())
             if self._over():
