@@ -116,6 +116,28 @@ def column_against_row(sick):
     return dense(layers.Dense(8, "relu"), layers.Dense(1), loss=Raw()), x, y[:, 0] if sick else y, {}
 
 
+@case("loss-broadcast", "dealt to other samples")
+def column_against_row_in_watts(sick):
+    x = rows()
+    y = 500.0 + 40.0 * values(x)
+    return dense(layers.Dense(8, "relu"), layers.Dense(1), loss=Raw()), x, y[:, 0] if sick else y, {"epochs": 1}
+
+
+class OwnSoftmax(keras.losses.Loss):
+    """A loss of one's own that makes probabilities of what it gets."""
+
+    def call(self, truth, guess):
+        return -ops.mean(ops.sum(truth * ops.log_softmax(guess), axis=-1))
+
+
+@case("double-softmax", "own loss applies another")
+def softmax_in_model_and_own_loss(sick):
+    x = rows()
+    last = layers.Dense(3, "softmax" if sick else None)
+    y = np.eye(3, dtype="float32")[labels(x)]
+    return dense(layers.Dense(8, "relu"), last, loss=OwnSoftmax()), x, y, {}
+
+
 @case("loss-degenerate", "has no lower bound")
 def loss_without_a_floor(sick):
     x = rows()

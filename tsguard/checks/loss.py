@@ -418,6 +418,17 @@ def _own_categorical_loss(
                 score=1.0,
             )
             return
+    twice = _takes_logits(bench, head) if range_.is_probability and head.answer.ndim > 1 else False
+    if twice and head.answer.shape[-1] > 1 and range_.sums_to_one == head.answer.ndim - 1:
+        yield catalogue.finding(
+            "double-softmax",
+            f"output {head.name!r} is a softmax, and the own loss applies another: it does not change when a constant is "
+            "added to all classes of a sample. Remove one of the two.",
+            where=where,
+            evidence=evidence,
+            score=1.0,
+        )
+        return
     answers = list(bench.answers)
     if not math.isfinite(bench.loss_of(answers)):
         return
@@ -435,6 +446,25 @@ def _own_categorical_loss(
                 score=0.9,
             )
             return
+
+
+def _takes_logits(bench: Bench, head: Head) -> bool:
+    """Whether the loss stays the same when each sample's answers are all moved by one constant, as a softmax does."""
+    import torch
+
+    generator = _generator(3)
+    answers = list(bench.answers)
+    answer = torch.rand(head.answer.shape, generator=generator).to(head.answer.device).float()
+    answers[head.index] = answer
+    base = bench.loss_of(answers)
+    slopes = bench.loss_of.slopes(answers)
+    if not math.isfinite(base) or slopes is None or slopes[head.index] is None:
+        return False
+    if float(slopes[head.index].abs().max()) == 0.0:
+        return False
+    moves = torch.rand((*head.answer.shape[:-1], 1), generator=generator).to(answer.device) * 3
+    answers[head.index] = answer + moves
+    return abs(bench.loss_of(answers) - base) <= 10 * SAME * max(abs(base), 1e-6)
 
 
 def _spreads(bench: Bench, head: Head) -> bool:
@@ -469,7 +499,7 @@ def blind_loss(context: Context) -> Iterable[Finding]:
             yield _constant_loss(bench.step.loss)
         return
     generator = _generator()
-    answers = [_random_like(a, generator) for a in bench.answers]
+    answers = [_random_like(a, generator, h.target) for a, h in zip(bench.answers, bench.heads, strict=True)]
     loss_of = bench.loss_of
     base = loss_of(answers)
     slopes = loss_of.slopes(answers)
@@ -545,8 +575,11 @@ def _generator(seed: int = 7) -> Any:
     return torch.Generator().manual_seed(seed)
 
 
-def _random_like(answer: Any, generator: Any) -> Any:
-    """Answers that differ from sample to sample, within the simplex where the output is one, else about the answer."""
+def _random_like(answer: Any, generator: Any, target: Any = None) -> Any:
+    """Answers that differ from sample to sample: within the simplex where the output is one, else of the targets' size.
+
+    Small answers beside large targets would hide from the loss which target belongs to which answer.
+    """
     import torch
 
     noise = torch.rand(answer.shape, generator=generator).to(answer)
@@ -555,6 +588,9 @@ def _random_like(answer: Any, generator: Any) -> Any:
         value = 0.1 + 0.8 * noise
         last = answer.ndim >= 2 and bool(torch.all((answer.sum(-1) - 1).abs() < 1e-3))
         return value / value.sum(-1, keepdim=True) if last else value
+    if target is not None and target.numel() == answer.numel() and labels_of(target) in ("real", "integer"):
+        wanted = target.float()
+        return float(wanted.mean()) + 1.7 * float(wanted.std()) * (2 * noise - 1)
     spread = max(float(answer.std()) if answer.numel() > 1 else 0.0, 0.1)
     return answer + spread * (2 * noise - 1) * 1.7
 
