@@ -340,14 +340,6 @@ def hardly_any_unit_left(sick):
     return dense(layers.Dense(16, "relu"), layers.Dropout(0.95 if sick else 0.2), layers.Dense(1)), x, values(x), {}
 
 
-@case("input-encoding", "not whole numbers")
-def floats_as_ids(sick):
-    ids = np.random.default_rng(1).integers(0, 20, (160, 5))
-    model = keras.Sequential([layers.Embedding(20, 4), layers.Flatten(), layers.Dense(1)])
-    model.compile(optimizer="adam", loss="mse")
-    return model, (ids / 7.3).astype("float32") if sick else ids, (ids[:, :1] / 20).astype("float32"), {}
-
-
 @case("lr-too-high", "Lower the rate")
 def descent_that_explodes(sick):
     x = rows()

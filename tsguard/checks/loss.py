@@ -422,7 +422,8 @@ def _own_categorical_loss(
     if twice and head.answer.shape[-1] > 1 and range_.sums_to_one == head.answer.ndim - 1:
         yield catalogue.finding(
             "double-softmax",
-            f"output {head.name!r} is a softmax, and the own loss applies another: it does not change when a constant is "
+            f"output {head.name!r} is a softmax, and the own loss applies another: it does not change when a "
+            f"constant is "
             "added to all classes of a sample. Remove one of the two.",
             where=where,
             evidence=evidence,
