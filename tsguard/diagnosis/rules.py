@@ -22,6 +22,7 @@ from tsguard.diagnosis.experiments import Experiment
 from tsguard.diagnosis.record import Record
 from tsguard.findings import Finding
 from tsguard.probes.answers import heads, labels_of, predict, question
+from tsguard.probes.gradients import term_gradients
 from tsguard.probes.graph import last_operation
 from tsguard.probes.learnable import ridge_r2, table
 from tsguard.probes.stage import Batch, optimizers, take_step
@@ -191,6 +192,17 @@ def _balance(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Ite
             return
 
 
+def _terms(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterator[Experiment]:
+    for number, (name, term) in enumerate(_terms_of(record, batch).items()):
+        if term.task:
+            yield do.without_term(number, name)
+
+
+def _terms_of(record: Record, batch: Batch) -> dict[str, Any]:
+    terms = term_gradients(record.model, batch, restore=lambda: record.start.restore(record.model), shared_only=False)
+    return terms if sum(term.task for term in terms.values()) in range(2, 5) else {}
+
+
 def _loss(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterator[Experiment]:
     import torch
 
@@ -198,6 +210,8 @@ def _loss(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterat
         model = record.model
         answer = model(batch.x, training=False) if model._call_has_training_arg else model(batch.x)
     listed = heads(record.model, batch, answer)
+    if _terms_of(record, batch):
+        return  # a sum of terms: they are taken away one by one
     if len(listed) != 1 or listed[0].target is None:
         return
     head = listed[0]
@@ -280,6 +294,7 @@ RULES: tuple[Rule, ...] = (
     Rule("scale of inputs", "initialisers and rates are made for inputs of mean 0 and deviation 1", _inputs),
     Rule("scale of targets", "a linear output starts near 0 and moves by about the rate per step", _targets),
     Rule("loss and output", "a loss that asks another question is lowered without answering", _loss),
+    Rule("terms of the loss", "a term that pulls elsewhere, or louder, keeps the others from being learned", _terms),
     Rule("restraint", "clipping, dropout, penalties and decay each can hold a model still", _restraint),
     Rule("rate", "the most frequent fault of all, in both directions", _rates),
     Rule("order of rows", "batches of one kind each pull the model to themselves", _order),
