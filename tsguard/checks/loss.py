@@ -229,6 +229,18 @@ def _probabilities(
                 evidence=evidence,
                 score=0.9,
             )
+        elif many and softmax and units > 1 and -math.log(max(range_.high, 1e-9)) > FLOOR_SHARE * math.log(units):
+            yield catalogue.finding(
+                "double-softmax",
+                f"output {head.name!r} sums to one, and no class can pass {range_.high:.3g} whatever the weights "
+                f"are: a "
+                f"softmax of a softmax ends at e/(e + C − 1) = {math.e / (math.e + units - 1):.3g}. Even perfect "
+                f"answers "
+                f"cost {-math.log(range_.high):.3g}. Remove one of the two.",
+                where=where,
+                evidence=evidence,
+                score=1.0,
+            )
         return
     best, free = _best_and_free(bench, head, range_, asked)
     ignorance = math.log(units) if many and units > 1 else math.log(2)
@@ -485,7 +497,7 @@ def _spreads(bench: Bench, head: Head) -> bool:
 
 @check(
     "loss that does not depend on what it should",
-    codes=("loss-degenerate", "loss-broadcast"),
+    codes=("loss-degenerate", "loss-broadcast", "loss-mismatch"),
     needs=("model", "data"),
     cost=3,
 )
@@ -662,6 +674,28 @@ def _blind_to_targets(bench: Bench, answers: list[Any], base: float) -> Iterator
             )
             return
     if _same_as_input(bench) or not _targets_vary(targets):
+        return
+    if any(labels_of(target) == "one-hot" for target in targets):
+        yield catalogue.finding(
+            "loss-mismatch",
+            f"the loss stays {base:.6g} when the rows of indicators are dealt to other samples: it does not read "
+            f"them as "
+            "classes (a loss that picks by class number gets zeros and ones). Use class numbers, or a "
+            "categorical loss.",
+            where={"phase": "loss"},
+            score=0.9,
+        )
+        return
+    moved = map_leaves(lambda leaf: leaf + 1 if leaf.is_floating_point() else leaf, y)
+    if abs(bench.loss_of(answers, y=moved) - base) > SAME * scale and len(targets) == 1:
+        yield catalogue.finding(
+            "loss-broadcast",
+            f"the loss depends on the targets and stays {base:.6g} when they are dealt to other samples: every "
+            f"answer is "
+            "compared with every target, as (B,) against (B, 1) does. Give both the same shape inside the loss.",
+            where={"phase": "loss"},
+            score=0.9,
+        )
         return
     spread = [h for h in bench.heads if h.target is not None and h.target.numel() < h.answer.numel()]
     if spread:
