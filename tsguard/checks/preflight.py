@@ -27,6 +27,8 @@ def preflight(
     progress: Callable[[str], None] = lambda name: None,
 ) -> Report:
     """Ask everything, judge it, and say how long each answer took."""
+    # A model that cannot be built is the user's mistake, to be told as such before any check is asked.
+    _ = context.model
     started = time.monotonic()
     facts = provenance.gather(config=config, seeds=_seeds(context))
     moments = [Moment(0.0, "start", "preflight started")]
