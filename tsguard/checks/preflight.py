@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from tsguard import provenance
+from tsguard.checks.depth import deepest
 from tsguard.checks.registry import Check, Context
 from tsguard.checks.runner import run_checks
 from tsguard.findings import Finding
@@ -37,7 +38,7 @@ def preflight(
         moments.append(Moment(time.monotonic() - started, "check", name))
         progress(name)
 
-    findings = (*earlier, *run_checks(context, checks, budget_s=budget_s, progress=told))
+    findings = deepest([*earlier, *run_checks(context, checks, budget_s=budget_s, progress=told)])
     report = Report(
         kind="check",
         name=context.subject.name if context.subject is not None else "data",
