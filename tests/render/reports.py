@@ -60,9 +60,11 @@ def check_report():
         ),
         verdict=Verdict("FAIL", ("pad-leak-value: padding leaks", "artifact_mb = 900 is not < 500")),
         plan={"forecast_min": 42.0, "forecast_cost": 1.25, "samples": 512},
-        timeline=(Moment(0.0, "start", "preflight started"),)
-        + tuple(Moment(0.1 * n, "check", f"check {n}") for n in range(1, 30))
-        + (Moment(3.2, "gate", "gate: FAIL"),),
+        timeline=(
+            Moment(0.0, "start", "preflight started"),
+            *(Moment(0.1 * n, "check", f"check {n}") for n in range(1, 30)),
+            Moment(3.2, "gate", "gate: FAIL"),
+        ),
         provenance=Provenance(command="tsguard check run.yaml", config={"train": {"epochs": 3}}, seeds={"seed": 1}),
     )  # fmt: skip
 
@@ -148,7 +150,12 @@ def suite_report():
         verdict=Verdict("FAIL", ("pad-leak-value",)),
         figures={
             "tests": [
-                {"test": "suites/test_padding.py::test_leak", "outcome": "failed", "seconds": 1.25, "words": "E assert"},
+                {
+                    "test": "suites/test_padding.py::test_leak",
+                    "outcome": "failed",
+                    "seconds": 1.25,
+                    "words": "E assert",
+                },
                 {"test": "suites/test_padding.py::test_mask", "outcome": "passed", "seconds": 0.5, "words": ""},
                 {"test": "suites/test_data.py::test_rows", "outcome": "skipped", "seconds": 0.0, "words": "no data"},
             ]
@@ -200,7 +207,8 @@ def large_report(steps=5000, parameters=200, findings=100):
     return base.with_(
         findings=tuple(
             catalogue.finding(
-                "lr-too-high", f"finding {n}", where={"layer": f"layer_{n}", "step": n}, proof=proof(300) if n % 4 else None,
+                "lr-too-high", f"finding {n}", where={"layer": f"layer_{n}", "step": n},
+                proof=proof(300) if n % 4 else None,
                 evidence=[Evidence("value", {f"fact {k}": k * 1.5 for k in range(60)}, "facts")],
             )
             for n in range(findings)
