@@ -18,49 +18,9 @@ SHOTS = Path(__file__).parent.parent.parent / "build" / "screenshots"
 CONTRAST = 4.5
 """WCAG AA for text of ordinary size."""
 
-MEASURE = """
-const visible = e => e.getClientRects().length && getComputedStyle(e).visibility !== 'hidden';
-const parse = c => { const n = c.match(/[\\d.]+/g).map(Number); return n.length < 4 ? [...n, 1] : n; };
-const over = (a, b) => [0, 1, 2].map(i => a[i] * a[3] + b[i] * (1 - a[3])).concat([1]);
-const light = c => { const l = c.slice(0, 3).map(v => { v /= 255; return v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4; });
-  return .2126 * l[0] + .7152 * l[1] + .0722 * l[2]; };
-const ground = e => { const layers = []; for (let at = e; at; at = at.parentElement) layers.push(parse(getComputedStyle(at).backgroundColor));
-  return layers.reverse().reduce((below, one) => over(one, below), [255, 255, 255, 1]); };
-const bad = [];
-document.querySelectorAll('body *').forEach(e => {
-  const own = [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim());
-  if (!own || !visible(e) || ['SCRIPT', 'STYLE'].includes(e.tagName)) return;
-  const style = getComputedStyle(e), back = ground(e);
-  const ink = over(parse(e.closest('svg') && style.fill !== 'none' ? style.fill : style.color), back);
-  const a = light(ink), b = light(back), ratio = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
-  if (ratio < arguments[0]) bad.push(e.tagName + '.' + e.className + ' ' + ratio.toFixed(2) + ' ' + e.textContent.trim().slice(0, 30));
-});
-return bad;
-"""
+MEASURE = (Path(__file__).parent / "legible.js").read_text(encoding="utf-8")
 
-NAMES = """
-const said = e => (e.getAttribute('aria-label') || e.textContent || e.title || '').trim();
-const bad = [];
-if (!document.documentElement.lang) bad.push('no lang');
-if (!document.title.trim()) bad.push('no title');
-if (document.querySelectorAll('h1').length !== 1) bad.push('not one h1');
-if (document.querySelectorAll('main').length !== 1) bad.push('not one main');
-document.querySelectorAll('button, a[href], summary').forEach(e => said(e) || bad.push('nameless ' + e.outerHTML.slice(0, 80)));
-document.querySelectorAll('input').forEach(e => (e.labels.length && said(e.labels[0])) || bad.push('unlabelled ' + e.outerHTML));
-document.querySelectorAll('svg').forEach(e => {
-  const label = e.getAttribute('aria-label') || (document.getElementById(e.getAttribute('aria-labelledby')) || {}).textContent;
-  if (e.getAttribute('role') !== 'img' || !label) bad.push('nameless drawing');
-});
-document.querySelectorAll('table').forEach(t => t.querySelector('th[scope=col]') || bad.push('table without column heads'));
-document.querySelectorAll('th').forEach(t => said(t) || bad.push('empty head in ' + t.closest('table').textContent.slice(0, 40)));
-const ids = [...document.querySelectorAll('[id]')].map(e => e.id);
-ids.forEach((id, at) => ids.indexOf(id) === at || bad.push('twice #' + id));
-let level = 0;
-document.querySelectorAll('h1, h2, h3, h4').forEach(h => { const n = +h.tagName[1];
-  if (n > level + 1 && level) bad.push('heading jumps to ' + h.textContent); level = n; });
-document.querySelectorAll('.wide, .plot').forEach(e => e.tabIndex === 0 || bad.push('scrolls without the keyboard'));
-return bad;
-"""
+NAMES = (Path(__file__).parent / "named.js").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,8 @@ from tsguard.render.grids import ROWS_MAX, STEPS_MAX, grids
 
 
 def of(before, after, **where):
-    return grids(
-        catalogue.finding(
-            "pad-leak-value", "m", where=where, evidence=[Evidence("batch", before, "before"), Evidence("batch", after, "after")]
-        )
-    )  # fmt: skip
+    sides = [Evidence("batch", before, "before"), Evidence("batch", after, "after")]
+    return grids(catalogue.finding("pad-leak-value", "m", where=where, evidence=sides))
 
 
 def test_valid_padded_and_changed_cells_are_told_apart():
