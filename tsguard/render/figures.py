@@ -71,7 +71,8 @@ def of_proof(proof: Proof, name: str) -> Figure | None:
         _legend(axes)
         axes.set_xlabel("step")
 
-    return _figure(name, f"Proof: {proof.experiment}", proof.summary, draw, log=_wide([c.y for c in curves]))
+    words = " against ".join(curve.name for curve in curves)
+    return _figure(name, f"Proof: {proof.experiment}", words, draw, log=_wide([c.y for c in curves]))
 
 
 def of_comparison(found: Comparison) -> list[Figure]:
@@ -179,18 +180,18 @@ def _predicted_true(report: Report) -> Figure | None:
     if len(finite) < 2:
         return None
 
-    def draw(axes: Axes) -> None:
-        axes.scatter([t for t, _ in finite], [p for _, p in finite], s=8, color=COLOURS[0], alpha=0.6, linewidths=0)
-        low, high = min(t for t, _ in finite), max(t for t, _ in finite)
-        axes.plot([low, high], [low, high], color=INK, linewidth=0.8, linestyle="--")
-        axes.set_xlabel("true")
-        axes.set_ylabel("predicted")
-        spread = axes.figure.add_subplot(1, 2, 2)
-        axes.set_subplotspec(spread.get_subplotspec().get_gridspec()[0, 0])
-        both = [t for t, _ in finite] + [p for _, p in finite]
-        bins = {"bins": 30, "range": (min(both), max(both) if max(both) > min(both) else min(both) + 1)}
-        spread.hist([t for t, _ in finite], **bins, histtype="step", color=INK, linestyle="--", label="true")
-        spread.hist([p for _, p in finite], **bins, color=COLOURS[0], alpha=0.6, label="predicted")
+    values = [value for pair in finite for value in pair]
+    low, high = min(values), max(values)
+    reach = (low, high if high > low else low + 1)
+
+    def draw(panels: Sequence[Axes]) -> None:
+        scatter, spread = panels
+        scatter.scatter([t for t, _ in finite], [p for _, p in finite], s=8, color=COLOURS[0], alpha=0.6, linewidths=0)
+        scatter.plot(reach, reach, color=INK, linewidth=0.8, linestyle="--")
+        scatter.set_xlabel("true")
+        scatter.set_ylabel("predicted")
+        spread.hist([p for _, p in finite], bins=30, range=reach, color=COLOURS[0], alpha=0.6, label="predicted")
+        spread.hist([t for t, _ in finite], bins=30, range=reach, histtype="step", color=COLOURS[1], label="true")
         spread.set_xlabel("value")
         spread.set_yticks([])
         _legend(spread)
@@ -200,7 +201,7 @@ def _predicted_true(report: Report) -> Figure | None:
     if all(name in report.metrics for name in names):
         rho, ratio, bias, r2 = (report.metrics[name] for name in names)
         words = f"R² = 2ρs − s² − bias²/σ² = 2·{rho:.3f}·{ratio:.3f} − {ratio:.3f}² − {bias:.3f} = {r2:.3f}; {words}"
-    return _figure("predictions", "Predicted against true", words, draw, height=2.8)
+    return _figure("predictions", "Predicted against true", words, draw, height=2.6, panels=2)
 
 
 def _throughput(report: Report) -> Figure | None:
@@ -273,6 +274,7 @@ def _figure(
     log: bool = False,
     width: float = 7.2,
     height: float = 2.4,
+    panels: int = 1,
 ) -> Figure:
     import matplotlib as mpl
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -283,7 +285,7 @@ def _figure(
         warnings.simplefilter("ignore")
         canvas = Canvas(figsize=(width, height), layout="constrained")
         FigureCanvasSVG(canvas)
-        axes = canvas.add_subplot()
+        axes = canvas.subplots(1, panels)
         draw(axes)
         if log:
             axes.set_yscale("log")

@@ -51,7 +51,8 @@ def grids(finding: Finding) -> tuple[Grid, ...]:
         if new is None or old is None:
             continue
         mask = None if _dtype(fact) == "bool" else next((m for m in masks if _covers(m, new)), None)
-        made.append(_grid(str(name), new, old, mask, finding.where.get("timestep")))
+        moved = None if _dtype(fact) == "bool" else finding.where.get("timestep")
+        made.append(_grid(str(name), new, old, mask, moved))
     return tuple(made)
 
 

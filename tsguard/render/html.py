@@ -176,7 +176,7 @@ def _saved(report: Report) -> str:
     minutes, cost = report.plan.get("forecast_min"), report.plan.get("forecast_cost")
     if report.kind != "check" or report.verdict or not isinstance(minutes, int | float):
         return ""
-    price = f" and {cost:.2f} of whatever the price is in" if isinstance(cost, int | float) else ""
+    price = f" and cost about {cost:.2f} at the declared price" if isinstance(cost, int | float) else ""
     return f"The run would have taken about {minutes:.1f} minutes{price}."
 
 

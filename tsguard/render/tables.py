@@ -21,6 +21,8 @@ RUN_METRICS = frozenset(
 )
 """What the run cost; the other metrics say what it learned."""
 
+SORTS = ("What was learned", "What it took", "Declared and not measured")
+
 CLASSES_MAX = 24
 """More classes than this are a wall of numbers; the rest is in the JSON."""
 
@@ -41,6 +43,7 @@ class Metrics:
 
     title: str
     parts: tuple[str, ...]
+    measured: bool
     planned: bool
     rows: tuple[Measured, ...]
 
@@ -65,15 +68,19 @@ def metrics(report: Report) -> tuple[Metrics, ...]:
         for name in names
     ]
     made = []
-    for title, chosen in (
-        ("What was learned", [row for row in rows if row.name.rsplit("/", 1)[-1] not in RUN_METRICS]),
-        ("What it took", [row for row in rows if row.name.rsplit("/", 1)[-1] in RUN_METRICS]),
-    ):
+    for title in SORTS:
+        chosen = [row for row in rows if _sort(row) == title]
         if chosen:
             own = parts if any(value is not None for row in chosen for value in row.parts) else ()
             shown = tuple(row if own else Measured(row.name, row.value, (), row.planned) for row in chosen)
-            made.append(Metrics(title, own, any(row.planned is not None for row in chosen), shown))
+            made.append(Metrics(title, own, title != SORTS[2], any(row.planned is not None for row in chosen), shown))
     return tuple(made)
+
+
+def _sort(row: Measured) -> str:
+    if row.value is None and all(value is None for value in row.parts):
+        return SORTS[2]
+    return SORTS[1] if row.name.rsplit("/", 1)[-1] in RUN_METRICS else SORTS[0]
 
 
 def _foretold() -> frozenset[str]:
@@ -122,7 +129,8 @@ class Stretch:
 
     kind: str
     text: str
-    start: float
+    at: float
+    """Seconds since the start at which it was done."""
     step: int | None = None
     within: tuple[Moment, ...] = ()
 
@@ -137,7 +145,7 @@ def timeline(moments: Sequence[Moment]) -> tuple[Stretch, ...]:
     for kind, group in groupby(moments, key=lambda moment: moment.kind):
         same = tuple(group)
         if kind == "check" and len(same) >= FOLDED:
-            found.append(Stretch(kind, f"{len(same)} checks", same[0].at, None, same))
+            found.append(Stretch(kind, f"{len(same)} checks", same[-1].at, None, same))
         else:
             found += [Stretch(moment.kind, moment.text, moment.at, moment.step) for moment in same]
     return tuple(found)
