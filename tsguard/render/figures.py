@@ -152,7 +152,7 @@ def _gradients(report: Report) -> Figure | None:
 
     more = f"; {len(names) - len(rows)} more not drawn" if len(names) > len(rows) else ""
     return _figure(
-        "gradients", "Gradient flow", f"norm of every parameter's gradient on a log scale{more}", draw,
+        "gradients", "Gradient flow", f"norms on a log scale; empty where zero or not finite{more}", draw,
         height=max(1.6, 0.22 * len(rows) + 0.8),
     )  # fmt: skip
 
@@ -226,14 +226,18 @@ def _missing(report: Report) -> Figure | None:
     grid = [list(values) for _, values in named]
 
     def draw(axes: Axes) -> None:
-        image = axes.imshow(grid, aspect="auto", cmap="magma_r", vmin=0, vmax=1, interpolation="nearest")
+        image = axes.imshow(grid, aspect="auto", cmap="viridis", vmin=0, vmax=1, interpolation="nearest")
         axes.set_yticks(range(len(named)), [_plain(str(name)) for name, _ in named], fontsize=7)
         axes.set_xlabel("row")
         axes.set_xticks([0, len(grid[0]) - 1], [f"{rows[0]:.0f}", f"{rows[-1]:.0f}"])
         axes.figure.colorbar(image, ax=axes, pad=0.01)
 
     return _figure(
-        "missing", "Missing over time", "share of missing values", draw, height=max(1.5, 0.22 * len(named) + 0.8)
+        "missing",
+        "Missing over time",
+        "share of missing values; columns that miss nothing are left out",
+        draw,
+        height=max(1.5, 0.22 * len(named) + 0.8),
     )
 
 
@@ -254,11 +258,12 @@ def _legend(axes: Axes) -> None:
 def _plain(words: str) -> str:
     """A name as matplotlib draws it literally: no formulas, no line breaks, its end where it is long."""
     tidy = "".join(char if char.isprintable() else " " for char in words)
-    return (tidy if len(tidy) <= LABEL_MAX else f"…{tidy[-LABEL_MAX:]}").replace("$", r"\$")
+    return tidy if len(tidy) <= LABEL_MAX else f"…{tidy[-LABEL_MAX:]}"
 
 
 STYLE = {
-    "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9, "axes.labelsize": 9, "legend.fontsize": 9,
+    "svg.fonttype": "none", "text.parse_math": False, "figure.facecolor": "none", "axes.facecolor": "none",
+    "font.family": "sans-serif", "font.size": 9, "axes.labelsize": 9, "legend.fontsize": 9,
     "xtick.labelsize": 8, "ytick.labelsize": 8, "axes.linewidth": 0.6, "axes.spines.top": False,
     "axes.spines.right": False, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "xtick.color": INK,
     "ytick.color": INK, "axes.formatter.useoffset": False, "axes.unicode_minus": True,
@@ -279,18 +284,23 @@ def _figure(
     import matplotlib as mpl
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure as Canvas
+    from matplotlib.ticker import NullFormatter
 
     with mpl.rc_context({**STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
         # What matplotlib remarks (a glyph that its own font lacks, an axis without extent) is no news to the reader.
         warnings.simplefilter("ignore")
         canvas = Canvas(figsize=(width, height), layout="constrained")
-        FigureCanvasSVG(canvas)
+        device = FigureCanvasSVG(canvas)
         axes = canvas.subplots(1, panels)
         draw(axes)
         if log:
             axes.set_yscale("log")
+            # Powers written plainly: matplotlib parses formulas by a grammar, which costs more than the drawing.
+            axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            axes.yaxis.set_minor_formatter(NullFormatter())
         buffer = io.StringIO()
-        canvas.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        # Straight to the device: `savefig` would lay out and draw everything twice.
+        device.print_svg(buffer, metadata={"Date": None, "Creator": None})
     return Figure(name, title, caption, _inline(buffer.getvalue(), title, name))
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 TEMPLATES = Path(__file__).parent / "templates"
 BRIEF_MAX = 4000
 """Characters of one recorded fact that the page shows; the JSON beside it has the rest."""
+POINT_MIN = 8
+"""Characters of JSON that a recorded point takes at least: two numbers, each on a line of its own."""
 EMBEDDED_MAX = 400_000
 """Characters of JSON that go into the page; a larger document stays beside it: pages must open on phones."""
 PROOFS_MAX = 8
@@ -50,6 +53,9 @@ VERDICT_WORDS = {
     "ERROR": "Could not be evaluated",
     "NOT_RUN": "Could not be evaluated",
 }
+TALLY_WORDS = {
+    "ERROR": "crashed", "FAIL": "failed", "WARN": "warned", "PASS": "passed", "NOT_RUN": "did not run"
+}  # fmt: skip
 KINDS = {"check": "before the run", "train": "after the run", "audit": "data audit", "suite": "suite"}
 OUTCOMES = {"passed": "PASS", "failed": "FAIL", "skipped": "NOT_RUN"}
 
@@ -67,7 +73,9 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     env.filters.update(number=number, entry=catalogue.entry, brief=brief, prose=prose, moment=moment, sentence=sentence)
-    env.globals.update(stops=STOPS, marks=MARKS, verdict_words=VERDICT_WORDS, kinds=KINDS, outcomes=OUTCOMES)
+    env.globals.update(
+        stops=STOPS, tally_words=TALLY_WORDS, marks=MARKS, verdict_words=VERDICT_WORDS, kinds=KINDS, outcomes=OUTCOMES
+    )
     return env
 
 
@@ -119,10 +127,10 @@ def _cards(findings: Sequence[Finding]) -> list[Card]:
             figure = figures.of_proof(finding.proof, f"proof-{len(cards)}")
             drawn += figure is not None
         own = grids(finding) if len(cards) < GRIDS_MAX else ()
-        facts, reproduction, test = [], "", ""
+        facts, test = [], ""
         for fact in finding.evidence:
             if fact.kind == "file":
-                reproduction = reproduction or (_inside(fact.file) if fact.name == "reproduction" else "")
+                continue
             elif fact.kind == "source" and fact.name == "pytest":
                 test = brief(fact.value)
             elif not (own and fact.kind == "batch"):
@@ -135,8 +143,14 @@ def _cards(findings: Sequence[Finding]) -> list[Card]:
             number += 1
             anchor = f"{finding.anchor}-{number}"
         taken.add(anchor)
-        cards.append(Card(finding, anchor, figure, own, tuple(facts), reproduction, test))
+        cards.append(Card(finding, anchor, figure, own, tuple(facts), _reproduction(finding), test))
     return cards
+
+
+def _reproduction(finding: Finding) -> str:
+    """Where the script that reproduces a finding lies, as a link from the page."""
+    files = (fact.file for fact in finding.evidence if fact.kind == "file" and fact.name == "reproduction")
+    return next((link for file in files if (link := _inside(file))), "")
 
 
 def _inside(file: str | None) -> str:
@@ -154,9 +168,12 @@ def _first(report: Report) -> dict[str, Any]:
     told = {report.causes[0].message} if report.causes else set()
     reasons = [reason for reason in report.verdict.reasons if not any(reason.endswith(words) for words in told)]
     title, sentence = headline(report)
+    counts = Counter(finding.status.value for finding in report.findings)
     return {
         "report": report, "headline": title, "sentence": sentence, "reasons": reasons, "saved": _saved(report),
         "timeline": tables.timeline(report.timeline),
+        "tally": {status: counts[status] for status in TALLY_WORDS if counts[status]},
+        "reproduction": next(filter(None, map(_reproduction, report.causes[:1])), ""),
     }  # fmt: skip
 
 
@@ -229,8 +246,9 @@ def embedded(report: Report) -> Any:
     """The document as JSON that cannot end its script element; of a very long one, all but the series and figures."""
     from markupsafe import Markup
 
-    text = report.to_json()
-    if len(text) > EMBEDDED_MAX:
+    points = sum(map(len, report.series.values()))
+    text = report.to_json() if points * POINT_MIN <= EMBEDDED_MAX else ""
+    if not 0 < len(text) <= EMBEDDED_MAX:
         text = _text(report.with_(series={}, figures={}))
     if len(text) > EMBEDDED_MAX:
         text = _text(report.with_(series={}, figures={}, findings=tuple(map(_without_curves, report.findings))))
@@ -276,7 +294,9 @@ def number(value: Any) -> str:
     """A number as a person writes it."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
-    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}"
+    if isinstance(value, int) or (math.isfinite(value) and 1e4 <= abs(value) < 1e15):
+        return f"{value:,.0f}"
+    return f"{value:.4g}"
 
 
 def brief(value: Any) -> str:
