@@ -32,9 +32,11 @@ def test_frames_and_series_are_read_as_keras_reads_them():
     x, y = table()
     data = Data(pd.DataFrame(x, columns=list("abcdef")), pd.Series(y[:, 0]))
     assert data.names == tuple("abcdef")
-    assert data.x.shape == (128, 6) and data.y.shape == (128, 1)
+    assert data.x.shape == (128, 6)
+    assert data.y.shape == (128, 1)
     inputs, targets, _ = data.take([5, 3])
-    assert np.array_equal(inputs, x[[5, 3]]) and np.array_equal(targets, y[[5, 3]])
+    assert np.array_equal(inputs, x[[5, 3]])
+    assert np.array_equal(targets, y[[5, 3]])
 
 
 @pytest.mark.slow
@@ -43,7 +45,9 @@ def test_a_check_of_frames_names_the_column():
     x[3, 1] = np.nan
     report = tsguard.check(perceptron(), pd.DataFrame(x, columns=list("abcdef")), pd.Series(y[:, 0]))
     found = next(f for f in report.causes if f.code == "data-nonfinite")
-    assert found.where["feature"] == "b" and found.where["row"] == 3 and not crashed(report)
+    assert found.where["feature"] == "b"
+    assert found.where["row"] == 3
+    assert not crashed(report)
 
 
 @pytest.mark.parametrize("rows", [0, 50])
@@ -80,15 +84,18 @@ def test_a_model_that_raises_is_one_finding_with_its_line():
     model.compile("adam", "mse")
     report = tsguard.check(model, x, y)
     (found,) = report.causes
-    assert found.code == "step-fails" and found.status == "FAIL" and "no such key" in found.message
-    assert found.where["phase"] == "forward" and found.where["file"] == __file__
+    assert found.code == "step-fails"
+    assert found.status == "FAIL"
+    assert "no such key" in found.message
+    assert found.where["phase"] == "forward"
+    assert found.where["file"] == __file__
     assert not crashed(report)
 
 
 def test_data_of_the_wrong_width_is_one_finding():
     x, y = table()
     report = tsguard.check(perceptron(width=5), x, y)
-    assert [f.code for f in report.causes] == ["step-fails"] and not crashed(report)
+    assert [f.code for f in report.causes] == ["step-fails"]
     assert "expected axis -1" in report.causes[0].message
 
 

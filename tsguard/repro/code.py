@@ -267,7 +267,7 @@ def function_code(function: Any, lines: Lines) -> str:
         for home in ("losses", "activations", "ops", "initializers"):
             if getattr(getattr(keras, home), function.__name__, None) is function:
                 return f"keras.{home}.{function.__name__}"
-    if function.__name__ == "<lambda>":
+    if getattr(function, "__name__", "") == "<lambda>":
         return _lambda_code(function, "a function", lines)
     if module in (None, "__main__") or "<" in name:
         if getattr(function, "__closure__", None):
