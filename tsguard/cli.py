@@ -7,6 +7,7 @@ Nothing heavy is imported before a command needs it.
 from __future__ import annotations
 
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -43,6 +44,9 @@ def main() -> None:
     except TsguardError as mistake:
         typer.echo(f"tsguard: {mistake}", err=True)
         sys.exit(2)
+    except Exception:  # the user's own code, or ours: either way the whole traceback, and "could not evaluate"
+        traceback.print_exc()
+        sys.exit(3)
     except KeyboardInterrupt:
         typer.echo("tsguard: interrupted", err=True)
         sys.exit(130)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import os
 import re
 import secrets
@@ -249,15 +248,6 @@ def runs(out: str | Path) -> Iterator[RunFolder]:
     for manifest in sorted(Path(out).glob("*/run.json"), key=lambda file: file.stat().st_mtime):
         with contextlib.suppress(StoreError, KeyError):
             yield RunFolder.open(manifest.parent)
-
-
-def packed(arrays: Mapping[str, Any]) -> bytes:
-    """Arrays by name as the bytes of an .npz file, without pickles."""
-    import numpy as np
-
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **{name: np.asarray(value) for name, value in arrays.items()})
-    return buffer.getvalue()
 
 
 @contextlib.contextmanager

@@ -265,8 +265,9 @@ def function_code(function: Any, lines: Lines) -> str:
         raise NotCode(f"{function!r:.60} is no function that has a name.")
     if module and module.startswith("keras."):
         for home in ("losses", "activations", "ops", "initializers"):
-            if getattr(getattr(keras, home), function.__name__, None) is function:
-                return f"keras.{home}.{function.__name__}"
+            short = str(function.__name__)
+            if getattr(getattr(keras, home), short, None) is function:
+                return f"keras.{home}.{short}"
     if getattr(function, "__name__", "") == "<lambda>":
         return _lambda_code(function, "a function", lines)
     if module in (None, "__main__") or "<" in name:

@@ -19,6 +19,7 @@ from typing import Any
 import keras
 
 from tsguard import catalogue, provenance
+from tsguard.checks.depth import deepest
 from tsguard.checks.preflight import preflight
 from tsguard.checks.registry import Check, Context
 from tsguard.checks.runner import crashed
@@ -168,13 +169,13 @@ class Session:
                 )
             except Exception as crash:
                 judged = Judgement((crashed("no-learning", "judgement of the run", crash),))
-        findings = merged([*found, *findings, *judged.findings, *self.late_findings()])
+        told = deepest(merged([*found, *findings, *judged.findings, *self.late_findings()]))
         facts = provenance.gather(config=dict(self.config), seeds=_seeds(self.context))
         report = Report(
             kind="train",
             name=self.folder.run.name,
             source=outcome,
-            findings=tuple(findings),
+            findings=told,
             metrics={**(guarded.metrics if guarded is not None else {}), **judged.metrics},
             series=guarded.series if guarded is not None else {},
             figures={**(guarded.figures if guarded is not None else {}), **judged.figures},
