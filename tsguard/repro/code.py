@@ -8,7 +8,9 @@ from __future__ import annotations
 import ast
 import inspect
 import math
+import re
 import textwrap
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -266,10 +268,14 @@ def function_code(function: Any, lines: Lines) -> str:
             short = str(function.__name__)
             if getattr(getattr(keras, home), short, None) is function:
                 return f"keras.{home}.{short}"
+    if getattr(function, "__name__", "") == "<lambda>":
+        return _lambda_code(function, "a function", lines)
     if module in (None, "__main__") or "<" in name:
         if getattr(function, "__closure__", None):
             raise NotCode(f"function {name} closes over variables of its surroundings.")
         lines.sources[function.__name__] = _source(function)
+        for used in function.__code__.co_names if inspect.isfunction(function) else ():
+            _global(used, function.__globals__.get(used), lines)
         return str(function.__name__)
     lines.imports.add(f"from {module} import {name.split('.')[0]}")
     return str(name)
@@ -287,8 +293,13 @@ def _lambda(layer: Any, lines: Lines) -> str:
     name = f", name={layer.name!r}" if _given_name(layer, layer.name) else ""
     if getattr(function, "__name__", "") != "<lambda>":
         return f"keras.layers.Lambda({function_code(function, lines)}{name})"
+    return f"keras.layers.Lambda({_lambda_code(function, f'layer {layer.name!r}', lines)}{name})"
+
+
+def _lambda_code(function: Any, owner: str, lines: Lines) -> str:
+    """The text of a lambda, found again in the source where it stands."""
     if function.__closure__:
-        raise NotCode(f"the lambda of layer {layer.name!r} closes over variables of its surroundings.")
+        raise NotCode(f"the lambda of {owner} closes over variables of its surroundings.")
     for node in ast.walk(_parsed(function)):
         if isinstance(node, ast.Lambda):
             text = ast.unparse(node)
@@ -296,8 +307,8 @@ def _lambda(layer: Any, lines: Lines) -> str:
             if _same_code(compiled, function.__code__):
                 for used in function.__code__.co_names:
                     _global(used, function.__globals__.get(used), lines)
-                return f"keras.layers.Lambda({text}{name})"
-    raise NotCode(f"the source of the lambda in layer {layer.name!r} cannot be found.")
+                return text
+    raise NotCode(f"the source of the lambda of {owner} cannot be found.")
 
 
 def _same_code(left: Any, right: Any) -> bool:
@@ -319,7 +330,23 @@ def _parsed(function: Any) -> ast.AST:
             return ast.parse(text)
         except SyntaxError:
             continue
+    found = list(_lambdas_in(source))
+    if found:
+        return ast.Module(body=found, type_ignores=[])
     raise NotCode("the source of a lambda stands in the middle of something that cannot be read alone.")
+
+
+def _lambdas_in(source: str) -> Iterator[ast.stmt]:
+    """Every lambda of a text that is not a whole statement, each read as far as it makes sense."""
+    for start in (match.start() for match in re.finditer(r"\blambda\b", source)):
+        for end in range(len(source), start, -1):
+            try:
+                parsed = ast.parse(f"({source[start:end]})", mode="eval").body
+            except SyntaxError:
+                continue
+            # Read too far, the lambda is the first of a tuple: then it is found inside of that.
+            yield ast.Expr(parsed)
+            break
 
 
 def _global(name: str, value: Any, lines: Lines) -> None:
@@ -328,6 +355,13 @@ def _global(name: str, value: Any, lines: Lines) -> None:
     if name in known:
         if known[name]:
             lines.imports.add(str(known[name]))
+    elif inspect.ismodule(value):
+        lines.imports.add(f"import {value.__name__} as {name}")
+    elif inspect.isfunction(value) and value.__module__ == "__main__":
+        if value.__name__ not in lines.sources:
+            function_code(value, lines)
+    elif callable(value) and getattr(value, "__module__", None) not in (None, "__main__"):
+        lines.imports.add(f"from {value.__module__} import {value.__name__} as {name}")
     elif isinstance(value, bool | int | float | str):
         lines.sources[name] = f"{name} = {value!r}"
 
