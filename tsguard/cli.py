@@ -36,13 +36,16 @@ Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", hel
 
 def main() -> None:
     """Run a command; a user's mistake is printed without a traceback and exits 2."""
-    from tsguard.errors import TsguardError
+    from tsguard.errors import Interrupted, TsguardError
 
     try:
         app(standalone_mode=True)
     except TsguardError as mistake:
         typer.echo(f"tsguard: {mistake}", err=True)
         sys.exit(2)
+    except Interrupted as stopped:
+        typer.echo(f"tsguard: {stopped}. Go on with `--resume`.", err=True)
+        sys.exit(128 + stopped.number)
     except KeyboardInterrupt:
         typer.echo("tsguard: interrupted", err=True)
         sys.exit(130)

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tsguard.backend import make_deterministic, require_torch
+from tsguard.backend import make_deterministic, precision, require_torch
 from tsguard.checks.preflight import preflight
 from tsguard.checks.registry import Check, Context, all_checks
 from tsguard.config import Config, load_config
@@ -47,6 +47,9 @@ def open_run(path: Path, *, changes: Iterable[str] = (), out: Path | None = None
         seed=settings.seed,
         name=settings.name,
     )
+    from tsguard.train.setup import prepared
+
+    subject = prepared(subject, settings.train)
     baseline = None if settings.baseline is None else load_report(settings.baseline)
     return Opened(config, subject, gate, Path(out or settings.out), baseline)
 
@@ -65,16 +68,17 @@ def check_opened(opened: Opened, *, earlier: Iterable[Finding] = (), progress: C
     """The preflight of a subject that has been built."""
     from tsguard.guarded import guard_checks
 
-    return preflight(
-        _context(opened),
-        gate=opened.gate.before_training(),
-        budget_s=opened.config.settings.check.budget_s,
-        checks=_checks(opened, guard_checks()),
-        earlier=earlier,
-        config=opened.config.resolved(),
-        baseline=opened.baseline,
-        progress=progress,
-    ).with_(desk=DESK)
+    with precision(opened.config.settings.train.precision):
+        return preflight(
+            _context(opened),
+            gate=opened.gate.before_training(),
+            budget_s=opened.config.settings.check.budget_s,
+            checks=_checks(opened, guard_checks()),
+            earlier=earlier,
+            config=opened.config.resolved(),
+            baseline=opened.baseline,
+            progress=progress,
+        ).with_(desk=DESK)
 
 
 def train(
@@ -90,6 +94,7 @@ def train(
     opened = open_run(path, changes=changes, out=out)
     from tsguard.guarded import Guard, guard_checks, reproduce, run_folder
     from tsguard.train.session import Session
+    from tsguard.train.setup import callbacks, checkpoints
 
     settings, subject = opened.config.settings, opened.subject
     if subject.data is None:
@@ -133,18 +138,17 @@ def train(
         diagnose=watch.diagnose,
         resume=bool(resume),
         budget_s=watch.budget_s,
-        checkpoint={
-            "every": fitted.checkpoint.every,
-            "keep": fitted.checkpoint.keep,
-            "monitor": fitted.checkpoint.monitor,
-            "mode": fitted.checkpoint.mode,
-        },
+        callbacks=tuple(callbacks(fitted, subject.data)),
+        checkpoint=checkpoints(fitted),
+        restore_best=fitted.stop is not None and fitted.stop.restore,
+        export=True,
         config=opened.config.resolved(),
         late_findings=opened.config.unused,
         baseline=opened.baseline,
         progress=progress,
     )
-    return session.run()
+    with precision(fitted.precision):
+        return session.run()
 
 
 def _context(opened: Opened) -> Context:

@@ -1,0 +1,159 @@
+"""A training in a process of its own that dies by kill −9 at a step, and can be taken up again.
+
+    python -m tests.train.job FOLDER PROGRAM EPOCHS EVERY KILL_AT [resume]
+
+PROGRAM names what is special about it. KILL_AT counts from the first step ever trained; −1 never kills. What is left:
+FOLDER/end.npy, the weights and optimizer state of a run that reached its end, and FOLDER/steps.txt, every step trained.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+os.environ["KERAS_BACKEND"] = "torch"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import keras
+import numpy as np
+import torch
+
+from tsguard.backend import seed_everything
+from tsguard.checks.registry import Context
+from tsguard.dataset import Data
+from tsguard.gate import Gate
+from tsguard.guard.callback import Guard
+from tsguard.settings import TrainSettings
+from tsguard.store import RunFolder
+from tsguard.subject import Subject
+from tsguard.train.session import Session
+from tsguard.train.setup import callbacks, checkpoints, prepared
+
+torch.set_num_threads(1)
+
+
+class Shuffled(keras.utils.PyDataset):
+    """Keeps an order of its own, stirred after every epoch from the global generator."""
+
+    def __init__(self, x, y, **kwargs):
+        super().__init__(**kwargs)
+        self.x, self.y, self.order = x, y, np.arange(len(x))
+
+    def __len__(self):
+        return len(self.x) // 8
+
+    def __getitem__(self, index):
+        rows = self.order[index * 8 : index * 8 + 8]
+        return self.x[rows], self.y[rows]
+
+    def on_epoch_end(self):
+        np.random.shuffle(self.order)
+
+
+def program(name):
+    """Settings and data of a program."""
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(48, 5)).astype("float32")
+    y = (x[:, :1] - x[:, 1:2] ** 2).astype("float32")
+    data = {"x": x, "y": y, "validation": (x[:16], y[:16])}
+    settings = {"batch_size": 8}
+    if name == "float16":
+        settings.update(precision="float16", learning_rate=0.01)
+    elif name == "accumulate":
+        settings.update(accumulate=4, ema=0.9, clip_norm=1.0, schedule={"kind": "one_cycle"}, learning_rate=0.05)
+    elif name == "plateau":
+        settings.update(schedule={"kind": "plateau", "patience": 1}, stop={"monitor": "val_loss - 0*loss", "patience": 9})
+    elif name == "dataset":
+        data = {"x": Shuffled(x, y), "validation": (x[:16], y[:16])}
+    elif name == "loader":
+        pairs = torch.utils.data.TensorDataset(torch.from_numpy(x), torch.from_numpy(y))
+        order = torch.Generator().manual_seed(5)
+        data = {"x": torch.utils.data.DataLoader(pairs, batch_size=8, shuffle=True, generator=order)}
+    return settings, data
+
+
+def build():
+    """Dropout draws, batch statistics move, and Adam remembers."""
+    model = keras.Sequential(
+        [
+            keras.Input((5,)),
+            keras.layers.Dense(8, activation="relu"),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dropout(0.3),
+            keras.layers.Dense(1, dtype="float32"),
+        ]
+    )
+    model.compile("adam", "mse", metrics=["mae"])
+    return model
+
+
+class Die(keras.callbacks.Callback):
+    """Writes down every step that is trained, and kills the process after one of them."""
+
+    def __init__(self, at, log, number):
+        super().__init__()
+        self._at, self._log, self._number = at, log, number
+
+    def on_train_batch_end(self, batch, logs=None):
+        step = int(self.model.optimizer.iterations) if self._at >= 0 else -1
+        if self._at >= 0 and self._die_at(step):
+            os.kill(os.getpid(), self._number)
+
+    def _die_at(self, step):
+        self._at -= 1
+        return self._at == 0
+
+
+def session(folder, name, *, epochs, every, kill_at=-1, resume=False, number=signal.SIGKILL):
+    """The session of a program, preflight and judgement left out."""
+    chosen, data = program(name)
+    settings = TrainSettings(epochs=epochs, **chosen)
+    seed_everything(7)
+    subject = prepared(Subject(make_model=build, data=Data(**data), seed=7, name=name), settings)
+    made = callbacks(settings, subject.data)
+    if kill_at >= 0:
+        made.append(Die(kill_at, folder, number))
+    kept = RunFolder.open(folder) if (Path(folder) / "run.json").exists() else None
+    if kept is None:
+        kept = RunFolder.create(Path(folder).parent, Path(folder).name)
+        os.rename(kept.path, folder)
+        kept = RunFolder.open(folder)
+    fit = {"epochs": epochs, "batch_size": None if name in ("dataset", "loader") else 8, "verbose": 0}
+    return Session(
+        context=Context(subject=subject, data=subject.data),
+        gate=Gate(),
+        folder=kept,
+        guard=Guard(out=None, diagnose=False, repro=False),
+        fit_arguments={k: v for k, v in fit.items() if v is not None},
+        write=lambda report: report,
+        callbacks=tuple(made),
+        preflight=False,
+        diagnose=False,
+        resume=resume,
+        checkpoint={**checkpoints(settings), "every": every},
+        restore_best=settings.stop is not None,
+    )
+
+
+def end_state(model):
+    """Everything that a step reads, as one array of bits."""
+    state = [*model.variables, *model.optimizer.variables]
+    return np.concatenate([np.ravel(v.numpy()).astype("float64") for v in state])
+
+
+def main():
+    folder, name, epochs, every, kill_at, *more = sys.argv[1:]
+    numbers = {"term": signal.SIGTERM, "int": signal.SIGINT}
+    number = next((numbers[word] for word in more if word in numbers), signal.SIGKILL)
+    from tsguard.backend import precision
+
+    with precision(program(name)[0].get("precision")):
+        one = session(
+            folder, name, epochs=int(epochs), every=int(every), kill_at=int(kill_at), resume="resume" in more, number=number
+        )
+        one.run()
+        np.save(Path(folder) / "end.npy", end_state(one.context.model))
+
+
+if __name__ == "__main__":
+    main()
