@@ -1,14 +1,17 @@
-"""A training in a process of its own that dies by kill −9 at a step, and can be taken up again.
+"""Trainings that die by kill −9 at random steps and are taken up again, against the same never killed.
 
-    python -m tests.train.job FOLDER PROGRAM EPOCHS EVERY KILL_AT [resume]
+    python -m tests.train.job FOLDER EPOCHS EVERY KILLS PROGRAM…
 
-PROGRAM names what is special about it. KILL_AT counts from the first step ever trained; −1 never kills. What is left:
-FOLDER/end.npy, the weights and optimizer state of a run that reached its end, and FOLDER/steps.txt, every step trained.
+A PROGRAM names what is special about a training. Every attempt is a process of its own; FOLDER/<run>/end.npy holds
+every weight and every slot of the optimizer at the end.
 """
 
+import json
 import os
+import random
 import signal
 import sys
+import traceback
 from pathlib import Path
 
 os.environ["KERAS_BACKEND"] = "torch"
@@ -18,9 +21,10 @@ import keras
 import numpy as np
 import torch
 
-from tsguard.backend import seed_everything
+from tsguard.backend import precision, seed_everything
 from tsguard.checks.registry import Context
 from tsguard.dataset import Data
+from tsguard.errors import Interrupted
 from tsguard.gate import Gate
 from tsguard.guard.callback import Guard
 from tsguard.settings import TrainSettings
@@ -62,7 +66,9 @@ def program(name):
     elif name == "accumulate":
         settings.update(accumulate=4, ema=0.9, clip_norm=1.0, schedule={"kind": "one_cycle"}, learning_rate=0.05)
     elif name == "plateau":
-        settings.update(schedule={"kind": "plateau", "patience": 1}, stop={"monitor": "val_loss - 0*loss", "patience": 9})
+        settings.update(
+            schedule={"kind": "plateau", "patience": 1}, stop={"monitor": "val_loss - 0*loss", "patience": 9}
+        )
     elif name == "dataset":
         data = {"x": Shuffled(x, y), "validation": (x[:16], y[:16])}
     elif name == "loader":
@@ -88,31 +94,27 @@ def build():
 
 
 class Die(keras.callbacks.Callback):
-    """Writes down every step that is trained, and kills the process after one of them."""
+    """Sends this process a signal after a number of batches."""
 
-    def __init__(self, at, log, number):
+    def __init__(self, after, number):
         super().__init__()
-        self._at, self._log, self._number = at, log, number
+        self._left, self._number = after, number
 
     def on_train_batch_end(self, batch, logs=None):
-        step = int(self.model.optimizer.iterations) if self._at >= 0 else -1
-        if self._at >= 0 and self._die_at(step):
+        self._left -= 1
+        if self._left == 0:
             os.kill(os.getpid(), self._number)
 
-    def _die_at(self, step):
-        self._at -= 1
-        return self._at == 0
 
-
-def session(folder, name, *, epochs, every, kill_at=-1, resume=False, number=signal.SIGKILL):
+def session(folder, name, *, epochs, every, kill_at=0, resume=False, number=signal.SIGKILL):
     """The session of a program, preflight and judgement left out."""
     chosen, data = program(name)
     settings = TrainSettings(epochs=epochs, **chosen)
     seed_everything(7)
     subject = prepared(Subject(make_model=build, data=Data(**data), seed=7, name=name), settings)
     made = callbacks(settings, subject.data)
-    if kill_at >= 0:
-        made.append(Die(kill_at, folder, number))
+    if kill_at:
+        made.append(Die(kill_at, number))
     kept = RunFolder.open(folder) if (Path(folder) / "run.json").exists() else None
     if kept is None:
         kept = RunFolder.create(Path(folder).parent, Path(folder).name)
@@ -141,18 +143,59 @@ def end_state(model):
     return np.concatenate([np.ravel(v.numpy()).astype("float64") for v in state])
 
 
-def main():
-    folder, name, epochs, every, kill_at, *more = sys.argv[1:]
-    numbers = {"term": signal.SIGTERM, "int": signal.SIGINT}
-    number = next((numbers[word] for word in more if word in numbers), signal.SIGKILL)
-    from tsguard.backend import precision
+def attempt(folder, name, **options):
+    """One process, forked from this one so that Keras is imported once; how it ended."""
+    child = os.fork()
+    if child == 0:
+        code = 70
+        try:
+            with precision(program(name)[0].get("precision")):
+                one = session(folder, name, **options)
+                one.run()
+                np.save(Path(folder) / "end.npy", end_state(one.context.model))
+            code = 0
+        except Interrupted as stopped:
+            code = 128 + stopped.number
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+    ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if ended == 70:
+        raise SystemExit(70)
+    return ended
 
-    with precision(program(name)[0].get("precision")):
-        one = session(
-            folder, name, epochs=int(epochs), every=int(every), kill_at=int(kill_at), resume="resume" in more, number=number
-        )
-        one.run()
-        np.save(Path(folder) / "end.npy", end_state(one.context.model))
+
+def torture(folder, name, *, epochs, every, kills, seed):
+    """Kill a run at random steps until it was killed often enough, then let it end; compare with one never killed."""
+    chance = random.Random(seed)
+    plain, killed = Path(folder) / f"{name}-plain", Path(folder) / f"{name}-killed"
+    attempt(str(plain), name, epochs=epochs, every=0)
+    done = 0
+    for _ in range(4 * kills):
+        after = chance.randint(1, 9) if done < kills else 0
+        ended = attempt(str(killed), name, epochs=epochs, every=every, kill_at=after, resume=True)
+        done += ended == -signal.SIGKILL
+        if ended == 0:
+            break
+    left, right = (np.load(place / "end.npy") for place in (plain, killed))
+    events = [json.loads(line) for line in (killed / "events.jsonl").read_text().splitlines()]
+    return {
+        "program": name,
+        "kills": done,
+        "resumed": sum(event.get("kind") == "resume" for event in events),
+        "different": int((left != right).sum()) if left.shape == right.shape else -1,
+        "values": int(left.size),
+    }
+
+
+def main():
+    """FOLDER EPOCHS EVERY KILLS PROGRAM…: one line of JSON each."""
+    folder, epochs, every, kills, *names = sys.argv[1:]
+    for number, name in enumerate(names):
+        found = torture(folder, name, epochs=int(epochs), every=int(every), kills=int(kills), seed=number)
+        print(json.dumps(found), flush=True)
 
 
 if __name__ == "__main__":

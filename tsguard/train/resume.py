@@ -120,7 +120,10 @@ class Checkpoints(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self.folder, self.marks, self.every, self.keep = folder, marks, every, keep
-        self.monitor, self.sign = Formula.parse(monitor, place="train.checkpoint.monitor"), 1.0 if mode == "min" else -1.0
+        self.monitor, self.sign = (
+            Formula.parse(monitor, place="train.checkpoint.monitor"),
+            1.0 if mode == "min" else -1.0,
+        )
         self.source = source
         self.others = others
         self.writer = Writer(folder, failed)
