@@ -195,7 +195,7 @@ def main():
     folder, epochs, every, kills, *names = sys.argv[1:]
     for number, name in enumerate(names):
         found = torture(folder, name, epochs=int(epochs), every=int(every), kills=int(kills), seed=number)
-        print(json.dumps(found), flush=True)
+        sys.stdout.write(json.dumps(found) + "\n")
 
 
 if __name__ == "__main__":

@@ -45,7 +45,8 @@ class Formula:
         try:
             tree = ast.parse(text.strip(), mode="eval").body
         except (SyntaxError, ValueError):
-            raise _refused(place, repr(text), "a metric, or arithmetic over metrics such as 'val_loss - 2*val_r2'")
+            expected = "a metric, or arithmetic over metrics such as 'val_loss - 2*val_r2'"
+            raise _refused(place, repr(text), expected) from None
         names: list[str] = []
         _look(tree, place, names)
         return cls(text.strip(), place, tuple(dict.fromkeys(names)), tree)

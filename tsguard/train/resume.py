@@ -73,7 +73,7 @@ def state_tensors(model: Any) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]
     """Every variable of model, optimizer and metrics, copied to the host; and which of them must be finite."""
     tensors: dict[str, torch.Tensor] = {}
     finite: list[str] = []
-    for group, variables in _variables(model):
+    for group, variables in variables_of(model):
         for index, variable in enumerate(variables):
             name = f"{group}/{index:05d}"
             tensors[name] = variable.value.detach().to("cpu", copy=True)
@@ -82,7 +82,8 @@ def state_tensors(model: Any) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]
     return tensors, tuple(finite)
 
 
-def _variables(model: Any) -> list[tuple[str, list[Any]]]:
+def variables_of(model: Any) -> list[tuple[str, list[Any]]]:
+    """Every variable that a step reads, by group, in an order that does not change."""
     metrics = [variable for metric in model.metrics for variable in metric.variables]
     optimizer = model.optimizer.variables if model.optimizer is not None else []
     return [("model", list(model.variables)), ("optimizer", list(optimizer)), ("metrics", metrics)]
@@ -93,7 +94,7 @@ def put_back(model: Any, tensors: Mapping[str, torch.Tensor]) -> None:
     if model.optimizer is not None and not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
     with torch.no_grad():
-        for group, variables in _variables(model):
+        for group, variables in variables_of(model):
             for index, variable in enumerate(variables):
                 name = f"{group}/{index:05d}"
                 if name in tensors:

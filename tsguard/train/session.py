@@ -19,6 +19,7 @@ from typing import Any
 import keras
 
 from tsguard import catalogue, provenance
+from tsguard.checks.outturn import off_plan
 from tsguard.checks.preflight import preflight
 from tsguard.checks.registry import Check, Context
 from tsguard.checks.runner import crashed
@@ -33,9 +34,9 @@ from tsguard.store import RunFolder
 from tsguard.train.artifact import checkpoint_mb, export, put_back_weights
 from tsguard.train.checkpoint import Position, load
 from tsguard.train.judgement import Judgement, judge_run
-from tsguard.train.outturn import off_plan
 from tsguard.train.resume import Checkpoints, Resume, choose, fingerprint
 from tsguard.train.start import RememberStart, TrainStart
+from tsguard.train.trackers import Tracker
 
 Progress = Callable[[str], None]
 
@@ -117,7 +118,7 @@ class Session:
             self._tell("resume", f"from step {start.step}, batch {start.batch} of epoch {start.epoch}", start.step)
 
         def others() -> list[Any]:
-            return list(self.callbacks)
+            return [one for one in self.callbacks if not isinstance(one, Tracker)]
 
         keeper = Checkpoints(
             self.folder,
@@ -155,6 +156,9 @@ class Session:
             except Exception as error:  # the user's own code failed; the folder says so, then it goes up as it came
                 failure = error
                 found.append(_died(error))
+        for one in self.callbacks:
+            if isinstance(one, Tracker):
+                one.finish()
         with contextlib.suppress(Exception):
             keeper.writer.close()
         if failure is None and self.interrupted is not None:  # the signal came after the last step: all is saved

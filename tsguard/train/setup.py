@@ -26,10 +26,23 @@ ONE_CYCLE_START = 25.0
 """The cycle begins at its peak divided by this: torch's default."""
 
 
-def prepared(subject: Subject, settings: TrainSettings) -> Subject:
+def prepared(subject: Subject, settings: TrainSettings, *, steps: int | None = None) -> Subject:
     """The subject whose models come with these settings, however often one is built."""
-    make, steps = subject.make_model, total_steps(settings, subject.data)
+    make, steps = subject.make_model, steps or total_steps(settings, subject.data)
     return dataclasses.replace(subject, make_model=lambda: applied(make(), settings, steps=steps))
+
+
+def fit_arguments(settings: TrainSettings) -> dict[str, Any]:
+    """What `model.fit` itself is told."""
+    return {
+        "epochs": settings.epochs,
+        "batch_size": settings.batch_size,
+        "steps_per_epoch": settings.steps_per_epoch,
+        "validation_split": settings.validation_split,
+        "validation_freq": settings.validation_freq,
+        "shuffle": settings.shuffle,
+        "class_weight": settings.class_weight,
+    }
 
 
 def checkpoints(settings: TrainSettings) -> dict[str, Any]:
@@ -209,7 +222,7 @@ def _mistake(place: str, received: str, expected: str, todo: str) -> ConfigError
     return ConfigError(explain(place, received=received, expected=expected, todo=todo))
 
 
-class RecordRate(keras.callbacks.Callback):  # type: ignore[misc]
+class RecordRate(keras.callbacks.Callback):
     """Puts the learning rate into the epoch's logs, so that history, trackers and pages have it."""
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -218,7 +231,7 @@ class RecordRate(keras.callbacks.Callback):  # type: ignore[misc]
             logs["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
 
 
-class Plateau(keras.callbacks.ReduceLROnPlateau):  # type: ignore[misc]
+class Plateau(keras.callbacks.ReduceLROnPlateau):
     """Keras' own, which is silent in epochs without validation instead of warning in each."""
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -227,7 +240,7 @@ class Plateau(keras.callbacks.ReduceLROnPlateau):  # type: ignore[misc]
             super().on_epoch_end(epoch, logs)
 
 
-class Stop(keras.callbacks.Callback):  # type: ignore[misc]
+class Stop(keras.callbacks.Callback):
     """Ends training when a metric or composite has not improved for `patience` judged epochs.
 
     A value that is not finite is never an improvement. Epochs before `warmup` are not judged, but a formula that names
