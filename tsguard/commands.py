@@ -169,6 +169,7 @@ def train(
         diagnose=watch.diagnose,
         resume=bool(resume),
         budget_s=watch.budget_s,
+        preflight_s=settings.check.budget_s,
         callbacks=(*callbacks(fitted, subject.data), *followed),
         checkpoint=checkpoints(fitted),
         restore_best=fitted.stop is not None and fitted.stop.restore,
