@@ -60,6 +60,8 @@ class Session:
     diagnose: bool = True
     resume: bool = False
     budget_s: float = 60.0
+    preflight_s: float | None = None
+    """Seconds for the preflight, where it has a budget of its own."""
     checkpoint: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
     late_findings: Callable[[], Iterable[Finding]] = tuple
@@ -98,7 +100,7 @@ class Session:
         report = preflight(
             self.context,
             gate=self.gate.before_training(),
-            budget_s=self.budget_s,
+            budget_s=self.budget_s if self.preflight_s is None else self.preflight_s,
             checks=self.checks,
             config=dict(self.config),
             baseline=self.baseline,
