@@ -319,7 +319,26 @@ def _finish(report: Report, json: bool, *, gate: bool = True) -> None:
         from tsguard.render.terminal import show
 
         show(report, _console())
+    _tell_ci(report, annotate=not json)
     raise typer.Exit(report.verdict.exit_code if gate else 0)
+
+
+def _tell_ci(report: Report, *, annotate: bool) -> None:
+    """junit.xml in the run's folder; under GitHub Actions a step summary, and annotations where stdout is free."""
+    import os
+
+    from tsguard.render import junit, markdown
+    from tsguard.store import RunFolder, append_text
+
+    if report.run is not None and report.run.path.is_dir():
+        folder = RunFolder(report.run)
+        folder.write_text("junit.xml", junit.document(report))
+    summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    if not summary:
+        return
+    append_text(summary, markdown.summary(report))
+    for line in markdown.workflow_commands(report) if annotate else ():
+        typer.echo(line)
 
 
 def _console() -> Console:
