@@ -49,7 +49,7 @@ def test_a_duration_far_from_the_plan_is_told_before_training():
     found, _ = ask(Subject.from_model(build()), declared={"duration_min": "25..50"})
     assert found["off-plan"].status is Status.WARN
     assert "25..50" in found["off-plan"].message
-    found, context = ask(Subject.from_model(build()), declared={"duration_min": "0..5", "peak_mb": 1e6})
+    found, _ = ask(Subject.from_model(build()), declared={"duration_min": "0..5", "peak_mb": 1e6})
     assert found["off-plan"].status is Status.PASS
 
 
