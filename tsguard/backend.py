@@ -140,6 +140,29 @@ def true_float64() -> Iterator[None]:
             function.cache_clear()
 
 
+POLICIES = {"float32": "float32", "float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
+"""Keras' dtype policy for a precision in words: variables stay float32 in all of them."""
+
+
+@contextlib.contextmanager
+def precision(name: str | None) -> Iterator[None]:
+    """Layers that are made inside compute in this precision; None leaves Keras' own setting. Put back afterwards.
+
+    It holds for the whole of a run, not for the building only: layers may be made as late as in the first call.
+    """
+    if name is None:
+        yield
+        return
+    import keras
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(POLICIES[name])
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
 @dataclass(frozen=True, slots=True)
 class RngState:
     """Every global generator that a training step can draw from."""

@@ -187,6 +187,12 @@ def write_whole(target: Path, content: bytes) -> Path:
     return target
 
 
+def append_text(target: str | Path, text: str) -> None:
+    """Add to a file that others write to as well, such as a CI service's step summary."""
+    with Path(target).open("a", encoding="utf-8") as stream:
+        stream.write(text)
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
