@@ -111,7 +111,7 @@ def own_attributes(built: Any) -> dict[str, Any]:
     """Plain values that the user has set on a model after it was made."""
     known = vars(keras.Model(entry := keras.Input((1,)), entry))
     plain = {key: value for key, value in vars(built).items() if isinstance(value, bool | int | float | str)}
-    return {key: value for key, value in plain.items() if key not in known and not key.startswith("_")}
+    return {key: value for key, value in plain.items() if key not in (*known, "stop_training") and key[0] != "_"}
 
 
 def is_own_graph(built: Any) -> bool:

@@ -80,10 +80,13 @@ def compile_like(model: Any, fresh: Any, *, optimizer: str | None) -> None:
 
 def cloned(model: Any, again: Callable[[Any], Any], tensors: Any = None) -> Any:
     """The same graph with other layers, not compiled: Keras cannot compile again what was compiled with a function."""
-    graph = _graph(model)
-    bare = keras.Model(graph._inputs_struct, graph._outputs_struct)
     given = {} if tensors is None else {"input_tensors": tensors}
-    return keras.models.clone_model(bare, clone_function=again, **given)
+    compiled = model.compiled
+    model.compiled = False
+    try:
+        return keras.models.clone_model(model, clone_function=again, **given)
+    finally:
+        model.compiled = compiled
 
 
 def is_graph(model: Any) -> bool:
