@@ -59,7 +59,7 @@ class Lines:
     def add(self, name: str, text: str) -> None:
         """A definition of the script; one name may stand for one thing only."""
         if name in RESERVED:
-            raise NotCode(f"{name!r} is a name that the script itself uses, so that code naming it cannot be copied in.")
+            raise NotCode(f"{name!r} is a name that the script itself uses, so code that reads it cannot be copied in.")
         if self.sources.get(name, text) != text:
             raise NotCode(f"{name!r} means two things in the code to be copied; a script has one name for each.")
         self.sources[name] = text
@@ -123,14 +123,6 @@ def is_own_graph(built: Any) -> bool:
     )
 
 
-def model(built: Any, lines: Lines) -> None:
-    """Lines that make `model`."""
-    if is_graph(built):
-        _graph_code(_graph(built), lines)
-    else:
-        lines.body.append(f"model = {_object(built, lines)}")
-
-
 def _graph_code(graph: Any, lines: Lines, maker: str = "keras.Model") -> None:
     chain = _chain(graph, lines) if maker == "keras.Model" else None
     if chain is not None:
@@ -177,8 +169,7 @@ def _chain(graph: Any, lines: Lines) -> str | None:
         return None
     for node in _nodes(graph):
         arguments = node.arguments
-        given = [value for value in arguments.kwargs.values() if value is not None]
-        plain = len(arguments.args) == 1 and arguments.args[0] is last and not given
+        plain = len(arguments.args) == 1 and arguments.args[0] is last and not _said(node)
         if not plain or len(node.output_tensors) != 1 or not isinstance(node.operation, keras.layers.Layer):
             return None
         last = node.output_tensors[0]
@@ -204,9 +195,7 @@ def _structure(value: Any, names: dict[int, str]) -> str:
 def _node(node: Any, names: dict[int, str], made: dict[int, str], lines: Lines) -> None:
     operation = node.operation
     arguments = [_argument(value, names) for value in node.arguments.args]
-    arguments += [
-        f"{key}={_argument(value, names)}" for key, value in node.arguments.kwargs.items() if value is not None
-    ]
+    arguments += [f"{key}={_argument(value, names)}" for key, value in _said(node).items()]
     if len(node.output_tensors) != 1:
         raise NotCode(
             f"layer {operation.name!r} gives {len(node.output_tensors)} tensors; that is not written as code yet."
@@ -230,6 +219,18 @@ def _node(node: Any, names: dict[int, str], made: dict[int, str], lines: Lines) 
     settings = {k: v for k, v in vars(operation).items() if k in inspect.signature(path).parameters and v is not None}
     arguments += [f"{key}={value!r}" for key, value in settings.items() if isinstance(value, int | float | str | tuple)]
     lines.body.append(f"{name} = keras.ops.{_snake(type(operation).__name__)}({', '.join(arguments)})")
+
+
+def _said(node: Any) -> dict[str, Any]:
+    """Arguments of a call by name, but for those that the layer's own `call` has as defaults."""
+    call = getattr(node.operation, "call", None)
+    parameters = inspect.signature(call).parameters if call is not None else {}
+    said = {}
+    for key, value in node.arguments.kwargs.items():
+        default = parameters[key].default if key in parameters else None
+        if value is not None and not (isinstance(value, bool | int | float | str) and value == default):
+            said[key] = value
+    return said
 
 
 def _used_here(operation: Any, node: Any) -> bool:

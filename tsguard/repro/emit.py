@@ -27,6 +27,9 @@ from tsguard.store import packed, write_whole
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+STORED = 'stored = np.load(os.path.join(os.path.dirname(os.path.abspath(__file__)), "repro.npz"))'
+"""The line of a script that opens the arrays beside it."""
+
 CONFIRM_S = 120
 """A fresh process imports Keras and runs one step; on a busy machine that takes a while."""
 
@@ -73,49 +76,36 @@ def emit(case: Case) -> Script:
     beside: dict[str, Any] = {}
     script = Script()
     try:
-        _model_lines(case, lines, script)
+        model_lines(case, lines, script)
     except code.NotCode as refused:
         return Script(refused=str(refused))
     arrays = [
-        f"{name} = {_value(name, value, beside)}"
-        for name, value in (("x", case.batch.x), ("y", case.batch.y), ("weight", case.batch.sample_weight))
-        if value is not None or name == "y"
+        f"{name} = {value(name, part, beside)}"
+        for name, part in (("x", case.batch.x), ("y", case.batch.y), ("weight", case.batch.sample_weight))
+        if part is not None or name == "y"
     ]
     stock = _is_stock(case.model, "compute_loss")
     if not stock:
         # Keras hands tensors to a loss of the user's own; here they are made by hand.
         given = ", ".join(("x", "y")[: len(case.batch.parts())])
-        arrays.append(f"{given}{',' * (given == 'x')} = keras.tree.map_structure(keras.ops.convert_to_tensor, ({given},))")
+        comma = "," if given == "x" else ""
+        arrays.append(f"{given}{comma} = keras.tree.map_structure(keras.ops.convert_to_tensor, ({given}{comma}))")
     stepwise = _is_stock(case.model, "train_step") and case.fingerprint.phase != "update"
     unbuilt = not code.is_graph(case.model)
-    if case.weights is not None:
-        if unbuilt:
-            lines.body.append("model(x)")
-        few = [code.array(weight) for weight in case.weights]
-        if None not in few and len(f"{few}") <= code.CHAIN_MAX:
-            lines.body.append(f"model.set_weights([{', '.join(map(str, few))}])")
-        else:
-            beside.update({f"w{index:03d}": np.asarray(weight) for index, weight in enumerate(case.weights)})
-            lines.body.append(f"model.set_weights([stored[f'w{{i:03d}}'] for i in range({len(case.weights)})])")
+    weight_lines(case, lines, beside)
     if case.slots is not None:
         beside.update({f"s{index:03d}": np.asarray(slot) for index, slot in enumerate(case.slots)})
         arrays.append(f"slots = [stored[f's{{i:03d}}'] for i in range({len(case.slots)})]")
     if beside:
-        arrays.insert(0, 'stored = np.load(os.path.join(os.path.dirname(os.path.abspath(__file__)), "repro.npz"))')
+        arrays.insert(0, STORED)
     shared: dict[str, Any] = {
         "title": _title(case),
         "fingerprint": case.fingerprint.words(),
         "phase": case.fingerprint.phase,
         "slug": re.sub(r"\W+", "_", case.fingerprint.code),
     }
-    text = _templates().get_template("repro.py.j2").render(
-        **shared,
-        annotated=lines.annotated,
-        imports=sorted(lines.imports),
-        sources=list(lines.sources.values()),
-        arrays=arrays,
-        body=lines.body,
-        seed=case.seed,
+    render(
+        script, "repro.py.j2", shared, lines, beside, arrays=arrays, seed=case.seed,
         seeded=case.weights is None or not stepwise,
         stepwise=stepwise,
         gradients=unbuilt or bool(case.model.trainable_variables),
@@ -124,11 +114,43 @@ def emit(case: Case) -> Script:
         weight=", weight" if case.batch.sample_weight is not None else "",
         parts=", ".join(("x", "y", "weight")[: len(case.batch.parts())]),
     )  # fmt: skip
+    return script
+
+
+def render(
+    script: Script, template: str, shared: Mapping[str, Any], lines: code.Lines, beside: Mapping[str, Any], **words: Any
+) -> None:
+    """Put script, test and arrays into the files."""
+    text = (
+        _templates()
+        .get_template(template)
+        .render(
+            **shared,
+            annotated=lines.annotated,
+            imports=sorted(lines.imports),
+            sources=list(lines.sources.values()),
+            body=lines.body,
+            **words,
+        )
+    )
     script.files["repro.py"] = re.sub(r"\n{4,}", "\n\n\n", text).encode()
     script.files["test_repro.py"] = _templates().get_template("test_repro.py.j2").render(**shared).encode()
     if beside:
         script.files["repro.npz"] = packed(beside)
-    return script
+
+
+def weight_lines(case: Case, lines: code.Lines, beside: dict[str, Any]) -> None:
+    """Lines that put recorded weights in place, inline where they are few."""
+    if case.weights is None:
+        return
+    if not code.is_graph(case.model):
+        lines.body.append("model(x)")
+    few = [code.array(weight) for weight in case.weights]
+    if None not in few and len(f"{few}") <= code.CHAIN_MAX:
+        lines.body.append(f"model.set_weights([{', '.join(map(str, few))}])")
+        return
+    beside.update({f"w{index:03d}": np.asarray(weight) for index, weight in enumerate(case.weights)})
+    lines.body.append(f"model.set_weights([stored[f'w{{i:03d}}'] for i in range({len(case.weights)})])")
 
 
 def _is_stock(model: Any, method: str) -> bool:
@@ -138,23 +160,47 @@ def _is_stock(model: Any, method: str) -> bool:
 
 
 def readme(case: Case, script: Script) -> bytes:
-    """The page to paste into a bug report."""
-    versions = provenance.versions()
-    text = _templates().get_template("README.md.j2").render(
+    """The page of a failing step."""
+    return page(
+        script,
         title=_title(case),
-        phase=case.fingerprint.phase,
         fingerprint=case.fingerprint.words(),
+        prints=f"first value that is not finite: {case.fingerprint.phase}",
         mechanism=case.origin.mechanism if case.origin is not None else "",
         remedy=catalogue.entry(case.fingerprint.code).mend,
-        original_size=f"{case.original_size:,}",
-        size=f"{case.size:,}",
+        size=case.size,
+        original_size=case.original_size,
         logic=case.logic,
         nearest=case.nearest_healthy,
+        often=case.how_often,
+    )
+
+
+def page(
+    script: Script,
+    *,
+    title: str,
+    fingerprint: str,
+    prints: str,
+    size: int,
+    original_size: int,
+    mechanism: str = "",
+    remedy: str = "",
+    logic: bool | None = None,
+    nearest: str = "",
+    often: tuple[int, int] = (1, 1),
+) -> bytes:
+    """README.md, to paste into a bug report."""
+    versions = provenance.versions()
+    text = _templates().get_template("README.md.j2").render(
+        title=title, fingerprint=fingerprint, prints=prints, mechanism=mechanism, remedy=remedy, logic=logic,
+        nearest=nearest, often=often,
+        size=f"{size:,}",
+        original_size=f"{original_size:,}",
         versions=", ".join(f"{name} {versions[name]}" for name in ("keras", "torch", "numpy") if name in versions),
         device=provenance.gather().device,
         confirmed=script.confirmed,
         refused=script.refused,
-        often=case.how_often,
     )  # fmt: skip
     return text.encode()
 
@@ -166,14 +212,14 @@ def save(case: Case, folder: Path, *, confirmed_first: bool = True) -> Path:
         heavier = emit(case.with_(weights=tuple(case.model.get_weights())))
         if confirm(heavier, folder):
             script = heavier
-    return write(case, script, folder)
+    script.files["README.md"] = readme(case, script)
+    return write(script, folder)
 
 
-def write(case: Case, script: Script, folder: Path) -> Path:
-    """All files into a folder, the script last."""
-    files = {**script.files, "README.md": readme(case, script)}
-    for name in sorted(files, key=lambda name: name == "repro.py"):
-        write_whole(folder / name, files[name])
+def write(script: Script, folder: Path) -> Path:
+    """All files into a folder, the script last. The path of the script, or of the page that says why there is none."""
+    for name in sorted(script.files, key=lambda name: name == "repro.py"):
+        write_whole(folder / name, script.files[name])
     return folder / ("README.md" if script.refused else "repro.py")
 
 
@@ -203,7 +249,7 @@ def _paths() -> list[str]:
     return [path for path in sys.path if path and Path(path).is_dir()]
 
 
-def _model_lines(case: Case, lines: code.Lines, script: Script) -> None:
+def model_lines(case: Case, lines: code.Lines, script: Script) -> None:
     exact = case.fingerprint.phase == "update" or case.slots is not None
     try:
         draft = code.Lines()
@@ -221,9 +267,7 @@ def _model_lines(case: Case, lines: code.Lines, script: Script) -> None:
     lines.imports, lines.sources, lines.body = draft.imports, draft.sources, draft.body
 
 
-def _from_configuration(
-    case: Case, lines: code.Lines, script: Script, refused: code.NotCode, *, exact: bool
-) -> None:
+def _from_configuration(case: Case, lines: code.Lines, script: Script, refused: code.NotCode, *, exact: bool) -> None:
     """The model from Keras' own description of it, in a file beside the script; its classes must be importable."""
     import keras
 
@@ -246,19 +290,19 @@ def _from_configuration(
     ]
 
 
-def _value(name: str, value: Any, beside: dict[str, Any]) -> str:
-    if value is None:
+def value(name: str, given: Any, beside: dict[str, Any]) -> str:
+    if given is None:
         return "None"
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key!r}: {_value(f'{name}_{key}', item, beside)}" for key, item in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        inner = ", ".join(_value(f"{name}_{index}", item, beside) for index, item in enumerate(value))
+    if isinstance(given, Mapping):
+        return "{" + ", ".join(f"{key!r}: {value(f'{name}_{key}', item, beside)}" for key, item in given.items()) + "}"
+    if isinstance(given, list | tuple):
+        inner = ", ".join(value(f"{name}_{index}", item, beside) for index, item in enumerate(given))
         return f"[{inner}]"
-    text = code.array(value)
+    text = code.array(given)
     if text is None:
         key = re.sub(r"\W+", "_", name)
         key = key if key not in beside else f"{key}_{len(beside)}"
-        beside[key] = np.asarray(value)
+        beside[key] = np.asarray(given)
         text = f'stored["{key}"]'
     return text
 
@@ -266,6 +310,11 @@ def _value(name: str, value: Any, beside: dict[str, Any]) -> str:
 def _title(case: Case) -> str:
     origin = case.origin
     place = f" in `{origin.layer}`" if origin is not None and origin.layer else ""
-    mechanism = f": {origin.mechanism.splitlines()[0]}" if origin is not None and origin.mechanism else ""
-    title = f"{case.fingerprint.code}{place}{mechanism}".replace('"', "'").replace("\\", "/")
+    mechanism = f": {origin.mechanism}" if origin is not None and origin.mechanism else ""
+    return one_line(f"{case.fingerprint.code}{place}{mechanism}")
+
+
+def one_line(text: str) -> str:
+    """Words that may stand in a docstring: one line, no quotes that end it, no escapes."""
+    title = " ".join(text.split()).replace('"', "'").replace("\\", "/")
     return title if len(title) < 160 else title[:157] + "…"

@@ -97,7 +97,8 @@ def measure(case: Case) -> tuple[int, int, int, int, int]:
 
 def _digest(case: Case) -> str:
     total = hashlib.sha256()
-    for leaf in [*leaves([case.batch.x, case.batch.y, case.batch.sample_weight]), *(case.weights or ()), *(case.slots or ())]:
+    held = leaves([case.batch.x, case.batch.y, case.batch.sample_weight])
+    for leaf in [*held, *(case.weights or ()), *(case.slots or ())]:
         array = np.ascontiguousarray(leaf)
         total.update(f"{array.shape}{array.dtype}".encode())
         total.update(array.tobytes())
