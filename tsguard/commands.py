@@ -7,16 +7,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tsguard.backend import precision
+from tsguard.backend import precision, require_torch
 from tsguard.checks.preflight import preflight
 from tsguard.checks.registry import Check, Context, all_checks
-from tsguard.config import Config
+from tsguard.config import Config, load_config
 from tsguard.desk import DESK, written
 from tsguard.errors import ConfigError, StoreError, explain
 from tsguard.findings import Finding
 from tsguard.opening import Opened, open_run
 from tsguard.report import Report, dumps
-from tsguard.store import RunFolder, load_report, runs
+from tsguard.store import RunFolder, load_report, runs, write_whole
+from tsguard.subject import Recipe, Subject
 
 
 def check(
