@@ -114,9 +114,10 @@ def measure(record: Record) -> Seen:
         # targets (hidden patches only, ranks, likelihoods) is no symptom of it.
         return Seen(rows, judged, known, tuple(found))
     predictions, targets = answers_and_targets(record.model, rows)
-    single = len(predictions) == 1 and len(targets) == 1
-    if single:
-        classes = judged.kind == "classes"
+    classes = judged.kind == "classes"
+    # Several labels at once have no one class that is answered: their accuracy is judged as that of several outputs.
+    labels = classes and "most_answered" not in judged.metrics
+    if len(predictions) == 1 and len(targets) == 1 and not labels:
         baselines = {} if classes else regression_baselines(record.data)
         looked = (
             symptoms(
