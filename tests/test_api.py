@@ -174,3 +174,9 @@ def test_a_loss_that_raises_is_one_finding():
     report = tsguard.check(perceptron(loss), x, y)
     assert [f.code for f in report.causes] == ["step-fails"]
     assert not crashed(report)
+
+
+def test_a_list_of_numbers_is_a_mistake_in_words():
+    x, y = table()
+    with pytest.raises(DataError, match="y: received a list of numbers"):
+        tsguard.check(perceptron(), x, y[:, 0].tolist())
