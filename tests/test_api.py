@@ -180,3 +180,30 @@ def test_a_list_of_numbers_is_a_mistake_in_words():
     x, y = table()
     with pytest.raises(DataError, match="y: received a list of numbers"):
         tsguard.check(perceptron(), x, y[:, 0].tolist())
+
+
+class OwnStep(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.out = layers.Dense(1)
+
+    def call(self, x):
+        return self.out(x)
+
+    def train_step(self, data):
+        x, y = data
+        self.zero_grad()
+        loss = ops.mean(ops.square(self(x) - y))
+        loss.backward()
+        weights = self.trainable_weights
+        self.optimizer.apply([weight.value.grad for weight in weights], weights)
+        return {"loss": loss}
+
+
+def test_the_loss_of_a_step_of_ones_own_is_the_steps_and_not_that_of_a_tracker_nobody_fed():
+    x, y = table()
+    model = OwnStep()
+    model.compile("adam", "mse")
+    guard = tsguard.Guard(out=None)
+    model.fit(x, y, callbacks=[guard], verbose=0)
+    assert guard.report.metrics["loss"] > 0.1

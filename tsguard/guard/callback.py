@@ -319,8 +319,10 @@ class Guard(keras.callbacks.Callback):
         for name in ("loss", "val_loss"):
             if self._logs.get(name):
                 found[name] = self._logs[name][-1]
-        if "loss" not in found and watcher.watch.values("loss"):
-            found["loss"] = watcher.watch.values("loss")[-1]
+        losses = [value for value in watcher.watch.values("loss") if np.isfinite(value)]
+        if losses and ("loss" not in found or found["loss"] == 0.0 < min(losses)):
+            # Keras logs 0 where an own train_step leaves the compiled loss tracker untouched.
+            found["loss"] = losses[-1]
         found["peak_mb"] = _peak_mb()
         found["gpu_used"] = 0.0 if watcher.on_cpu else 1.0
         return found
