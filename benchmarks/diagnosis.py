@@ -4,7 +4,8 @@
     python benchmarks/diagnosis.py --half held-out         # the half that nobody looked at
     python benchmarks/diagnosis.py --healthy               # programs and twins that must be left alone
 
-One process, one program after another. A program is *detected* when a cause is found at all (WARN or FAIL), *first* when
+One process, one program after another. A program is *detected* when a cause is found at all (WARN or FAIL), *first*
+when
 the first cause is one that the library accepts, *in three* when one of the first three is.
 """
 
@@ -119,7 +120,11 @@ def sick(half: str, *, budget_s: float, only: list[str], seed: int) -> None:
         row = Row(fault.name, fault.accepts, early, codes or early, statuses, seconds)
         rows.append(row)
         mark = "first" if row.named(1) else "in 3 " if row.named(3) else "-    "
-        print(f"{mark} {row.name:42s} {fault.code:24s} before: {', '.join(early) or '-':50s} after: {', '.join(row.causes)} {seconds:.0f} s", flush=True)
+        print(
+            f"{mark} {row.name:42s} {fault.code:24s} before: {', '.join(early) or '-':50s} after: "
+            f"{', '.join(row.causes)} {seconds:.0f} s",
+            flush=True,
+        )
     total = max(1, len(rows))
     print(f"\n{half}: {len(rows)} programs, seed {seed}")
     for name, count in (
@@ -130,7 +135,10 @@ def sick(half: str, *, budget_s: float, only: list[str], seed: int) -> None:
     ):
         print(f"  {name:40s} {count:3d} of {len(rows)}  {count / total:.0%}")
     if rows:
-        print(f"  seconds of judging: median {sorted(r.seconds for r in rows)[len(rows) // 2]:.0f}, worst {max(r.seconds for r in rows):.0f}")
+        print(
+            f"  seconds of judging: median {sorted(r.seconds for r in rows)[len(rows) // 2]:.0f}, worst "
+            f"{max(r.seconds for r in rows):.0f}"
+        )
 
 
 def well(*, budget_s: float, only: list[str], seed: int) -> None:
@@ -145,13 +153,19 @@ def well(*, budget_s: float, only: list[str], seed: int) -> None:
         if only and name not in only:
             continue
         before, after, seconds = session(build(), budget_s=budget_s)
-        said = {(f.code, str(f.status)) for f in (*before, *after) if f.status in ("WARN", "FAIL", "ERROR") and f.code not in may_say}
+        said = {
+            (f.code, str(f.status))
+            for f in (*before, *after)
+            if f.status in ("WARN", "FAIL", "ERROR") and f.code not in may_say
+        }
         worst = "FAIL" if any(s in ("FAIL", "ERROR") for _, s in said) else "WARN" if said else "silent"
         tally[worst] += 1
         if said:
             print(f"{worst:6s} {name:60s} {sorted(said)} {seconds:.0f} s", flush=True)
     total = sum(tally.values())
-    print(f"\n{total} healthy programs: FAIL {tally['FAIL']}, WARN {tally['WARN']} ({tally['WARN'] / max(1, total):.1%})")
+    print(
+        f"\n{total} healthy programs: FAIL {tally['FAIL']}, WARN {tally['WARN']} ({tally['WARN'] / max(1, total):.1%})"
+    )
 
 
 def main() -> None:

@@ -12,7 +12,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from models.precise import at_least_float32, lowest
+from models.common import lowest
+from models.precise import at_least_float32
 
 LOSSES = ("mse", "huber", "variance", "ccc")
 # Added to the ratio of predicted to true variance, so that its root has a gradient when predictions are flat.

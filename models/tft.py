@@ -13,7 +13,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from models.precise import at_least_float32, lowest
+from models.common import lowest
+from models.precise import at_least_float32
 
 QUANTILES = (0.1, 0.5, 0.9)
 # A series whose spread is below this share of its own size is constant for every practical purpose: it is only centred.
@@ -216,6 +217,19 @@ class NeutralPadding(keras.layers.Layer):
 
 
 @_register
+class LastValue(keras.layers.Layer):
+    """The last valid step, (batch, 1, variables); zero for a row without one."""
+
+    def call(self, values, mask):
+        count = ops.cumsum(ops.cast(mask, "int32"), axis=1)
+        newest = ops.logical_and(ops.cast(mask, "bool"), count == count[:, -1:])
+        return ops.sum(ops.where(ops.expand_dims(newest, -1), values, ops.zeros_like(values)), axis=1, keepdims=True)
+
+    def compute_output_shape(self, values_shape, mask_shape=None):
+        return (values_shape[0], 1, values_shape[2])
+
+
+@_register
 class HorizonPosition(keras.layers.Layer):
     """The one covariate that is always known: how far ahead a step lies, from 1/horizon to 1."""
 
@@ -286,6 +300,9 @@ class TFT(keras.Model):
     `values` (batch, past, num_values) and `mask` (batch, past; true where a step is valid) may be padded on either
     side; `known` (batch, horizon, num_known); `static` (batch, num_static), categories as one-hot. Output: (batch,
     horizon, num_targets, quantiles).
+
+    With `relative` the network sees and forecasts differences to the last valid step, so a level that moves on after
+    training does no harm; the targets must then be the first variables of `values`. The paper has it not.
     """
 
     def __init__(
@@ -300,8 +317,11 @@ class TFT(keras.Model):
         num_heads: int = 2,
         dropout: float = 0.1,
         quantiles=QUANTILES,
+        relative: bool = False,
         **kwargs: Any,
     ) -> None:
+        if num_targets > num_values and relative:
+            raise ValueError(f"relative needs the targets first in values; received {num_targets} of {num_values}.")
         settings = {
             "num_values": num_values,
             "num_targets": num_targets,
@@ -312,6 +332,7 @@ class TFT(keras.Model):
             "num_heads": num_heads,
             "dropout": dropout,
             "quantiles": list(quantiles),
+            "relative": relative,
         }
         inputs = {
             "values": keras.Input((None, num_values), name="values"),
@@ -346,6 +367,9 @@ def _network(inputs, settings):
     grn = lambda name: GatedResidualNetwork(units, dropout=dropout, name=name)  # noqa: E731
     mask = inputs["mask"]
     past = NeutralPadding(name="neutral_padding")(inputs["values"], mask)
+    if settings["relative"]:
+        last = LastValue(name="last_value")(past, mask)
+        past = NeutralPadding(name="relative")(past - last, mask)
     future = inputs.get("known")
     if future is None:
         future = HorizonPosition(horizon, name="horizon_position")(past)
@@ -375,7 +399,10 @@ def _network(inputs, settings):
     shape = (horizon, settings["num_targets"], len(settings["quantiles"]))
     precise = at_least_float32(keras.config.dtype_policy().compute_dtype)
     flat = keras.layers.Dense(shape[1] * shape[2], dtype=precise, name="quantiles")(decided)
-    return keras.layers.Reshape(shape, dtype=precise, name="forecast")(flat), readings
+    forecast = keras.layers.Reshape(shape, dtype=precise, name="forecast")(flat)
+    if settings["relative"]:
+        forecast = forecast + ops.expand_dims(ops.cast(last[..., : settings["num_targets"]], precise), -1)
+    return forecast, readings
 
 
 def build(
@@ -389,6 +416,7 @@ def build(
     num_heads: int = 2,
     dropout: float = 0.1,
     quantiles=QUANTILES,
+    relative: bool = False,
     learning_rate: float = 3e-3,
     clipnorm: float | None = 1.0,
 ) -> TFT:
@@ -403,6 +431,7 @@ def build(
         num_heads=num_heads,
         dropout=dropout,
         quantiles=quantiles,
+        relative=relative,
     )
     model.compile(
         optimizer=keras.optimizers.Adam(learning_rate, global_clipnorm=clipnorm), loss=QuantileLoss(quantiles)

@@ -13,7 +13,9 @@ DEFAULTS = ("pooling_without_mask", "attention_mask_over_queries", "mask_lost_be
 @pytest.fixture(scope="session")
 def laws_of(request):
     """A function from names of laws to their results: one result a law, the worst over the models judged."""
-    from tsguard import laws
+    from tsguard import backend, laws
+
+    backend.require_torch()
 
     def ask(names):
         if request.config.getoption("tsguard_run", None):

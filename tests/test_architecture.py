@@ -16,7 +16,7 @@ LEVELS = [
     ("measure", "probes laws expect"),
     ("judge", "checks comparison diagnosis gate"),
     ("run", "guard train repro render"),
-    ("doors", "desk api guarded commands doctor starter demo pytest_plugin cli __main__ __init__"),
+    ("doors", "desk opening api guarded commands doctor starter demo pytest_plugin cli __main__ __init__"),
 ]
 LEVEL = {room: level for level, (_, rooms) in enumerate(LEVELS) for room in rooms.split()}
 SIBLINGS_THAT_DO_NOT_KNOW_EACH_OTHER = {"train", "repro", "render"}
@@ -172,10 +172,7 @@ def test_only_the_store_writes_files():
         for path in FILES
         if room(path) != "store"
         for name, node in calls(path)
-        if (
-            name in {"write_text", "write_bytes", "mkdir", "unlink", "rmtree", "savez", "savetxt"}
-            and not _on_the_store(node)
-        )
+        if (name in {"write_text", "write_bytes", "mkdir", "unlink", "rmtree", "savetxt"} and not _on_the_store(node))
         or (name == "open" and opens_for_writing(node))
     ]
     assert not writers, "\n".join(writers)

@@ -62,7 +62,7 @@ def trained(make, *, disturbed):
             model.compile("sgd", "mae")
             model.evaluate(X, Y, verbose=0)
             keras.layers.Dense(3)
-            np.random.rand(3)  # noqa: NPY002
+            np.random.rand(3)
             random.random()
         assert model.built == built
         assert not model.optimizer.built
@@ -123,11 +123,11 @@ def test_an_exception_inside_still_restores():
 
 def test_generators_return_to_where_they_stood():
     state = rng_state()
-    first = (random.random(), np.random.rand(), torch.rand(1).item())  # noqa: NPY002
+    first = (random.random(), np.random.rand(), torch.rand(1).item())
     assert not rng_state().same_as(state)
     restore_rng(state)
     assert rng_state().same_as(state)
-    assert (random.random(), np.random.rand(), torch.rand(1).item()) == first  # noqa: NPY002
+    assert (random.random(), np.random.rand(), torch.rand(1).item()) == first
 
 
 def in_a_new_process(code, **environment):

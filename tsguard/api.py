@@ -21,6 +21,7 @@ from tsguard.dataset import Data
 from tsguard.desk import DESK, written
 from tsguard.errors import SubjectError, explain
 from tsguard.gate import Gate
+from tsguard.opening import open_run
 from tsguard.padding import Padding
 from tsguard.report import Report
 from tsguard.store import RunFolder
@@ -82,8 +83,6 @@ def reduce(report_or_run: Any, budget_s: float = 120, *, progress: Callable[[str
         elif report_or_run.run is not None:
             report_or_run = report_or_run.run.folder
     if not isinstance(report_or_run, Report):
-        from tsguard.commands import open_run
-
         folder = RunFolder.open(report_or_run)
         subject = open_run(folder.path / "config.yaml").subject
         name, model, data = folder.run.name, subject.rebuild(), subject.data

@@ -145,6 +145,24 @@ def precision(name: str | None) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
+@contextlib.contextmanager
+def true_float64() -> Iterator[None]:
+    """float64 that stays float64: on torch, Keras' promotion rules otherwise turn float64 and int64 into 32 bits."""
+    from keras.src.backend.common import dtypes
+
+    narrowing = dict(dtypes.BIT64_TO_BIT32_DTYPE)
+    cached = [fn for fn in vars(dtypes).values() if hasattr(fn, "cache_clear")]
+    dtypes.BIT64_TO_BIT32_DTYPE.clear()
+    for function in cached:
+        function.cache_clear()
+    try:
+        yield
+    finally:
+        dtypes.BIT64_TO_BIT32_DTYPE.update(narrowing)
+        for function in cached:
+            function.cache_clear()
+
+
 @dataclass(frozen=True, slots=True)
 class RngState:
     """Every global generator that a training step can draw from."""

@@ -7,6 +7,7 @@ Nothing heavy is imported before a command needs it.
 from __future__ import annotations
 
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,6 +48,9 @@ def main() -> None:
     except Interrupted as stopped:
         typer.echo(f"tsguard: {stopped}. Go on with `--resume`.", err=True)
         sys.exit(128 + stopped.number)
+    except Exception:  # the user's own code, or ours: either way the whole traceback, and "could not evaluate"
+        traceback.print_exc()
+        sys.exit(3)
     except KeyboardInterrupt:
         typer.echo("tsguard: interrupted", err=True)
         sys.exit(130)
@@ -189,6 +193,7 @@ def report(
 @app.command()
 def diff(
     runs: Annotated[list[Path], typer.Argument(metavar="A B [C…]", help="Folders of runs, or their report.json.")],
+    page: Annotated[Path | None, typer.Option("--page", help="Write the comparison as a page here.")] = None,
     json: Json = False,
 ) -> None:
     """Runs side by side: metrics with the winner of each, settings, environment, findings."""
@@ -198,6 +203,10 @@ def diff(
     if len(runs) < 2:
         raise ConfigError("tsguard diff: received one run. Expected two or more. Name the runs to compare.")
     found = api.compare(*runs)
+    if page is not None:
+        from tsguard.desk import save_comparison
+
+        typer.echo(f"wrote {save_comparison(found, page)}", err=True)
     if json:
         from tsguard.report import fields_of
 

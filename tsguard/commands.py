@@ -3,55 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tsguard.backend import make_deterministic, precision, require_torch
+from tsguard.backend import precision, require_torch
 from tsguard.checks.preflight import preflight
 from tsguard.checks.registry import Check, Context, all_checks
 from tsguard.config import Config, load_config
 from tsguard.desk import DESK, written
 from tsguard.errors import ConfigError, StoreError, explain
 from tsguard.findings import Finding
-from tsguard.gate import Gate
+from tsguard.opening import Opened, open_run
 from tsguard.report import Report, dumps
 from tsguard.store import RunFolder, load_report, runs, write_whole
 from tsguard.subject import Recipe, Subject
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A configuration and what it describes."""
-
-    config: Config
-    subject: Subject
-    gate: Gate
-    out: Path
-    baseline: Report | None
-
-
-def open_run(path: Path, *, changes: Iterable[str] = (), out: Path | None = None) -> Opened:
-    """Read, check, and build the subject. Mistakes in the file are said before anything is built."""
-    config = load_config(path, changes=changes)
-    require_torch()
-    settings = config.settings
-    gate = Gate.of(settings.gates)
-    if settings.deterministic:
-        make_deterministic()
-    subject = Subject.from_recipes(
-        Recipe(settings.model.use, settings.model.args, "model.use"),
-        None if settings.data is None else Recipe(settings.data.use, settings.data.args, "data.use"),
-        padding=None if settings.padding is None else settings.padding.value(),
-        seed=settings.seed,
-        name=settings.name,
-    )
-    from tsguard.train.setup import prepared
-
-    subject = prepared(subject, settings.train)
-    baseline = None if settings.baseline is None else load_report(settings.baseline)
-    return Opened(config, subject, gate, Path(out or settings.out), baseline)
 
 
 def check(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from tsguard.comparison import Comparison
+from tsguard.errors import StoreError
 from tsguard.render import html
-from tsguard.report import Report
-from tsguard.store import RunFolder, write_whole
+from tsguard.report import Report, dumps, loads
+from tsguard.store import RunFolder, locked, write_whole
 
+SUMMARY = "summary.json"
 PAGES = {"check": "before.html", "train": "after.html", "audit": "audit.html", "suite": "suite.html"}
 
 
@@ -32,8 +36,26 @@ DESK = PageDesk()
 
 
 def written(report: Report, folder: RunFolder) -> Report:
-    """The report, saved in its run's folder, knowing its page and able to be saved elsewhere."""
+    """The report, saved in its run's folder and listed in the index beside it."""
     report = report.with_(desk=DESK, run=folder.run)
     if report.kind == "check":
         folder.write_text("before.json", report.to_json())
-    return report.with_(path=DESK.save(report, folder.path))
+    path = DESK.save(report, folder.path)
+    folder.write_text(SUMMARY, dumps(html.summary(report, f"{folder.path.name}/{path.name}")))
+    list_runs(folder.path.parent)
+    return report.with_(path=path)
+
+
+def list_runs(out: Path) -> Path:
+    """Write the index of a folder of runs anew. Runs that end at the same time wait for each other."""
+    with locked(out):
+        rows = []
+        for file in out.glob(f"*/{SUMMARY}"):
+            with contextlib.suppress(OSError, StoreError):
+                rows.append(loads(file.read_text(encoding="utf-8")))
+        return write_whole(out / "index.html", html.index(rows).encode("utf-8"))
+
+
+def save_comparison(found: Comparison, path: Path) -> Path:
+    """Runs side by side as a page."""
+    return write_whole(path, html.comparison(found).encode("utf-8"))

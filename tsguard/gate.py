@@ -245,7 +245,8 @@ def _value(condition: Condition, report: Report) -> tuple[float | None, bool]:
     """The metric's value, and whether the progress that the condition waits for was reached."""
     if condition.after is None:
         return report.metrics.get(condition.metric), True
-    series: Series | None = report.series.get(condition.metric)
+    named = (f"{condition.unit}/{condition.metric}", condition.metric)
+    series: Series | None = next((report.series[name] for name in named if name in report.series), None)
     if series is None:
         return None, True
     later = [y for x, y in zip(series.x, series.y, strict=True) if x >= condition.after]

@@ -23,6 +23,7 @@ from tsguard.desk import DESK, written
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding
 from tsguard.gate import Gate
+from tsguard.guard import first_steps
 from tsguard.guard.callback import Guard as CallbackGuard
 from tsguard.guard.outcome import GuardOutcome
 from tsguard.padding import Padding
@@ -238,4 +239,4 @@ def run_folder(out: str | Path, name: str, resume: bool | str | Path) -> RunFold
 
 def guard_checks() -> tuple[Check, ...]:
     """Checks that use the guard's own machinery on the first batches."""
-    return ()
+    return (first_steps.CHECK,)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from tsguard.commands import Opened
     from tsguard.findings import Finding
+    from tsguard.opening import Opened
     from tsguard.padding import Padding
     from tsguard.report import Report
     from tsguard.subject import Subject
@@ -144,7 +144,7 @@ def opened_run(request: pytest.FixtureRequest) -> Opened:
     if path is None:
         pytest.skip("NOT_RUN: no run was named; add --run RUN.yaml")
     if _OPENED not in request.config.stash:
-        from tsguard.commands import open_run
+        from tsguard.opening import open_run
 
         request.config.stash[_OPENED] = open_run(Path(path))
     return request.config.stash[_OPENED]

@@ -256,6 +256,22 @@ def runs(out: str | Path) -> Iterator[RunFolder]:
             yield RunFolder.open(manifest.parent)
 
 
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """One process at a time; where the platform has no file locks, none."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with (folder / ".lock").open("a") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(stream, fcntl.LOCK_UN)
+
+
 def digest(content: bytes) -> str:
     """SHA-256, as evidence quotes it."""
     return hashlib.sha256(content).hexdigest()

@@ -273,9 +273,38 @@ def test_a_target_among_the_features_is_named():
     bill = 0.3 * y + 7
     found = only(ask({"meter": x, "bill": bill}, y), "data-leak")
     assert found.where["input"] == "bill"
-    x[:, 5, 1] = y[:, 0]
+    x[:, 5, 1] = 2 * y[:, 0] - 1
     found = only(ask(x, y), "data-leak")
     assert (found.where["timestep"], found.where["feature"]) == (5, 1)
+    line = np.cumsum(np.random.default_rng(0).standard_normal(300)) / 10
+    late = np.lib.stride_tricks.sliding_window_view(line, 12)[..., None]
+    assert only(ask(late, late[:, -1, 0]), "data-leak").where["timestep"] == 11
+
+
+def test_reading_one_pixel_of_independent_frames_is_a_task():
+    frames = np.random.default_rng(0).standard_normal((200, 3, 6, 6)).astype("float32")
+    assert ask(frames, frames[:, -1, 2, 3][:, None]) == []
+
+
+def test_a_series_that_repeats_itself_does_not_leak():
+    x, y = _cut(np.tile(np.random.default_rng(0).standard_normal((25, 2)), (40, 1)))
+    assert ask(x[:600], y[:600], validation=(x[600:], y[600:])) == []
+    hours = np.tile(np.stack([np.sin(np.arange(24) / 3), np.cos(np.arange(24) / 3)], axis=1), (60, 1))
+    x, y = _cut(np.concatenate([hours[:1200], np.random.default_rng(1).standard_normal((1200, 1))], axis=1), raw=True)
+    both = {"hours": x[..., :2], "values": x[..., 2:]}
+    train, held = ({key: part[rows] for key, part in both.items()} for rows in (slice(0, 900), slice(900, None)))
+    assert ask(train, y[:900], validation=(held, y[900:])) == []
+    sine = np.tile(np.sin(2 * np.pi * np.arange(12) / 12), 60)[:, None]
+    x, y = _cut(sine, raw=True)
+    assert ask(x[:500], y[:500], validation=(x[500:], y[500:])) == []
+
+
+def test_features_that_are_padded_by_declaration_may_be_empty():
+    x, y = windows(features=5)
+    x[..., 4] = 0
+    data = {"values": x, "widths": np.tile([1, 1, 1, 1, 0], (300, 1)).astype(bool)}
+    assert only(ask(data, y), "data-constant")
+    assert ask(data, y, padding=Padding(inputs={"values": 1}, features=(2, "widths"))) == []
 
 
 @pytest.mark.parametrize(

@@ -36,14 +36,14 @@ def _compare(data: Any) -> None:
     assert differences(ours, stock) == []
 
 
-@settings(max_examples=8, **RANDOM)
+@settings(max_examples=5, **RANDOM)
 @given(data=st.data())
 def test_random_suites_on_random_tables_get_the_answer_of_stock_gx(data: Any) -> None:
     _compare(data)
 
 
 @pytest.mark.slow
-@settings(max_examples=250, **RANDOM)
+@settings(max_examples=120, **RANDOM)
 @given(data=st.data())
 def test_many_random_suites_on_random_tables_get_the_answer_of_stock_gx(data: Any) -> None:
     _compare(data)

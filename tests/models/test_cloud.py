@@ -10,9 +10,6 @@ from keras import ops
 from models import cloud
 from tests.models import oracles
 
-# torch tensors warn about numpy 2's copy keyword whenever Keras reads one back.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
-
 SMALL = {"frame_shape": (6, 9, 2), "num_frames": 4, "filters": (3, 4), "units": 4, "num_heads": 2, "dropout": 0.0}
 
 

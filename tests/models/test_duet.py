@@ -3,6 +3,8 @@
 import keras
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from keras import ops
 
 from models import common, duet
@@ -10,7 +12,7 @@ from models.duet import data as duet_data
 from models.duet import losses
 from models.duet.finetune import STRATEGIES
 from models.duet.linear import moving_average_matrix
-from tests.models.parity import array, assert_finite, assert_same, evaluate, on_jax, real
+from tests.models.parity import array, assert_finite, assert_run_trains, assert_same, evaluate, on_jax, real
 
 # torch tensors warn about numpy 2's copy keyword whenever Keras reads one back.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
@@ -166,6 +168,22 @@ def test_an_unknown_point_loss_is_refused():
 
 
 # The model
+
+
+@settings(max_examples=30, deadline=None)
+@given(lengths=st.lists(st.integers(0, 12), min_size=1, max_size=3), left=st.integers(0, 4), steps=st.integers(1, 10))
+def test_alignment_keeps_the_last_valid_steps_wherever_the_padding_is(lengths, left, steps):
+    total = left + 12
+    values = np.full((len(lengths), total, 1), np.nan, "float32")
+    mask = np.zeros((len(lengths), total), bool)
+    for sample, length in enumerate(lengths):
+        values[sample, left : left + length, 0] = np.arange(1, length + 1)
+        mask[sample, left : left + length] = True
+    found, cells = common.AlignLast(steps)(*common.cells_of({"values": tensor(values), "mask": tensor(mask, "bool")}))
+    for sample, length in enumerate(lengths):
+        kept = np.arange(1, length + 1)[-steps:]
+        assert array(found)[sample, :, 0].tolist() == [0.0] * (steps - len(kept)) + kept.tolist()
+        assert array(cells)[sample, :, 0].tolist() == [False] * (steps - len(kept)) + [True] * len(kept)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -384,16 +402,16 @@ def test_plain_arrays_are_accepted():
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("changes", "message"),
     [
         ({"objectives": {"guess": 1.0}}, "received \\['guess'\\]"),
         ({"context": 25}, "do not cover a context of 25 steps"),
         ({"patch": 8, "stride": 4, "objectives": {"masked": 1.0}}, "the patches overlap"),
     ],
 )
-def test_settings_that_cannot_work_are_refused(settings, message):
+def test_settings_that_cannot_work_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
-        duet.build(**{**SMALL, **settings})
+        duet.build(**{**SMALL, **changes})
 
 
 def test_cross_domain_without_domains_says_what_is_missing():
@@ -589,6 +607,11 @@ def test_the_embedded_run_learns(kind, bound):
     model = duet.build(kind=kind)
     history = model.fit(made["x"], made["y"], validation_data=made["validation_data"], epochs=3, verbose=0).history
     assert history["val_loss"][-1] < min(bound, history["val_loss"][0])
+
+
+@pytest.mark.parametrize("name", ["duet.yaml", pytest.param("duet_pretrain.yaml", marks=pytest.mark.slow)])
+def test_the_run_beside_the_model_trains(name):
+    assert_run_trains(name)
 
 
 # Public data

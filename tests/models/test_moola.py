@@ -9,7 +9,7 @@ from keras import ops
 
 from models import moola
 from models.common import FreezeSchedule
-from tests.models.parity import array, assert_finite, assert_same, evaluate, on_jax, real
+from tests.models.parity import array, assert_finite, assert_run_trains, assert_same, evaluate, on_jax, real
 
 # torch tensors warn about numpy 2's copy keyword whenever Keras reads one back.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
@@ -363,6 +363,11 @@ def test_the_embedded_run_learns():
     model = moola.build()
     history = model.fit(made["x"], made["y"], validation_data=made["validation_data"], epochs=4, verbose=0).history
     assert history["val_accuracy"][-1] > 0.7
+
+
+@pytest.mark.parametrize("name", ["moola.yaml", pytest.param("moola_pretrain.yaml", marks=pytest.mark.slow)])
+def test_the_run_beside_the_model_trains(name):
+    assert_run_trains(name)
 
 
 @pytest.mark.realdata

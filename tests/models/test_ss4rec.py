@@ -11,9 +11,6 @@ from models import ss4rec
 from models.ss4rec import layers, ranking, scan
 from tests.models import oracles
 
-# torch tensors warn about numpy 2's copy keyword whenever Keras reads one back.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
-
 SMALL = {"num_items": 12, "units": 4, "state": 4, "num_blocks": 1, "dropout": 0.0, "time_unit": 60.0}
 EPOCH = 1_500_000_000
 

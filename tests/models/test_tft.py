@@ -5,11 +5,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from models import precise, tft
+from models import common, tft
 from tests.models import oracles
-
-# torch tensors warn about numpy 2's copy keyword whenever Keras reads one back.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
 
 SMALL = {"num_values": 3, "num_targets": 2, "horizon": 4, "num_known": 2, "num_static": 2, "units": 4, "dropout": 0.0}
 
@@ -116,8 +113,8 @@ def test_forbidden_keys_get_exactly_no_attention_in_every_dtype(dtype):
 
 
 def test_lowest_is_finite_in_its_own_dtype_where_minus_one_billion_is_not():
-    assert np.isfinite(np.float16(precise.lowest("float16")))
-    assert np.isfinite(np.float32(precise.lowest("float32")))
+    assert np.isfinite(np.float16(common.lowest("float16")))
+    assert np.isfinite(np.float32(common.lowest("float32")))
     with np.errstate(over="ignore"):
         assert np.isinf(np.float16(-1e9))
 
@@ -150,20 +147,31 @@ def test_static_contexts_start_the_states_of_the_encoder():
     assert np.abs(states.predict(other, verbose=0) - states.predict(without_past, verbose=0)).max() > 1e-4
 
 
+@pytest.mark.parametrize("relative", [False, True])
 @pytest.mark.parametrize("filling", [7.0, np.nan, np.inf])
-def test_padded_steps_have_no_influence_on_output_loss_or_gradients(filling):
-    model, (x, y) = tft.build(**SMALL), small_batch()
+def test_padded_steps_have_no_influence_on_output_loss_or_gradients(filling, relative):
+    model, (x, y) = tft.build(**SMALL, relative=relative), small_batch()
     dirty = {**x, "values": np.where(x["mask"][..., None], x["values"], filling).astype("float32")}
     clean = {**x, "values": np.where(x["mask"][..., None], x["values"], 0).astype("float32")}
     oracles.assert_same(oracles.evaluate(model, clean, y), oracles.evaluate(model, dirty, y), rtol=1e-6)
 
 
+@pytest.mark.parametrize("relative", [False, True])
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_more_padding_changes_nothing(side):
-    model, (x, _) = tft.build(**SMALL), small_batch()
+def test_more_padding_changes_nothing(side, relative):
+    model, (x, _) = tft.build(**SMALL, relative=relative), small_batch()
     width = ((0, 0), (3, 0) if side == "left" else (0, 3))
     longer = {**x, "values": np.pad(x["values"], (*width, (0, 0))), "mask": np.pad(x["mask"], width)}
     np.testing.assert_allclose(model.predict(x, verbose=0), model.predict(longer, verbose=0), atol=1e-6)
+
+
+def test_relative_forecasts_move_with_the_level_of_the_series():
+    model, (x, _) = tft.build(**SMALL, relative=True), small_batch()
+    level = np.array([100.0, -3.0, 7.0], "float32")
+    moved = model.predict({**x, "values": x["values"] + level}, verbose=0)
+    np.testing.assert_allclose(moved, model.predict(x, verbose=0) + level[:2, None], atol=1e-3)
+    with pytest.raises(ValueError, match="received 4 of 3"):
+        tft.build(**{**SMALL, "num_targets": 4}, relative=True)
 
 
 def test_a_row_without_any_past_is_finite():

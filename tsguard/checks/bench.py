@@ -105,7 +105,9 @@ def set_up(context: Context, *, count: int = 3, rows: int | None = None) -> Benc
     except Exception as error:  # a model made for a loop of one's own may not take the data as `fit` would give it
         failed = error
     start = Snapshot(model)
-    step = Step(error=failed) if failed is not None else take_step(model, batches[0])
+    step = take_step(model, batches[0])
+    if step.error is None and failed is not None:
+        step.error = failed
     return Bench(model, context.data, batches, start, step, fit_arguments(context))
 
 

@@ -189,7 +189,7 @@ def columns_that_say_nothing(context: Context) -> Iterable[Finding]:
         yield catalogue.finding("data-constant", message, where=told[0].where(), status="FAIL", score=1.0)
         return
     for one in measured_inputs(context):
-        yield from _constant_features(one)
+        yield from _constant_features(one, context.padding)
         yield from _copied_features(one)
     for one in targets(context):
         column = one.array
@@ -209,10 +209,12 @@ def _is_asked(context: Context) -> bool:
     return model is None or getattr(model, "loss", None) is not None
 
 
-def _constant_features(one: Named) -> Iterator[Finding]:
+def _constant_features(one: Named, padding: Padding | None) -> Iterator[Finding]:
     if one.array.ndim < 2 or one.array.shape[-1] < 2:
         return
     still = [m for m in scales(one.array) if m.constant]
+    if padding is not None and padding.features is not None:
+        still = [m for m in still if m.high != padding.pad_value]  # features that are padded by declaration
     if len(still) * 2 > one.array.shape[-1] and all(m.high == 0 for m in still):
         return  # mostly empty on purpose: padded features, the margin of an image
     pixels = one.array.ndim > 3 or one.array.shape[-1] > 64

@@ -24,9 +24,11 @@ from tsguard.probes.data import digests, thinned
 SHARED_SAMPLES = 0.01
 """Share of validation samples that also train from which the score is wrong in its second digit."""
 
-DIVERSE = 0.1
-"""Share of training samples that must differ from each other; where nearly all are alike, meeting again is no leak but
-`data-constant`."""
+REPEATING = 2.0
+"""Validation must share this many times as much with training as training with itself: less is how the data is."""
+
+LEAST_STEPS = 4
+"""Windows shorter than this have no steps to tell apart from each other."""
 
 SHARED_STEPS = 0.5
 """Share of validation steps that also stand in training windows. Parts that follow each other in time may share a
@@ -46,11 +48,13 @@ def parts_share_samples(context: Context) -> Iterable[Finding]:
         return
     train = _sample_hashes([one.array for one, _ in pairs])
     check_hashes = _sample_hashes([other for _, other in pairs])
-    known = {value for value in train if value is not None}
+    told_apart = [value for value in train if value is not None]
+    known = set(told_apart)
     comparable = [value for value in check_hashes if value is not None]
     shared = [row for row, value in enumerate(check_hashes) if value is not None and value in known]
-    if len(known) < DIVERSE * len([value for value in train if value is not None]):
-        return
+    repeats = 1 - len(known) / len(told_apart) if told_apart else 1.0
+    if len(shared) <= REPEATING * repeats * len(comparable):
+        shared = []  # it repeats itself as often: a periodic series without noise, a handful of patterns
     if comparable and len(shared) >= SHARED_SAMPLES * len(comparable):
         share = len(shared) / len(comparable)
         message = (
@@ -61,8 +65,7 @@ def parts_share_samples(context: Context) -> Iterable[Finding]:
         where = {"phase": "data", "split": "validation", "row": shared[0]}
         yield catalogue.finding("data-leak", message, where=where, evidence=evidence, score=0.9)
         return
-    for one, other in pairs:
-        yield from _shared_steps(one, other)
+    yield from _shared_steps(pairs)
 
 
 def _validation_inputs(context: Context) -> dict[str, Any]:
@@ -90,23 +93,28 @@ def _comparable(array: Any) -> Any:
     return array.astype(np.float32) if array.dtype.kind == "f" else array.astype(np.int64)
 
 
-def _shared_steps(one: Named, other: Any) -> Iterator[Finding]:
-    if one.array.ndim != 3 or one.array.shape[1] < 3 or one.array.dtype.kind != "f":
+def _shared_steps(pairs: list[tuple[Named, Any]]) -> Iterator[Finding]:
+    """Steps are compared over all inputs that run along time together: the hour of the day alone comes every day."""
+    running = [(one, other) for one, other in pairs if one.array.ndim == 3 and one.array.dtype.kind == "f"]
+    running = [(one, other) for one, other in running if one.array.shape[1] == running[0][0].array.shape[1]]
+    if not running or running[0][0].array.shape[1] < LEAST_STEPS:
         return
-    train = _step_hashes(thinned(_comparable(one.array), MOST_HASHED // one.array.shape[1] + 1))
-    held = _step_hashes(thinned(_comparable(other), MOST_HASHED // other.shape[1] + 1))
-    whole = len(one.array) <= MOST_HASHED // one.array.shape[1] + 1
-    if not whole:  # a sample of training cannot prove absence, and presence only from below
-        train = _step_hashes(_comparable(one.array[: 4 * MOST_HASHED // one.array.shape[1]])) | train
-    if len(held) < 10:
-        return
-    share = len(held & train) / len(held)
+    rows = MOST_HASHED // running[0][0].array.shape[1] + 1
+    train, held = (
+        np.concatenate([_comparable(part[:most]) for part in parts], axis=2)
+        for parts, most in (([one.array for one, _ in running], 4 * rows), ([other for _, other in running], rows))
+    )
+    wanted = _step_hashes(held)
+    begins = [value for window in train for value in _step_hashes(window[None, :LEAST_STEPS])][: len(train)]
+    if len(wanted) < LEAST_STEPS or not begins or len(set(begins)) < (1 - SHARED_STEPS) * len(begins):
+        return  # windows begin alike at different times: the series repeats itself
+    share = len(wanted & _step_hashes(train)) / len(wanted)
     if share >= SHARED_STEPS:
         message = (
             f"{share:.1%} of the steps of validation windows also stand in training windows: overlapping windows were "
             "dealt out to both parts. Expected parts that share at most one window's length at their border."
         )
-        where = one.where(split="validation")
+        where = running[0][0].where(split="validation")
         yield catalogue.finding("data-leak", message, where=where, score=0.85)
 
 
@@ -148,7 +156,7 @@ def target_among_inputs(context: Context) -> Iterable[Finding]:
             if len(np.unique(y)) < LEAST_SAMPLES // 2 or not np.isfinite(y).all():
                 continue
             for one, index, column in columns:
-                if _same_up_to_units(column, y):
+                if _same_up_to_units(column, y) and not _is_readout(one, index, column, y):
                     yield _among(one, index, target, k)
                     return
 
@@ -171,6 +179,28 @@ def _follows(context: Context, target: Any) -> bool:
         if one.array.shape == target.shape or (target.ndim >= 2 and one.array.ndim >= 3 and len(target.shape) >= 3):
             return True
     return False
+
+
+def _is_readout(one: Named, index: tuple[int, ...], column: Any, y: Any) -> bool:
+    """Independent sequences or images of which one cell, unchanged, is the target: a task that was made so.
+
+    In overlapping windows of one series the same thing is a window that ends too late, unless the series repeats
+    itself exactly: then the target is also what stood there one period before.
+    """
+    if one.array.ndim < 3 or not np.allclose(column, y, rtol=1e-6):
+        return False
+    if not _overlapping(one.array):
+        return True
+    late = one.array.shape[1] - index[0]
+    if late == one.array.shape[1]:
+        return True
+    return np.allclose(one.array[:, late:], one.array[:, :-late], rtol=1e-6, equal_nan=True)
+
+
+def _overlapping(array: Any) -> bool:
+    """Whether a sample goes on where the one before it stood, some steps later."""
+    first, second = array[: LEAST_SAMPLES - 1], array[1:LEAST_SAMPLES]
+    return any(np.array_equal(first[:, k:], second[:, :-k], equal_nan=True) for k in range(1, array.shape[1]))
 
 
 def _same_up_to_units(column: Any, y: Any) -> bool:

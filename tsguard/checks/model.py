@@ -12,16 +12,18 @@ from dataclasses import replace
 from typing import Any
 
 from tsguard import catalogue
-from tsguard.checks.bench import Bench, name_of, not_asked, set_up
+from tsguard.checks.bench import Bench, name_of, not_asked, planned_steps, set_up
 from tsguard.checks.registry import Context, check
 from tsguard.dataset import leaves, map_leaves
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding, Role
+from tsguard.probes import changes
 from tsguard.probes.activations import Units, certain_share, dead_units, saturated_units, single_choices
 from tsguard.probes.answers import TAME, draw_weights, predict, standardised
+from tsguard.probes.dispatch import nonfinite_producer
 from tsguard.probes.gradients import input_gradient, norm, term_gradients
 from tsguard.probes.graph import leaf_tensors
-from tsguard.probes.signal import signal_per_timestep
+from tsguard.probes.learnable import explained_by_steps
 from tsguard.probes.stage import Batch, Step, flat, take_step
 
 DEAD_SHARE = 0.9
@@ -39,6 +41,10 @@ early layers standing while the late ones finish."""
 FLOAT32_EPS = 1.2e-7
 """A timestep whose gradient is a smaller share than this of the largest one is rounded away when they are summed."""
 
+WORTH_HEARING, HALF = 0.1, 0.5
+"""Explained share of the targets from which early timesteps matter at all, and the part of it that must be lost without
+them: series repeat themselves, and what is heard late often says it all."""
+
 EXPLODED = 1e4
 """Growth of the gradient on its way back from which one early step drowns all others."""
 
@@ -49,6 +55,9 @@ by an order of magnitude more than any usual initialiser."""
 
 CONSEQUENCE = 10.0
 """How much worse the start must be than with usual weights before an odd gain is called a fault."""
+
+UNSETTLED = 0.1
+"""Planned steps times (1 − momentum): moving statistics have then gone less than a tenth of the way."""
 
 CERTAIN_SHARE = 0.5
 """Share of samples answered with (nearly) full certainty by an untrained model from which its scale is in question."""
@@ -374,7 +383,7 @@ def _units_equal(variable: Any) -> bool:
 
 @check(
     "initial signal",
-    codes=("init-scale", "vanishing-gradient", "exploding-gradient", "dead-units", "saturated-units"),
+    codes=("init-scale", "vanishing-gradient", "exploding-gradient", "dead-units", "saturated-units", "data-scale"),
     needs=("model", "data"),
     cost=3,
 )
@@ -604,18 +613,22 @@ def _through_time(context: Context, bench: Bench) -> Iterator[Finding]:
     unheard = reach_back < FLOAT32_EPS * largest
     if not bool(unheard.any()):
         return
-    signal = signal_per_timestep(bench.data, x_index=[id(leaf) for leaf in leaves(bench.batch.x)].index(id(x)))
-    if signal is None or sum(signal) <= 0:
+    heard = (~unheard).tolist()
+    place = [id(leaf) for leaf in leaves(bench.batch.x)].index(id(x))
+    shares = explained_by_steps(bench.data, heard, x_index=place)
+    if shares is None:
         return
-    lost = sum(s for s, silent in zip(signal, unheard.tolist(), strict=True) if silent) / sum(signal)
-    if lost > 0.5:
+    part, whole = shares
+    if whole > WORTH_HEARING and part < HALF * whole:
         last_silent = int(unheard.nonzero().max())
         yield catalogue.finding(
             "vanishing-gradient",
-            f"{lost:.0%} of what the targets depend on lies in timesteps 0 … {last_silent}, and the gradient that "
-            f"reaches "
-            f"them is below {FLOAT32_EPS:.0e} of the largest one: it is rounded away. Use gated cells (LSTM, GRU), "
-            "shorter windows, or attention.",
+            f"the gradient that reaches timesteps 0 … {last_silent} is below {FLOAT32_EPS:.0e} of the largest one "
+            f"and is "
+            f"rounded away, while the targets depend on them: a simple fit of all timesteps explains {whole:.0%} "
+            f"of rows "
+            f"held back, of the others alone {max(part, 0):.0%}. Use gated cells (LSTM, GRU), shorter windows, or "
+            "attention.",
             where={"timestep": last_silent, "layer": _is_recurrent(bench)},
             evidence=evidence,
             score=0.9,
@@ -657,6 +670,8 @@ def regularisation(context: Context) -> Iterable[Finding]:
             evidence=(Evidence("value", {"penalty": penalty, "task": task}, name="gradient norms"),),
             score=1.0,
         )
+    else:
+        yield from _penalised_bias(bench)
     drops = [c.layer for c in bench.step.calls if isinstance(c.layer, keras.layers.Dropout) or hasattr(c.layer, "rate")]
     heavy = sorted({name_of(d): float(d.rate) for d in drops if _rate(d) >= DROPOUT_RATE}.items())
     if heavy:
@@ -677,6 +692,44 @@ def regularisation(context: Context) -> Iterable[Finding]:
             )
 
 
+def _penalised_bias(bench: Bench) -> Iterator[Finding]:
+    """A bias starts at zero, where its penalty pulls at nothing; what counts is how each resists being moved by one."""
+    import torch
+
+    model = bench.model
+    for variable in model.trainable_variables:
+        regularizer = getattr(variable, "regularizer", None)
+        if regularizer is None or "bias" not in variable.path.split("/")[-1]:
+            continue
+        pulls = []
+        for shift in (0.0, 1.0):
+            bench.start.restore()
+            with torch.no_grad():
+                variable.value.add_(shift)
+            probe = variable.value.detach().clone().requires_grad_()
+            with torch.enable_grad():
+                (penalty,) = torch.autograd.grad(regularizer(probe), [probe])
+            whole = take_step(model, bench.batch, record_calls=False).gradient_of(variable)
+            if whole is None:
+                break
+            pulls.append((penalty.detach(), whole.detach() - penalty.detach()))
+        bench.start.restore()
+        if len(pulls) < 2:
+            continue
+        held, asked = norm(pulls[1][0] - pulls[0][0]), norm(pulls[1][1] - pulls[0][1])
+        if held > PENALTY_RATIO * asked > 0:
+            yield catalogue.finding(
+                "over-regularised",
+                f"the penalty on {variable.path} resists a change {held / asked:.3g} times as hard as the task "
+                f"asks for one: "
+                "the offset of the answers is held near zero. Biases need no penalty: remove `bias_regularizer`.",
+                where={"parameter": variable.path, "layer": variable.path.rsplit("/", 1)[0]},
+                evidence=(Evidence("value", {"penalty": held, "task": asked}, name="stiffness"),),
+                score=0.9,
+            )
+            return
+
+
 def _rate(layer: Any) -> float:
     rate = getattr(layer, "rate", 0.0)
     return float(rate) if isinstance(rate, int | float) else 0.0
@@ -688,9 +741,13 @@ def ids_and_tables(context: Context) -> Iterable[Finding]:
     import keras
     import torch
 
+    assert context.data is not None
+    if context.data.is_arrays:
+        return  # the data checks read arrays as a whole
     bench = set_up(context)
     for call in bench.step.calls:
-        if not isinstance(call.layer, keras.layers.Embedding):
+        # A ReversibleEmbedding called with reverse=True takes states to scores: its input holds no ids.
+        if not isinstance(call.layer, keras.layers.Embedding) or call.kwargs.get("reverse"):
             continue
         ids = next((t for t in flat(call.inputs) if hasattr(t, "shape")), None)
         if ids is None or ids.numel() == 0:
@@ -724,3 +781,161 @@ def ids_and_tables(context: Context) -> Iterable[Finding]:
             score=1.0,
         )
         return
+
+
+@check("statistics over a batch of one", codes=("train-eval-gap",), needs=("model", "data"), cost=2)
+def batch_statistics(context: Context) -> Iterable[Finding]:
+    """BatchNorm over a single value, or with moving statistics that the planned run cannot settle."""
+    import keras
+
+    bench = set_up(context)
+    planned = planned_steps(context)
+    for call in bench.step.calls:
+        layer = call.layer
+        if not isinstance(layer, keras.layers.BatchNormalization) or not layer.trainable or call.output is None:
+            continue
+        given = next((t for t in flat(call.inputs) if hasattr(t, "shape")), None)
+        if given is None or given.ndim < 2:
+            continue
+        axis = layer.axis if layer.axis >= 0 else given.ndim + layer.axis
+        counted = math.prod(int(size) for place, size in enumerate(given.shape) if place != axis)
+        if counted == 1:
+            yield catalogue.finding(
+                "train-eval-gap",
+                f"{name_of(layer)} takes its statistics over one value (batches of {bench.batch.rows}): in "
+                f"training its output "
+                "is its offset whatever comes in, and nothing before it gets a gradient. Use batches of 16 or more, or "
+                "LayerNormalization.",
+                where={"layer": name_of(layer)},
+                status="FAIL",
+                score=1.0,
+            )
+            return
+        settled = None if planned is None else planned * (1 - float(layer.momentum))
+        value = given.detach().float()
+        axes = tuple(place for place in range(value.ndim) if place != axis)
+        far = float(value.mean(axes).abs().max()) > 1.0 or not 0.1 < float(value.var(axes).median()) < 10.0
+        if settled is not None and settled < UNSETTLED and far:
+            yield catalogue.finding(
+                "train-eval-gap",
+                f"{name_of(layer)} has momentum {float(layer.momentum):g}: after the planned {planned} steps its "
+                f"moving "
+                f"statistics have gone {1 - math.exp(-settled):.0%} of the way, so that inference normalises with the "
+                f"initial ones. Use a momentum of about {max(0.5, 1 - 10 / max(planned or 1, 20)):.2f}, or train "
+                f"longer.",
+                where={"layer": name_of(layer)},
+                score=0.8,
+            )
+            return
+
+
+@check("half precision", codes=("precision-overflow",), needs=("model", "data"), cost=3)
+def half_precision(context: Context) -> Iterable[Finding]:
+    """A step that is not finite in float16 and is in float32."""
+    bench = set_up(context)
+    layers = list(bench.model._flatten_layers(include_self=True, recursive=True))
+    narrow = [layer for layer in layers if str(getattr(layer, "compute_dtype", "")) == "float16"]
+    if not narrow or bench.step.error is not None or bench.step.root is None:
+        return
+    answers = flat(bench.step.answer)
+    broken = not all(bool(a.float().isfinite().all()) for a in answers)
+    if not broken and math.isfinite(bench.step.loss):
+        return
+    import keras
+
+    full = keras.dtype_policies.DTypePolicy("float32")
+    with changes.attributes([(layer, "_dtype_policy", full) for layer in narrow]):
+        wide = bench.again()
+    bench.start.restore()
+    if wide.error is None and math.isfinite(wide.loss):
+        place = next(
+            (name_of(c.layer) for c in bench.step.calls if c.output is not None and not _finite(c.output)), None
+        )
+        yield catalogue.finding(
+            "precision-overflow",
+            f"the step is not finite in float16 and has a loss of {wide.loss:.4g} in float32"
+            + (f"; the first layer whose output is not finite is {place}" if place else "")
+            + ". float16 ends at 65,504 and loses everything below 6e-8. Compute that part in float32, or train in "
+            "bfloat16.",
+            where={"layer": place, "phase": "forward" if broken else "loss"},
+            score=1.0,
+        )
+
+
+def _finite(structure: Any) -> bool:
+    return all(bool(t.float().isfinite().all()) for t in flat(structure) if hasattr(t, "isfinite"))
+
+
+@check("a start that is not finite", codes=("nonfinite-forward", "nonfinite-loss"), needs=("model", "data"), cost=3)
+def broken_start(context: Context) -> Iterable[Finding]:
+    """The very first loss is NaN or infinite though the batch is finite."""
+    bench = set_up(context)
+    if bench.step.error is not None or bench.step.root is None or math.isfinite(bench.step.loss):
+        return
+    if not _finite(bench.batch.x) or not _finite(bench.batch.y):
+        return
+    forward = not _finite(bench.step.answer)
+    producer = nonfinite_producer(bench.model, bench.batch)
+    made = "" if producer is None else f"; `{producer.op}` makes it from {producer.reason}"
+    draw_weights(bench.model, 0.3, torch_generator(5))
+    milder = take_step(bench.model, bench.batch, record_calls=False)
+    bench.start.restore()
+    heals = milder.error is None and math.isfinite(milder.loss)
+    yield catalogue.finding(
+        "nonfinite-forward" if forward else "nonfinite-loss",
+        f"the first loss is {bench.step.loss} on finite data, and {'an answer' if forward else 'the loss alone'} "
+        f"is not "
+        f"finite{made}." + (" With smaller weights it is finite." if heals else ""),
+        where={
+            "phase": "forward" if forward else "loss",
+            "op": None if producer is None else producer.op,
+            "file": None if producer is None else producer.file,
+            "line": None if producer is None else producer.line,
+        },
+        role="symptom" if heals else "cause",
+        score=0.5,
+    )
+    if heals:
+        yield catalogue.finding(
+            "init-scale" if not _is_recurrent(bench) else "exploding-gradient",
+            f"at the initial weights the first loss is {bench.step.loss}; at a third of a usual size it is "
+            f"{milder.loss:.4g}. "
+            "Signals grow without bound on their way. Use a usual initialiser (orthogonal for recurrent kernels) "
+            "or gated "
+            "cells.",
+            where={"phase": "forward"},
+            explains=("nonfinite-forward" if forward else "nonfinite-loss",),
+            status="FAIL",
+            score=0.9,
+        )
+
+
+def torch_generator(seed: int) -> Any:
+    """A generator of our own; the global one is not touched."""
+    import torch
+
+    return torch.Generator().manual_seed(seed)
+
+
+@check("step that differs from itself", codes=("nondeterministic",), needs=("model", "data"), cost=2)
+def unrepeatable_step(context: Context) -> Iterable[Finding]:
+    """The same batch, weights and generators twice: another loss means a generator that no seed reaches."""
+    bench = set_up(context)
+    if bench.step.error is not None or bench.step.root is None:
+        return
+    first, second = bench.again(record_calls=False), bench.again(record_calls=False)
+    bench.start.restore()
+    if not (math.isfinite(first.loss) and math.isfinite(second.loss)):
+        return
+    apart = abs(first.loss - second.loss)
+    # Threads may add in another order; a thousandth of a per mille is far above that and far below any drawn number.
+    if apart > 1e-6 * max(abs(first.loss), 1e-12):
+        yield catalogue.finding(
+            "nondeterministic",
+            f"the same step from the same state gives {first.loss:.8g} and then {second.loss:.8g}: something "
+            f"draws from a "
+            "generator that no seed reaches (`default_rng()` without a seed, the clock). Draw from "
+            "keras.random with a SeedGenerator.",
+            where={"phase": "forward"},
+            score=0.9,
+        )

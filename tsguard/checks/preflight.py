@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from tsguard import provenance
+from tsguard.checks.depth import deepest
 from tsguard.checks.registry import Check, Context
 from tsguard.checks.runner import run_checks
 from tsguard.findings import Finding
@@ -27,6 +28,8 @@ def preflight(
     progress: Callable[[str], None] = lambda name: None,
 ) -> Report:
     """Ask everything, judge it, and say how long each answer took."""
+    # A model that cannot be built is the user's mistake, to be told as such before any check is asked.
+    _ = context.model
     started = time.monotonic()
     facts = provenance.gather(config=config, seeds=_seeds(context))
     moments = [Moment(0.0, "start", "preflight started")]
@@ -35,7 +38,7 @@ def preflight(
         moments.append(Moment(time.monotonic() - started, "check", name))
         progress(name)
 
-    findings = (*earlier, *run_checks(context, checks, budget_s=budget_s, progress=told))
+    findings = deepest([*earlier, *run_checks(context, checks, budget_s=budget_s, progress=told)])
     report = Report(
         kind="check",
         name=context.subject.name if context.subject is not None else "data",

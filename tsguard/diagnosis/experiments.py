@@ -42,6 +42,8 @@ class Experiment:
     fit: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of `fit` that differ."""
     data: Data | None = None
+    model: Callable[[Any], Any] | None = None
+    """Another model in place of the recorded one (a wider one); compiled, and thrown away afterwards."""
     remedy: str = ""
 
 
@@ -78,6 +80,8 @@ def carry_out(
     record.start.restore(model)
     if experiment is None:
         experiment = Experiment("", "as configured")
+    if experiment.model is not None:
+        model = experiment.model(model)
     if experiment.prepare is not None:
         experiment.prepare(model)
     fit = {**record.fit, **experiment.fit}
@@ -236,6 +240,16 @@ def unclipped() -> Experiment:
     )
 
 
+def without_term(number: int, name: str) -> Experiment:
+    """One addend of the loss switched off."""
+    return Experiment(
+        "loss-term-dominates",
+        f"without loss term {name}",
+        change=lambda model: changes.without_term(number),
+        remedy=f"Take loss term {name} away, or weigh it down until its gradient is of the others' order.",
+    )
+
+
 def no_dropout() -> Experiment:
     """Dropout off."""
     return Experiment(
@@ -257,16 +271,70 @@ def no_penalties() -> Experiment:
     )
 
 
-def fresh_gradients() -> Experiment:
-    """Gradients reset before every step."""
+WIDER = 8
+"""Factor by which hidden layers are widened: far beyond what a sensible width could be off by."""
 
-    def change(model: Any) -> Any:
-        return contextlib.nullcontext()
 
-    def reset(batch: Batch) -> Batch:
-        return batch
+def widened() -> Experiment:
+    """Every hidden layer wider, outputs as they are."""
+    return Experiment(
+        "under-capacity",
+        f"hidden layers {WIDER} times as wide",
+        model=_wider,
+        remedy="Widen the narrowest hidden layer.",
+    )
 
-    return Experiment("gradient-accumulates", "gradients reset", change=change, on_batch=reset)
+
+def _wider(model: Any) -> Any:
+    """A wider copy through Keras' own configuration; raises where a model has none or its shapes do not allow it."""
+    import keras
+
+    outputs = {tensor._keras_history.operation.name for tensor in model.outputs}
+
+    def made(layer: Any) -> Any:
+        config = layer.get_config()
+        for name in ("units", "filters"):
+            if isinstance(config.get(name), int) and layer.name not in outputs and not _feeds_output(layer, outputs):
+                config[name] *= WIDER
+        return type(layer).from_config(config)
+
+    copy = keras.models.clone_model(model, clone_function=made)
+    copy.compile_from_config(model.get_compile_config())
+    return copy
+
+
+def _feeds_output(layer: Any, outputs: set[str]) -> bool:
+    """Whether only activations and reshapes stand between a layer and an output: its width is the output's."""
+    import keras
+
+    plain = (keras.layers.Activation, keras.layers.Softmax, keras.layers.ReLU, keras.layers.Reshape)
+    waiting = [layer]
+    while waiting:
+        for node in waiting.pop()._outbound_nodes:
+            following = node.operation
+            if isinstance(following, plain):
+                if following.name in outputs:
+                    return True
+                waiting.append(following)
+    return False
+
+
+def unfrozen() -> Experiment:
+    """Every layer trainable, with an optimizer that knows them all."""
+
+    def prepare(model: Any) -> None:
+        for layer in model._flatten_layers(include_self=True, recursive=True):
+            layer.trainable = True
+        optimizer = type(model.optimizer).from_config(model.optimizer.get_config())
+        optimizer.build(model.trainable_variables)
+        model.optimizer = optimizer
+
+    return Experiment(
+        "disconnected-parameters",
+        "every layer trainable",
+        prepare=prepare,
+        remedy="Set `trainable = True` on the frozen layers and compile again, or load weights into them first.",
+    )
 
 
 def leaking_relu() -> Experiment:

@@ -7,6 +7,8 @@ by how much of what could be known comes back when they are removed. Where nothi
 
 from __future__ import annotations
 
+import math
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,6 +16,7 @@ from typing import Any
 
 from tsguard import catalogue
 from tsguard.backend import preserved
+from tsguard.checks.model import unit_findings
 from tsguard.diagnosis.experiments import Experiment, Outcome, carry_out, ready
 from tsguard.diagnosis.record import Record
 from tsguard.diagnosis.rules import Rule, proposals
@@ -22,7 +25,8 @@ from tsguard.diagnosis.signs import symptoms
 from tsguard.evidence import Evidence, Proof
 from tsguard.findings import Finding, Role, Status, ranked
 from tsguard.probes.baselines import learnable_share, regression_baselines
-from tsguard.probes.stage import Batch
+from tsguard.probes.stage import Batch, take_step
+from tsguard.probes.trial import stream
 
 MAX_STEPS = 300
 """Updates per trial: what the first few epochs of a small run have, and enough for a cured run to show."""
@@ -32,6 +36,9 @@ HEALED = 0.5
 
 HELPED = 0.15
 """… and before it is mentioned at all; below it two seeds of a healthy run differ."""
+
+EARLY = 0.5
+"""A run that made less than this share of its planned epochs was stopped, by somebody or something."""
 
 NOISE = 0.05
 """Skill gained by chance between two trials of a few hundred steps, judged on a few hundred rows."""
@@ -70,7 +77,7 @@ def diagnose(
         if not sick and not any(f.status is Status.FAIL for f in earlier):
             return seen.symptoms
         tested = _test_all(record, seen, earlier, deadline=deadline, progress=progress, clock=clock)
-    causes = _causes(tested, earlier, seen)
+    causes = _causes(tested, earlier, seen, record)
     if causes:
         return ranked((*causes, *seen.symptoms))
     return ranked(_unexplained(seen.symptoms, tested))
@@ -97,7 +104,11 @@ def measure(record: Record) -> Seen:
     known = _learnable(record)
     if judged is None or rows.y is None:
         return Seen(rows, judged, known, symptoms(record.series))
-    found = list(symptoms(record.series))
+    found = [*symptoms(record.series), *_idle_units(record)]
+    if _own_question(record) and _answered(record):
+        # An own loss that falls is answered, whatever it asks: that other numbers of the output stay far from the
+        # targets (hidden patches only, ranks, likelihoods) is no symptom of it.
+        return Seen(rows, judged, known, tuple(found))
     predictions, targets = answers_and_targets(record.model, rows)
     single = len(predictions) == 1 and len(targets) == 1
     if single:
@@ -121,6 +132,41 @@ def measure(record: Record) -> Seen:
             )
         )
     return Seen(rows, judged, known, tuple(found))
+
+
+ANSWERED = 0.2
+"""Share of its first value by which an own loss has to fall to count as learning: more than batches scatter."""
+
+
+def _own_question(record: Record) -> bool:
+    """Whether a loss is not one of Keras' own, so that nobody knows what a good answer looks like."""
+    from tsguard.probes.answers import question
+
+    losses = getattr(getattr(record.model, "_compile_loss", None), "_flat_losses", None) or ()
+    return not losses or any(question(one.loss).kind == "own" for one in losses)
+
+
+def _answered(record: Record) -> bool:
+    """Whether the loss has fallen: the median of its last tenth against that of its first."""
+    losses = [float(value) for value in record.series.get("loss", ()) if math.isfinite(float(value))]
+    if len(losses) < 4:
+        return False
+    size = max(1, len(losses) // 10)
+    first, last = statistics.median(losses[:size]), statistics.median(losses[-size:])
+    return first - last > ANSWERED * abs(first)
+
+
+def _idle_units(record: Record) -> list[Finding]:
+    """Units that are dead or saturated where the run ended: a symptom, unless they started so."""
+    batch = next(stream(record.data, record.fit), None)
+    if batch is None:
+        return []
+    step = take_step(record.model, batch)
+    if step.error is not None or step.root is None:
+        return []
+    return [
+        replace(f, role=Role.SYMPTOM, status=Status.WARN) for f in unit_findings([step], when="where the run ended")
+    ]
 
 
 def _learnable(record: Record) -> float:
@@ -188,7 +234,7 @@ def replace_effect(tested: Tested, effect: float) -> Tested:
     return Tested(tested.rule, tested.experiment, tested.outcome, max(0.0, min(1.0, effect)))
 
 
-def _causes(tested: list[Tested], earlier: tuple[Finding, ...], seen: Seen) -> tuple[Finding, ...]:
+def _causes(tested: list[Tested], earlier: tuple[Finding, ...], seen: Seen, record: Record) -> tuple[Finding, ...]:
     if not tested:
         return earlier
     base, trials = tested[0], tested[1:]
@@ -198,13 +244,25 @@ def _causes(tested: list[Tested], earlier: tuple[Finding, ...], seen: Seen) -> t
             best[one.experiment.code] = one
     explained = tuple(s.code for s in seen.symptoms)
     found: list[Finding] = []
+    standing = 0.0
     for finding in earlier:
         proven = best.pop(finding.code, None)
         if proven is not None and proven.effect >= HELPED and finding.proof is None:
-            finding = replace(finding, proof=_proof(base, proven), explains=finding.explains or explained)
+            finding = replace(
+                finding, status=Status.FAIL, proof=_proof(base, proven), explains=finding.explains or explained
+            )
+            standing = max(standing, proven.effect)
         found.append(finding)
-    if any(f.status is Status.FAIL for f in found):
+    if any(f.status is Status.FAIL and f.proof is None for f in found):
         return tuple(found)
+    # What a check saw and an experiment proved comes before what merely helps: a way round must do clearly better.
+    best = {code: one for code, one in best.items() if standing == 0.0 or one.effect > standing + HELPED}
+    rates = sorted((c for c in ("lr-too-high", "lr-too-low") if c in best), key=lambda c: best[c].effect)
+    if len(rates) == 2:
+        best.pop(rates[0])  # both directions cannot be wrong: the weaker one is another draw of luck
+    stopped = _stopped_early(base, record, seen)
+    if stopped is not None:
+        return (*found, stopped)
     strong = sorted(best.values(), key=lambda t: -t.effect)
     for one in strong:
         if one.effect < HELPED:
@@ -226,6 +284,35 @@ def _causes(tested: list[Tested], earlier: tuple[Finding, ...], seen: Seen) -> t
             )
         )
     return tuple(found)
+
+
+def _stopped_early(base: Tested, record: Record, seen: Seen) -> Finding | None:
+    """The run made far fewer epochs than it was to make, and the same settings, carried on, learn."""
+    planned, made = record.fit.get("epochs"), len(record.series.get("epoch/loss", ()))
+    ended = 0.0 if seen.judged is None else seen.judged.skill
+    if not isinstance(planned, int) or made >= EARLY * planned or base.outcome.skill < ended + HELPED:
+        return None
+    gap = max(seen.learnable, base.outcome.skill) - ended
+    effect = min(1.0, (base.outcome.skill - ended) / gap) if gap > NOISE else 0.0
+    return catalogue.finding(
+        "off-plan",
+        f"the run ended after {made} of {planned} epochs, explaining {ended:.0%} of the targets; the same "
+        f"settings, carried "
+        f"on for {len(base.outcome.trial.losses)} steps, explain {base.outcome.skill:.0%}. Something stopped it: "
+        f"look at the "
+        "callbacks that can (EarlyStopping: monitor, mode, patience, min_delta).",
+        role=Role.CAUSE,
+        where={"epoch": max(0, made - 1)},
+        remedy="Raise the patience, lower min_delta, and check which way the watched quantity improves.",
+        proof=Proof(
+            "carried on without callbacks",
+            f"the explained share goes from {ended:.0%} to {base.outcome.skill:.0%}",
+            after=base.outcome.curve("carried on"),
+            effect=effect,
+            certainty=1.0,
+        ),
+        score=effect,
+    )
 
 
 def _proof(base: Tested, one: Tested) -> Proof:

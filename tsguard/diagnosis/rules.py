@@ -8,6 +8,8 @@ et al. 2020, "Taxonomy of real faults in deep learning systems"; Zhang et al. 20
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -20,9 +22,10 @@ from tsguard.diagnosis.experiments import Experiment
 from tsguard.diagnosis.record import Record
 from tsguard.findings import Finding
 from tsguard.probes.answers import heads, labels_of, predict, question
+from tsguard.probes.gradients import term_gradients
 from tsguard.probes.graph import last_operation
 from tsguard.probes.learnable import ridge_r2, table
-from tsguard.probes.stage import Batch, optimizers
+from tsguard.probes.stage import Batch, optimizers, take_step
 
 UNSCALED_MEAN, UNSCALED_DEVIATION = 3.0, 5.0
 """|mean| or deviation of inputs beyond which the usual initialisers (made for mean 0, deviation 1) are off by several
@@ -30,6 +33,9 @@ times; standardised data never gets there."""
 
 SMALL_DEVIATION = 0.05
 """… and below which a first layer sees next to nothing."""
+
+USUAL_STEP = 1e-3
+"""Relative step of a kernel under usual settings; a rate that stays below it a hundred times higher is tried there."""
 
 SHIFTS = 12
 """Rows by which targets are tried against inputs, each way."""
@@ -61,10 +67,30 @@ def proposals(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> It
 
 
 def _rates(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterator[Experiment]:
-    yield do.rate(0.1)
-    yield do.rate(10.0)
-    yield do.rate(0.01)
-    yield do.rate(100.0)
+    size = _relative_step(record, batch)
+    if size is None or size > USUAL_STEP / 3:
+        yield do.rate(0.1)
+        yield do.rate(0.01)
+    if size is not None and size < USUAL_STEP:
+        yield do.rate(10.0)
+        yield do.rate(100.0)
+        if 100.0 * size < USUAL_STEP:
+            yield do.rate(10.0 ** round(math.log10(USUAL_STEP / size)))
+
+
+def _relative_step(record: Record, batch: Batch) -> float | None:
+    """How far one update moves kernels, relative to their size (the median); the start is put back."""
+    kernels = [v for v in record.model.trainable_variables if v.value.ndim >= 2 and v.value.is_floating_point()]
+    before = [v.value.detach().clone() for v in kernels]
+    take_step(record.model, batch, update=True, record_calls=False)
+    moves = [
+        float((v.value.detach() - old).norm() / old.norm())
+        for v, old in zip(kernels, before, strict=True)
+        if float(old.norm()) > 0
+    ]
+    record.start.restore(record.model)
+    moved = [m for m in moves if m > 0 and math.isfinite(m)]
+    return statistics.median(moved) if moved else None
 
 
 def _inputs(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterator[Experiment]:
@@ -117,6 +143,25 @@ def _weights(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Ite
         yield do.clipped()
 
 
+def _width(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterator[Experiment]:
+    import keras
+
+    if (
+        isinstance(record.model, keras.Sequential)
+        or hasattr(record.model, "_functional")
+        or getattr(record.model, "inputs", None)
+    ):
+        yield do.widened()
+
+
+def _frozen(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterator[Experiment]:
+    frozen = [
+        v for v in record.model.variables if v.value.ndim >= 2 and v.value.is_floating_point() and not v.trainable
+    ]
+    if frozen and getattr(record.model, "optimizer", None) is not None:
+        yield do.unfrozen()
+
+
 def _relu(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterator[Experiment]:
     import keras
 
@@ -147,6 +192,17 @@ def _balance(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Ite
             return
 
 
+def _terms(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterator[Experiment]:
+    for number, (name, term) in enumerate(_terms_of(record, batch).items()):
+        if term.task:
+            yield do.without_term(number, name)
+
+
+def _terms_of(record: Record, batch: Batch) -> dict[str, Any]:
+    terms = term_gradients(record.model, batch, restore=lambda: record.start.restore(record.model), shared_only=False)
+    return terms if sum(term.task for term in terms.values()) in range(2, 5) else {}
+
+
 def _loss(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterator[Experiment]:
     import torch
 
@@ -154,6 +210,8 @@ def _loss(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterat
         model = record.model
         answer = model(batch.x, training=False) if model._call_has_training_arg else model(batch.x)
     listed = heads(record.model, batch, answer)
+    if _terms_of(record, batch):
+        return  # a sum of terms: they are taken away one by one
     if len(listed) != 1 or listed[0].target is None:
         return
     head = listed[0]
@@ -236,11 +294,14 @@ RULES: tuple[Rule, ...] = (
     Rule("scale of inputs", "initialisers and rates are made for inputs of mean 0 and deviation 1", _inputs),
     Rule("scale of targets", "a linear output starts near 0 and moves by about the rate per step", _targets),
     Rule("loss and output", "a loss that asks another question is lowered without answering", _loss),
+    Rule("terms of the loss", "a term that pulls elsewhere, or louder, keeps the others from being learned", _terms),
     Rule("restraint", "clipping, dropout, penalties and decay each can hold a model still", _restraint),
     Rule("rate", "the most frequent fault of all, in both directions", _rates),
     Rule("order of rows", "batches of one kind each pull the model to themselves", _order),
     Rule("balance", "a class below a tenth is cheaper to ignore than to learn", _balance),
     Rule("pairs", "targets that fit other rows' inputs better than their own were shuffled or shifted", _pairs),
+    Rule("frozen layers", "what is frozen at random values passes on little that the rest can use", _frozen),
     Rule("initial weights", "an unlucky or odd start is mended by another draw of usual size", _weights),
     Rule("dead units", "units that stopped firing come back where the activation leaks", _relu),
+    Rule("width", "a bottleneck of a few units loses what the targets depend on", _width),
 )

@@ -154,6 +154,10 @@ class ColumnSlice:
         both = pc.min_max(self._known)
         return (both["min"], both["max"]) if both["min"].is_valid else (None, None)
 
+    @property
+    def is_encoded(self) -> bool:
+        return "encoded" in self.__dict__
+
     @cached_property
     def encoded(self) -> tuple[pa.Array, Array]:
         """Distinct values and, for each value that is present, which of them it is."""

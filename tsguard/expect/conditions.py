@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tsguard.expect import stock
 from tsguard.expect.columns import (
@@ -35,7 +36,7 @@ NOTHING: Array = np.empty(0, dtype=np.int64)
 REMEMBERED = 1 << 16
 """Distinct values whose verdict is kept from batch to batch; beyond that GX is asked anew, which is only slower."""
 ONE_BY_ONE = 16
-"""Members up to which comparing with each in turn beats sorting for `isin` on floats."""
+"""Members up to which comparing with each in turn beats sorting (floats), and a look-up beats encoding (strings)."""
 
 
 class Accumulator(Protocol):
@@ -208,11 +209,20 @@ class ValueWise(Condition):
     def __init__(self, wanted: Wanted, *, keep: int, every_row: bool) -> None:
         super().__init__(wanted, keep=keep, every_row=every_row)
         self._known: dict[Any, bool] = {}
+        self._fine: pa.Array | None = None  # all that was ever seen, while it is little and nothing was refused
 
     def find(self, batch: Batch) -> Array:
         column = batch.column(self.columns[0])
         self.considered += len(column) - column.missing
-        return self.judge(column)
+        if self._fine is not None and not column.is_encoded:  # a look-up costs half of telling the values apart
+            if pc.all(pc.is_in(column.known, value_set=self._fine)).as_py():
+                return NOTHING
+            self._fine = None
+        found = self.judge(column)
+        if column.kind is Kind.STRING and not len(found) and 0 < len(self._known) <= ONE_BY_ONE:
+            accepted = not any(self._known.values())
+            self._fine = pa.array(list(self._known), column.array.type) if accepted else None
+        return found
 
     def judge(self, column: ColumnSlice) -> Array:
         if len(column) == column.missing:

@@ -224,7 +224,7 @@ def _dataset(dataset: pads.Dataset) -> Source:
 
 
 def _pieces(dataset: pads.Dataset) -> Iterator[pads.Fragment]:
-    """Row group by row group. A scanner reads ahead as fast as the disk allows, and its memory grows when we are slower."""
+    """Row group by row group: a scanner reads ahead, and its memory grows whenever we are slower than the disk."""
     for fragment in dataset.get_fragments():
         yield from fragment.split_by_row_group() if isinstance(fragment, pads.ParquetFileFragment) else [fragment]
 

@@ -54,7 +54,7 @@ def _quietly(method: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-class Guard(keras.callbacks.Callback):  # type: ignore[misc]
+class Guard(keras.callbacks.Callback):
     """Watches training at no measurable cost; when something breaks, goes back and finds the first broken operation.
 
     Args:
@@ -254,6 +254,7 @@ class Guard(keras.callbacks.Callback):  # type: ignore[misc]
     def _close(self, watcher: Watcher) -> None:
         watcher.check_weights()
         watcher.findings += list(verdicts.at_end(watcher, self._logs))
+        watcher.findings += verdicts.validation_fault(self._logs, self._validation, watcher.step)
         watcher.findings += verdicts.collapse(watcher, self._validation)
 
     def _outcome(self, watcher: Watcher) -> GuardOutcome:
@@ -305,6 +306,7 @@ class Guard(keras.callbacks.Callback):  # type: ignore[misc]
             "budget_s": self.budget_s,
             "binding": verdict.binding if verdict is not None else None,
             "weight_growth": verdict.weight_growth if verdict is not None else None,
+            "answer_seconds": watcher.answer_seconds,
             "recorder_note": watcher.recorder.note,
             "recorder_budget": watcher.recorder.budget,
         }
@@ -381,27 +383,9 @@ def _from_fit(model: Any) -> tuple[Any, tuple[Any, Any] | None]:
         if frame.f_code.co_name == "fit" and frame.f_locals.get("self") is model and "epoch_iterator" in frame.f_locals:
             iterator = frame.f_locals["epoch_iterator"]
             x, y = frame.f_locals.get("val_x"), frame.f_locals.get("val_y")
-            return getattr(iterator, "data_adapter", None), _some(x, y)
+            return getattr(iterator, "data_adapter", None), (None if x is None else (x, y))
         frame = frame.f_back
     return None, None
-
-
-def _some(x: Any, y: Any) -> tuple[Any, Any] | None:
-    """A few validation samples, where they are plain arrays."""
-
-    def cut(part: Any) -> Any:
-        if isinstance(part, np.ndarray):
-            return part[: verdicts.SAMPLES]
-        if isinstance(part, dict):
-            return {key: cut(value) for key, value in part.items()}
-        if isinstance(part, (list, tuple)):
-            return type(part)(cut(value) for value in part)
-        raise TypeError(type(part))
-
-    try:
-        return (cut(x), cut(y)) if x is not None and isinstance(y, np.ndarray) else None
-    except TypeError:
-        return None
 
 
 def _peak_mb() -> float:

@@ -11,6 +11,7 @@ Where the walk ends in a deliberate fill, the culprit is the operation that turn
 from __future__ import annotations
 
 import linecache
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -43,6 +44,7 @@ def find(trace: Trace, heard: Listener, record: StepRecord, model: Any) -> Origi
         return None
     phase, sources, parameter, hidden_by = start
     producers, leaves, makers = _walk(sources)
+    producers = [deeper for producer in producers for deeper in _through_python(trace, producer)]
     real = [producer for producer in producers if not is_fill(producer)]
     data = [(leaf, found) for leaf in leaves if (found := trace.batch.find(leaf.value)) is not None]
     term = _loss_term(trace, heard, model)
@@ -70,6 +72,18 @@ def find(trace: Trace, heard: Listener, record: StepRecord, model: Any) -> Origi
             loss_term=term,
         )  # fmt: skip
     return None
+
+
+def _through_python(trace: Trace, producer: OpRecord) -> list[OpRecord]:
+    """A number that is not finite may have come by way of Python (a learning rate): then the tensor it was read
+    from."""
+    if all(not isinstance(value, float) or math.isfinite(value) for _, value, _ in producer.operands):
+        return [producer]
+    read = [r for r in trace.records if r.name == "local_scalar_dense" and r.bad_in and r.index < producer.index]
+    if not read:
+        return [producer]
+    deeper, _, _ = _walk(read[-1].sources)
+    return deeper or [producer]
 
 
 def _first_use(makers: list[OpRecord], producers: list[OpRecord]) -> int:

@@ -145,7 +145,9 @@ def collapse(watcher: Watcher, validation: tuple[Any, Any] | None) -> list[Findi
     """Whether the trained model says the same about everything."""
     if validation is None or watcher.step < COLLAPSE_STEPS or watcher.stopped:
         return []
-    x, y = validation
+    x, y = _first(validation[0]), _first(validation[1])
+    if x is None:
+        return []
     with torch.no_grad():
         mode = watcher.model.training
         try:
@@ -155,6 +157,63 @@ def collapse(watcher: Watcher, validation: tuple[Any, Any] | None) -> list[Findi
     if not isinstance(predicted, torch.Tensor) or not isinstance(y, np.ndarray):
         return []
     return _judged(predicted.detach().float().cpu().numpy(), y, watcher.step)
+
+
+def _first(part: Any) -> Any:
+    """The first samples of plain arrays, in whatever nest they come; None where they are something else."""
+    if isinstance(part, np.ndarray):
+        return part[:SAMPLES]
+    if isinstance(part, dict):
+        cut = {key: _first(value) for key, value in part.items()}
+        return None if any(value is None for value in cut.values()) else cut
+    if isinstance(part, (list, tuple)):
+        parts = [_first(value) for value in part]
+        return None if any(value is None for value in parts) else type(part)(parts)
+    return None
+
+
+def validation_fault(logs: dict[str, list[float]], validation: tuple[Any, Any] | None, step: int) -> list[Finding]:
+    """A validation loss that is not finite: best weights, early stopping and checkpoints choose by it."""
+    epoch = next((k for k, value in enumerate(logs.get("val_loss", [])) if not math.isfinite(value)), None)
+    if epoch is None:
+        return []
+    for role, part in zip(("input", "output"), validation or (), strict=False):
+        for name, value in named_arrays(part):
+            if value.dtype.kind == "f" and not np.isfinite(value).all():
+                place = np.argwhere(~np.isfinite(value))[0]
+                return [
+                    catalogue.finding(
+                        "data-nonfinite",
+                        f"val_loss of epoch {epoch} is not finite because the validation data are not: {role} "
+                        f"{name or 'array'}, row {place[0]} (index {tuple(int(i) for i in place)}).",
+                        where={
+                            "phase": "data", "split": "val", "epoch": epoch, "row": int(place[0]), "step": step - 1,
+                            role: name or ("x" if role == "input" else "y"),
+                        },
+                        check="guard",
+                    )
+                ]  # fmt: skip
+    return [
+        catalogue.finding(
+            "nonfinite-loss",
+            f"val_loss of epoch {epoch} is not finite, though training is, and so are the validation arrays (as far as "
+            "they could be looked at): the model gives no finite answer to some validation sample.",
+            where={"phase": "loss", "split": "val", "epoch": epoch, "step": step - 1},
+            check="guard",
+        )
+    ]
+
+
+def named_arrays(part: Any) -> Iterator[tuple[str | None, np.ndarray]]:
+    """Every array in a nest, with its name in a dict."""
+    if isinstance(part, np.ndarray):
+        yield None, part
+    elif isinstance(part, dict):
+        for key, value in part.items():
+            yield from ((str(key), array) for _, array in named_arrays(value))
+    elif isinstance(part, (list, tuple)):
+        for value in part:
+            yield from named_arrays(value)
 
 
 def _judged(predicted: np.ndarray, y: np.ndarray, step: int) -> list[Finding]:

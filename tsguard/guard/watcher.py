@@ -63,8 +63,8 @@ class Watcher:
         self.budget = budget
         self.note = note
         self.watch = Watch()
-        self.recorder = Recorder(model, copies=copies)
         self.seam = StepSeam(model, self)
+        self.recorder = Recorder(model, copies=copies or self.seam.own_step)  # an own step may write into its batch
         self.findings: list[Finding] = []
         self.trips: list[Trip] = []
         self.origins: list[Origin] = []
@@ -73,6 +73,7 @@ class Watcher:
         self.step = self.epoch = self.batch = 0
         self.stopped = False
         self.recoveries = 0
+        self.answer_seconds: float | None = None
         self.rise = trips.JointRise()
         self.rises: list[tuple[trips.Rise, Trip]] = []
         self.amp = trips.AmpSkips()
@@ -137,7 +138,7 @@ class Watcher:
             return False
         step = self._current if self._current is not None else Step(self.step)
         self._current = step
-        optimizer = self.seam.model.optimizer
+        optimizer = self.seam.updating
         if not optimizer.built:
             _build_as_apply_would(optimizer, variables)
             optimizer.built = True
@@ -197,6 +198,12 @@ class Watcher:
         if both[1] > 0:
             self.watch.point("update_ratio", self.step, both[0] / both[1])
 
+    def _without_update(self, step: Step) -> Trip | None:
+        """A step in which no optimizer of Keras was heard: its loss at least is looked at."""
+        if self.seam.compiled or all(math.isfinite(loss.item()) for loss in step.losses if loss.numel() == 1):
+            return None
+        return self._trip_at(self.step, "loss", step.losses[-1].item())
+
     def _loose_step(self, step: Step, trip: Trip | None) -> None:
         """A loop of one's own: each update is a step. There is no step function, so nothing can be run again."""
         ended = now()
@@ -220,6 +227,8 @@ class Watcher:
                 record.grad_norm = step.total.item() if step.total is not None else None
             self.watch.keep(step)
         self._current = None
+        if self._tripped is None and self.on_cpu and step is not None and step.total is None:
+            self._tripped = self._without_update(step)
         if self._tripped is None and self._question is not None and self._question.met:
             self._look_for_hidden()
         if self._tripped is None and record is not None and record.grad_norm == 0.0 and record.loss is not None:
@@ -235,7 +244,7 @@ class Watcher:
             self._inspect(self.step)
         tripped, self._tripped = self._tripped, None
         if self.stopped and self._final is not None:  # the step ran only because fit does not stop in the middle of one
-            self._final.restore(metrics=False)
+            self._final.restore()
             return logs
         self.step += 1
         self.batch += 1
@@ -254,7 +263,7 @@ class Watcher:
         return [
             path
             for path, (variable, bits) in self._first_bits.items()
-            if variable.trainable and torch.equal(variable.value.detach(), bits)
+            if variable.trainable and torch.equal(_fingerprint(variable), bits)
         ]
 
     # -- windows ----------------------------------------------------------------------------------------------------
@@ -275,12 +284,14 @@ class Watcher:
         if not healthy or self.stopped:
             return
         start = now()
-        if not weights_finite(self.model):
+        clean = self.recorder.clean
+        at_hand = clean.judged if clean is not None and clean.seems_to_fit() else None
+        if not (weights_finite(self.model) if at_hand is None else all_finite(at_hand)):
             self._handle(self._update_trip())
             if self._over():
                 return
         if not self._first_bits and self.step == 0:
-            self._first_bits = {v.path: (v, v.value.detach().clone()) for v in self.model.trainable_variables}
+            self._first_bits = {v.path: (v, _fingerprint(v)) for v in self.model.trainable_variables}
         self.recorder.capture(self.step)
         self._capture_seconds = now() - start
         self._since, self._force_window = 0, False
@@ -441,9 +452,11 @@ class Watcher:
         if not self.recorder.ready or clean is None or not clean.fits() or not self.recorder.records:
             return None
         replay = Replay(self.model, clean, self.recorder.records, first_step=self.recorder.clean_step)
+        start = now()
         try:
             return investigate(replay, trip, scaled=self._scaled)
         finally:
+            self.answer_seconds = now() - start
             self.seam.retake()
 
     def _handle(self, trip: Trip) -> None:
@@ -527,6 +540,13 @@ class Watcher:
         self.findings.append(answer.inspected(step, trace, origin))
         if origin is not None:
             self.origins.append(origin)
+
+
+def _fingerprint(variable: Any) -> torch.Tensor:
+    """A few numbers that any update changes: sums in float64 and the first elements."""
+    value = variable.value.detach().reshape(-1)
+    sums = torch.stack([value.sum(dtype=torch.float64), torch.linalg.vector_norm(value, dtype=torch.float64)])
+    return torch.cat([sums, value[:64].double()])
 
 
 def _build_as_apply_would(optimizer: Any, variables: list[Any]) -> None:

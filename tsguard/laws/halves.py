@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import io
+import json
 import os
-import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tsguard.dataset import leaves, packed
 from tsguard.laws import tolerance
 from tsguard.laws.batches import Example
 from tsguard.laws.ground import Ground, samples
@@ -121,11 +123,14 @@ def _name_half(ground: Ground, found: Counterexample) -> Counterexample:
 # ---------------------------------------------------------------------- another backend
 
 _CHILD = """
-import pickle, sys, numpy as np, keras
+import io, json, sys, numpy as np, keras
 from keras.src.layers.layer import Layer
-config, weights, x = pickle.load(sys.stdin.buffer)
-model = keras.models.model_from_json(config)
-model.set_weights(weights)
+sent = np.load(io.BytesIO(sys.stdin.buffer.read()), allow_pickle=False)
+head = json.loads(sent["head"].tobytes())
+model = keras.models.model_from_json(head["config"])
+model.set_weights([sent[f"w{i}"] for i in range(head["weights"])])
+parts = [sent[f"x{i}"] for i in range(head["inputs"])]
+x = dict(zip(head["keys"], parts)) if head["keys"] else parts if len(parts) > 1 else parts[0]
 seen, plain = [], Layer.__call__
 def call(layer, *args, **kwargs):
     result = plain(layer, *args, **kwargs)
@@ -136,7 +141,10 @@ def call(layer, *args, **kwargs):
     return result
 Layer.__call__ = call
 model(x, training=False)
-sys.stdout.buffer.write(pickle.dumps(seen))
+answer = io.BytesIO()
+paths = np.frombuffer(json.dumps([path for path, _ in seen]).encode(), dtype="uint8")
+np.savez(answer, paths=paths, **{f"a{i}": array for i, (_, array) in enumerate(seen)})
+sys.stdout.buffer.write(answer.getvalue())
 """
 """Rebuilds the model from its configuration and weights, and gives what every layer gave. Both processes are ours."""
 
@@ -161,11 +169,14 @@ def backends_agree(ground: Ground, example: Example) -> Counterexample | None:
     theirs = _layers_elsewhere(ground, batch.x, name)
     calls = ground.bench.calls(batch.x)
     ours = [(call.path, call.outputs[0]) for call in calls if call.outputs and hasattr(call.layer, "supports_masking")]
-    waiting = dict(theirs)
+    # Parents in a path are named by each process for itself; a layer's own name comes from the configuration.
+    waiting = {path.rsplit("/", 1)[-1]: array for path, array in reversed(theirs)}
+    compared = 0
     for path, output in ours:
-        other = waiting.pop(path, None)
+        other = waiting.pop(path.rsplit("/", 1)[-1], None)
         if other is None or other.shape != output.shape:
             continue
+        compared += 1
         move = float(tolerance.movement(output, other).max(initial=0.0))
         limit = ground.noise * tolerance.scale_of(output, other)
         if move > max(limit, ground.same):
@@ -185,6 +196,8 @@ def backends_agree(ground: Ground, example: Example) -> Counterexample | None:
                 {"law": law, "phase": "forward", "layer": path},
                 size=example.size,
             )
+    if not compared:
+        raise RuntimeError(f"no layer under {name} could be told to be one of this model's")
     return None
 
 
@@ -194,7 +207,13 @@ def _layers_elsewhere(ground: Ground, x: Leaves, name: str) -> list[tuple[str, N
 
     model, floatx = ground.bench.model, keras.config.floatx()
     fed = {key: leaf.astype(floatx) if leaf.dtype.kind == "f" else leaf for key, leaf in x.items()}
-    parcel = pickle.dumps((model.to_json(), model.get_weights(), ground.reading.inputs.pack(fed)))
+    inputs, weights = ground.reading.inputs.pack(fed), model.get_weights()
+    parts = list(leaves(inputs))
+    keys = list(inputs) if isinstance(inputs, dict) else []
+    head = {"config": model.to_json(), "weights": len(weights), "inputs": len(parts), "keys": keys}
+    arrays = {f"w{index}": weight for index, weight in enumerate(weights)}
+    arrays |= {f"x{index}": part for index, part in enumerate(parts)}
+    parcel = packed({"head": np.frombuffer(json.dumps(head).encode(), dtype=np.uint8), **arrays})
     done = subprocess.run(
         [sys.executable, "-c", _CHILD],
         input=parcel,
@@ -205,7 +224,9 @@ def _layers_elsewhere(ground: Ground, x: Leaves, name: str) -> list[tuple[str, N
     )
     if done.returncode != 0:
         raise RuntimeError(f"the model does not run under {name}:\n{done.stderr.decode(errors='replace')[-2000:]}")
-    return [(path, array.astype(np.float64)) for path, array in pickle.loads(done.stdout)]
+    with np.load(io.BytesIO(done.stdout), allow_pickle=False) as answer:
+        paths = json.loads(answer["paths"].tobytes())
+        return [(path, answer[f"a{index}"].astype(np.float64)) for index, path in enumerate(paths)]
 
 
 HALF = Law(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tsguard.laws import tolerance
 from tsguard.laws.batches import Batch, Example, Sample
-from tsguard.laws.ground import Ground, batch_words, steps
+from tsguard.laws.ground import Ground, batch_words
 from tsguard.laws.law import (
     Law,
     at_layer,
@@ -31,6 +31,11 @@ def _second(ground: Ground, example: Example) -> tuple[Batch, Batch]:
     return ground.material.batch(samples, example.width), ground.material.batch(samples, example.more or example.width)
 
 
+def _added(example: Example) -> str:
+    count = example.more - example.width
+    return "1 more padded step was added" if count == 1 else f"{count} more padded steps were added"
+
+
 def more_padding(ground: Ground, example: Example) -> Counterexample | None:
     """4. More padding does not change valid outputs."""
     narrow, wide = _second(ground, example)
@@ -39,7 +44,7 @@ def more_padding(ground: Ground, example: Example) -> Counterexample | None:
     if moved is None:
         return None
     law = LENGTH.name
-    words = moved_words(ground, narrow.valid, moved, f"{steps(example.more - example.width)} of padding were added")
+    words = moved_words(ground, narrow.valid, moved, _added(example))
     return Counterexample(
         law,
         "pad-length",
@@ -63,7 +68,7 @@ def more_padding_in_loss(ground: Ground, example: Example) -> Counterexample | N
         return None
     law = LENGTH_LOSS.name
     words = f"{batch_words(narrow.valid, right=ground.material.right)}; the loss went from {one:.6g} to {two:.6g} when "
-    words += f"{steps(example.more - example.width)} of padding were added (the outputs did not move)."
+    words += f"{_added(example)} (the outputs did not move)."
     return Counterexample(
         law,
         "pad-length",
@@ -131,7 +136,7 @@ def more_padding_gradients(ground: Ground, example: Example) -> Counterexample |
     words = (
         f"{batch_words(narrow.valid, right=ground.material.right)}; the gradient of `{name}` moved by {worst:.3g} "
         f"(tolerance "
-        f"{limit:.1g}) when {example.more - example.width} more padded steps were added."
+        f"{limit:.1g}) when {_added(example)}."
     )
     where = {"law": law, "phase": "backward", "parameter": name}
     return Counterexample(

@@ -154,7 +154,7 @@ def _ground(model: Any, data: Any, padding: Padding | None, loss: LossFunction |
         bench.raw(leaves, structure=structure)
         bench.settle()
         bench.wake()
-        with tracing(model) as calls:
+        with tracing(model, arrays=False) as calls:
             return bench.raw(leaves, structure=structure), calls
 
     reading = read(model, data, padding, forward)

@@ -87,8 +87,11 @@ def _takes_as_one(layer: Any) -> bool:
 
 
 @contextlib.contextmanager
-def tracing(model: Any, taps: Taps | None = None, *, record: bool = True) -> Iterator[list[Call]]:
-    """While open, calls of this model's layers are recorded and the taps applied."""
+def tracing(model: Any, taps: Taps | None = None, *, record: bool = True, arrays: bool = True) -> Iterator[list[Call]]:
+    """While open, calls of this model's layers are recorded and the taps applied.
+
+    Without `arrays` only masks are kept: a deep model on many rows would fill the memory otherwise.
+    """
     from keras.src.layers.layer import Layer
     from keras.src.ops.operation import Operation
 
@@ -111,7 +114,7 @@ def tracing(model: Any, taps: Taps | None = None, *, record: bool = True) -> Ite
             args, kwargs = change(args, kwargs)
         shallow = record and inside[0] == 0
         # Keras takes the mask off some tensors during the call, so the inputs are read first.
-        inputs = tuple(to_numpy(t) for t in _tensors((args, kwargs))) if shallow else ()
+        inputs = tuple(to_numpy(t) for t in _tensors((args, kwargs))) if shallow and arrays else ()
         mask_in = first_mask((args, kwargs)) if shallow else None
         as_one = _takes_as_one(layer)
         inside[0] += as_one
@@ -123,7 +126,7 @@ def tracing(model: Any, taps: Taps | None = None, *, record: bool = True) -> Ite
         if tap is not None:
             output = tap(output, mask_of(output))
         if shallow:
-            outputs = tuple(to_numpy(t) for t in _tensors(output))
+            outputs = tuple(to_numpy(t) if arrays else np.zeros(0) for t in _tensors(output))
             path = str(getattr(layer, "path", None) or layer.name)
             calls.append(Call(layer, path, type(layer).__name__, inputs, outputs, mask_in, first_mask(output)))
         return output

@@ -7,6 +7,7 @@ program and do not depend on a seed.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -100,7 +101,9 @@ class LossOfAnswers:
     def __call__(self, answers: Iterable[Any], *, y: Any = None) -> float:
         """The loss as a number; NaN where it cannot be computed."""
         try:
-            value = self.tensor(answers, y=y)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                value = self.tensor(answers, y=y)
         except Exception:  # a loss may refuse answers (torch's BCE raises on NaN): then it has no value there
             return float("nan")
         return float("nan") if value is None else float(value.detach().float().mean())
@@ -132,7 +135,8 @@ def predict(model: Any, x: Any, *, training: bool = False) -> Any:
     """The model's answer without a gradient."""
     import torch
 
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what Keras warns of (a softmax over one unit) is measured here
         return model(x, training=training) if model._call_has_training_arg else model(x)
 
 

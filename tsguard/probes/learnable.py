@@ -82,3 +82,26 @@ def straight_and_curved(data: Data) -> tuple[float, float] | None:
     if x.shape[1] > 2000:
         x = x[:, :: x.shape[1] // 2000 + 1]
     return ridge_r2(x, y), ridge_r2(np.concatenate([x, curved_columns(x)], axis=1), y)
+
+
+def explained_by_steps(data: Data, heard: list[bool], *, x_index: int = 0) -> tuple[float, float] | None:
+    """R² of a curved fit on some timesteps of one input, and on all of them; None where targets are not numbers."""
+    made = arrays(data, limit=1024)
+    if made is None:
+        return None
+    inputs, targets = made
+    x = inputs[x_index].astype("float64")
+    if x.ndim != 3 or len(heard) != x.shape[1] or not np.isfinite(x).all():
+        return None
+    y = np.concatenate([target_columns(t) for t in targets if len(t) == len(x)], axis=1)
+    if len(x) < 20 or not np.isfinite(y).all():
+        return None
+
+    def fit(part: Any) -> float:
+        columns = part.reshape(len(x), -1)
+        if columns.shape[1] == 0:
+            return 0.0
+        columns = columns[:, :: columns.shape[1] // 300 + 1]
+        return max(ridge_r2(columns, y), ridge_r2(np.concatenate([columns, curved_columns(columns)], axis=1), y))
+
+    return fit(x[:, np.asarray(heard)]), fit(x)

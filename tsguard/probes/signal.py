@@ -1,5 +1,4 @@
-"""Where in the data the answer lies, asked without any model: dependence of targets on inputs, per timestep or
-feature."""
+"""The data as numpy, spread over its rows, for probes that ask it without any model."""
 
 from __future__ import annotations
 
@@ -46,29 +45,3 @@ def target_columns(target: Any) -> Any:
     if flat.shape[1] == 1 and 3 <= len(values) <= 20 and np.array_equal(values, values.round()):
         return (flat == values).astype("float64")
     return flat[:, :8]
-
-
-def signal_per_timestep(data: Data, *, x_index: int = 0) -> list[float] | None:
-    """Per timestep, the greatest squared correlation of any feature with any target column, above its null level."""
-    made = arrays(data)
-    if made is None:
-        return None
-    inputs, targets = made
-    x = inputs[x_index].astype("float64")
-    if x.ndim != 3:
-        return None
-    y = np.concatenate([target_columns(t) for t in targets], axis=1)
-    y = _unit(y)
-    null = 6.0 / len(x)
-    found = []
-    for t in range(x.shape[1]):
-        correlation = _unit(x[:, t]).T @ y / len(x)
-        best = float(np.nanmax(correlation**2)) if correlation.size else 0.0
-        found.append(max(0.0, best - null))
-    return found
-
-
-def _unit(columns: Any) -> Any:
-    centred = columns - columns.mean(0)
-    deviation = centred.std(0)
-    return np.where(deviation > 0, centred / np.where(deviation > 0, deviation, 1), 0.0)

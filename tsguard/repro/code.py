@@ -258,13 +258,14 @@ def class_code(kind: type, lines: Lines) -> str:
 
 def function_code(function: Any, lines: Lines) -> str:
     """How a function is reached."""
-    if not hasattr(function, "__name__"):
-        raise NotCode(f"{function!r:.60} is no function that has a name.")
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
+    if not name:
+        raise NotCode(f"{function!r:.60} is no function that has a name.")
     if module and module.startswith("keras."):
         for home in ("losses", "activations", "ops", "initializers"):
-            if getattr(getattr(keras, home), function.__name__, None) is function:
-                return f"keras.{home}.{function.__name__}"
+            short = str(function.__name__)
+            if getattr(getattr(keras, home), short, None) is function:
+                return f"keras.{home}.{short}"
     if module in (None, "__main__") or "<" in name:
         if getattr(function, "__closure__", None):
             raise NotCode(f"function {name} closes over variables of its surroundings.")

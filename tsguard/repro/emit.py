@@ -6,7 +6,6 @@ is imported by its path, and where it has none either, the files say so instead 
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import subprocess
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tsguard import catalogue, provenance
+from tsguard.dataset import packed
 from tsguard.repro import code
 from tsguard.repro.case import Case
 from tsguard.store import write_whole
@@ -99,9 +99,7 @@ def emit(case: Case) -> Script:
     script.files["repro.py"] = text.encode()
     script.files["test_repro.py"] = _templates().get_template("test_repro.py.j2").render(**shared).encode()
     if beside:
-        buffer = io.BytesIO()
-        np.savez(buffer, **beside)
-        script.files["repro.npz"] = buffer.getvalue()
+        script.files["repro.npz"] = packed(beside)
     return script
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tsguard.backend import preserved, seed_everything
+from tsguard.backend import preserved, seed_everything, true_float64
 from tsguard.dataset import leaves
 from tsguard.repro.case import Batch, Case, fingerprint_of
 
@@ -336,7 +336,8 @@ def float64_query(case: Case) -> bool | None:
         return None
     batch = case.batch.map(lambda leaf: leaf.astype("float64") if leaf.dtype.kind == "f" else leaf)
     weights = case.weights if case.weights is not None else tuple(case.model.get_weights())
-    found, _ = fingerprint_of(model, batch, weights, case.seed)
+    with true_float64():
+        found, _ = fingerprint_of(model, batch, weights, case.seed)
     return found is not None
 
 

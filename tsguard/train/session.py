@@ -19,6 +19,7 @@ from typing import Any
 import keras
 
 from tsguard import catalogue, provenance
+from tsguard.checks.depth import deepest
 from tsguard.checks.outturn import off_plan
 from tsguard.checks.preflight import preflight
 from tsguard.checks.registry import Check, Context
@@ -211,13 +212,13 @@ class Session:
         if self.artifact_mb is not None:
             metrics["artifact_mb"] = self.artifact_mb
         off = off_plan(self.context.declared, metrics) if self.interrupted is None else ()
-        findings = merged([*found, *findings, *judged.findings, *off, *self.late_findings()])
+        told = deepest(merged([*found, *findings, *judged.findings, *off, *self.late_findings()]))
         facts = provenance.gather(config=dict(self.config), seeds=_seeds(self.context))
         report = Report(
             kind="train",
             name=self.folder.run.name,
             source=outcome,
-            findings=tuple(findings),
+            findings=told,
             metrics=metrics,
             series=guarded.series if guarded is not None else {},
             figures={**(guarded.figures if guarded is not None else {}), **judged.figures},

@@ -1,0 +1,386 @@
+"""Small programs with one fault each, and the same program without it: what the checks of model and loss are "
+"held to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from tsguard.checks.registry import Context
+from tsguard.dataset import Data
+from tsguard.subject import Subject
+
+
+@dataclass(frozen=True)
+class Case:
+    """A pair: `build(sick)` gives (model, x, y, fit)."""
+
+    code: str
+    says: str
+    """Words that the message must hold: what was received or where."""
+    build: Callable[[bool], tuple[Any, Any, Any, dict[str, Any]]]
+
+    def context(self, *, sick: bool) -> Context:
+        keras.utils.set_random_seed(3)
+        model, x, y, fit = self.build(sick)
+        data = Data(x, y, batch_size=fit.get("batch_size", 32))
+        return Context(subject=Subject.from_model(model, data), data=data, facts={"fit": fit}, budget_s=20)
+
+
+CASES: list[Case] = []
+
+
+def case(code: str, says: str) -> Callable[[Any], Any]:
+    def keep(build: Any) -> Any:
+        CASES.append(Case(code, says, build))
+        return build
+
+    return keep
+
+
+def rows(samples: int = 160, columns: int = 5) -> Any:
+    return np.random.default_rng(0).normal(size=(samples, columns)).astype("float32")
+
+
+def values(x: Any) -> Any:
+    return (x[:, :1] - 0.5 * x[:, 1:2] + 0.1 * x[:, 2:3]).astype("float32")
+
+
+def labels(x: Any, classes: int = 3) -> Any:
+    return np.digitize(x[:, 0], np.quantile(x[:, 0], np.arange(1, classes) / classes)).astype("int32")
+
+
+def dense(*stack: Any, loss: Any = "mse", optimizer: Any = "adam", **compile_: Any) -> Any:
+    model = keras.Sequential([keras.Input((5,)), *stack])
+    model.compile(optimizer=optimizer, loss=loss, **compile_)
+    return model
+
+
+@case("output-activation", "R² cannot exceed")
+def closed_output(sick):
+    x = rows()
+    return dense(layers.Dense(8, "tanh"), layers.Dense(1, "sigmoid" if sick else None)), x, values(x), {}
+
+
+@case("output-activation", "takes it for a probability")
+def missing_softmax(sick):
+    x = rows()
+    stack = (layers.Dense(8, "relu"), layers.Dense(3, None if sick else "softmax"))
+    return dense(*stack, loss="sparse_categorical_crossentropy"), x, labels(x), {}
+
+
+@case("output-activation", "for every input")
+def softmax_of_one(sick):
+    x = rows()
+    last = layers.Dense(1, "softmax" if sick else "sigmoid")
+    return dense(layers.Dense(8, "relu"), last, loss="binary_crossentropy"), x, labels(x, 2)[:, None], {}
+
+
+@case("double-softmax", "even perfect answers cost")
+def softmax_twice(sick):
+    x = rows()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=sick)
+    return dense(layers.Dense(8, "relu"), layers.Dense(3, "softmax"), loss=loss), x, labels(x), {}
+
+
+@case("data-labels", "labels run from 1 to 3")
+def labels_from_one(sick):
+    x = rows()
+    stack = (layers.Dense(8, "relu"), layers.Dense(3, "softmax"))
+    return dense(*stack, loss="sparse_categorical_crossentropy"), x, labels(x) + int(sick), {}
+
+
+@case("loss-mismatch", "class numbers")
+def distance_to_a_class(sick):
+    x = rows()
+    loss = "mse" if sick else "sparse_categorical_crossentropy"
+    return dense(layers.Dense(8, "relu"), layers.Dense(3, "softmax"), loss=loss), x, labels(x)[:, None], {}
+
+
+class Raw(keras.losses.Loss):
+    """A loss of raw operations, which broadcasts whatever it gets."""
+
+    def call(self, truth, guess):
+        return ops.mean(ops.square(truth - guess))
+
+
+@case("loss-broadcast", "dealt to other samples")
+def column_against_row(sick):
+    x = rows()
+    y = values(x)
+    return dense(layers.Dense(8, "relu"), layers.Dense(1), loss=Raw()), x, y[:, 0] if sick else y, {}
+
+
+@case("loss-broadcast", "dealt to other samples")
+def column_against_row_in_watts(sick):
+    x = rows()
+    y = 500.0 + 40.0 * values(x)
+    return dense(layers.Dense(8, "relu"), layers.Dense(1), loss=Raw()), x, y[:, 0] if sick else y, {"epochs": 1}
+
+
+class OwnSoftmax(keras.losses.Loss):
+    """A loss of one's own that makes probabilities of what it gets."""
+
+    def call(self, truth, guess):
+        return -ops.mean(ops.sum(truth * ops.log_softmax(guess), axis=-1))
+
+
+@case("double-softmax", "own loss applies another")
+def softmax_in_model_and_own_loss(sick):
+    x = rows()
+    last = layers.Dense(3, "softmax" if sick else None)
+    y = np.eye(3, dtype="float32")[labels(x)]
+    return dense(layers.Dense(8, "relu"), last, loss=OwnSoftmax()), x, y, {}
+
+
+@case("loss-degenerate", "has no lower bound")
+def loss_without_a_floor(sick):
+    x = rows()
+
+    def reward(truth, guess):
+        return ops.mean(-guess * truth if sick else ops.square(guess - truth))
+
+    return dense(layers.Dense(8, "relu"), layers.Dense(1), loss=reward), x, values(x), {}
+
+
+@case("loss-degenerate", "whatever the model answers")
+def loss_of_nothing(sick):
+    x = rows()
+
+    def zero(truth, guess):
+        return ops.mean(ops.square(guess - (guess if sick else truth)))
+
+    return dense(layers.Dense(8, "relu"), layers.Dense(1), loss=zero), x, values(x), {}
+
+
+@case("loss-empty-selection", "zero divided by zero")
+def nothing_selected(sick):
+    x = rows()
+
+    def above(truth, guess):
+        chosen = ops.cast(truth > (50.0 if sick else 0.0), "float32")
+        return ops.sum(chosen * ops.square(truth - guess)) / ops.sum(chosen)
+
+    return dense(layers.Dense(8, "relu"), layers.Dense(1), loss=above), x, values(x), {}
+
+
+@case("nan-hidden", "NaN in every weight")
+def answers_that_hide_nan(sick):
+    x = rows()
+
+    class Hide(layers.Layer):
+        def call(self, value):
+            return ops.nan_to_num(value) if sick else value
+
+    return dense(layers.Dense(8, "relu"), layers.Dense(1), Hide()), x, values(x), {}
+
+
+@case("loss-term-dominates", "less than a thousandth")
+def one_target_in_watts(sick):
+    x = rows()
+    window = keras.Input((5,))
+    h = layers.Dense(8, "tanh")(window)
+    model = keras.Model(window, {"small": layers.Dense(1, name="small")(h), "large": layers.Dense(1, name="large")(h)})
+    model.compile(loss={"small": "mse", "large": "mse"}, optimizer="adam")
+    y = values(x)
+    return model, x, {"small": y, "large": y * (1e4 if sick else 1.0)}, {}
+
+
+class OwnStep(keras.Model):
+    """A hand-written step that may forget one thing."""
+
+    def __init__(self, *, reset=True, updates=True):
+        super().__init__()
+        self.body, self.head = layers.Dense(8, "tanh"), layers.Dense(1)
+        self.reset, self.updates = reset, updates
+
+    def call(self, x):
+        return self.head(self.body(x))
+
+    def train_step(self, data):
+        x, y = data
+        if self.reset:
+            self.zero_grad()
+        loss = self.compute_loss(x=x, y=y, y_pred=self(x))
+        loss.backward()
+        kept = self.trainable_weights if self.updates else self.head.trainable_weights
+        self.optimizer.apply([v.value.grad for v in kept], kept)
+        return {"loss": loss}
+
+
+@case("gradient-accumulates", "zero_grad")
+def no_reset(sick):
+    x = rows()
+    model = OwnStep(reset=not sick)
+    model.compile(optimizer="sgd", loss="mse")
+    return model, x, values(x), {}
+
+
+@case("untracked-parameters", "do not move")
+def head_alone_is_updated(sick):
+    x = rows()
+    model = OwnStep(updates=not sick)
+    model.compile(optimizer="sgd", loss="mse")
+    return model, x, values(x), {}
+
+
+class LateLayer(keras.Model):
+    """A layer made inside `call` where Keras does not look."""
+
+    def __init__(self, *, late):
+        super().__init__()
+        self.late = late
+        self.body = layers.Dense(8, "tanh")
+        self.known = layers.Dense(1)
+        self.box = [{}]
+
+    def call(self, x):
+        h = self.body(x)
+        return layers.Dense(1, name="made_late")(h) if self.late else self.known(h)
+
+
+@case("untracked-parameters", "made_late")
+def layer_made_in_call(sick):
+    x = rows()
+    model = LateLayer(late=sick)
+    model.compile(optimizer="adam", loss="mse")
+    return model, x, values(x), {}
+
+
+class Cut(keras.Model):
+    """A branch that a stop_gradient cuts off."""
+
+    def __init__(self, *, cut):
+        super().__init__()
+        self.cut, self.body, self.head = cut, layers.Dense(8, "tanh", name="body"), layers.Dense(1)
+
+    def call(self, x):
+        h = self.body(x)
+        return self.head(ops.stop_gradient(h) if self.cut else h)
+
+
+@case("disconnected-parameters", "body")
+def gradient_cut(sick):
+    x = rows()
+    model = Cut(cut=sick)
+    model.compile(optimizer="adam", loss="mse")
+    return model, x, values(x), {}
+
+
+@case("degenerate-attention", "one position to choose from")
+def attention_over_one(sick):
+    x = rows(columns=5)[:, :, None].repeat(4, axis=2)
+    steps = keras.Input((5, 4))
+    h = steps[:, -1:, :] if sick else steps
+    h = layers.MultiHeadAttention(2, 4)(h, h)
+    model = keras.Model(steps, layers.Dense(1)(layers.GlobalAveragePooling1D()(h)))
+    model.compile(optimizer="adam", loss="mse")
+    return model, x, x[:, -1, :1], {}
+
+
+@case("symmetric-init", "one unit wide for ever")
+def equal_units(sick):
+    x = rows()
+    start = "ones" if sick else "glorot_uniform"
+    return (
+        dense(layers.Dense(8, "tanh", kernel_initializer=start), layers.Dense(1, kernel_initializer=start)),
+        x,
+        values(x),
+        {},
+    )
+
+
+@case("init-scale", "unusual size")
+def enormous_kernels(sick):
+    x = rows()
+    start = keras.initializers.RandomNormal(stddev=40.0 if sick else 0.4)
+    return (
+        dense(layers.Dense(16, "relu", kernel_initializer=start), layers.Dense(1, kernel_initializer=start)),
+        x,
+        values(x),
+        {},
+    )
+
+
+@case("dead-units", "zero for every sample")
+def relu_below_zero(sick):
+    x = rows()
+    bias = keras.initializers.Constant(-30.0 if sick else 0.0)
+    return dense(layers.Dense(16, "relu", bias_initializer=bias, name="gate"), layers.Dense(1)), x, values(x), {}
+
+
+@case("vanishing-gradient", "fades")
+def deep_sigmoids(sick):
+    x = rows()
+    kind = "sigmoid" if sick else "relu"
+    return dense(*[layers.Dense(8, kind) for _ in range(12)], layers.Dense(1)), x, values(x), {}
+
+
+@case("data-scale", "standardised")
+def raw_levels(sick):
+    x = rows() + (400.0 if sick else 0.0)
+    return dense(layers.Dense(16, "tanh"), layers.Dense(1)), x, values(rows()), {}
+
+
+@case("over-regularised", "times as hard as the task")
+def enormous_penalty(sick):
+    x = rows()
+    weight = keras.regularizers.L2(30.0 if sick else 1e-4)
+    return dense(layers.Dense(16, "relu", kernel_regularizer=weight), layers.Dense(1)), x, values(x), {}
+
+
+@case("over-regularised", "from mask to mask")
+def hardly_any_unit_left(sick):
+    x = rows()
+    return dense(layers.Dense(16, "relu"), layers.Dropout(0.95 if sick else 0.2), layers.Dense(1)), x, values(x), {}
+
+
+@case("lr-too-high", "Lower the rate")
+def descent_that_explodes(sick):
+    x = rows()
+    stack = (layers.Dense(16, "tanh"), layers.Dense(1))
+    return dense(*stack, optimizer=keras.optimizers.SGD(20.0 if sick else 0.05)), x, values(x), {"epochs": 5}
+
+
+@case("lr-too-low", "Raise the rate")
+def steps_that_go_nowhere(sick):
+    x = rows()
+    stack = (layers.Dense(16, "tanh"), layers.Dense(1))
+    return dense(*stack, optimizer=keras.optimizers.Adam(1e-8 if sick else 1e-2)), x, values(x), {"epochs": 5}
+
+
+@case("clip-saturated", "cuts every gradient")
+def clipped_to_nothing(sick):
+    x = rows()
+    optimizer = keras.optimizers.SGD(0.1, global_clipnorm=1e-5 if sick else 1.0)
+    return dense(layers.Dense(16, "tanh"), layers.Dense(1), optimizer=optimizer), x, values(x), {"epochs": 5}
+
+
+@case("under-capacity", "straight line")
+def straight_model_of_a_product(sick):
+    x = rows(samples=400)
+    kind = None if sick else "relu"
+    return dense(layers.Dense(16, kind), layers.Dense(1)), x, (x[:, :1] * x[:, 1:2]).astype("float32"), {}
+
+
+@case("metric-disagrees", "quantile")
+def far_quantile(sick):
+    x = rows()
+    q = 0.98 if sick else 0.5
+
+    def pinball(truth, guess):
+        return ops.mean(ops.maximum(q * (truth - guess), (q - 1) * (truth - guess)))
+
+    return dense(layers.Dense(16, "tanh"), layers.Dense(1), loss=pinball, metrics=["mae"]), x, values(x), {}
+
+
+@case("metric-disagrees", "watches")
+def stops_at_the_worst(sick):
+    x = rows()
+    stop = keras.callbacks.EarlyStopping("val_loss", mode="max" if sick else "min")
+    return dense(layers.Dense(16, "tanh"), layers.Dense(1)), x, values(x), {"callbacks": [stop]}

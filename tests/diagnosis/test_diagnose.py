@@ -1,0 +1,125 @@
+import keras
+import numpy as np
+import pytest
+import torch
+from keras import layers
+
+from tsguard.dataset import Data
+from tsguard.diagnosis import Record, diagnose, symptoms
+from tsguard.findings import causes
+from tsguard.probes.stage import Snapshot
+
+
+def table(columns=5, samples=320):
+    x = np.random.default_rng(0).normal(size=(samples, columns)).astype("float32")
+    return x, (x[:, :1] - 0.5 * x[:, 1:2]).astype("float32")
+
+
+def trained(*, rate=0.05, optimizer=None, x=None, y=None, epochs=6, stack=None, **fit):
+    keras.utils.set_random_seed(0)
+    given_x, given_y = table()
+    x, y = given_x if x is None else x, given_y if y is None else y
+    stack = stack or [layers.Dense(12, "tanh"), layers.Dense(1)]
+    model = keras.Sequential([keras.Input((x.shape[1],)), *stack])
+    model.compile(optimizer=optimizer or keras.optimizers.SGD(rate), loss="mse")
+    model(x[:1])
+    start = Snapshot(model)
+    history = model.fit(x, y, epochs=epochs, batch_size=32, verbose=0, **fit)
+    series = {**history.history, "epoch/loss": history.history["loss"]}
+    return Record(model, Data(x, y, batch_size=32), start, series, {"epochs": epochs, "batch_size": 32, **fit})
+
+
+def first(record, **options):
+    found = causes(diagnose(record, budget_s=20, **options))
+    return found[0] if found else None
+
+
+def test_a_healthy_run_gets_no_word():
+    assert not [f for f in diagnose(trained(), budget_s=20) if f.status in ("WARN", "FAIL")]
+
+
+@pytest.mark.slow
+def test_a_rate_that_is_too_low_is_proven_by_raising_it():
+    found = first(trained(rate=1e-6))
+    assert found.code == "lr-too-low"
+    assert found.status == "FAIL"
+    assert found.proof.effect > 0.5
+    assert found.proof.before.y
+    assert found.proof.after.y[-1] < found.proof.before.y[-1]
+    assert "no-learning" in found.explains
+
+
+@pytest.mark.slow
+def test_a_rate_that_is_too_high_is_proven_by_lowering_it():
+    assert first(trained(rate=20.0)).code == "lr-too-high"
+
+
+@pytest.mark.slow
+def test_a_penalty_is_found_by_taking_it_away():
+    penalty = keras.regularizers.L2(5.0)
+    stack = [layers.Dense(12, "tanh", kernel_regularizer=penalty), layers.Dense(1, kernel_regularizer=penalty)]
+    assert first(trained(stack=stack)).code == "over-regularised"
+
+
+@pytest.mark.slow
+def test_the_model_is_left_bit_for_bit_as_the_run_left_it():
+    record = trained(rate=1e-6)
+    before = [v.value.detach().clone() for v in record.model.variables]
+    generators = torch.get_rng_state()
+    diagnose(record, budget_s=10)
+    assert all(torch.equal(a, v.value) for a, v in zip(before, record.model.variables, strict=True))
+    assert torch.equal(generators, torch.get_rng_state())
+
+
+def test_targets_of_noise_accuse_nobody():
+    noise = np.random.default_rng(1).normal(size=(320, 1)).astype("float32")
+    found = diagnose(trained(y=noise), budget_s=10)
+    assert not causes(found)
+    assert {f.code for f in found if f.status in ("WARN", "FAIL")} <= {"below-baseline"}
+
+
+def test_what_cannot_be_explained_is_said():
+    """A loss that the model computes from nothing it was given: no change of ours can mend it."""
+    record = trained(rate=1e-6)
+    found = diagnose(record, budget_s=0.0)
+    assert not causes(found)
+    assert any("Unexplained" in f.message for f in found)
+
+
+def test_the_budget_is_kept():
+    import time
+
+    record = trained(rate=1e-6)
+    began = time.monotonic()
+    diagnose(record, budget_s=2.0)
+    assert time.monotonic() - began < 8.0
+
+
+def test_flat_predictions_are_a_symptom_only_where_something_can_be_learned():
+    y = np.random.default_rng(0).normal(size=200)
+    flat = np.full(200, 0.01) + 1e-6 * y
+    assert "variance-collapse" in {f.code for f in symptoms({}, flat, y, learnable=0.8)}
+    assert not {f.code for f in symptoms({}, flat, y, {"mean": 0.0}, learnable=0.0)} - {"below-baseline"}
+
+
+def test_the_third_run_of_the_cloud_incident_is_bias_and_not_collapse_alone():
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=4000)
+    p = 0.034 * (0.067 * y + (1 - 0.067**2) ** 0.5 * rng.normal(size=4000)) + 0.207**0.5
+    found = {f.code: f for f in symptoms({}, p, y, learnable=0.7)}
+    assert found["biased-predictions"].role == "cause"
+    assert "bias²/σ² = 0.2" in found["biased-predictions"].message
+
+
+def test_a_loss_that_rises_and_stays_is_divergence_and_a_spike_is_not():
+    falling = [1.0 / (1 + i / 10) for i in range(60)]
+    assert not symptoms({"loss": [*falling[:30], 50.0, *falling[30:]]})
+    assert {f.code for f in symptoms({"loss": [*falling[:30], *[9.0] * 30]})} == {"divergence"}
+    assert {f.code for f in symptoms({"loss": [1.0, 0.5, float("nan")]})} == {"divergence"}
+
+
+def test_overfitting_needs_a_validation_loss_that_keeps_rising():
+    down = [1.0, 0.8, 0.6, 0.5, 0.4, 0.3, 0.2]
+    rising = [1.0, 0.8, 0.7, 0.9, 1.1, 1.3, 1.5]
+    assert {f.code for f in symptoms({"epoch/loss": down, "val_loss": rising})} == {"overfitting"}
+    assert not symptoms({"epoch/loss": down, "val_loss": [1.0, 0.8, 0.7, 0.72, 0.71, 0.73, 0.7]})

@@ -1,0 +1,47 @@
+"""From a RUN.yaml to what it describes: configuration, subject, gate, baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tsguard.backend import make_deterministic, require_torch
+from tsguard.config import Config, load_config
+from tsguard.gate import Gate
+from tsguard.report import Report
+from tsguard.store import load_report
+from tsguard.subject import Recipe, Subject
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A configuration and what it describes."""
+
+    config: Config
+    subject: Subject
+    gate: Gate
+    out: Path
+    baseline: Report | None
+
+
+def open_run(path: Path, *, changes: Iterable[str] = (), out: Path | None = None) -> Opened:
+    """Read, check, and build the subject. Mistakes in the file are said before anything is built."""
+    config = load_config(path, changes=changes)
+    require_torch()
+    settings = config.settings
+    gate = Gate.of(settings.gates)
+    if settings.deterministic:
+        make_deterministic()
+    subject = Subject.from_recipes(
+        Recipe(settings.model.use, settings.model.args, "model.use"),
+        None if settings.data is None else Recipe(settings.data.use, settings.data.args, "data.use"),
+        padding=None if settings.padding is None else settings.padding.value(),
+        seed=settings.seed,
+        name=settings.name,
+    )
+    from tsguard.train.setup import prepared  # imports Keras, which the backend has to be chosen for
+
+    subject = prepared(subject, settings.train)
+    baseline = None if settings.baseline is None else load_report(settings.baseline)
+    return Opened(config, subject, gate, Path(out or settings.out), baseline)
