@@ -122,6 +122,24 @@ def make_deterministic(*, enabled: bool = True) -> None:
     torch.backends.cudnn.benchmark = not enabled and torch.backends.cudnn.benchmark
 
 
+@contextlib.contextmanager
+def true_float64() -> Iterator[None]:
+    """float64 that stays float64: on torch, Keras' promotion rules otherwise turn float64 and int64 into 32 bits."""
+    from keras.src.backend.common import dtypes
+
+    narrowing = dict(dtypes.BIT64_TO_BIT32_DTYPE)
+    cached = [fn for fn in vars(dtypes).values() if hasattr(fn, "cache_clear")]
+    dtypes.BIT64_TO_BIT32_DTYPE.clear()
+    for function in cached:
+        function.cache_clear()
+    try:
+        yield
+    finally:
+        dtypes.BIT64_TO_BIT32_DTYPE.update(narrowing)
+        for function in cached:
+            function.cache_clear()
+
+
 POLICIES = {"float32": "float32", "float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
 """Keras' dtype policy for a precision in words: variables stay float32 in all of them."""
 
@@ -143,24 +161,6 @@ def precision(name: str | None) -> Iterator[None]:
         yield
     finally:
         keras.config.set_dtype_policy(before)
-
-
-@contextlib.contextmanager
-def true_float64() -> Iterator[None]:
-    """float64 that stays float64: on torch, Keras' promotion rules otherwise turn float64 and int64 into 32 bits."""
-    from keras.src.backend.common import dtypes
-
-    narrowing = dict(dtypes.BIT64_TO_BIT32_DTYPE)
-    cached = [fn for fn in vars(dtypes).values() if hasattr(fn, "cache_clear")]
-    dtypes.BIT64_TO_BIT32_DTYPE.clear()
-    for function in cached:
-        function.cache_clear()
-    try:
-        yield
-    finally:
-        dtypes.BIT64_TO_BIT32_DTYPE.update(narrowing)
-        for function in cached:
-            function.cache_clear()
 
 
 @dataclass(frozen=True, slots=True)

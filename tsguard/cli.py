@@ -45,12 +45,12 @@ def main() -> None:
     except TsguardError as mistake:
         typer.echo(f"tsguard: {mistake}", err=True)
         sys.exit(2)
-    except Interrupted as stopped:
-        typer.echo(f"tsguard: {stopped}. Go on with `--resume`.", err=True)
-        sys.exit(128 + stopped.number)
     except Exception:  # the user's own code, or ours: either way the whole traceback, and "could not evaluate"
         traceback.print_exc()
         sys.exit(3)
+    except Interrupted as stopped:
+        typer.echo(f"tsguard: {stopped}. Go on with `--resume`.", err=True)
+        sys.exit(128 + stopped.number)
     except KeyboardInterrupt:
         typer.echo("tsguard: interrupted", err=True)
         sys.exit(130)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tsguard.errors import ConfigError, explain
+from tsguard.errors import ConfigError, DataError, explain
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,15 @@ class Data:
     names: tuple[str, ...] = ()
     """Names of the features, where known."""
     batch_size: int = 32
+
+    def __post_init__(self) -> None:
+        # Frames are arrays with names; rows are cut by position here, which a frame's own `[]` does not do.
+        if not self.names and hasattr(self.x, "columns") and hasattr(self.x, "iloc"):
+            object.__setattr__(self, "names", tuple(str(name) for name in self.x.columns))
+        for part in ("x", "y", "sample_weight"):
+            object.__setattr__(self, part, map_leaves(_plain, getattr(self, part)))
+        if isinstance(self.validation, tuple):
+            object.__setattr__(self, "validation", map_leaves(_plain, self.validation))
 
     @classmethod
     def of(cls, value: Any) -> Data:
@@ -73,6 +82,27 @@ class Data:
             return int(next(iter(leaves(self.x))).shape[0])
         raise TypeError("the number of samples of an iterable is not known before it has been read")
 
+    def require_rows(self) -> None:
+        """A DataError unless every array holds the same number of samples, and at least one."""
+        if not self.is_arrays:
+            return
+        counts = {
+            f"{part}[{number}]" if isinstance(getattr(self, part), Mapping | list | tuple) else part: leaf.shape
+            for part in ("x", "y", "sample_weight")
+            for number, leaf in enumerate(leaves(getattr(self, part)))
+            if hasattr(leaf, "shape")
+        }
+        rows = {shape[0] if shape else None for shape in counts.values()}
+        if len(rows) > 1 or rows & {0, None}:
+            raise DataError(
+                explain(
+                    "data",
+                    received=", ".join(f"{name} of shape {tuple(shape)}" for name, shape in counts.items()),
+                    expected="the same number of samples along axis 0 of every array, and at least one",
+                    todo="Check what was selected, and that x and y come from the same rows.",
+                )
+            )
+
     def take(self, index: Any) -> tuple[Any, Any, Any]:
         """(x, y, sample_weight) at the given rows, in the structure in which they came."""
         if not self.is_arrays:
@@ -98,6 +128,14 @@ class Data:
             if limit is not None and number >= limit:
                 return
             yield unpack(batch)
+
+
+def _plain(leaf: Any) -> Any:
+    """A frame or series as the array that Keras makes of it; anything else as it is."""
+    if hasattr(leaf, "iloc") and hasattr(leaf, "to_numpy"):
+        array = leaf.to_numpy()
+        return array[:, None] if array.ndim == 1 else array
+    return leaf
 
 
 class Batches:

@@ -5,6 +5,7 @@ Choosing the backend is the first thing that happens here, because everything be
 
 from __future__ import annotations
 
+import inspect
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -20,6 +21,7 @@ from tsguard import catalogue, provenance
 from tsguard.checks.registry import Check, Context, all_checks
 from tsguard.dataset import Batches, Data
 from tsguard.desk import DESK, written
+from tsguard.errors import ConfigError, explain
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding
 from tsguard.gate import Gate
@@ -196,6 +198,8 @@ def fit(
         validation=validation_data,
         batch_size=batch_size,
     )
+    data.require_rows()
+    require_fit_arguments(subject.model() if subject.live is not None else None, fit_arguments)
     context = Context(
         subject=subject,
         data=data,
@@ -222,6 +226,23 @@ def fit(
         progress=progress,
     )
     return session.run()
+
+
+def require_fit_arguments(model: Any, given: Mapping[str, Any]) -> None:
+    """A ConfigError, before anything is run, where `model.fit` has no argument of a given name."""
+    if model is None:
+        return
+    takes = inspect.signature(model.fit).parameters
+    unknown = sorted(set(given) - set(takes))
+    if unknown and not any(one.kind is inspect.Parameter.VAR_KEYWORD for one in takes.values()):
+        raise ConfigError(
+            explain(
+                "tsguard.fit",
+                received=", ".join(unknown),
+                expected=f"arguments of model.fit: {', '.join(takes)}",
+                todo="Check the spelling.",
+            )
+        )
 
 
 def run_folder(out: str | Path, name: str, resume: bool | str | Path) -> RunFolder:  # noqa: FBT001

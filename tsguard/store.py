@@ -73,7 +73,7 @@ class RunFolder:
                     str(path),
                     received="a folder without run.json" if folder.is_dir() else "a path that does not exist",
                     expected="the folder of a run, such as reports/<name>-<time>-<id>",
-                    todo="`tsguard runs list` shows the runs that there are.",
+                    todo="`index.html` in the folder of reports lists the runs that there are.",
                 )
             )
         fields = loads(manifest.read_text(encoding="utf-8"))

@@ -40,6 +40,9 @@ HELPED = 0.15
 EARLY = 0.5
 """A run that made less than this share of its planned epochs was stopped, by somebody or something."""
 
+UNFINISHED = ("no-learning", "variance-collapse", "class-collapse", "below-baseline")
+"""What is seen of any model that has not been trained for long."""
+
 NOISE = 0.05
 """Skill gained by chance between two trials of a few hundred steps, judged on a few hundred rows."""
 
@@ -77,6 +80,7 @@ def diagnose(
         if not sick and not any(f.status is Status.FAIL for f in earlier):
             return seen.symptoms
         tested = _test_all(record, seen, earlier, deadline=deadline, progress=progress, clock=clock)
+    seen = replace(seen, symptoms=_unfinished(seen, tested, record))
     causes = _causes(tested, earlier, seen, record)
     if causes:
         return ranked((*causes, *seen.symptoms))
@@ -244,12 +248,17 @@ def _causes(tested: list[Tested], earlier: tuple[Finding, ...], seen: Seen, reco
             best[one.experiment.code] = one
     explained = tuple(s.code for s in seen.symptoms)
     found: list[Finding] = []
+    # What only quickens a run that would have learned anyway is advice, and no failure.
+    severe = Status.WARN if _too_short(base, record, seen) else Status.FAIL
     standing = 0.0
     for finding in earlier:
         proven = best.pop(finding.code, None)
         if proven is not None and proven.effect >= HELPED and finding.proof is None:
             finding = replace(
-                finding, status=Status.FAIL, proof=_proof(base, proven), explains=finding.explains or explained
+                finding,
+                status=max(finding.status, severe),
+                proof=_proof(base, proven),
+                explains=finding.explains or explained,
             )
             standing = max(standing, proven.effect)
         found.append(finding)
@@ -275,7 +284,7 @@ def _causes(tested: list[Tested], earlier: tuple[Finding, ...], seen: Seen, reco
                 f"{one.experiment.name}: {proof.summary}. {one.rule.because[0].upper() + one.rule.because[1:]}."
                 if one.rule is not None
                 else proof.summary,
-                status=Status.FAIL if one.effect >= HEALED else Status.WARN,
+                status=severe if one.effect >= HEALED else Status.WARN,
                 role=Role.CAUSE,
                 remedy=one.experiment.remedy or catalogue.entry(code).mend,
                 proof=proof,
@@ -312,6 +321,34 @@ def _stopped_early(base: Tested, record: Record, seen: Seen) -> Finding | None:
             certainty=1.0,
         ),
         score=effect,
+    )
+
+
+def _too_short(base: Tested, record: Record, seen: Seen) -> bool:
+    """Whether the settings as they are learn, given more steps than the run made."""
+    made = len(record.series.get("loss", ()))
+    return made < len(base.outcome.trial.losses) and base.outcome.skill >= HEALED * max(seen.learnable, HELPED)
+
+
+def _unfinished(seen: Seen, tested: list[Tested], record: Record) -> tuple[Finding, ...]:
+    """Of a run that was too short to have learned, what it has not learned yet is no failure.
+
+    The experiment says so: the same settings, from the same start, given more steps than the run had, learn.
+    """
+    if not tested or not _too_short(tested[0], record, seen):
+        return seen.symptoms
+    base, made = tested[0].outcome, len(record.series.get("loss", ()))
+    steps = len(base.trial.losses)
+    return tuple(
+        replace(
+            one,
+            status=Status.WARN,
+            message=f"{one.message} The run was short: in {steps} steps instead of {made} the same settings explain "
+            f"{base.skill:.0%}. Train longer.",
+        )
+        if one.status is Status.FAIL and one.code in UNFINISHED
+        else one
+        for one in seen.symptoms
     )
 
 

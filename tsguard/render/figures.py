@@ -7,8 +7,10 @@ dash as well as in colour. Identifiers are salted with the figure's name, or two
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -26,9 +28,17 @@ INK = "#123457"
 
 COLOURS = ("#2f6fb3", "#c4622d", "#3d8f5f", "#8a5fb0", "#a08a1f", "#b04a6e")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
+TRIP = "#d1493b"
+TRIPS_MAX = 5
+"""More marks than these would cover the curve; each trip is in the timeline."""
 TERMS_MAX = 6
 HEATMAP_ROWS_MAX = 40
-TABLES_MAX = 12
+HEATMAP_COLUMNS_MAX = 120
+LABEL_MAX = 34
+"""Characters of a name beside an axis; its end tells layers apart."""
+
+DRAWABLE_MAX = 1e150
+"""Beyond this the arithmetic of an axis overflows; such values are left out of drawings like infinities."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +54,9 @@ class Figure:
 def of_report(report: Report) -> list[Figure]:
     """Every figure for which the report has numbers."""
     makers: tuple[Callable[[Report], Figure | None], ...] = (
-        _losses, _epochs, _gradients, _updates, _predicted_true, _confusion, _throughput,
+        _losses, _epochs, _predicted_true, _gradients, _updates, _throughput, _missing,
     )  # fmt: skip
-    found = [made for made in (maker(report) for maker in makers) if made is not None]
-    found += _distributions(report)
-    missing = _missing(report)
-    return [*found, missing] if missing is not None else found
+    return [made for made in (maker(report) for maker in makers) if made is not None]
 
 
 def of_proof(proof: Proof, name: str) -> Figure | None:
@@ -64,7 +71,8 @@ def of_proof(proof: Proof, name: str) -> Figure | None:
         _legend(axes)
         axes.set_xlabel("step")
 
-    return _figure(name, f"Proof: {proof.experiment}", proof.summary, draw, log=_wide([c.y for c in curves]))
+    words = " against ".join(curve.name for curve in curves)
+    return _figure(name, f"Proof: {proof.experiment}", words, draw, log=_wide([c.y for c in curves]))
 
 
 def of_comparison(found: Comparison) -> list[Figure]:
@@ -90,15 +98,16 @@ def _losses(report: Report) -> Figure | None:
     names = [name for name in report.series if name == "loss" or name.startswith("term/")][:TERMS_MAX]
     if not names or len(report.series[names[0]]) < 2:
         return None
-    trips = sorted({int(f.where["step"]) for f in report.findings if "step" in f.where and f.status >= "WARN"})
+    steps = {f.where["step"] for f in report.findings if f.status >= "WARN" and isinstance(f.where.get("step"), int)}
+    trips = sorted(steps)[:TRIPS_MAX]
 
     def draw(axes: Axes) -> None:
         for index, name in enumerate(names):
             series = report.series[name]
             _line(axes, series.x, series.y, name.removeprefix("term/"), index)
         for step in trips:
-            axes.axvline(step, color="#c0392b", linewidth=1, linestyle=":")
-            axes.annotate(f"step {step}", (step, 1), xycoords=("data", "axes fraction"), fontsize=8, color="#c0392b")
+            axes.axvline(step, color=TRIP, linewidth=1.2, linestyle=":")
+            axes.annotate(f" ✕ step {step}", (step, 0.97), xycoords=("data", "axes fraction"), fontsize=8, va="top")
         axes.set_xlabel("step")
         _legend(axes)
 
@@ -128,23 +137,22 @@ def _gradients(report: Report) -> Figure | None:
     if not names or len(report.series[names[0]]) < 2:
         return None
     rows = [report.series[name] for name in names][:HEATMAP_ROWS_MAX]
-    grid = [[_log10(value) for value in decimate(row.x, row.y, points=120)[1]] for row in rows]
+    grid = [[_log10(value) for value in _largest(row.y)] for row in rows]
     width = max(map(len, grid))
     grid = [row + [math.nan] * (width - len(row)) for row in grid]
-    labels = [re.sub(r"^grad_norm/[^/]*/?", "", name) or name for name in names[:HEATMAP_ROWS_MAX]]
+    labels = [name.removeprefix("grad_norm/") for name in names[:HEATMAP_ROWS_MAX]]
 
     def draw(axes: Axes) -> None:
         image = axes.imshow(grid, aspect="auto", cmap="viridis", interpolation="nearest")
-        axes.set_yticks(range(len(labels)), [label[-34:] for label in labels], fontsize=7)
+        axes.set_yticks(range(len(labels)), [_plain(label) for label in labels], fontsize=7)
         axes.set_xticks([0, width - 1], [f"{rows[0].x[0]:.0f}", f"{rows[0].x[-1]:.0f}"])
         axes.set_xlabel("step")
         bar = axes.figure.colorbar(image, ax=axes, pad=0.01)
         bar.set_label("log₁₀ norm")
-        _ink(bar.ax)
 
     more = f"; {len(names) - len(rows)} more not drawn" if len(names) > len(rows) else ""
     return _figure(
-        "gradients", "Gradient flow", f"norm of every parameter's gradient on a log scale{more}", draw,
+        "gradients", "Gradient flow", f"norms on a log scale; empty where zero or not finite{more}", draw,
         height=max(1.6, 0.22 * len(rows) + 0.8),
     )  # fmt: skip
 
@@ -167,42 +175,33 @@ def _predicted_true(report: Report) -> Figure | None:
     if not points or not points.get("true"):
         return None
     true, predicted = points["true"], points["predicted"]
-    finite = [(t, p) for t, p in zip(true, predicted, strict=True) if math.isfinite(t) and math.isfinite(p)]
+    finite = [(t, p) for t, p in zip(true, predicted, strict=True) if max(abs(t), abs(p)) < DRAWABLE_MAX]
+    finite = [(t, p) for t, p in finite if t == t and p == p]
     if len(finite) < 2:
         return None
 
-    def draw(axes: Axes) -> None:
-        axes.scatter([t for t, _ in finite], [p for _, p in finite], s=8, color=COLOURS[0], alpha=0.6, linewidths=0)
-        low, high = min(t for t, _ in finite), max(t for t, _ in finite)
-        axes.plot([low, high], [low, high], color=INK, linewidth=0.8, linestyle="--")
-        axes.set_xlabel("true")
-        axes.set_ylabel("predicted")
+    values = [value for pair in finite for value in pair]
+    low, high = min(values), max(values)
+    reach = (low, high if high > low else low + 1)
 
-    words = "on the dashed line predictions are exact"
+    def draw(panels: Sequence[Axes]) -> None:
+        scatter, spread = panels
+        scatter.scatter([t for t, _ in finite], [p for _, p in finite], s=8, color=COLOURS[0], alpha=0.6, linewidths=0)
+        scatter.plot(reach, reach, color=INK, linewidth=0.8, linestyle="--")
+        scatter.set_xlabel("true")
+        scatter.set_ylabel("predicted")
+        spread.hist([p for _, p in finite], bins=30, range=reach, color=COLOURS[0], alpha=0.6, label="predicted")
+        spread.hist([t for t, _ in finite], bins=30, range=reach, histtype="step", color=COLOURS[1], label="true")
+        spread.set_xlabel("value")
+        spread.set_yticks([])
+        _legend(spread)
+
+    words = "left: on the dashed line predictions are exact; right: how widely both are spread"
     names = ("correlation", "std_ratio", "bias2_over_var", "r2")
     if all(name in report.metrics for name in names):
         rho, ratio, bias, r2 = (report.metrics[name] for name in names)
-        words = f"R² = 2ρs − s² − bias²/σ² = 2·{rho:.3f}·{ratio:.3f} − {ratio:.3f}² − {bias:.3f} = {r2:.3f}"
-    return _figure("predictions", "Predicted against true", words, draw, height=3.2, width=4.2)
-
-
-def _confusion(report: Report) -> Figure | None:
-    grid = report.figures.get("confusion")
-    if not grid:
-        return None
-
-    def draw(axes: Axes) -> None:
-        axes.imshow(grid, cmap="Blues")
-        for row, values in enumerate(grid):
-            for column, value in enumerate(values):
-                dark = value > 0.6 * max(map(max, grid))
-                axes.text(
-                    column, row, str(value), ha="center", va="center", fontsize=8, color="white" if dark else "black"
-                )
-        axes.set_xlabel("predicted class")
-        axes.set_ylabel("true class")
-
-    return _figure("confusion", "Confusion", "rows are true classes", draw, height=3.0, width=3.6)
+        words = f"R² = 2ρs − s² − bias²/σ² = 2·{rho:.3f}·{ratio:.3f} − {ratio:.3f}² − {bias:.3f} = {r2:.3f}; {words}"
+    return _figure("predictions", "Predicted against true", words, draw, height=2.6, panels=2)
 
 
 def _throughput(report: Report) -> Figure | None:
@@ -218,24 +217,6 @@ def _throughput(report: Report) -> Figure | None:
     return _figure("throughput", "Time of every step", "milliseconds", draw, log=_wide([series.y]))
 
 
-def _distributions(report: Report) -> list[Figure]:
-    columns: Mapping[str, Any] = report.figures.get("distributions") or {}
-    figures = []
-    for index, (name, facts) in enumerate(list(columns.items())[:TABLES_MAX]):
-        edges, counts = facts.get("edges"), facts.get("counts")
-        if not edges or not counts or len(edges) != len(counts) + 1:
-            continue
-
-        def draw(axes: Axes, edges: Sequence[float] = edges, counts: Sequence[float] = counts) -> None:
-            axes.stairs(counts, edges, fill=True, color=COLOURS[0], alpha=0.8)
-            axes.set_yticks([])
-
-        mean, deviation = facts.get("mean", math.nan), facts.get("std", math.nan)
-        words = f"mean {mean:.4g}, deviation {deviation:.4g}, {facts.get('missing', 0)} missing"
-        figures.append(_figure(f"column-{index}", str(name), words, draw, width=2.6, height=1.3))
-    return figures
-
-
 def _missing(report: Report) -> Figure | None:
     facts = report.figures.get("missing") or {}
     rows, shares = facts.get("rows"), facts.get("share")
@@ -245,40 +226,48 @@ def _missing(report: Report) -> Figure | None:
     grid = [list(values) for _, values in named]
 
     def draw(axes: Axes) -> None:
-        image = axes.imshow(grid, aspect="auto", cmap="magma_r", vmin=0, vmax=1, interpolation="nearest")
-        axes.set_yticks(range(len(named)), [str(name)[-30:] for name, _ in named], fontsize=7)
+        image = axes.imshow(grid, aspect="auto", cmap="viridis", vmin=0, vmax=1, interpolation="nearest")
+        axes.set_yticks(range(len(named)), [_plain(str(name)) for name, _ in named], fontsize=7)
         axes.set_xlabel("row")
         axes.set_xticks([0, len(grid[0]) - 1], [f"{rows[0]:.0f}", f"{rows[-1]:.0f}"])
-        _ink(axes.figure.colorbar(image, ax=axes, pad=0.01).ax)
+        axes.figure.colorbar(image, ax=axes, pad=0.01)
 
     return _figure(
-        "missing", "Missing over time", "share of missing values", draw, height=max(1.5, 0.22 * len(named) + 0.8)
+        "missing",
+        "Missing over time",
+        "share of missing values; columns that miss nothing are left out",
+        draw,
+        height=max(1.5, 0.22 * len(named) + 0.8),
     )
 
 
 def _line(axes: Axes, x: Sequence[float], y: Sequence[float], label: str, index: int, marker: str = "") -> None:
-    few_x, few_y = decimate(list(x), [value if math.isfinite(value) else math.nan for value in y])
+    few_x, few_y = decimate(list(x), [value if abs(value) < DRAWABLE_MAX else math.nan for value in y])
     style: Any = DASHES[index % len(DASHES)]
     axes.plot(
-        few_x, few_y, label=label.replace("$", r"\$"), color=COLOURS[index % len(COLOURS)], linestyle=style,
+        few_x, few_y, label=_plain(label), color=COLOURS[index % len(COLOURS)], linestyle=style,
         linewidth=1.4, marker=marker, markersize=3,
     )  # fmt: skip
 
 
 def _legend(axes: Axes) -> None:
-    legend = axes.legend(frameon=False, fontsize=8)
-    for text in legend.get_texts():
-        text.set_color(INK)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False)
 
 
-def _ink(axes: Axes) -> None:
-    axes.tick_params(colors=INK, labelsize=8)
-    for label in (axes.xaxis.label, axes.yaxis.label, axes.title):
-        label.set_color(INK)
-        label.set_fontsize(8)
-    for spine in axes.spines.values():
-        spine.set_color(INK)
-        spine.set_linewidth(0.6)
+def _plain(words: str) -> str:
+    """A name as matplotlib draws it literally: no formulas, no line breaks, its end where it is long."""
+    tidy = "".join(char if char.isprintable() else " " for char in words)
+    return tidy if len(tidy) <= LABEL_MAX else f"…{tidy[-LABEL_MAX:]}"
+
+
+STYLE = {
+    "svg.fonttype": "none", "text.parse_math": False, "figure.facecolor": "none", "axes.facecolor": "none",
+    "font.family": "sans-serif", "font.size": 9, "axes.labelsize": 9, "legend.fontsize": 9,
+    "xtick.labelsize": 8, "ytick.labelsize": 8, "axes.linewidth": 0.6, "axes.spines.top": False,
+    "axes.spines.right": False, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "xtick.color": INK,
+    "ytick.color": INK, "axes.formatter.useoffset": False, "axes.unicode_minus": True,
+}  # fmt: skip
 
 
 def _figure(
@@ -290,38 +279,61 @@ def _figure(
     log: bool = False,
     width: float = 7.2,
     height: float = 2.4,
+    panels: int = 1,
 ) -> Figure:
     import matplotlib as mpl
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure as Canvas
+    from matplotlib.ticker import NullFormatter
 
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.family": "sans-serif"}):
+    with mpl.rc_context({**STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
+        # What matplotlib remarks (a glyph that its own font lacks, an axis without extent) is no news to the reader.
+        warnings.simplefilter("ignore")
         canvas = Canvas(figsize=(width, height), layout="constrained")
-        FigureCanvasSVG(canvas)
-        axes = canvas.add_subplot()
+        device = FigureCanvasSVG(canvas)
+        axes = canvas.subplots(1, panels)
         draw(axes)
         if log:
             axes.set_yscale("log")
-        axes.patch.set_alpha(0)
-        for side in ("top", "right"):
-            axes.spines[side].set_visible(False)
-        _ink(axes)
+            # Powers written plainly: matplotlib parses formulas by a grammar, which costs more than the drawing.
+            axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            axes.yaxis.set_minor_formatter(NullFormatter())
         buffer = io.StringIO()
-        canvas.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        # Straight to the device: `savefig` would lay out and draw everything twice.
+        device.print_svg(buffer, metadata={"Date": None, "Creator": None})
     return Figure(name, title, caption, _inline(buffer.getvalue(), title, name))
 
 
 def _inline(svg: str, title: str, name: str) -> str:
-    """The drawing without its prologue, named for screen readers, in the page's own colour."""
+    """The drawing without its prologue, named for screen readers, in the page's own colour.
+
+    Identifiers that nothing refers to go, the others carry the figure's name, because a page holds many figures.
+    Places are told to a tenth of a point: more digits only cost bytes.
+    """
     from markupsafe import escape
 
+    own = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     body = svg[svg.index("<svg") :]
     head, rest = body.split(">", 1)
-    head = re.sub(r' (width|height)="[^"]*"', "", head)
-    identity = f"title-{re.sub(r'[^a-z0-9]+', '-', name.lower())}"
-    head += f' role="img" aria-labelledby="{identity}"'
-    rest = re.sub(r"<metadata>.*?</metadata>", "", rest, flags=re.S)
-    return f'{head}><title id="{identity}">{escape(title)}</title>{rest}'.replace(INK, "currentColor")
+    head = re.sub(r' (width|height|xmlns:xlink|version)="[^"]*"', "", head)
+    head += f' role="img" aria-labelledby="title-{own}"'
+    rest = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", rest, flags=re.S)
+    used = set(re.findall(r'(?:href="|url\()#([^")]+)', rest))
+    rest = re.sub(r' id="([^"]*)"', lambda m: f' id="{own}-{m[1]}"' if m[1] in used else "", rest)
+    rest = re.sub(r'(xlink:href="|url\()#', lambda m: f"{m[1].replace('xlink:', '')}#{own}-", rest)
+    rest = rest.replace("xlink:href=", "href=")
+    rest = re.sub(r"<(?:path|rect|text|use|g|image)\b[^>]*>", _short_numbers, rest)
+    rest = re.sub(r"\s*\n\s*", "\n", rest)
+    return f'{head}><title id="title-{own}">{escape(title)}</title>{rest}'.replace(INK, "currentColor")
+
+
+def _short_numbers(tag: re.Match[str]) -> str:
+    """Coordinates with one digit after the point; images keep their data, and scales of text their digits."""
+    return re.sub(
+        r'( (?:d|x|y|width|height)=")([^"]*)"',
+        lambda m: m[1] + re.sub(r"-?\d+\.\d{2,}", lambda n: f"{float(n[0]):.1f}", m[2]) + '"',
+        tag[0],
+    )
 
 
 def _wide_of(report: Report, names: Sequence[str]) -> bool:
@@ -332,6 +344,16 @@ def _wide(lines: Sequence[Sequence[float]]) -> bool:
     """Whether positive values span more than two decades: then only a log scale shows the low end."""
     values = [value for line in lines for value in line if math.isfinite(value)]
     return bool(values) and min(values) > 0 and max(values) / min(values) > 100
+
+
+def _largest(values: Sequence[float]) -> list[float]:
+    """Of each of at most `HEATMAP_COLUMNS_MAX` stretches the largest finite value, so that rows stay side by side."""
+    stretches = min(len(values), HEATMAP_COLUMNS_MAX)
+    cuts = [number * len(values) // stretches for number in range(stretches + 1)] if stretches else []
+    return [
+        max((value for value in values[start:stop] if math.isfinite(value)), default=math.nan)
+        for start, stop in itertools.pairwise(cuts)
+    ]
 
 
 def _log10(value: float) -> float:

@@ -7,26 +7,45 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from tsguard import catalogue
-from tsguard.comparison import Comparison
-from tsguard.findings import Status
+from tsguard.comparison import Comparison, compare
+from tsguard.findings import Finding, Status
+from tsguard.render import tables
+from tsguard.render.grids import Grid, grids
 from tsguard.report import Report, dumps, fields_of
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+    from tsguard.render.figures import Figure
+
 TEMPLATES = Path(__file__).parent / "templates"
 BRIEF_MAX = 4000
 """Characters of one recorded fact that the page shows; the JSON beside it has the rest."""
+POINT_MIN = 8
+"""Characters of JSON that a recorded point takes at least: two numbers, each on a line of its own."""
 EMBEDDED_MAX = 400_000
 """Characters of JSON that go into the page; a larger document stays beside it: pages must open on phones."""
+PROOFS_MAX = 8
+"""Proofs drawn on one page, the likeliest causes first: each costs a tenth of a second and ten kilobytes."""
+GRIDS_MAX = 12
+"""Counterexamples drawn on one page."""
+FACTS_MAX = 120_000
+"""Characters of recorded facts on one page, over all findings."""
 
 MARKS = {"PASS": "✓", "WARN": "▲", "FAIL": "✕", "ERROR": "‼", "NOT_RUN": "○", "ENDED": "○"}
+STOPS = {
+    "start": "●", "check": "✓", "gate": "◆", "train": "▶", "trip": "✕", "recovery": "↺", "resume": "↻", "end": "■"
+}  # fmt: skip
 VERDICT_WORDS = {
     "PASS": "Passed",
     "WARN": "Not enforced",
@@ -34,6 +53,9 @@ VERDICT_WORDS = {
     "ERROR": "Could not be evaluated",
     "NOT_RUN": "Could not be evaluated",
 }
+TALLY_WORDS = {
+    "ERROR": "crashed", "FAIL": "failed", "WARN": "warned", "PASS": "passed", "NOT_RUN": "did not run"
+}  # fmt: skip
 KINDS = {"check": "before the run", "train": "after the run", "audit": "data audit", "suite": "suite"}
 OUTCOMES = {"passed": "PASS", "failed": "FAIL", "skipped": "NOT_RUN"}
 
@@ -50,32 +72,91 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    env.filters.update(number=number, entry=catalogue.entry, brief=brief)
-    env.globals.update(marks=MARKS, verdict_words=VERDICT_WORDS, kinds=KINDS, outcomes=OUTCOMES)
+    env.filters.update(number=number, entry=catalogue.entry, brief=brief, prose=prose, moment=moment, sentence=sentence)
+    env.globals.update(
+        stops=STOPS, tally_words=TALLY_WORDS, marks=MARKS, verdict_words=VERDICT_WORDS, kinds=KINDS, outcomes=OUTCOMES
+    )
     return env
 
 
-def page(report: Report) -> str:
-    """The whole page of one report."""
+def page(report: Report, *, earlier: Mapping[str, Report] | None = None) -> str:
+    """The whole page of one report. `earlier` are reports to hold it against, by what they are ("the run before")."""
     from tsguard.render import figures
 
     troubled = [f for f in report.findings if f.status in (Status.FAIL, Status.WARN, Status.ERROR)]
-    proofs = {
-        index: figure
-        for index, finding in enumerate(troubled)
-        if finding.proof is not None and (figure := figures.of_proof(finding.proof, f"proof-{index}")) is not None
-    }
     return environment().get_template("report.html").render(
         **_first(report),
-        troubled=troubled,
-        proofs=proofs,
+        cards=_cards(troubled),
         figures=figures.of_report(report),
+        columns=tables.columns(report),
+        confusion=tables.confusion(report),
+        metrics=tables.metrics(report),
+        differences=[(title, compare(other, report)) for title, other in (earlier or {}).items()],
         passed=[f for f in report.findings if f.status is Status.PASS],
         not_run=[f for f in report.findings if f.status is Status.NOT_RUN],
         tests=report.figures.get("tests") or [],
+        suites=tables.suites(report),
         expectations=report.figures.get("expectations") or [],
+        repairs=report.figures.get("repairs") or [],
         embedded=embedded(report),
     )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A finding with everything that is drawn on its card."""
+
+    finding: Finding
+    anchor: str
+    figure: Figure | None
+    grids: tuple[Grid, ...]
+    facts: tuple[tuple[str, str], ...]
+    reproduction: str
+    test: str
+
+
+def _cards(findings: Sequence[Finding]) -> list[Card]:
+    """Cards in the order given; figures and facts end where their share of the page ends."""
+    from tsguard.render import figures
+
+    cards: list[Card] = []
+    drawn, left, taken = 0, FACTS_MAX, set[str]()
+    for finding in findings:
+        figure = None
+        if finding.proof is not None and drawn < PROOFS_MAX:
+            figure = figures.of_proof(finding.proof, f"proof-{len(cards)}")
+            drawn += figure is not None
+        own = grids(finding) if len(cards) < GRIDS_MAX else ()
+        facts, test = [], ""
+        for fact in finding.evidence:
+            if fact.kind == "file":
+                continue
+            elif fact.kind == "source" and fact.name == "pytest":
+                test = brief(fact.value)
+            elif not (own and fact.kind == "batch"):
+                text = brief(fact.value)
+                left -= len(text)
+                title = (fact.name or fact.kind) + ("" if fact.step is None else f", step {fact.step}")
+                facts.append((title, text if left >= 0 else "in report.json"))
+        anchor, number = finding.anchor, 1
+        while anchor in taken:
+            number += 1
+            anchor = f"{finding.anchor}-{number}"
+        taken.add(anchor)
+        cards.append(Card(finding, anchor, figure, own, tuple(facts), _reproduction(finding), test))
+    return cards
+
+
+def _reproduction(finding: Finding) -> str:
+    """Where the script that reproduces a finding lies, as a link from the page."""
+    files = (fact.file for fact in finding.evidence if fact.kind == "file" and fact.name == "reproduction")
+    return next((link for file in files if (link := _inside(file))), "")
+
+
+def _inside(file: str | None) -> str:
+    """A link that stays in the run's folder, or none."""
+    path = Path(file or "")
+    return "" if not file or path.is_absolute() or ".." in path.parts else quote(path.as_posix())
 
 
 def first_screen(report: Report) -> str:
@@ -87,22 +168,24 @@ def _first(report: Report) -> dict[str, Any]:
     told = {report.causes[0].message} if report.causes else set()
     reasons = [reason for reason in report.verdict.reasons if not any(reason.endswith(words) for words in told)]
     title, sentence = headline(report)
-    return {"report": report, "headline": title, "sentence": sentence, "reasons": reasons, "saved": _saved(report)}
+    counts = Counter(finding.status.value for finding in report.findings)
+    return {
+        "report": report, "headline": title, "sentence": sentence, "reasons": reasons, "saved": _saved(report),
+        "timeline": tables.timeline(report.timeline),
+        "tally": {status: counts[status] for status in TALLY_WORDS if counts[status]},
+        "reproduction": next(filter(None, map(_reproduction, report.causes[:1])), ""),
+    }  # fmt: skip
 
 
 def headline(report: Report) -> tuple[str, str]:
     """The verdict in one line, and the sentence below it: the first cause, else the first reason, else nothing."""
     if report.causes:
         first = report.causes[0]
-        return catalogue.entry(first.code).title, _sentence(first.message)
+        return catalogue.entry(first.code).title, sentence(first.message)
     if report.verdict.reasons and report.verdict.status not in (Status.PASS, Status.WARN):
-        return _sentence(report.verdict.reasons[0]), ""
+        return sentence(report.verdict.reasons[0]), ""
     what = {"train": "run", "check": "run", "audit": "data", "suite": "suite"}.get(report.kind, "run")
     return f"{report.name}: nothing stands against this {what}", ""
-
-
-def _sentence(words: str) -> str:
-    return words[:1].upper() + words[1:]
 
 
 def _saved(report: Report) -> str:
@@ -110,7 +193,7 @@ def _saved(report: Report) -> str:
     minutes, cost = report.plan.get("forecast_min"), report.plan.get("forecast_cost")
     if report.kind != "check" or report.verdict or not isinstance(minutes, int | float):
         return ""
-    price = f" and {cost:.2f} of whatever the price is in" if isinstance(cost, int | float) else ""
+    price = f" and cost about {cost:.2f} at the declared price" if isinstance(cost, int | float) else ""
     return f"The run would have taken about {minutes:.1f} minutes{price}."
 
 
@@ -163,19 +246,57 @@ def embedded(report: Report) -> Any:
     """The document as JSON that cannot end its script element; of a very long one, all but the series and figures."""
     from markupsafe import Markup
 
-    text = report.to_json()
+    points = sum(map(len, report.series.values()))
+    text = report.to_json() if points * POINT_MIN <= EMBEDDED_MAX else ""
+    if not 0 < len(text) <= EMBEDDED_MAX:
+        text = _text(report.with_(series={}, figures={}))
     if len(text) > EMBEDDED_MAX:
-        text = dumps(fields_of(report.with_(series={}, figures={}), leave_out=("desk", "path", "source")))
+        text = _text(report.with_(series={}, figures={}, findings=tuple(map(_without_curves, report.findings))))
     for char in "<>&\u2028\u2029":
         text = text.replace(char, f"\\u{ord(char):04x}")
     return Markup(text)
+
+
+def _text(report: Report) -> str:
+    return dumps(fields_of(report, leave_out=("desk", "path", "source")), indent=None)
+
+
+def _without_curves(finding: Finding) -> Finding:
+    proof = None if finding.proof is None else replace(finding.proof, before=None, after=None)
+    return replace(finding, proof=proof, evidence=())
+
+
+def prose(text: Any) -> Any:
+    """A message with what stands between backticks as code."""
+    from markupsafe import Markup, escape
+
+    parts = str(text).split("`")
+    if len(parts) % 2 == 0:
+        return escape(text)
+    marked = [Markup("<code>{}</code>").format(part) if at % 2 else escape(part) for at, part in enumerate(parts)]
+    return Markup("").join(marked)
+
+
+def moment(started: str) -> str:
+    """A time as people read it; what is no time is left as it is."""
+    try:
+        return datetime.fromisoformat(started).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    except ValueError:
+        return started
+
+
+def sentence(words: str) -> str:
+    """The first letter raised."""
+    return words[:1].upper() + words[1:]
 
 
 def number(value: Any) -> str:
     """A number as a person writes it."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
-    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}"
+    if isinstance(value, int) or (math.isfinite(value) and 1e4 <= abs(value) < 1e15):
+        return f"{value:,.0f}"
+    return f"{value:.4g}"
 
 
 def brief(value: Any) -> str:
