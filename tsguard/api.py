@@ -48,6 +48,8 @@ def check(
     gate = Gate.load(gates).before_training()
     subject = Subject.of(model_or_subject, padding=padding)
     data = Data(x, y, validation=validation_data) if x is not None else subject.data
+    if data is not None:
+        data.require_rows()
     context = Context(subject=subject, data=data, padding=padding or subject.padding)
     report = preflight(
         context, gate=gate, budget_s=budget_s, checks=(*all_checks(), *guard_checks()), progress=progress

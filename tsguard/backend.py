@@ -122,6 +122,47 @@ def make_deterministic(*, enabled: bool = True) -> None:
     torch.backends.cudnn.benchmark = not enabled and torch.backends.cudnn.benchmark
 
 
+@contextlib.contextmanager
+def true_float64() -> Iterator[None]:
+    """float64 that stays float64: on torch, Keras' promotion rules otherwise turn float64 and int64 into 32 bits."""
+    from keras.src.backend.common import dtypes
+
+    narrowing = dict(dtypes.BIT64_TO_BIT32_DTYPE)
+    cached = [fn for fn in vars(dtypes).values() if hasattr(fn, "cache_clear")]
+    dtypes.BIT64_TO_BIT32_DTYPE.clear()
+    for function in cached:
+        function.cache_clear()
+    try:
+        yield
+    finally:
+        dtypes.BIT64_TO_BIT32_DTYPE.update(narrowing)
+        for function in cached:
+            function.cache_clear()
+
+
+POLICIES = {"float32": "float32", "float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
+"""Keras' dtype policy for a precision in words: variables stay float32 in all of them."""
+
+
+@contextlib.contextmanager
+def precision(name: str | None) -> Iterator[None]:
+    """Layers that are made inside compute in this precision; None leaves Keras' own setting. Put back afterwards.
+
+    It holds for the whole of a run, not for the building only: layers may be made as late as in the first call.
+    """
+    if name is None:
+        yield
+        return
+    import keras
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(POLICIES[name])
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
 @dataclass(frozen=True, slots=True)
 class RngState:
     """Every global generator that a training step can draw from."""

@@ -7,6 +7,7 @@ Nothing heavy is imported before a command needs it.
 from __future__ import annotations
 
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,17 +33,24 @@ RunFile = Annotated[Path, typer.Argument(metavar="RUN.yaml", help="The configura
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder for runs (default: as in RUN.yaml, else reports/).")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be repeated.")]
+Deterministic = Annotated[bool, typer.Option("--deterministic", help="Use deterministic kernels only.")]
 
 
 def main() -> None:
     """Run a command; a user's mistake is printed without a traceback and exits 2."""
-    from tsguard.errors import TsguardError
+    from tsguard.errors import Interrupted, TsguardError
 
     try:
         app(standalone_mode=True)
     except TsguardError as mistake:
         typer.echo(f"tsguard: {mistake}", err=True)
         sys.exit(2)
+    except Exception:  # the user's own code, or ours: either way the whole traceback, and "could not evaluate"
+        traceback.print_exc()
+        sys.exit(3)
+    except Interrupted as stopped:
+        typer.echo(f"tsguard: {stopped}. Go on with `--resume`.", err=True)
+        sys.exit(128 + stopped.number)
     except KeyboardInterrupt:
         typer.echo("tsguard: interrupted", err=True)
         sys.exit(130)
@@ -119,11 +127,18 @@ def init(
 
 
 @app.command()
-def check(run: RunFile, set_: Set = None, out: Out = None, json: Json = False) -> None:
+def check(
+    run: RunFile,
+    set_: Set = None,
+    out: Out = None,
+    twice: Annotated[bool, typer.Option("--twice", help="Train a few steps twice and compare every bit.")] = False,
+    deterministic: Deterministic = False,
+    json: Json = False,
+) -> None:
     """Preflight: ask every check, write the page, gate."""
     from tsguard import commands
 
-    report = commands.check(run, changes=set_ or (), out=out, progress=_progress(json))
+    report = commands.check(run, changes=_changes(set_, deterministic), out=out, twice=twice, progress=_progress(json))
     _finish(report, json)
 
 
@@ -133,13 +148,36 @@ def train(
     set_: Set = None,
     out: Out = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the newest run of this name.")] = False,
+    deterministic: Deterministic = False,
     json: Json = False,
 ) -> None:
     """Preflight, gate, guarded training, judgement, gate; writes both pages."""
     from tsguard import commands
 
-    report = commands.train(run, changes=set_ or (), out=out, resume=resume, progress=_progress(json))
+    report = commands.train(
+        run, changes=_changes(set_, deterministic), out=out, resume=resume, progress=_progress(json)
+    )
     _finish(report, json)
+
+
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a trained run.")],
+    data: Annotated[str, typer.Argument(metavar="DATA", help="A .npz or .npy file, or module:function.")],
+    to: Annotated[
+        Path | None, typer.Option("--to", help="Where to: .npz or .parquet (default: RUN/predictions.npz).")
+    ] = None,
+    checkpoint: Annotated[str, typer.Option("--checkpoint", help="best, last, or the name of one.")] = "best",
+    json: Json = False,
+) -> None:
+    """Predictions of a trained run from one of its checkpoints."""
+    from tsguard import commands
+
+    made = commands.predict(run, data, to=to, checkpoint=checkpoint)
+    if json:
+        _print_json(made)
+    else:
+        typer.echo(f"{made['file']}: {made['rows']:,} rows from checkpoint {made['checkpoint']}")
 
 
 @app.command()
@@ -279,6 +317,10 @@ def clean_runs(
         typer.echo(f"removed {folder}")
 
 
+def _changes(given: list[str] | None, deterministic: bool) -> list[str]:
+    return [*(given or ()), *(["deterministic=true"] if deterministic else [])]
+
+
 def _finish(report: Report, json: bool, *, gate: bool = True) -> None:
     if json:
         typer.echo(report.to_json())
@@ -286,7 +328,26 @@ def _finish(report: Report, json: bool, *, gate: bool = True) -> None:
         from tsguard.render.terminal import show
 
         show(report, _console())
+    _tell_ci(report, annotate=not json)
     raise typer.Exit(report.verdict.exit_code if gate else 0)
+
+
+def _tell_ci(report: Report, *, annotate: bool) -> None:
+    """junit.xml in the run's folder; under GitHub Actions a step summary, and annotations where stdout is free."""
+    import os
+
+    from tsguard.render import junit, markdown
+    from tsguard.store import RunFolder, append_text
+
+    if report.run is not None and report.run.path.is_dir():
+        folder = RunFolder(report.run)
+        folder.write_text("junit.xml", junit.document(report))
+    summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    if not summary:
+        return
+    append_text(summary, markdown.summary(report))
+    for line in markdown.workflow_commands(report) if annotate else ():
+        typer.echo(line)
 
 
 def _console() -> Console:

@@ -7,41 +7,82 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tsguard.backend import precision, require_torch
 from tsguard.checks.preflight import preflight
 from tsguard.checks.registry import Check, Context, all_checks
-from tsguard.config import Config
+from tsguard.config import Config, load_config
 from tsguard.desk import DESK, written
 from tsguard.errors import ConfigError, StoreError, explain
 from tsguard.findings import Finding
 from tsguard.opening import Opened, open_run
 from tsguard.report import Report, dumps
-from tsguard.store import RunFolder, load_report, runs
+from tsguard.store import RunFolder, load_report, runs, write_whole
+from tsguard.subject import Recipe, Subject
 
 
 def check(
-    path: Path, *, changes: Iterable[str] = (), out: Path | None = None, progress: Callable[[str], None]
+    path: Path,
+    *,
+    changes: Iterable[str] = (),
+    out: Path | None = None,
+    twice: bool = False,
+    progress: Callable[[str], None],
 ) -> Report:
     """Preflight of a RUN.yaml, written into a run's folder of its own."""
     opened = open_run(path, changes=changes, out=out)
     folder = RunFolder.create(opened.out, opened.subject.name)
     folder.write_text("config.yaml", opened.config.text())
-    return written(check_opened(opened, progress=progress), folder)
+    earlier = _twice(opened, progress) if twice else ()
+    return written(check_opened(opened, earlier=earlier, progress=progress), folder)
+
+
+def _twice(opened: Opened, progress: Callable[[str], None]) -> Iterable[Finding]:
+    from tsguard.train.setup import fit_arguments
+    from tsguard.train.twice import compared
+
+    progress("the same steps twice")
+    with precision(opened.config.settings.train.precision):
+        return compared(opened.subject, fit_arguments(opened.config.settings.train))
+
+
+def predict(run: Path, data: str, *, to: Path | None = None, checkpoint: str = "best") -> dict[str, Any]:
+    """Predictions of a trained run for data of the same form, written to a file."""
+    from tsguard.train.predict import answers, chosen, data_from, file_of
+    from tsguard.train.setup import prepared
+
+    folder = RunFolder.open(run)
+    settings = load_config(folder.file("config.yaml")).settings
+    require_torch()
+    subject = Subject.from_recipes(
+        Recipe(settings.model.use, settings.model.args, "model.use"), None, seed=settings.seed, name=settings.name
+    )
+    stem = chosen(folder, checkpoint, settings.train)
+    with precision(settings.train.precision):
+        found = answers(prepared(subject, settings.train, steps=ENDLESS).rebuild(), folder, stem, data_from(data))
+    target = to or folder.file("predictions.npz")
+    rows = len(next(iter(found.values())))
+    return {"file": str(write_whole(target, file_of(found, target))), "rows": rows, "checkpoint": stem}
+
+
+ENDLESS = 10**9
+"""Steps of a schedule that is only built so that the checkpoint's optimizer fits, and never followed."""
 
 
 def check_opened(opened: Opened, *, earlier: Iterable[Finding] = (), progress: Callable[[str], None]) -> Report:
     """The preflight of a subject that has been built."""
     from tsguard.guarded import guard_checks
 
-    return preflight(
-        _context(opened),
-        gate=opened.gate.before_training(),
-        budget_s=opened.config.settings.check.budget_s,
-        checks=_checks(opened, guard_checks()),
-        earlier=earlier,
-        config=opened.config.resolved(),
-        baseline=opened.baseline,
-        progress=progress,
-    ).with_(desk=DESK)
+    with precision(opened.config.settings.train.precision):
+        return preflight(
+            _context(opened),
+            gate=opened.gate.before_training(),
+            budget_s=opened.config.settings.check.budget_s,
+            checks=_checks(opened, guard_checks()),
+            earlier=earlier,
+            config=opened.config.resolved(),
+            baseline=opened.baseline,
+            progress=progress,
+        ).with_(desk=DESK)
 
 
 def train(
@@ -57,6 +98,8 @@ def train(
     opened = open_run(path, changes=changes, out=out)
     from tsguard.guarded import Guard, guard_checks, reproduce, run_folder
     from tsguard.train.session import Session
+    from tsguard.train.setup import callbacks, checkpoints, fit_arguments
+    from tsguard.train.trackers import findings, trackers
 
     settings, subject = opened.config.settings, opened.subject
     if subject.data is None:
@@ -68,6 +111,7 @@ def train(
     folder = run_folder(opened.out, subject.name, resume)
     folder.write_text("config.yaml", opened.config.text())
     watch, fitted, context = settings.guard, settings.train, _context(opened)
+    followed = trackers(settings.trackers, folder, config=opened.config.resolved(), name=subject.name)
     session = Session(
         context=context,
         gate=opened.gate,
@@ -84,34 +128,25 @@ def train(
             padding=subject.padding,
             write=False,
         ),
-        fit_arguments={
-            "epochs": fitted.epochs,
-            "batch_size": fitted.batch_size,
-            "steps_per_epoch": fitted.steps_per_epoch,
-            "validation_split": fitted.validation_split,
-            "validation_freq": fitted.validation_freq,
-            "shuffle": fitted.shuffle,
-            "class_weight": fitted.class_weight,
-            "verbose": verbose,
-        },
+        fit_arguments={**fit_arguments(fitted), "verbose": verbose},
         write=lambda report: written(report, folder),
         reproduce=partial(reproduce, context=context, folder=folder, budget_s=watch.budget_s, progress=progress),
         checks=tuple(_checks(opened, guard_checks())),
         diagnose=watch.diagnose,
         resume=bool(resume),
         budget_s=watch.budget_s,
-        checkpoint={
-            "every": fitted.checkpoint.every,
-            "keep": fitted.checkpoint.keep,
-            "monitor": fitted.checkpoint.monitor,
-            "mode": fitted.checkpoint.mode,
-        },
+        preflight_s=settings.check.budget_s,
+        callbacks=(*callbacks(fitted, subject.data), *followed),
+        checkpoint=checkpoints(fitted),
+        restore_best=fitted.stop is not None and fitted.stop.restore,
+        export=True,
         config=opened.config.resolved(),
-        late_findings=opened.config.unused,
+        late_findings=lambda: (*opened.config.unused(), *findings(followed)),
         baseline=opened.baseline,
         progress=progress,
     )
-    return session.run()
+    with precision(fitted.precision):
+        return session.run()
 
 
 def _context(opened: Opened) -> Context:
@@ -199,7 +234,6 @@ def repro(path: Path, *, budget_s: float, progress: Callable[[str], None]) -> di
 def propose(data: str, target: Path) -> Path:
     """A suite learned from data, as a JSON file to edit."""
     from tsguard.checks.propose import propose as proposed
-    from tsguard.store import write_whole
 
     suite = proposed(data)
     text = suite if isinstance(suite, str) else dumps(suite if isinstance(suite, dict) else suite.to_json_dict())

@@ -5,11 +5,14 @@ Structures keep the shape in which the user gave them, so that a batch cut here 
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tsguard.errors import ConfigError, explain
+import numpy as np
+
+from tsguard.errors import ConfigError, DataError, explain
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,15 @@ class Data:
     names: tuple[str, ...] = ()
     """Names of the features, where known."""
     batch_size: int = 32
+
+    def __post_init__(self) -> None:
+        # Frames are arrays with names; rows are cut by position here, which a frame's own `[]` does not do.
+        if not self.names and hasattr(self.x, "columns") and hasattr(self.x, "iloc"):
+            object.__setattr__(self, "names", tuple(str(name) for name in self.x.columns))
+        for part in ("x", "y", "sample_weight"):
+            object.__setattr__(self, part, map_leaves(_plain, getattr(self, part)))
+        if isinstance(self.validation, tuple):
+            object.__setattr__(self, "validation", map_leaves(_plain, self.validation))
 
     @classmethod
     def of(cls, value: Any) -> Data:
@@ -70,6 +82,27 @@ class Data:
             return int(next(iter(leaves(self.x))).shape[0])
         raise TypeError("the number of samples of an iterable is not known before it has been read")
 
+    def require_rows(self) -> None:
+        """A DataError unless every array holds the same number of samples, and at least one."""
+        if not self.is_arrays:
+            return
+        counts = {
+            f"{part}[{number}]" if isinstance(getattr(self, part), Mapping | list | tuple) else part: leaf.shape
+            for part in ("x", "y", "sample_weight")
+            for number, leaf in enumerate(leaves(getattr(self, part)))
+            if hasattr(leaf, "shape")
+        }
+        rows = {shape[0] if shape else None for shape in counts.values()}
+        if len(rows) > 1 or rows & {0, None}:
+            raise DataError(
+                explain(
+                    "data",
+                    received=", ".join(f"{name} of shape {tuple(shape)}" for name, shape in counts.items()),
+                    expected="the same number of samples along axis 0 of every array, and at least one",
+                    todo="Check what was selected, and that x and y come from the same rows.",
+                )
+            )
+
     def take(self, index: Any) -> tuple[Any, Any, Any]:
         """(x, y, sample_weight) at the given rows, in the structure in which they came."""
         if not self.is_arrays:
@@ -97,6 +130,14 @@ class Data:
             yield unpack(batch)
 
 
+def _plain(leaf: Any) -> Any:
+    """A frame or series as the array that Keras makes of it; anything else as it is."""
+    if hasattr(leaf, "iloc") and hasattr(leaf, "to_numpy"):
+        array = leaf.to_numpy()
+        return array[:, None] if array.ndim == 1 else array
+    return leaf
+
+
 class Batches:
     """Batches that are at hand, one after another: not arrays, whatever they hold."""
 
@@ -108,6 +149,13 @@ class Batches:
 
     def __getitem__(self, index: int) -> Any:
         return self._batches[index]
+
+
+def packed(arrays: Mapping[str, Any]) -> bytes:
+    """Arrays by name as the bytes of an .npz file, without pickles."""
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **{name: np.asarray(value) for name, value in arrays.items()})
+    return buffer.getvalue()
 
 
 def unpack(batch: Any) -> tuple[Any, Any, Any]:

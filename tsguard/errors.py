@@ -45,3 +45,14 @@ class GateError(TsguardError):
 def explain(place: str, *, received: str, expected: str, todo: str) -> str:
     """The four answers as one message, in the order in which a reader asks for them."""
     return f"{place}: received {received}. Expected {expected}. {todo}"
+
+
+class Interrupted(BaseException):
+    """A signal ended a run after a checkpoint; the doors turn it into the exit code 128 + number.
+
+    No mistake, and no Exception either: code that goes on after errors must not go on after this.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by signal {number}; a resumable checkpoint was made")
+        self.number = number

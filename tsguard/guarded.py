@@ -5,6 +5,7 @@ Choosing the backend is the first thing that happens here, because everything be
 
 from __future__ import annotations
 
+import inspect
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -20,9 +21,11 @@ from tsguard import catalogue, provenance
 from tsguard.checks.registry import Check, Context, all_checks
 from tsguard.dataset import Batches, Data
 from tsguard.desk import DESK, written
+from tsguard.errors import ConfigError, explain
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding
 from tsguard.gate import Gate
+from tsguard.guard import first_steps
 from tsguard.guard.callback import Guard as CallbackGuard
 from tsguard.guard.outcome import GuardOutcome
 from tsguard.padding import Padding
@@ -195,6 +198,8 @@ def fit(
         validation=validation_data,
         batch_size=batch_size,
     )
+    data.require_rows()
+    require_fit_arguments(subject.model() if subject.live is not None else None, fit_arguments)
     context = Context(
         subject=subject,
         data=data,
@@ -223,6 +228,23 @@ def fit(
     return session.run()
 
 
+def require_fit_arguments(model: Any, given: Mapping[str, Any]) -> None:
+    """A ConfigError, before anything is run, where `model.fit` has no argument of a given name."""
+    if model is None:
+        return
+    takes = inspect.signature(model.fit).parameters
+    unknown = sorted(set(given) - set(takes))
+    if unknown and not any(one.kind is inspect.Parameter.VAR_KEYWORD for one in takes.values()):
+        raise ConfigError(
+            explain(
+                "tsguard.fit",
+                received=", ".join(unknown),
+                expected=f"arguments of model.fit: {', '.join(takes)}",
+                todo="Check the spelling.",
+            )
+        )
+
+
 def run_folder(out: str | Path, name: str, resume: bool | str | Path) -> RunFolder:  # noqa: FBT001
     """A new folder, the named one, or the newest of this name."""
     if resume and not isinstance(resume, bool):
@@ -238,4 +260,4 @@ def run_folder(out: str | Path, name: str, resume: bool | str | Path) -> RunFold
 
 def guard_checks() -> tuple[Check, ...]:
     """Checks that use the guard's own machinery on the first batches."""
-    return ()
+    return (first_steps.CHECK,)

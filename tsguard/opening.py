@@ -40,5 +40,8 @@ def open_run(path: Path, *, changes: Iterable[str] = (), out: Path | None = None
         seed=settings.seed,
         name=settings.name,
     )
+    from tsguard.train.setup import prepared
+
+    subject = prepared(subject, settings.train)
     baseline = None if settings.baseline is None else load_report(settings.baseline)
     return Opened(config, subject, gate, Path(out or settings.out), baseline)

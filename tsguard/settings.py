@@ -92,6 +92,8 @@ class StopSettings(Section):
     min_delta: float = Field(default=0.0, ge=0)
     warmup: int = Field(default=0, ge=0)
     """Epochs before which nothing is judged."""
+    restore: bool = True
+    """End with the weights of the best epoch."""
 
 
 class ScheduleSettings(Section):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import os
 import re
 import secrets
@@ -74,7 +73,7 @@ class RunFolder:
                     str(path),
                     received="a folder without run.json" if folder.is_dir() else "a path that does not exist",
                     expected="the folder of a run, such as reports/<name>-<time>-<id>",
-                    todo="`tsguard runs list` shows the runs that there are.",
+                    todo="`index.html` in the folder of reports lists the runs that there are.",
                 )
             )
         fields = loads(manifest.read_text(encoding="utf-8"))
@@ -188,6 +187,12 @@ def write_whole(target: Path, content: bytes) -> Path:
     return target
 
 
+def append_text(target: str | Path, text: str) -> None:
+    """Add to a file that others write to as well, such as a CI service's step summary."""
+    with Path(target).open("a", encoding="utf-8") as stream:
+        stream.write(text)
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
@@ -249,15 +254,6 @@ def runs(out: str | Path) -> Iterator[RunFolder]:
     for manifest in sorted(Path(out).glob("*/run.json"), key=lambda file: file.stat().st_mtime):
         with contextlib.suppress(StoreError, KeyError):
             yield RunFolder.open(manifest.parent)
-
-
-def packed(arrays: Mapping[str, Any]) -> bytes:
-    """Arrays by name as the bytes of an .npz file, without pickles."""
-    import numpy as np
-
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **{name: np.asarray(value) for name, value in arrays.items()})
-    return buffer.getvalue()
 
 
 @contextlib.contextmanager

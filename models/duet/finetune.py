@@ -22,11 +22,12 @@ def freeze_schedule(model, strategy="gradual", unfreeze_at=2):
     return FreezeSchedule(stages[strategy])
 
 
-def finetune(source, x, y, validation_data=None, strategy="gradual", unfreeze_at=2, rate=1e-3, encoder_factor=0.1,
+def finetune(source, x, y, validation_data=None, strategy="gradual", unfreeze_at=2, rate=1e-3, encoder_factor=1.0,
              epochs=5, batch_size=32, verbose=0, **changes):  # fmt: skip
     """Train a model of the pre-trained encoder for forecasting; returns (model, transfer, history).
 
-    The encoder learns `encoder_factor` times as fast as the fresh heads, once it is unfrozen.
+    The encoder learns `encoder_factor` times as fast as the fresh heads, once it is unfrozen. In a few epochs a factor
+    of 0.1 was worse than 1.0 (docs/models.md): it takes long fine-tuning to pay.
     """
     model, transfer = Duet.from_pretrained(source, **changes)
     model.compile(optimizer=RatedAdam(rate, rates={"encoder": encoder_factor}))
@@ -39,7 +40,7 @@ def finetune(source, x, y, validation_data=None, strategy="gradual", unfreeze_at
 
 def sample_efficiency(
     source, x, y, validation_data, fractions=(0.1, 0.25, 1.0), strategies=STRATEGIES, epochs=5, batch_size=32, seed=0,
-    rate=1e-3, encoder_factor=0.1, **changes,
+    rate=1e-3, encoder_factor=1.0, **changes,
 ):  # fmt: skip
     """Best validation loss at each share of the labelled windows: a dict of `samples`, `scratch` and each strategy.
 

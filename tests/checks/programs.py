@@ -116,6 +116,28 @@ def column_against_row(sick):
     return dense(layers.Dense(8, "relu"), layers.Dense(1), loss=Raw()), x, y[:, 0] if sick else y, {}
 
 
+@case("loss-broadcast", "dealt to other samples")
+def column_against_row_in_watts(sick):
+    x = rows()
+    y = 500.0 + 40.0 * values(x)
+    return dense(layers.Dense(8, "relu"), layers.Dense(1), loss=Raw()), x, y[:, 0] if sick else y, {"epochs": 1}
+
+
+class OwnSoftmax(keras.losses.Loss):
+    """A loss of one's own that makes probabilities of what it gets."""
+
+    def call(self, truth, guess):
+        return -ops.mean(ops.sum(truth * ops.log_softmax(guess), axis=-1))
+
+
+@case("double-softmax", "own loss applies another")
+def softmax_in_model_and_own_loss(sick):
+    x = rows()
+    last = layers.Dense(3, "softmax" if sick else None)
+    y = np.eye(3, dtype="float32")[labels(x)]
+    return dense(layers.Dense(8, "relu"), last, loss=OwnSoftmax()), x, y, {}
+
+
 @case("loss-degenerate", "has no lower bound")
 def loss_without_a_floor(sick):
     x = rows()
@@ -316,14 +338,6 @@ def enormous_penalty(sick):
 def hardly_any_unit_left(sick):
     x = rows()
     return dense(layers.Dense(16, "relu"), layers.Dropout(0.95 if sick else 0.2), layers.Dense(1)), x, values(x), {}
-
-
-@case("input-encoding", "not whole numbers")
-def floats_as_ids(sick):
-    ids = np.random.default_rng(1).integers(0, 20, (160, 5))
-    model = keras.Sequential([layers.Embedding(20, 4), layers.Flatten(), layers.Dense(1)])
-    model.compile(optimizer="adam", loss="mse")
-    return model, (ids / 7.3).astype("float32") if sick else ids, (ids[:, :1] / 20).astype("float32"), {}
 
 
 @case("lr-too-high", "Lower the rate")

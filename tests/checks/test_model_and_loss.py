@@ -76,3 +76,32 @@ def test_a_model_whose_step_fails_is_not_called_healthy():
     silent = [f for f in found if f.code == "disconnected-parameters"]
     assert [f.status for f in silent] == ["NOT_RUN"]
     assert "fails" in silent[0].message
+
+
+def test_ids_are_looked_at_where_data_comes_in_batches():
+    import keras
+    import numpy as np
+    from keras import layers
+
+    from tsguard.checks.registry import Context
+    from tsguard.dataset import Data
+    from tsguard.subject import Subject
+
+    class Batches(keras.utils.PyDataset):
+        def __init__(self, scale):
+            super().__init__()
+            self.scale = scale
+
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, number):
+            ids = np.random.default_rng(number).integers(0, 20, (16, 5))
+            return (ids / self.scale).astype("float32"), (ids[:, :1] / 20).astype("float32")
+
+    for scale, expected in ((7.3, "FAIL"), (1.0, "PASS")):
+        model = keras.Sequential([layers.Embedding(20, 4), layers.Flatten(), layers.Dense(1)])
+        model.compile(optimizer="adam", loss="mse")
+        data = Data(Batches(scale))
+        found = asked(Context(subject=Subject.from_model(model, data), data=data), "input-encoding")
+        assert {f.status for f in found if "PASS" in f.status or f.check.startswith("ids")} >= {expected}

@@ -119,6 +119,7 @@ def test_skip_and_rollback_go_on_and_say_what_it_cost(policy):
     assert guard.outcome.steps == 24
     assert guard.outcome.recoveries == 2
     assert finite(model)
+    assert all(np.isfinite(value) for value in guard.report.series["epoch/loss"])
     costs = [f.message for f in guard.report.causes]
     assert all(f"Recovery {k} of 3" in cost for k, cost in enumerate(reversed(costs), 1)) or len(costs) == 2
     assert all(f.status == "WARN" for f in guard.report.causes)

@@ -191,6 +191,7 @@ def test_a_replay_that_is_not_the_run_says_so():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # torch.compile warns about itself
 def test_under_torch_compile_the_bits_stay_and_the_fault_is_found():
     x, y = arrays()
 

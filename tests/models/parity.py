@@ -102,10 +102,10 @@ def assert_finite(found):
 
 
 def assert_same(left, right, rtol=1e-5):
-    """Every array agrees relative to its own largest entry."""
+    """Every array agrees relative to its own largest entry; below 0.01 it is a sum that cancels, rounded absolutely."""
     assert left.keys() == right.keys()
     for name, value in left.items():
-        size = max(np.abs(value).max(), 1e-3)
+        size = max(np.abs(value).max(), 1e-2)
         gap = np.abs(value - right[name]).max() / size
         assert gap < rtol, f"{name}: {gap:.2e} apart, relative to {size:.2e}"
 

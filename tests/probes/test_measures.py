@@ -49,7 +49,8 @@ def test_classes_are_judged_by_the_worst_recall_and_the_majority():
 def test_the_reach_of_an_output_is_that_of_its_activation(activation, words):
     model = keras.Sequential([keras.Input((3,)), layers.Dense(6, "tanh"), layers.Dense(2, activation)])
     model.compile(loss="mse")
-    batch = measured_batches(Data(np.random.default_rng(0).normal(size=(40, 3)).astype("float32"), np.zeros((40, 2))))[0]
+    x = np.random.default_rng(0).normal(size=(40, 3)).astype("float32")
+    batch = measured_batches(Data(x, np.zeros((40, 2))))[0]
     get_ready(model, batch)
     ranges, _ = reach(model, batch, restore=Snapshot(model).restore)
     assert ranges[0].words == words

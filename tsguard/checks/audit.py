@@ -60,6 +60,9 @@ may say its own in `meta: {"tsguard": {"code": …}}`."""
 HARMLESS = frozenset({"byte-order-mark", "blank-line", "unnamed-column"})
 """Repairs that change no value: they are listed on the page and are no finding."""
 
+UNASKED = ("unnamed-column",)
+"""Repairs that nobody has to ask for: what `DataFrame.to_csv` writes for its index is no fault of the data."""
+
 OTHERWISE = "data-labels"
 """Expectations on words, sets and patterns: the content is not encoded as was expected."""
 
@@ -110,7 +113,7 @@ def audit_data(
         )
     if _is_large(data):
         return _judged(name, data, _suite(suite), engine, {}, (), None)
-    reading = data if isinstance(data, Reading) else read(data)
+    reading = data if isinstance(data, Reading) else read(data, repair=UNASKED)
     plain = _plain_columns(reading.table)
     figures = _figures(plain, reading)
     repaired = tuple(_repaired(reading))

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from tsguard import catalogue
+from tsguard.checks.bench import set_up
 from tsguard.checks.registry import Context, check
+from tsguard.errors import ConfigError, TsguardError
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding, Role, Status
 
@@ -45,9 +47,27 @@ def broken_laws(context: Context) -> Iterable[Finding]:
     from tsguard import laws
 
     budget = max(context.budget_s * BUDGET_SHARE, 1.0)
-    asked = laws.examine(context.model, context.data, context.padding, budget_s=budget)
+    try:
+        asked = laws.examine(context.model, context.data, context.padding, budget_s=budget)
+    except TsguardError as mistake:
+        if context.padding is not None and str(mistake).startswith("Padding"):
+            raise ConfigError(str(mistake)) from None
+        yield from _not_asked(str(mistake))
+        return
+    except Exception:
+        # Each law is caught on its own: what is raised here is the model's own call. Only a step that goes through
+        # says that the fault is ours.
+        error = set_up(context, count=1).step.error
+        if error is None:
+            raise
+        yield from _not_asked(f"the model raises {type(error).__name__} on its own data")
+        return
     context.facts["inferred"] = list(asked.reading.inferred)
     yield from findings_of(asked.results, asked.reading.inferred)
+
+
+def _not_asked(reason: str) -> list[Finding]:
+    return [Finding(code, Status.NOT_RUN, Role.NOTE, f"not asked: {reason}") for code in CODES]
 
 
 def findings_of(results: Sequence[LawResult], inferred: Sequence[str] = ()) -> list[Finding]:

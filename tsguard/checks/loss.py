@@ -38,6 +38,9 @@ DROWNED = 1000.0
 one's noise: float32 batches of 32 have a gradient noise of about 1/√32 of the norm, hundreds of times that is
 nothing."""
 
+LOUD = 100.0
+"""Gradient norm far beyond the order of one that usual rates and clip thresholds are made for."""
+
 MAX_EMPTY_BATCHES = 64
 """Batches on which the loss is tried with random answers, to find one whose selection is empty."""
 
@@ -164,6 +167,8 @@ def _last_layer(bench: Bench, head: Head) -> str | None:
 def _constant_output(
     head: Head, range_: Reach, where: dict[str, Any], evidence: tuple[Evidence, ...], shape: str
 ) -> Iterator[Finding]:
+    if shape == "nantonum":
+        return  # constant because a NaN is replaced by a constant: another check's matter
     if range_.high - range_.low <= 1e-6 and head.target is not None and labels_of(head.target) != "constant":
         units = int(head.answer.shape[-1])
         yield catalogue.finding(
@@ -223,6 +228,18 @@ def _probabilities(
                 where=where,
                 evidence=evidence,
                 score=0.9,
+            )
+        elif many and softmax and units > 1 and -math.log(max(range_.high, 1e-9)) > FLOOR_SHARE * math.log(units):
+            yield catalogue.finding(
+                "double-softmax",
+                f"output {head.name!r} sums to one, and no class can pass {range_.high:.3g} whatever the weights "
+                f"are: a "
+                f"softmax of a softmax ends at e/(e + C − 1) = {math.e / (math.e + units - 1):.3g}. Even perfect "
+                f"answers "
+                f"cost {-math.log(range_.high):.3g}. Remove one of the two.",
+                where=where,
+                evidence=evidence,
+                score=1.0,
             )
         return
     best, free = _best_and_free(bench, head, range_, asked)
@@ -413,6 +430,18 @@ def _own_categorical_loss(
                 score=1.0,
             )
             return
+    twice = _takes_logits(bench, head) if range_.is_probability and head.answer.ndim > 1 else False
+    if twice and head.answer.shape[-1] > 1 and range_.sums_to_one == head.answer.ndim - 1:
+        yield catalogue.finding(
+            "double-softmax",
+            f"output {head.name!r} is a softmax, and the own loss applies another: it does not change when a "
+            f"constant is "
+            "added to all classes of a sample. Remove one of the two.",
+            where=where,
+            evidence=evidence,
+            score=1.0,
+        )
+        return
     answers = list(bench.answers)
     if not math.isfinite(bench.loss_of(answers)):
         return
@@ -432,6 +461,25 @@ def _own_categorical_loss(
             return
 
 
+def _takes_logits(bench: Bench, head: Head) -> bool:
+    """Whether the loss stays the same when each sample's answers are all moved by one constant, as a softmax does."""
+    import torch
+
+    generator = _generator(3)
+    answers = list(bench.answers)
+    answer = torch.rand(head.answer.shape, generator=generator).to(head.answer.device).float()
+    answers[head.index] = answer
+    base = bench.loss_of(answers)
+    slopes = bench.loss_of.slopes(answers)
+    if not math.isfinite(base) or slopes is None or slopes[head.index] is None:
+        return False
+    if float(slopes[head.index].abs().max()) == 0.0:
+        return False
+    moves = torch.rand((*head.answer.shape[:-1], 1), generator=generator).to(answer.device) * 3
+    answers[head.index] = answer + moves
+    return abs(bench.loss_of(answers) - base) <= 10 * SAME * max(abs(base), 1e-6)
+
+
 def _spreads(bench: Bench, head: Head) -> bool:
     """Whether every sample's slope reaches all classes in the same way, whichever class is right."""
     import torch
@@ -449,7 +497,7 @@ def _spreads(bench: Bench, head: Head) -> bool:
 
 @check(
     "loss that does not depend on what it should",
-    codes=("loss-degenerate", "loss-broadcast"),
+    codes=("loss-degenerate", "loss-broadcast", "loss-mismatch"),
     needs=("model", "data"),
     cost=3,
 )
@@ -464,7 +512,7 @@ def blind_loss(context: Context) -> Iterable[Finding]:
             yield _constant_loss(bench.step.loss)
         return
     generator = _generator()
-    answers = [_random_like(a, generator) for a in bench.answers]
+    answers = [_random_like(a, generator, h.target) for a, h in zip(bench.answers, bench.heads, strict=True)]
     loss_of = bench.loss_of
     base = loss_of(answers)
     slopes = loss_of.slopes(answers)
@@ -534,14 +582,17 @@ def _has_own_weights(bench: Bench, head: Head) -> bool:
     return any(key not in reached for key in leaf_tensors(head.answer))
 
 
-def _generator() -> Any:
+def _generator(seed: int = 7) -> Any:
     import torch
 
-    return torch.Generator().manual_seed(7)
+    return torch.Generator().manual_seed(seed)
 
 
-def _random_like(answer: Any, generator: Any) -> Any:
-    """Answers that differ from sample to sample, within the simplex where the output is one, else about the answer."""
+def _random_like(answer: Any, generator: Any, target: Any = None) -> Any:
+    """Answers that differ from sample to sample: within the simplex where the output is one, else of the targets' size.
+
+    Small answers beside large targets would hide from the loss which target belongs to which answer.
+    """
     import torch
 
     noise = torch.rand(answer.shape, generator=generator).to(answer)
@@ -550,6 +601,9 @@ def _random_like(answer: Any, generator: Any) -> Any:
         value = 0.1 + 0.8 * noise
         last = answer.ndim >= 2 and bool(torch.all((answer.sum(-1) - 1).abs() < 1e-3))
         return value / value.sum(-1, keepdim=True) if last else value
+    if target is not None and target.numel() == answer.numel() and labels_of(target) in ("real", "integer"):
+        wanted = target.float()
+        return float(wanted.mean()) + 1.7 * float(wanted.std()) * (2 * noise - 1)
     spread = max(float(answer.std()) if answer.numel() > 1 else 0.0, 0.1)
     return answer + spread * (2 * noise - 1) * 1.7
 
@@ -620,6 +674,28 @@ def _blind_to_targets(bench: Bench, answers: list[Any], base: float) -> Iterator
             )
             return
     if _same_as_input(bench) or not _targets_vary(targets):
+        return
+    if any(labels_of(target) == "one-hot" for target in targets):
+        yield catalogue.finding(
+            "loss-mismatch",
+            f"the loss stays {base:.6g} when the rows of indicators are dealt to other samples: it does not read "
+            f"them as "
+            "classes (a loss that picks by class number gets zeros and ones). Use class numbers, or a "
+            "categorical loss.",
+            where={"phase": "loss"},
+            score=0.9,
+        )
+        return
+    moved = map_leaves(lambda leaf: leaf + 1 if leaf.is_floating_point() else leaf, y)
+    if abs(bench.loss_of(answers, y=moved) - base) > SAME * scale and len(targets) == 1:
+        yield catalogue.finding(
+            "loss-broadcast",
+            f"the loss depends on the targets and stays {base:.6g} when they are dealt to other samples: every "
+            f"answer is "
+            "compared with every target, as (B,) against (B, 1) does. Give both the same shape inside the loss.",
+            where={"phase": "loss"},
+            score=0.9,
+        )
         return
     spread = [h for h in bench.heads if h.target is not None and h.target.numel() < h.answer.numel()]
     if spread:
@@ -802,13 +878,25 @@ def drowned_terms(context: Context) -> Iterable[Finding]:
         yield from not_asked(bench, "loss-term-dominates")
         return
     norms = [term_gradients(bench.model, batch, restore=bench.start.restore) for batch in bench.batches[:2]]
+    # Some terms are silent at the very start and speak later: what drowns must drown at other weights too.
+    for seed in (1, 2):
+
+        def redraw(seed: int = seed) -> None:
+            bench.start.restore()
+            draw_weights(bench.model, 1.0, _generator(seed))
+
+        norms.append(term_gradients(bench.model, bench.batch, restore=redraw))
+    bench.start.restore()
     if not all(len(n) >= 2 for n in norms):
         return
-    typical = {name: min(n[name].norm for n in norms if name in n) for name in norms[0]}
+    if len({tuple(n) for n in norms}) > 1:
+        return
+    typical = {name: min(n[name].norm for n in norms) for name in norms[0]}
     tasks = {name for name, term in norms[0].items() if term.task}
     loudest = max(typical, key=lambda name: typical[name])
     drowned = sorted(name for name in tasks if name != loudest and 0 < typical[name] * DROWNED < typical[loudest])
-    if drowned:
+    # A small term beside one of ordinary size may be small by nature; what drowns is loud by itself.
+    if drowned and typical[loudest] > LOUD:
         table = {name: round(value, 9) for name, value in typical.items()}
         yield catalogue.finding(
             "loss-term-dominates",

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from tsguard import provenance
+from tsguard.checks.depth import deepest
 from tsguard.checks.registry import Check, Context
 from tsguard.checks.runner import run_checks
-from tsguard.findings import Finding
+from tsguard.findings import Finding, Role, Status
 from tsguard.gate import Gate
 from tsguard.report import Moment, Report
 
@@ -27,6 +28,8 @@ def preflight(
     progress: Callable[[str], None] = lambda name: None,
 ) -> Report:
     """Ask everything, judge it, and say how long each answer took."""
+    # A model that cannot be built is the user's mistake, to be told as such before any check is asked.
+    _ = context.model
     started = time.monotonic()
     facts = provenance.gather(config=config, seeds=_seeds(context))
     moments = [Moment(0.0, "start", "preflight started")]
@@ -35,7 +38,8 @@ def preflight(
         moments.append(Moment(time.monotonic() - started, "check", name))
         progress(name)
 
-    findings = (*earlier, *run_checks(context, checks, budget_s=budget_s, progress=told))
+    asked = run_checks(context, checks, budget_s=budget_s, progress=told)
+    findings = deepest([*_explained((*earlier, *asked))])
     report = Report(
         kind="check",
         name=context.subject.name if context.subject is not None else "data",
@@ -49,6 +53,15 @@ def preflight(
     verdict = gate.judge(report, baseline=baseline, today=provenance.today())
     moments.append(Moment(time.monotonic() - started, "gate", f"gate: {verdict.status}"))
     return report.with_(verdict=verdict, timeline=tuple(moments))
+
+
+def _explained(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    """A step that raises is the symptom of a fault of the data, the loss or the model that a check has named."""
+    named = any(f.role is Role.CAUSE and f.status is Status.FAIL and f.code != "step-fails" for f in findings)
+    return tuple(
+        dataclasses.replace(f, role=Role.SYMPTOM) if named and f.code == "step-fails" and f.role is Role.CAUSE else f
+        for f in findings
+    )
 
 
 def _seeds(context: Context) -> dict[str, int]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from tsguard import catalogue
 from tsguard.backend import preserved
 from tsguard.checks.registry import Check, Context, all_checks
+from tsguard.errors import ConfigError
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding, Role, Status
 
@@ -52,6 +53,8 @@ def _ask(one: Check, context: Context) -> list[Finding]:
         model = context.model
         with preserved(model) if model is not None else contextlib.nullcontext():
             answers = list(one.ask(context))
+    except ConfigError:  # what the user told us cannot be: no check can answer before it is mended
+        raise
     except Exception as crash:  # whatever a check does wrong, the others are still asked
         return [crashed(one.codes[0], one.name, crash)]
     spoken = {answer.code for answer in answers}

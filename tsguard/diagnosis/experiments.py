@@ -240,6 +240,16 @@ def unclipped() -> Experiment:
     )
 
 
+def without_term(number: int, name: str) -> Experiment:
+    """One addend of the loss switched off."""
+    return Experiment(
+        "loss-term-dominates",
+        f"without loss term {name}",
+        change=lambda model: changes.without_term(number),
+        remedy=f"Take loss term {name} away, or weigh it down until its gradient is of the others' order.",
+    )
+
+
 def no_dropout() -> Experiment:
     """Dropout off."""
     return Experiment(

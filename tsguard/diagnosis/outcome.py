@@ -7,6 +7,8 @@ by how much of what could be known comes back when they are removed. Where nothi
 
 from __future__ import annotations
 
+import math
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -37,6 +39,9 @@ HELPED = 0.15
 
 EARLY = 0.5
 """A run that made less than this share of its planned epochs was stopped, by somebody or something."""
+
+UNFINISHED = ("no-learning", "variance-collapse", "class-collapse", "below-baseline")
+"""What is seen of any model that has not been trained for long."""
 
 NOISE = 0.05
 """Skill gained by chance between two trials of a few hundred steps, judged on a few hundred rows."""
@@ -75,6 +80,7 @@ def diagnose(
         if not sick and not any(f.status is Status.FAIL for f in earlier):
             return seen.symptoms
         tested = _test_all(record, seen, earlier, deadline=deadline, progress=progress, clock=clock)
+    seen = replace(seen, symptoms=_unfinished(seen, tested, record))
     causes = _causes(tested, earlier, seen, record)
     if causes:
         return ranked((*causes, *seen.symptoms))
@@ -103,6 +109,10 @@ def measure(record: Record) -> Seen:
     if judged is None or rows.y is None:
         return Seen(rows, judged, known, symptoms(record.series))
     found = [*symptoms(record.series), *_idle_units(record)]
+    if _own_question(record) and _answered(record):
+        # An own loss that falls is answered, whatever it asks: that other numbers of the output stay far from the
+        # targets (hidden patches only, ranks, likelihoods) is no symptom of it.
+        return Seen(rows, judged, known, tuple(found))
     predictions, targets = answers_and_targets(record.model, rows)
     single = len(predictions) == 1 and len(targets) == 1
     if single:
@@ -126,6 +136,28 @@ def measure(record: Record) -> Seen:
             )
         )
     return Seen(rows, judged, known, tuple(found))
+
+
+ANSWERED = 0.2
+"""Share of its first value by which an own loss has to fall to count as learning: more than batches scatter."""
+
+
+def _own_question(record: Record) -> bool:
+    """Whether a loss is not one of Keras' own, so that nobody knows what a good answer looks like."""
+    from tsguard.probes.answers import question
+
+    losses = getattr(getattr(record.model, "_compile_loss", None), "_flat_losses", None) or ()
+    return not losses or any(question(one.loss).kind == "own" for one in losses)
+
+
+def _answered(record: Record) -> bool:
+    """Whether the loss has fallen: the median of its last tenth against that of its first."""
+    losses = [float(value) for value in record.series.get("loss", ()) if math.isfinite(float(value))]
+    if len(losses) < 4:
+        return False
+    size = max(1, len(losses) // 10)
+    first, last = statistics.median(losses[:size]), statistics.median(losses[-size:])
+    return first - last > ANSWERED * abs(first)
 
 
 def _idle_units(record: Record) -> list[Finding]:
@@ -216,13 +248,27 @@ def _causes(tested: list[Tested], earlier: tuple[Finding, ...], seen: Seen, reco
             best[one.experiment.code] = one
     explained = tuple(s.code for s in seen.symptoms)
     found: list[Finding] = []
+    # What only quickens a run that would have learned anyway is advice, and no failure.
+    severe = Status.WARN if _too_short(base, record, seen) else Status.FAIL
+    standing = 0.0
     for finding in earlier:
         proven = best.pop(finding.code, None)
         if proven is not None and proven.effect >= HELPED and finding.proof is None:
-            finding = replace(finding, proof=_proof(base, proven), explains=finding.explains or explained)
+            finding = replace(
+                finding,
+                status=max(finding.status, severe),
+                proof=_proof(base, proven),
+                explains=finding.explains or explained,
+            )
+            standing = max(standing, proven.effect)
         found.append(finding)
-    if any(f.status is Status.FAIL for f in found):
+    if any(f.status is Status.FAIL and f.proof is None for f in found):
         return tuple(found)
+    # What a check saw and an experiment proved comes before what merely helps: a way round must do clearly better.
+    best = {code: one for code, one in best.items() if standing == 0.0 or one.effect > standing + HELPED}
+    rates = sorted((c for c in ("lr-too-high", "lr-too-low") if c in best), key=lambda c: best[c].effect)
+    if len(rates) == 2:
+        best.pop(rates[0])  # both directions cannot be wrong: the weaker one is another draw of luck
     stopped = _stopped_early(base, record, seen)
     if stopped is not None:
         return (*found, stopped)
@@ -238,7 +284,7 @@ def _causes(tested: list[Tested], earlier: tuple[Finding, ...], seen: Seen, reco
                 f"{one.experiment.name}: {proof.summary}. {one.rule.because[0].upper() + one.rule.because[1:]}."
                 if one.rule is not None
                 else proof.summary,
-                status=Status.FAIL if one.effect >= HEALED else Status.WARN,
+                status=severe if one.effect >= HEALED else Status.WARN,
                 role=Role.CAUSE,
                 remedy=one.experiment.remedy or catalogue.entry(code).mend,
                 proof=proof,
@@ -275,6 +321,34 @@ def _stopped_early(base: Tested, record: Record, seen: Seen) -> Finding | None:
             certainty=1.0,
         ),
         score=effect,
+    )
+
+
+def _too_short(base: Tested, record: Record, seen: Seen) -> bool:
+    """Whether the settings as they are learn, given more steps than the run made."""
+    made = len(record.series.get("loss", ()))
+    return made < len(base.outcome.trial.losses) and base.outcome.skill >= HEALED * max(seen.learnable, HELPED)
+
+
+def _unfinished(seen: Seen, tested: list[Tested], record: Record) -> tuple[Finding, ...]:
+    """Of a run that was too short to have learned, what it has not learned yet is no failure.
+
+    The experiment says so: the same settings, from the same start, given more steps than the run had, learn.
+    """
+    if not tested or not _too_short(tested[0], record, seen):
+        return seen.symptoms
+    base, made = tested[0].outcome, len(record.series.get("loss", ()))
+    steps = len(base.trial.losses)
+    return tuple(
+        replace(
+            one,
+            status=Status.WARN,
+            message=f"{one.message} The run was short: in {steps} steps instead of {made} the same settings explain "
+            f"{base.skill:.0%}. Train longer.",
+        )
+        if one.status is Status.FAIL and one.code in UNFINISHED
+        else one
+        for one in seen.symptoms
     )
 
 

@@ -22,6 +22,7 @@ from tsguard.diagnosis.experiments import Experiment
 from tsguard.diagnosis.record import Record
 from tsguard.findings import Finding
 from tsguard.probes.answers import heads, labels_of, predict, question
+from tsguard.probes.gradients import term_gradients
 from tsguard.probes.graph import last_operation
 from tsguard.probes.learnable import ridge_r2, table
 from tsguard.probes.stage import Batch, optimizers, take_step
@@ -34,7 +35,7 @@ SMALL_DEVIATION = 0.05
 """… and below which a first layer sees next to nothing."""
 
 USUAL_STEP = 1e-3
-"""Relative step of a kernel under usual settings; a thousand times less is tried at the usual size."""
+"""Relative step of a kernel under usual settings; a rate that stays below it a hundred times higher is tried there."""
 
 SHIFTS = 12
 """Rows by which targets are tried against inputs, each way."""
@@ -66,11 +67,15 @@ def proposals(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> It
 
 
 def _rates(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterator[Experiment]:
-    for factor in (0.1, 10.0, 0.01, 100.0):
-        yield do.rate(factor)
     size = _relative_step(record, batch)
-    if size is not None and size < USUAL_STEP / 1000:
-        yield do.rate(10.0 ** round(math.log10(USUAL_STEP / size)))
+    if size is None or size > USUAL_STEP / 3:
+        yield do.rate(0.1)
+        yield do.rate(0.01)
+    if size is not None and size < USUAL_STEP:
+        yield do.rate(10.0)
+        yield do.rate(100.0)
+        if 100.0 * size < USUAL_STEP:
+            yield do.rate(10.0 ** round(math.log10(USUAL_STEP / size)))
 
 
 def _relative_step(record: Record, batch: Batch) -> float | None:
@@ -187,6 +192,17 @@ def _balance(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Ite
             return
 
 
+def _terms(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterator[Experiment]:
+    for number, (name, term) in enumerate(_terms_of(record, batch).items()):
+        if term.task:
+            yield do.without_term(number, name)
+
+
+def _terms_of(record: Record, batch: Batch) -> dict[str, Any]:
+    terms = term_gradients(record.model, batch, restore=lambda: record.start.restore(record.model), shared_only=False)
+    return terms if sum(term.task for term in terms.values()) in range(2, 5) else {}
+
+
 def _loss(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterator[Experiment]:
     import torch
 
@@ -194,6 +210,8 @@ def _loss(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterat
         model = record.model
         answer = model(batch.x, training=False) if model._call_has_training_arg else model(batch.x)
     listed = heads(record.model, batch, answer)
+    if _terms_of(record, batch):
+        return  # a sum of terms: they are taken away one by one
     if len(listed) != 1 or listed[0].target is None:
         return
     head = listed[0]
@@ -276,6 +294,7 @@ RULES: tuple[Rule, ...] = (
     Rule("scale of inputs", "initialisers and rates are made for inputs of mean 0 and deviation 1", _inputs),
     Rule("scale of targets", "a linear output starts near 0 and moves by about the rate per step", _targets),
     Rule("loss and output", "a loss that asks another question is lowered without answering", _loss),
+    Rule("terms of the loss", "a term that pulls elsewhere, or louder, keeps the others from being learned", _terms),
     Rule("restraint", "clipping, dropout, penalties and decay each can hold a model still", _restraint),
     Rule("rate", "the most frequent fault of all, in both directions", _rates),
     Rule("order of rows", "batches of one kind each pull the model to themselves", _order),

@@ -155,7 +155,7 @@ def _of_regression(m: Mapping[str, float], baselines: Mapping[str, float], learn
     found = []
     evidence = (Evidence("value", dict(m), name="metrics"),)
     rho, s, bias = m["correlation"], m["std_ratio"], m["bias2_over_var"]
-    words = f"R² = 2ρs − s² − bias²/σ² = {m['r2']:.3f}, with ρ = {rho:.3f}, s = {s:.3f}, bias²/σ² = {bias:.3f}"
+    words = f"R² = 2ρs − s² − bias²/σ² = {m['r2']:.3g}, with ρ = {rho:.3g}, s = {s:.3g}, bias²/σ² = {bias:.3g}"
     to_find = learnable is not None and learnable > LEARNABLE
     if s < FLAT_RATIO and (to_find or learnable is None):
         found.append(
@@ -167,7 +167,7 @@ def _of_regression(m: Mapping[str, float], baselines: Mapping[str, float], learn
         found.append(
             catalogue.finding(
                 "biased-predictions",
-                f"predictions are off by a constant worth {bias:.0%} of the targets' variance ({words}).",
+                f"predictions are off by a constant worth {100 * bias:.3g}% of the targets' variance ({words}).",
                 evidence=evidence,
                 score=min(1.0, bias),
             )
@@ -177,7 +177,7 @@ def _of_regression(m: Mapping[str, float], baselines: Mapping[str, float], learn
     else:
         best = max(baselines, key=lambda name: baselines[name], default=None)
         if best is not None and m["r2"] <= baselines[best]:
-            found.append(_below(f"R² {m['r2']:.3f}", f"the rule {best!r} ({baselines[best]:.3f})", evidence))
+            found.append(_below(f"R² {m['r2']:.3g}", f"the rule {best!r} ({baselines[best]:.3f})", evidence))
     return found
 
 

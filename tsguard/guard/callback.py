@@ -54,7 +54,7 @@ def _quietly(method: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-class Guard(keras.callbacks.Callback):  # type: ignore[misc]
+class Guard(keras.callbacks.Callback):
     """Watches training at no measurable cost; when something breaks, goes back and finds the first broken operation.
 
     Args:

@@ -23,7 +23,7 @@ QUESTIONS = frozenset(
 """Functions whose answer, or whose result, depends on whether something is NaN; the last ones only where they do."""
 
 
-class QuestionWatch(TorchFunctionMode):  # type: ignore[misc]
+class QuestionWatch(TorchFunctionMode):
     """Notes questions about NaN in one step, and whether the answer was yes."""
 
     def __init__(self) -> None:

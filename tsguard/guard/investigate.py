@@ -16,7 +16,7 @@ from tsguard.guard.origin import find
 from tsguard.guard.outcome import Origin, Trip
 from tsguard.guard.recorder import StepRecord
 from tsguard.guard.replay import Listener, Replay, Replayed, as_recorded
-from tsguard.guard.state import StateBuffer
+from tsguard.guard.state import StateBuffer, optimizers_of
 from tsguard.guard.trace import Trace
 
 
@@ -46,9 +46,8 @@ def all_finite(gradients: list[Any], variables: list[Any]) -> bool:
 
 def weights_finite(model: Any) -> bool:
     """Whether weights and optimizer variables are all finite."""
-    optimizer = getattr(model, "optimizer", None)
-    values = [v.value.detach() for v in [*model.variables, *(optimizer.variables if optimizer is not None else ())]]
-    return norms.all_finite(values)
+    variables = [*model.variables, *(v for optimizer in optimizers_of(model) for v in optimizer.variables)]
+    return norms.all_finite([variable.value for variable in variables])
 
 
 def investigate(replay: Replay, trip: Trip, *, scaled: bool = False) -> Verdict:

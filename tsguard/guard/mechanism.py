@@ -18,6 +18,9 @@ from tsguard.guard.trace import OpRecord
 FILLS = frozenset("full full_like fill masked_fill where scalar_tensor new_full tensor lift_fresh copy".split())
 """Operations by which programs write infinities on purpose."""
 
+COUNTS = (("sum",), ("count_nonzero",), ("to_copy",))
+"""What makes a divisor that counts: 0/0 by one of these is a mean over nothing, by a deviation it is not."""
+
 LOW = (torch.float16, torch.bfloat16)
 
 
@@ -179,7 +182,7 @@ def _div(record: OpRecord, values: dict[str, Any]) -> Mechanism | None:
         if top == 0:
             words = "0/0: nothing was selected, or a norm or sum was 0"
             sizes = [v for _, v, _ in record.operands if isinstance(v, torch.Tensor)]
-            counted = bool(sizes) and all(v.numel() == 1 for v in sizes)
+            counted = len(sizes) == 2 and all(v.numel() == 1 for v in sizes) and record.made_by[-1:] in COUNTS
             return Mechanism(words, "empty" if counted else "singularity")
         shown = f"{top:.6g}" if isinstance(top, (int, float)) else str(top)
         return Mechanism(f"{shown}/0: a division by 0", "singularity")

@@ -66,7 +66,7 @@ def recover(model: Any, policy: str, used: int, budget: int, recorder: Recorder,
     bad_step = verdict.record.step if verdict is not None and verdict.record is not None else None
     if policy == "rollback" and goes_on and recorder.ready and clean is not None:
         lost = (bad_step if bad_step is not None else recorder.clean_step) - recorder.clean_step
-        clean.restore(metrics=False)
+        clean.restore()
         words = f"Rolled back to the clean state of step {recorder.clean_step}: {lost} steps of training are lost."
         if verdict is not None and verdict.binding == "persistent":
             words += _slower(model)
@@ -78,7 +78,7 @@ def recover(model: Any, policy: str, used: int, budget: int, recorder: Recorder,
             0,
             "Nothing was recorded, so that no earlier state could be put back.",
         )
-    state.restore(metrics=False)
+    state.restore()
     step = bad_step if before is not None else recorder.clean_step
     words = f"The weights are those from right before step {step}; they were verified finite."
     if goes_on:

@@ -131,6 +131,8 @@ class Replay:
         restore_rng(record.rng)
         self._set_rate(record)
         self.model.train()
+        if record.batch == 0:  # as fit does when an epoch begins
+            self.model.reset_metrics()
         batch = _map(record.data if data is None else data, _private)
         before, jit = self.model.__dict__.get("train_function"), self.model.jit_compile
         if eager and jit:

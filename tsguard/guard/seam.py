@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import torch
 
 from tsguard.errors import TsguardError
+from tsguard.guard.state import optimizers_of
 
 
 class GuardStop(TsguardError):
@@ -134,6 +135,8 @@ class StepSeam:
         self._compile_loss: Any = None
         self._extra_losses = 0
         self._pass_through = False
+        self.updating: Any = None
+        """The optimizer whose `apply` is being called."""
         self._backward: Any = None
         self._loose: Any = None
 
@@ -230,8 +233,8 @@ class StepSeam:
         self._optimizer, self._compile_loss = self.model.optimizer, self.model._compile_loss
         if self.compiled:
             return
-        if self._optimizer is not None:
-            self._place(self._optimizer, "apply", _Apply)
+        for optimizer in optimizers_of(self.model):
+            self._place(optimizer, "apply", _Apply)
         self._place(self.model, "_compute_loss", _ComputeLoss)
         self._place(self.model, "_aggregate_additional_loss", _ExtraLoss)
         if callable(getattr(self.model, "loss_terms", None)):
@@ -350,6 +353,7 @@ class StepSeam:
         grads = list(grads)
         optimizer = getattr(inner, "__self__", self._optimizer)
         known = list(variables if variables is not None else optimizer._trainable_variables)
+        self.updating = optimizer
         if not self._tell(self.observer.before_update, grads, known, otherwise=True):
             return None
         result = inner(grads, variables, **kwargs)

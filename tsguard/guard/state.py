@@ -18,8 +18,20 @@ PLAIN = (bool, int, float, str, type(None))
 """What is kept of the attributes of a user's own classes: values that cannot be changed in place."""
 
 
+SETTLED = 3
+"""Captures after which no new variables are looked for: layers that are made late are made in the first steps."""
+
 LEFT_ALONE = ("stop_training", "stop_evaluating")
 """Flags by which callbacks talk to fit: not part of a step."""
+
+
+def optimizers_of(model: Any) -> list[Any]:
+    """The optimizer it was compiled with, and those that an own train step keeps beside it."""
+    from keras.src.optimizers.base_optimizer import BaseOptimizer
+
+    found = [getattr(model, "optimizer", None), *vars(model).values()]
+    unique = {id(thing): thing for thing in found if isinstance(thing, BaseOptimizer)}
+    return list(unique.values())
 
 
 def state_variables(model: Any) -> list[Any]:
@@ -31,8 +43,7 @@ def state_variables(model: Any) -> list[Any]:
             found.setdefault(id(variable), variable)
 
     add(model.variables)
-    optimizer = getattr(model, "optimizer", None)
-    if optimizer is not None:
+    for optimizer in optimizers_of(model):
         add(optimizer.variables)
     add(metric_variables(model))
     return list(found.values())
@@ -49,8 +60,8 @@ def metric_variables(model: Any) -> list[Any]:
 def _own_objects(model: Any) -> list[Any]:
     """Layers, losses and optimizers whose class is not Keras' own."""
     candidates = list(model._flatten_layers(include_self=True, recursive=True))
-    optimizer = getattr(model, "optimizer", None)
-    candidates += [optimizer, getattr(optimizer, "inner_optimizer", None)]
+    for optimizer in optimizers_of(model):
+        candidates += [optimizer, getattr(optimizer, "inner_optimizer", None)]
     compile_loss = getattr(model, "_compile_loss", None)
     for loss in getattr(compile_loss, "_flat_losses", None) or ():
         candidates += [loss.loss, getattr(loss.loss, "fn", None)]
@@ -78,12 +89,15 @@ class StateBuffer:
         self.variables: list[Any] = []
         self.sources: list[torch.Tensor] = []
         self.buffers: list[torch.Tensor] = []
+        self.judged: list[torch.Tensor] = []
+        """What has to be finite: everything but running metrics."""
         self.rng: RngState | None = None
         self.attributes: list[tuple[Any, dict[str, Any]]] = []
         self.trainable: list[bool] = []
         self._own: list[Any] = []
         self._signature: tuple[int, ...] = ()
         self._quick: tuple[int, bool] = (0, False)
+        self._captures = 0
 
     @property
     def nbytes(self) -> int:
@@ -100,13 +114,12 @@ class StateBuffer:
         return self._quick == (id(optimizer), bool(getattr(optimizer, "built", False)))
 
     def _sign(self) -> tuple[int, ...]:
-        optimizer = getattr(self.model, "optimizer", None)
         weights = self.model.weights
+        optimizers = optimizers_of(self.model)
         return (
             len(weights),
             id(weights[0]) if weights else 0,
-            id(optimizer),
-            len(optimizer.variables) if optimizer is not None else 0,
+            *(number for optimizer in optimizers for number in (id(optimizer), len(optimizer.variables))),
         )
 
     def allocate(self) -> None:
@@ -114,6 +127,8 @@ class StateBuffer:
         self.variables = state_variables(self.model)
         self.sources = [variable.value.detach() for variable in self.variables]
         self.buffers = [self._empty(source) for source in self.sources]
+        running = {id(variable) for variable in metric_variables(self.model)}
+        self.judged = [s for v, s in zip(self.variables, self.sources, strict=True) if id(v) not in running]
         self._own = _own_objects(self.model)
         self._signature = self._sign()
         optimizer = getattr(self.model, "optimizer", None)
@@ -126,8 +141,10 @@ class StateBuffer:
 
     def capture(self) -> None:
         """Copy the state as it is now."""
-        if not self.buffers or not self.fits():
+        settled = self._captures >= SETTLED and self.seems_to_fit()
+        if not self.buffers or not (settled or self.fits()):
             self.allocate()
+        self._captures += 1
         with torch.no_grad():
             _copy(self.buffers, self.sources)
         self.rng = rng_state()

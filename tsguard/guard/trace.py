@@ -74,6 +74,8 @@ class OpRecord:
     args: Any = None
     kwargs: Any = None
     batch_size: int | None = None
+    made_by: tuple[str | None, ...] = ()
+    """Names of the operations that made the tensors that went in."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ def _margin(record: OpRecord, args: Any, outputs: Any) -> Margin | None:
     return None
 
 
-class Trace(TorchDispatchMode):  # type: ignore[misc]
+class Trace(TorchDispatchMode):
     """Listens to one step. Use as `with Trace(model, batch).listening(): …`."""
 
     def __init__(self, model: Any, batch: Any, *, margins: bool = False) -> None:
@@ -137,7 +139,7 @@ class Trace(TorchDispatchMode):  # type: ignore[misc]
         self._tags: dict[int, dict[Any, Tag]] = {}
         self._by_sequence: dict[int, OpRecord] = {}
         self._kept: list[Any] = []
-        self._updated = False
+        self._made_by: dict[int, str] = {}
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[Trace]:
@@ -258,6 +260,7 @@ class Trace(TorchDispatchMode):  # type: ignore[misc]
         self, record: OpRecord, func: Any, args: Any, kwargs: Any, inputs: Any, given: Any, tagged: Any, outputs: Any,
         tags: Any,
     ) -> None:  # fmt: skip
+        record.made_by = tuple(self._made_by.get(_memory(tensor)) for tensor in inputs)
         copies = {id(tensor): value.detach().clone() for tensor, value in zip(inputs, given, strict=True)}
 
         def replace(value: Any) -> Any:
@@ -287,6 +290,8 @@ class Trace(TorchDispatchMode):  # type: ignore[misc]
         known = {_memory(tensor) for tensor in inputs}
         for out, tag in zip(outputs, tags, strict=True):
             memory = _memory(out)
+            if memory not in known or mutable:
+                self._made_by[memory] = name
             if memory not in known:  # fresh memory: whatever was there before is gone
                 self._writers.pop(memory, None)
                 self._leaves.pop(memory, None)
@@ -336,9 +341,9 @@ class Trace(TorchDispatchMode):  # type: ignore[misc]
     # -- where we are ---------------------------------------------------------------------------------------------
 
     def _place(self, name: str, node: Any) -> OpRecord:
-        file = line = None
+        file = line = own_layer = None
         own = inside_layer = False
-        in_loss = in_update = in_step = False
+        in_loss = in_update = in_metrics = False
         frame = sys._getframe(3)
         while frame is not None:
             code = frame.f_code
@@ -347,6 +352,8 @@ class Trace(TorchDispatchMode):  # type: ignore[misc]
                 break
             if kind == "user" and file is None:
                 file, line, own = code.co_filename, frame.f_lineno, not inside_layer
+                if code.co_name == "call" and own:
+                    own_layer = self._called_directly(frame)
             elif kind == "layer" and file is None:
                 inside_layer = True
             if code.co_name in ("compute_loss", "_compute_loss"):
@@ -354,18 +361,16 @@ class Trace(TorchDispatchMode):  # type: ignore[misc]
             elif code.co_name == "_apply" and kind == "seam":
                 in_update = True
             elif code.co_name == "compute_metrics":
-                in_step = True
+                in_metrics = True
             next_frame = frame.f_back
             if next_frame is None:
                 break
             frame = next_frame
-        if in_update:
-            self._updated = True
         if node is not None:
             phase = "backward"
         elif in_update:
             phase = "update"
-        elif self._updated or in_step:
+        elif in_metrics:
             phase = "after"
         elif in_loss or not self._layers:
             phase = "loss"
@@ -374,10 +379,20 @@ class Trace(TorchDispatchMode):  # type: ignore[misc]
         top = self._layers[-1] if self._layers and phase in ("forward", "loss") else None
         if top is not None and file is None and not _is_layer(top):
             own = True  # an operation of a functional graph: the user put it there
+        path = (
+            layer_path(self._layers if own_layer is None else [*self._layers, own_layer]) if top is not None else None
+        )
         return OpRecord(
-            self.count, name, phase, layer_path(self._layers) if top is not None else None, own, file, line,
+            self.count, name, phase, path, own, file, line,
             batch_size=self.batch.size,
         )  # fmt: skip
+
+    def _called_directly(self, frame: Any) -> Any:
+        """A layer whose `call` runs without its `__call__`: TimeDistributed does that with the layer it wraps."""
+        layer = frame.f_locals.get("self")
+        if layer is None or any(layer is known for known in self._layers) or not _is_layer(layer):
+            return None
+        return layer
 
 
 class _BatchLeaves:
@@ -516,9 +531,9 @@ def layer_path(stack: list[Any]) -> str | None:
     """The Keras path of the innermost layer; an operation of a functional graph is named below its model."""
     top = stack[-1]
     path = getattr(top, "path", None)
-    if path:
+    if path and str(path).split("/")[-1] == top.name:
         return str(path)
-    above = layer_path(stack[:-1]) if len(stack) > 1 else None
+    above = str(path) if path else layer_path(stack[:-1]) if len(stack) > 1 else None
     return f"{above}/{top.name}" if above else str(top.name)
 
 

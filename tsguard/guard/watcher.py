@@ -138,7 +138,7 @@ class Watcher:
             return False
         step = self._current if self._current is not None else Step(self.step)
         self._current = step
-        optimizer = self.seam.model.optimizer
+        optimizer = self.seam.updating
         if not optimizer.built:
             _build_as_apply_would(optimizer, variables)
             optimizer.built = True
@@ -198,6 +198,12 @@ class Watcher:
         if both[1] > 0:
             self.watch.point("update_ratio", self.step, both[0] / both[1])
 
+    def _without_update(self, step: Step) -> Trip | None:
+        """A step in which no optimizer of Keras was heard: its loss at least is looked at."""
+        if self.seam.compiled or all(math.isfinite(loss.item()) for loss in step.losses if loss.numel() == 1):
+            return None
+        return self._trip_at(self.step, "loss", step.losses[-1].item())
+
     def _loose_step(self, step: Step, trip: Trip | None) -> None:
         """A loop of one's own: each update is a step. There is no step function, so nothing can be run again."""
         ended = now()
@@ -221,6 +227,8 @@ class Watcher:
                 record.grad_norm = step.total.item() if step.total is not None else None
             self.watch.keep(step)
         self._current = None
+        if self._tripped is None and self.on_cpu and step is not None and step.total is None:
+            self._tripped = self._without_update(step)
         if self._tripped is None and self._question is not None and self._question.met:
             self._look_for_hidden()
         if self._tripped is None and record is not None and record.grad_norm == 0.0 and record.loss is not None:
@@ -236,7 +244,7 @@ class Watcher:
             self._inspect(self.step)
         tripped, self._tripped = self._tripped, None
         if self.stopped and self._final is not None:  # the step ran only because fit does not stop in the middle of one
-            self._final.restore(metrics=False)
+            self._final.restore()
             return logs
         self.step += 1
         self.batch += 1
@@ -276,7 +284,9 @@ class Watcher:
         if not healthy or self.stopped:
             return
         start = now()
-        if not weights_finite(self.model):
+        clean = self.recorder.clean
+        at_hand = clean.judged if clean is not None and clean.seems_to_fit() else None
+        if not (weights_finite(self.model) if at_hand is None else all_finite(at_hand)):
             self._handle(self._update_trip())
             if self._over():
                 return

@@ -73,7 +73,17 @@ def padded_stamps(ground: Ground, example: Example) -> Counterexample | None:
         words += f"timestamps are {_stamp_words(example.kind)}."
         where: dict[str, Any] = {"law": law, "phase": "backward", "parameter": sick[0]}
         return Counterexample(
-            law, "pad-time", words, batch.x, x, float("inf"), 0.0, where, size=example.size, remedy=_NEUTRAL
+            law,
+            "pad-time",
+            words,
+            batch.x,
+            x,
+            float("inf"),
+            0.0,
+            where,
+            size=example.size,
+            grave=_happens(ground, name, axis, example.kind),
+            remedy=_NEUTRAL,
         )
     words = (
         f"{batch_words(valid, right=ground.material.right)}; the output of sample {moved.sample} moved by "
@@ -91,8 +101,25 @@ def padded_stamps(ground: Ground, example: Example) -> Counterexample | None:
         moved.tolerance,
         where,
         size=example.size,
+        grave=_happens(ground, name, axis, example.kind),
         remedy=_NEUTRAL,
     )
+
+
+def _happens(ground: Ground, name: str, axis: int, kind: str) -> bool:
+    """Whether the user's own batches are padded in this way; what never happens is a warning, not a fault."""
+    stamps = np.moveaxis(ground.reading.rows[name], axis, 1)
+    for row, keep in zip(stamps, ground.reading.valid, strict=True):
+        if not keep.any() or keep.all():
+            continue
+        edge, padded = row[np.flatnonzero(keep)[-1 if ground.material.right else 0]], row[~keep]
+        if kind == "data" and (padded == 0).any() and np.any(edge != 0):
+            return True
+        if kind == "ones" and (padded == edge).any():
+            return True
+        if kind == "huge" and (np.abs(padded - edge) > 0).any() and not (padded == 0).all():
+            return True
+    return False
 
 
 _NEUTRAL = (

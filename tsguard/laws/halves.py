@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import io
+import json
 import os
-import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tsguard.dataset import leaves, packed
 from tsguard.laws import tolerance
 from tsguard.laws.batches import Example
 from tsguard.laws.ground import Ground, samples
@@ -121,11 +123,14 @@ def _name_half(ground: Ground, found: Counterexample) -> Counterexample:
 # ---------------------------------------------------------------------- another backend
 
 _CHILD = """
-import pickle, sys, numpy as np, keras
+import io, json, sys, numpy as np, keras
 from keras.src.layers.layer import Layer
-config, weights, x = pickle.load(sys.stdin.buffer)
-model = keras.models.model_from_json(config)
-model.set_weights(weights)
+sent = np.load(io.BytesIO(sys.stdin.buffer.read()), allow_pickle=False)
+head = json.loads(sent["head"].tobytes())
+model = keras.models.model_from_json(head["config"])
+model.set_weights([sent[f"w{i}"] for i in range(head["weights"])])
+parts = [sent[f"x{i}"] for i in range(head["inputs"])]
+x = dict(zip(head["keys"], parts)) if head["keys"] else parts if len(parts) > 1 else parts[0]
 seen, plain = [], Layer.__call__
 def call(layer, *args, **kwargs):
     result = plain(layer, *args, **kwargs)
@@ -136,7 +141,10 @@ def call(layer, *args, **kwargs):
     return result
 Layer.__call__ = call
 model(x, training=False)
-sys.stdout.buffer.write(pickle.dumps(seen))
+answer = io.BytesIO()
+paths = np.frombuffer(json.dumps([path for path, _ in seen]).encode(), dtype="uint8")
+np.savez(answer, paths=paths, **{f"a{i}": array for i, (_, array) in enumerate(seen)})
+sys.stdout.buffer.write(answer.getvalue())
 """
 """Rebuilds the model from its configuration and weights, and gives what every layer gave. Both processes are ours."""
 
@@ -199,7 +207,13 @@ def _layers_elsewhere(ground: Ground, x: Leaves, name: str) -> list[tuple[str, N
 
     model, floatx = ground.bench.model, keras.config.floatx()
     fed = {key: leaf.astype(floatx) if leaf.dtype.kind == "f" else leaf for key, leaf in x.items()}
-    parcel = pickle.dumps((model.to_json(), model.get_weights(), ground.reading.inputs.pack(fed)))
+    inputs, weights = ground.reading.inputs.pack(fed), model.get_weights()
+    parts = list(leaves(inputs))
+    keys = list(inputs) if isinstance(inputs, dict) else []
+    head = {"config": model.to_json(), "weights": len(weights), "inputs": len(parts), "keys": keys}
+    arrays = {f"w{index}": weight for index, weight in enumerate(weights)}
+    arrays |= {f"x{index}": part for index, part in enumerate(parts)}
+    parcel = packed({"head": np.frombuffer(json.dumps(head).encode(), dtype=np.uint8), **arrays})
     done = subprocess.run(
         [sys.executable, "-c", _CHILD],
         input=parcel,
@@ -210,7 +224,9 @@ def _layers_elsewhere(ground: Ground, x: Leaves, name: str) -> list[tuple[str, N
     )
     if done.returncode != 0:
         raise RuntimeError(f"the model does not run under {name}:\n{done.stderr.decode(errors='replace')[-2000:]}")
-    return [(path, array.astype(np.float64)) for path, array in pickle.loads(done.stdout)]
+    with np.load(io.BytesIO(done.stdout), allow_pickle=False) as answer:
+        paths = json.loads(answer["paths"].tobytes())
+        return [(path, answer[f"a{index}"].astype(np.float64)) for index, path in enumerate(paths)]
 
 
 HALF = Law(

@@ -42,7 +42,8 @@ def dead_units(steps: Iterable[Step]) -> list[Units]:
                 continue
             layer = layer_at(step, one.sequence)
             key = id(layer)
-            fired = torch.any(result.detach().reshape(-1, result.shape[-1]) > 0, dim=0)
+            # A NaN is another matter than a unit that is off.
+            fired = torch.any(~(result.detach().reshape(-1, result.shape[-1]) <= 0), dim=0)
             before = alive.get(key)
             alive[key] = fired if before is None or before.shape != fired.shape else before | fired
             layers[key] = layer

@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+from tsguard.probes.gradients import addends
 from tsguard.probes.stage import optimizers
 
 
@@ -38,6 +39,31 @@ def attributes(pairs: list[tuple[Any, str, Any]]) -> Iterator[None]:
     finally:
         for thing, name, value in before:
             thing.__dict__[name] = value
+
+
+@contextlib.contextmanager
+def without_term(number: int) -> Iterator[None]:
+    """The gradient of one addend of the loss stopped, whichever step computes it; the loss that is told stays whole."""
+    import torch
+
+    own = torch.autograd.backward
+
+    def backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
+        root = tensors[0] if isinstance(tensors, list | tuple) else tensors
+        parts = addends(root) if getattr(root, "grad_fn", None) is not None else []
+        if number >= len(parts):
+            return own(tensors, *args, **kwargs)
+        stop = parts[number][0].register_prehook(lambda grads: tuple(None if g is None else g * 0 for g in grads))
+        try:
+            return own(tensors, *args, **kwargs)
+        finally:
+            stop.remove()
+
+    torch.autograd.backward = backward
+    try:
+        yield
+    finally:
+        torch.autograd.backward = own
 
 
 def without_clipping(model: Any) -> Any:

@@ -149,12 +149,14 @@ def _in_backward() -> bool:
 
 
 def _user_line() -> tuple[str | None, int | None]:
-    """The innermost frame that is neither in an installed package nor ours."""
+    """The innermost frame that is neither in an installed package nor ours (but for the demo, which plays a user)."""
     here = str(Path(__file__).resolve().parents[1])
+    demo = str(Path(here) / "demo")
     frame: Any = sys._getframe(2)
     while frame is not None:
         file = frame.f_code.co_filename
-        if "site-packages" not in file and not file.startswith((here, "<")) and "/lib/python" not in file:
-            return Path(file).name, frame.f_lineno
+        ours = file.startswith((here, "<")) and not file.startswith(demo)
+        if not ours and "site-packages" not in file and "/lib/python" not in file:
+            return file, frame.f_lineno
         frame = frame.f_back
     return None, None

@@ -6,13 +6,14 @@ that its candidates are valid by construction, or are simply not kept where the 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
-from tsguard.backend import preserved, seed_everything
+from tsguard.backend import preserved, seed_everything, true_float64
 from tsguard.dataset import leaves
 from tsguard.repro.case import Batch, Case, fingerprint_of
 
@@ -34,16 +35,37 @@ def forget_weights(case: Case, keep: Keep) -> Case:
 def _reinitialised(model: Any) -> Any:
     """The same graph with freshly made layers. Layers without weights are shared: a Lambda cannot be made again."""
     if not is_graph(model):
-        return None
+        return _made_again(model)
 
     def again(layer: Any) -> Any:
         return type(layer).from_config(layer.get_config()) if layer.weights else layer
 
     try:
         seed_everything(0)
-        fresh = keras.models.clone_model(model, clone_function=again)
+        fresh = cloned(model, again)
         compile_like(model, fresh, optimizer=None)
     except (ValueError, TypeError, AttributeError, KeyError, NotImplementedError):
+        return None
+    return fresh
+
+
+def _made_again(model: Any) -> Any:
+    """A model of the user's own class, from what its constructor was given."""
+    from tsguard.repro import code
+
+    try:
+        takes = inspect.signature(type(model).__init__).parameters
+        seed_everything(0)
+        if code.is_own_graph(model):
+            fresh = type(model).from_config(model.get_config())
+            for name, value in code.own_attributes(model).items():
+                setattr(fresh, name, value)
+            compile_like(model, fresh, optimizer=None)
+            return fresh
+        given = code.given_to(model)
+        fresh = type(model)(**{key: value for key, value in given.items() if key in takes})
+        compile_like(model, fresh, optimizer=None)
+    except Exception:  # the user's own constructor may refuse in any way; then the recorded weights stay
         return None
     return fresh
 
@@ -54,6 +76,17 @@ def compile_like(model: Any, fresh: Any, *, optimizer: str | None) -> None:
     chosen = optimizer or type(model.optimizer).from_config(model.optimizer.get_config())
     loss = settings.get("loss") or getattr(model, "loss", None)
     fresh.compile(optimizer=chosen, loss=loss, loss_weights=settings.get("loss_weights"))
+
+
+def cloned(model: Any, again: Callable[[Any], Any], tensors: Any = None) -> Any:
+    """The same graph with other layers, not compiled: Keras cannot compile again what was compiled with a function."""
+    given = {} if tensors is None else {"input_tensors": tensors}
+    compiled = model.compiled
+    model.compiled = False
+    try:
+        return keras.models.clone_model(model, clone_function=again, **given)
+    finally:
+        model.compiled = compiled
 
 
 def is_graph(model: Any) -> bool:
@@ -100,9 +133,9 @@ def shorten_sequence(case: Case, keep: Keep) -> Case:
         loose = _any_length(case)
         if loose is None:
             return case
-        case = loose  # `cut` sees the looser model from here on
+        tight, case = case, loose  # `cut` sees the looser model from here on
         if not keep(cut(range(length - 1))):
-            return case
+            return tight
     return cut(smallest(range(length), lambda steps: keep(cut(steps))))
 
 
@@ -119,7 +152,7 @@ def _any_length(case: Case) -> Case | None:
             for entry in model.inputs
         ]
         tensors = entries if len(entries) > 1 else entries[0]
-        fresh = keras.models.clone_model(model, input_tensors=tensors, clone_function=lambda one: one)
+        fresh = cloned(model, lambda one: one, tensors)
         compile_like(model, fresh, optimizer=None)
     except (ValueError, TypeError, AttributeError, KeyError, NotImplementedError):
         return None
@@ -204,11 +237,9 @@ def _tail(case: Case, layer: Any) -> Case | None:
             entry = keras.Input(batch_shape=(None, *recorded.shape[1:]), dtype=str(recorded.dtype), name="recorded")
             outputs = model.outputs if len(model.outputs) > 1 else model.outputs[0]
             # The layers themselves are shared: they hold the weights that fail.
-            rest = keras.models.clone_model(
-                keras.Model(cut, outputs), input_tensors=entry, clone_function=lambda one: one
-            )
+            rest = cloned(keras.Model(cut, outputs), lambda one: one, entry)
         return _compiled_like(case, rest, recorded)
-    except (ValueError, TypeError, AttributeError, KeyError, RuntimeError, IndexError):
+    except (ValueError, TypeError, AttributeError, KeyError, RuntimeError, IndexError, NotImplementedError):
         return None
 
 
@@ -222,15 +253,23 @@ def _compiled_like(case: Case, model: Any, x: Any) -> Case:
     )
 
 
+def forget_slots(case: Case, keep: Keep) -> Case:
+    """An optimizer that has not made a step yet, in place of the recorded one."""
+    if case.slots is None:
+        return case
+    candidate = case.with_(slots=None)
+    return candidate if keep(candidate) else case
+
+
 def simplify_optimizer(case: Case, keep: Keep) -> Case:
     """Plain SGD, no metrics, nothing compiled."""
     model = case.model
     settings = model._compile_config.config
     if type(model.optimizer).__name__ == "SGD" and not settings.get("metrics"):
         return case
-    if not is_graph(model):
+    if not is_graph(model) or case.fingerprint.phase == "update" or case.slots is not None:
         return case
-    fresh = keras.models.clone_model(model, clone_function=lambda one: one)
+    fresh = cloned(model, lambda one: one)
     compile_like(model, fresh, optimizer="sgd")
     candidate = case.with_(model=fresh)
     return candidate if keep(candidate) else case
@@ -336,8 +375,9 @@ def float64_query(case: Case) -> bool | None:
         return None
     batch = case.batch.map(lambda leaf: leaf.astype("float64") if leaf.dtype.kind == "f" else leaf)
     weights = case.weights if case.weights is not None else tuple(case.model.get_weights())
-    found, _ = fingerprint_of(model, batch, weights, case.seed)
-    return found is not None
+    with true_float64():
+        found, _ = fingerprint_of(model, batch, weights, case.seed)
+    return found == case.fingerprint
 
 
 def _in_float64(model: Any) -> Any:
@@ -350,9 +390,9 @@ def _in_float64(model: Any) -> Any:
             config["dtype"] = "float64"
             return type(layer).from_config(config)
 
-        fresh = keras.models.clone_model(model, clone_function=double)
+        fresh = cloned(model, double)
         compile_like(model, fresh, optimizer="sgd")
-    except (ValueError, TypeError, AttributeError, KeyError):
+    except (ValueError, TypeError, AttributeError, KeyError, NotImplementedError):
         return None
     return fresh
 
@@ -360,6 +400,7 @@ def _in_float64(model: Any) -> Any:
 PASSES: tuple[Callable[[Case, Keep], Case], ...] = (
     drop_samples,
     drop_weights_of_samples,
+    forget_slots,
     forget_weights,
     cut_suffix,
     cut_prefix,

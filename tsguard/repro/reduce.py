@@ -11,6 +11,7 @@ import numpy as np
 
 from tsguard.dataset import leaves
 from tsguard.repro.case import Case, fingerprint_of
+from tsguard.repro.contrast import nearest_healthy
 from tsguard.repro.passes import PASSES, float64_query
 
 
@@ -36,6 +37,7 @@ class Reduction:
         self.exhausted = False
         self._answers: dict[tuple[int, str], bool] = {}
         self._models: list[Any] = []
+        self._best: Case | None = None
 
     def keep(self, candidate: Case) -> bool:
         """Whether a candidate fails in the same way."""
@@ -44,8 +46,7 @@ class Reduction:
             if self.clock() > self.deadline:
                 raise OutOfTime
             self.asked += 1
-            found, _ = fingerprint_of(candidate.model, candidate.batch, candidate.weights, candidate.seed)
-            self._answers[key] = found == candidate.fingerprint
+            self._answers[key] = candidate.fails()
             if self._answers[key]:
                 self.progress(f"reducing: {candidate.size:,} scalars left")
         return self._answers[key]
@@ -54,16 +55,27 @@ class Reduction:
         """Every pass, again and again until none makes it smaller."""
         try:
             while True:
-                before = (self.case.size, id(self.case.model))
+                before = measure(self.case)
                 for one in PASSES:
-                    self.case = one(self.case, self.keep)
-                if (self.case.size, id(self.case.model)) == before:
+                    self.case = one(self.case, self._kept)
+                if measure(self.case) >= before:
                     break
         except (OutOfTime, KeyboardInterrupt):
             self.exhausted = True
-        _, origin = fingerprint_of(self.case.model, self.case.batch, self.case.weights, self.case.seed)
-        self.case = self.case.with_(origin=origin or self.case.origin, logic=float64_query(self.case))
+            self.case = min(self.case, self._best or self.case, key=measure)
+        case = self.case
+        _, origin = fingerprint_of(case.model, case.batch, case.weights, case.seed, slots=case.slots)
+        self.case = case.with_(
+            origin=origin or case.origin, logic=float64_query(case), nearest_healthy=nearest_healthy(case)
+        )
         return self.case
+
+    def _kept(self, candidate: Case) -> bool:
+        """As `keep`; remembers the smallest, so that a pass that is interrupted loses nothing."""
+        kept = self.keep(candidate)
+        if kept and (self._best is None or measure(candidate) < measure(self._best)):
+            self._best = candidate
+        return kept
 
     def _model_number(self, model: Any) -> int:
         # Kept alive here, so that an id is never given to another model.
@@ -74,9 +86,19 @@ class Reduction:
         return len(self._models) - 1
 
 
+def measure(case: Case) -> tuple[int, int, int, int, int]:
+    """What smaller means: scalars, layers, then plainer: seeded weights, few numbers that are not zero, plain SGD."""
+    held = list(leaves([case.batch.x, case.batch.y, case.batch.sample_weight]))
+    layers = sum(1 for _ in case.model._flatten_layers())
+    busy = sum(int(np.count_nonzero(leaf)) for leaf in held)
+    plain = type(case.model.optimizer).__name__ == "SGD" and not case.model._compile_config.config.get("metrics")
+    return case.size, layers, 0 if case.weights is None else 1, busy, 0 if plain else 1
+
+
 def _digest(case: Case) -> str:
     total = hashlib.sha256()
-    for leaf in [*leaves([case.batch.x, case.batch.y, case.batch.sample_weight]), *(case.weights or ())]:
+    held = leaves([case.batch.x, case.batch.y, case.batch.sample_weight])
+    for leaf in [*held, *(case.weights or ()), *(case.slots or ())]:
         array = np.ascontiguousarray(leaf)
         total.update(f"{array.shape}{array.dtype}".encode())
         total.update(array.tobytes())

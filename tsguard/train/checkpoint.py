@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import queue
-import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,6 +50,8 @@ class Snapshot:
     callbacks: list[Any] = field(default_factory=list)
     history: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+    feed: dict[str, Any] = field(default_factory=dict)
+    """What the data itself remembered when the epoch began: the order that a PyDataset or a sampler holds."""
 
 
 class NotFiniteError(StoreError):
@@ -72,6 +73,7 @@ def save(folder: RunFolder, stem: str, snapshot: Snapshot) -> str:
     tensors = {name: tensor.contiguous() for name, tensor in snapshot.tensors.items()}
     generators = {"rng": rng_to_plain(snapshot.rng, tensors, "rng"), "epoch_rng": {}}
     generators["epoch_rng"] = rng_to_plain(snapshot.epoch_rng, tensors, "epoch_rng")
+    tensors.update({f"feed/{name}": value for name, value in snapshot.feed.items() if isinstance(value, torch.Tensor)})
     content = encode(tensors)
     path = folder.write_bytes(f"{FOLDER}/{stem}.safetensors", content)
     expected = digest(content)
@@ -89,6 +91,7 @@ def save(folder: RunFolder, stem: str, snapshot: Snapshot) -> str:
         "callbacks": snapshot.callbacks,
         "history": snapshot.history,
         "metrics": snapshot.metrics,
+        "feed": {name: value for name, value in snapshot.feed.items() if not isinstance(value, torch.Tensor)},
         **generators,
     }
     folder.write_text(f"{FOLDER}/{stem}.json", dumps(manifest))
@@ -97,7 +100,7 @@ def save(folder: RunFolder, stem: str, snapshot: Snapshot) -> str:
 
 def load(folder: RunFolder, stem: str) -> Snapshot:
     """Read a checkpoint back; a StoreError that says what is wrong with it."""
-    manifest = _manifest(folder, stem)
+    manifest = read_manifest(folder, stem)
     try:
         content = folder.file(f"{FOLDER}/{stem}.safetensors").read_bytes()
     except OSError as missing:
@@ -114,6 +117,9 @@ def load(folder: RunFolder, stem: str) -> Snapshot:
     tensors = decode(content)
     rng = rng_from_plain(manifest["rng"], tensors, "rng")
     epoch_rng = rng_from_plain(manifest["epoch_rng"], tensors, "epoch_rng")
+    feed = dict(manifest.get("feed", {}))
+    for name in [name for name in tensors if name.startswith("feed/")]:
+        feed[name.removeprefix("feed/")] = tensors.pop(name)
     return Snapshot(
         position=Position(manifest["epoch"], manifest["batch"], manifest["step"]),
         tensors=tensors,
@@ -123,10 +129,11 @@ def load(folder: RunFolder, stem: str) -> Snapshot:
         callbacks=manifest["callbacks"],
         history=manifest["history"],
         metrics=manifest["metrics"],
+        feed=feed,
     )
 
 
-def _manifest(folder: RunFolder, stem: str) -> dict[str, Any]:
+def read_manifest(folder: RunFolder, stem: str) -> dict[str, Any]:
     try:
         manifest = loads(folder.file(f"{FOLDER}/{stem}.json").read_text(encoding="utf-8"))
         if manifest["schema"] > SCHEMA:
@@ -143,7 +150,7 @@ def stems(folder: RunFolder) -> list[str]:
     found = []
     for manifest in (folder.path / FOLDER).glob("*.json"):
         with contextlib.suppress(StoreError):
-            fields = _manifest(folder, manifest.stem)
+            fields = read_manifest(folder, manifest.stem)
             found.append((fields["step"], manifest.stat().st_mtime_ns, manifest.stem))
     return [stem for *_, stem in sorted(found)]
 
@@ -157,12 +164,11 @@ def candidates(folder: RunFolder) -> Iterator[tuple[str, Snapshot | StoreError]]
             yield stem, wrong
 
 
-def prune(folder: RunFolder, keep: set[str]) -> None:
-    """Remove our own checkpoints beyond those kept: the manifest first, so that no manifest ever lacks its file."""
-    for stem in stems(folder):
-        if stem not in keep and re.match(r"(model|step)-", stem):
-            for suffix in ("json", "safetensors"):
-                folder.remove(f"{FOLDER}/{stem}.{suffix}")
+def prune(folder: RunFolder, stems_to_go: Iterable[str]) -> None:
+    """Remove checkpoints of this run: the manifest first, so that no manifest ever lacks its file."""
+    for stem in stems_to_go:
+        for suffix in ("json", "safetensors"):
+            folder.remove(f"{FOLDER}/{stem}.{suffix}")
 
 
 class Writer:
@@ -171,13 +177,13 @@ class Writer:
     def __init__(self, folder: RunFolder, failed: Callable[[BaseException], None]) -> None:
         self.folder = folder
         self.failed = failed
-        self._queue: queue.Queue[tuple[str, Snapshot, set[str] | None] | None] = queue.Queue(maxsize=1)
+        self._queue: queue.Queue[tuple[str, Snapshot, tuple[str, ...]] | None] = queue.Queue(maxsize=1)
         self._thread = threading.Thread(target=self._work, name="tsguard-checkpoints", daemon=True)
         self._thread.start()
 
-    def write(self, stem: str, snapshot: Snapshot, *, keep: set[str] | None = None) -> None:
-        """Hand over a snapshot; `keep` names what may stay afterwards."""
-        self._queue.put((stem, snapshot, keep))
+    def write(self, stem: str, snapshot: Snapshot, *, drop: Iterable[str] = ()) -> None:
+        """Hand over a snapshot; `drop` names what goes once it is safely there."""
+        self._queue.put((stem, snapshot, tuple(drop)))
 
     def flush(self) -> None:
         """Wait until everything handed over is on the disk."""
@@ -195,10 +201,9 @@ class Writer:
             try:
                 if work is None:
                     return
-                stem, snapshot, keep = work
+                stem, snapshot, drop = work
                 save(self.folder, stem, snapshot)
-                if keep is not None:
-                    prune(self.folder, keep | {stem})
+                prune(self.folder, drop)
             except Exception as error:  # a checkpoint that fails never ends the training; it is reported
                 self.failed(error)
             finally:

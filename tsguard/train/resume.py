@@ -8,7 +8,7 @@ These callbacks stand last in the list: what the others did in the same moment i
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import keras
@@ -20,7 +20,9 @@ from tsguard.dataset import Data, leaves
 from tsguard.errors import StoreError
 from tsguard.report import dumps
 from tsguard.store import RunFolder
-from tsguard.train.checkpoint import NotFiniteError, Position, Snapshot, Writer, candidates
+from tsguard.train import feed
+from tsguard.train.checkpoint import NotFiniteError, Position, Snapshot, Writer, candidates, read_manifest, stems
+from tsguard.train.formula import Formula
 
 _SAMPLED_BYTES = 1 << 24
 """How much of an array enters its fingerprint: its ends and an even sample between, 16 MB in all."""
@@ -71,7 +73,7 @@ def state_tensors(model: Any) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]
     """Every variable of model, optimizer and metrics, copied to the host; and which of them must be finite."""
     tensors: dict[str, torch.Tensor] = {}
     finite: list[str] = []
-    for group, variables in _variables(model):
+    for group, variables in variables_of(model):
         for index, variable in enumerate(variables):
             name = f"{group}/{index:05d}"
             tensors[name] = variable.value.detach().to("cpu", copy=True)
@@ -80,7 +82,8 @@ def state_tensors(model: Any) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]
     return tensors, tuple(finite)
 
 
-def _variables(model: Any) -> list[tuple[str, list[Any]]]:
+def variables_of(model: Any) -> list[tuple[str, list[Any]]]:
+    """Every variable that a step reads, by group, in an order that does not change."""
     metrics = [variable for metric in model.metrics for variable in metric.variables]
     optimizer = model.optimizer.variables if model.optimizer is not None else []
     return [("model", list(model.variables)), ("optimizer", list(optimizer)), ("metrics", metrics)]
@@ -91,7 +94,7 @@ def put_back(model: Any, tensors: Mapping[str, torch.Tensor]) -> None:
     if model.optimizer is not None and not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
     with torch.no_grad():
-        for group, variables in _variables(model):
+        for group, variables in variables_of(model):
             for index, variable in enumerate(variables):
                 name = f"{group}/{index:05d}"
                 if name in tensors:
@@ -113,10 +116,16 @@ class Checkpoints(keras.callbacks.Callback):
         start: Position | None = None,
         others: Callable[[], list[Any]] = list,
         failed: Callable[[BaseException], None] = lambda error: None,
+        source: Any = None,
+        spared: Iterable[str] = (),
     ) -> None:
         super().__init__()
         self.folder, self.marks, self.every, self.keep = folder, marks, every, keep
-        self.monitor, self.sign = monitor, 1.0 if mode == "min" else -1.0
+        self.monitor, self.sign = (
+            Formula.parse(monitor, place="train.checkpoint.monitor"),
+            1.0 if mode == "min" else -1.0,
+        )
+        self.source = source
         self.others = others
         self.writer = Writer(folder, failed)
         begun = start or Position(0, 0, 0)
@@ -125,17 +134,48 @@ class Checkpoints(keras.callbacks.Callback):
         self._first_to_save = begun.step + 1
         self.best: list[tuple[float, str]] = []
         self._recent: list[str] = []
+        self._mine: set[str] = set()
+        self._others_files: set[str] = set()
+        self._take_stock(set(spared), begun)
+        self._epoch_feed: dict[str, Any] = {}
         self._epoch_rng: RngState | None = None
         self._finished_epoch: tuple[int, dict[str, float]] | None = None
 
+    def _take_stock(self, spared: set[str], begun: Position) -> None:
+        """What lies in the folder already: checkpoints of this run are kept and pruned as if made now; others stay."""
+        for stem in stems(self.folder):
+            manifest = read_manifest(self.folder, stem)
+            if stem in spared or dict(manifest["fingerprint"]) != dict(self.marks):
+                self._others_files.add(stem)
+                continue
+            self._mine.add(stem)
+            if manifest["step"] <= begun.step:
+                self._recent = [*self._recent, stem][-2:]
+                self._rank(stem, manifest["metrics"])
+
+    def _rank(self, stem: str, metrics: Mapping[str, float]) -> float | None:
+        """Enter a checkpoint into the list of the best; its value, where it has one."""
+        if self.monitor.missing(metrics):
+            return None
+        value = self.monitor.value(metrics)
+        if np.isfinite(value):
+            self.best = sorted([*self.best, (self.sign * value, stem)])[: self.keep]
+        return value
+
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """The epoch's generators are noted here, and the state between two epochs is saved."""
-        self._epoch_rng = rng_state()
+        self._epoch_rng, self._epoch_feed = rng_state(), feed.state(self.source)
         if self._finished_epoch is not None:
             self.position = Position(epoch, 0, self.position.step)
             self._save_epoch()
         elif self.position.epoch != epoch:
             self.position = Position(epoch, 0, self.position.step)
+
+    def best_stem(self) -> str | None:
+        """The best checkpoint by the monitor; the last one where nothing was measured. None before the first."""
+        if self.best:
+            return self.best[0][1]
+        return self._recent[-1] if self._recent else None
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """One step further; saved every `every` steps."""
@@ -151,30 +191,37 @@ class Checkpoints(keras.callbacks.Callback):
         """The last state, and nothing left unwritten."""
         if self._finished_epoch is not None:
             self.position = Position(self._finished_epoch[0] + 1, 0, self.position.step)
-            self._epoch_rng = rng_state()
+            self._epoch_rng, self._epoch_feed = rng_state(), feed.state(self.source)
             self._save_epoch()
         self.writer.flush()
 
     def save_now(self) -> None:
         """A checkpoint of this very moment."""
-        stem = f"step-{self.position.step:08d}"
-        self._recent = [*self._recent, stem][-2:]
-        self.writer.write(stem, self._snapshot({}), keep=self._kept())
+        self._write(self._free(f"step-{self.position.step:08d}"), {})
 
     def _save_epoch(self) -> None:
         assert self._finished_epoch is not None
         epoch, metrics = self._finished_epoch
         self._finished_epoch = None
-        value = metrics.get(self.monitor)
-        tail = "" if value is None else f"-{value:.4f}"
-        stem = f"model-{epoch + 1:02d}{tail}"
-        if value is not None and value == value:
-            self.best = sorted([*self.best, (self.sign * value, stem)])[: self.keep]
-        self._recent = [*self._recent, stem][-2:]
-        self.writer.write(stem, self._snapshot(metrics), keep=self._kept())
+        value = None if self.monitor.missing(metrics) else self.monitor.value(metrics)
+        stem = self._free(f"model-{epoch + 1:02d}" + ("" if value is None else f"-{value:.4f}"))
+        self._rank(stem, metrics)
+        self._write(stem, metrics)
 
-    def _kept(self) -> set[str]:
-        return {*self._recent, *(stem for _, stem in self.best)}
+    def _free(self, stem: str) -> str:
+        """The name itself, or with a number where a checkpoint that is not ours has it."""
+        number, free = 1, stem
+        while free in self._others_files:
+            number += 1
+            free = f"{stem}-{number}"
+        return free
+
+    def _write(self, stem: str, metrics: dict[str, float]) -> None:
+        self._recent = [*self._recent, stem][-2:]
+        keep = {*self._recent, *(kept for _, kept in self.best)}
+        drop = sorted(self._mine - keep)
+        self._mine = (self._mine | {stem}) & keep
+        self.writer.write(stem, self._snapshot(metrics), drop=drop)
 
     def _snapshot(self, metrics: dict[str, float]) -> Snapshot:
         tensors, finite = state_tensors(self.model)
@@ -190,6 +237,7 @@ class Checkpoints(keras.callbacks.Callback):
             callbacks=[_plain_state(callback) for callback in self.others()],
             history={"epoch": list(history.epoch), "history": _plain(history.history)} if history is not None else {},
             metrics=metrics,
+            feed=self._epoch_feed,
         )
 
 
@@ -229,9 +277,10 @@ def _plain(value: Any) -> Any:
 class Resume(keras.callbacks.Callback):
     """Takes a run up where a snapshot left it. `fit` is to be called with `initial_epoch=snapshot.position.epoch`."""
 
-    def __init__(self, snapshot: Snapshot, others: Callable[[], list[Any]] = list) -> None:
+    def __init__(self, snapshot: Snapshot, others: Callable[[], list[Any]] = list, source: Any = None) -> None:
         super().__init__()
         self.snapshot = snapshot
+        self.source = source
         self.others = others
         self.consumed = 0
         self.done = False
@@ -256,6 +305,7 @@ class Resume(keras.callbacks.Callback):
             history.epoch[:] = self.snapshot.history["epoch"]
             history.history.update(self.snapshot.history["history"])
         restore_rng(self.snapshot.epoch_rng)
+        feed.restore(self.source, self.snapshot.feed)
         if self.snapshot.position.batch == 0:
             self._finish()
 
@@ -276,16 +326,16 @@ class Resume(keras.callbacks.Callback):
         self.done = True
 
 
-def choose(folder: RunFolder, marks: Mapping[str, str]) -> tuple[Snapshot | None, list[str]]:
-    """The furthest checkpoint that belongs to this run and is whole, and why any further one was refused."""
-    refused = []
+def choose(folder: RunFolder, marks: Mapping[str, str]) -> tuple[Snapshot | None, dict[str, str]]:
+    """The furthest checkpoint that belongs to this run and is whole, and by name why any further one was refused."""
+    refused: dict[str, str] = {}
     for stem, found in candidates(folder):
         if isinstance(found, StoreError):
-            refused.append(str(found))
+            refused[stem] = str(found)
             continue
         different = sorted(part for part in marks if found.fingerprint.get(part) != marks[part])
         if different:
-            refused.append(f"checkpoint {stem}: made with other {' and '.join(different)} than this run has.")
+            refused[stem] = f"checkpoint {stem}: made with other {' and '.join(different)} than this run has."
             continue
         return found, refused
     return None, refused

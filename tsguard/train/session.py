@@ -19,9 +19,12 @@ from typing import Any
 import keras
 
 from tsguard import catalogue, provenance
+from tsguard.checks.depth import deepest
+from tsguard.checks.outturn import off_plan
 from tsguard.checks.preflight import preflight
 from tsguard.checks.registry import Check, Context
 from tsguard.checks.runner import crashed
+from tsguard.errors import Interrupted, StoreError
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding, Role, Status
 from tsguard.gate import Gate
@@ -29,10 +32,12 @@ from tsguard.guard.callback import Guard
 from tsguard.guard.outcome import GuardOutcome
 from tsguard.report import Moment, Report, Verdict
 from tsguard.store import RunFolder
-from tsguard.train.checkpoint import Position
+from tsguard.train.artifact import checkpoint_mb, export, put_back_weights
+from tsguard.train.checkpoint import Position, load
 from tsguard.train.judgement import Judgement, judge_run
 from tsguard.train.resume import Checkpoints, Resume, choose, fingerprint
 from tsguard.train.start import RememberStart, TrainStart
+from tsguard.train.trackers import Tracker
 
 Progress = Callable[[str], None]
 
@@ -56,11 +61,18 @@ class Session:
     diagnose: bool = True
     resume: bool = False
     budget_s: float = 60.0
+    preflight_s: float | None = None
+    """Seconds for the preflight, where it has a budget of its own."""
     checkpoint: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
     late_findings: Callable[[], Iterable[Finding]] = tuple
     """Asked at the end: settings that nothing read, trackers that failed."""
     baseline: Report | None = None
+    restore_best: bool = False
+    """Whether the model ends with the weights of its best checkpoint."""
+    export: bool = False
+    """Whether the model is written as model.keras at the end."""
+    artifact_mb: float | None = None
     progress: Progress = lambda name: None
     moments: list[Moment] = field(default_factory=list)
     interrupted: int | None = None
@@ -89,7 +101,7 @@ class Session:
         report = preflight(
             self.context,
             gate=self.gate.before_training(),
-            budget_s=self.budget_s,
+            budget_s=self.budget_s if self.preflight_s is None else self.preflight_s,
             checks=self.checks,
             config=dict(self.config),
             baseline=self.baseline,
@@ -102,14 +114,14 @@ class Session:
         model, data = self.context.model, self.context.data
         assert data is not None
         marks = fingerprint(model, data, self.fit_arguments)
-        snapshot, refused = choose(self.folder, marks) if self.resume else (None, [])
-        found.extend(_mismatch(words) for words in refused)
+        snapshot, refused = choose(self.folder, marks) if self.resume else (None, {})
+        found.extend(_mismatch(words) for words in refused.values())
         start = snapshot.position if snapshot is not None else Position(0, 0, 0)
         if snapshot is not None:
             self._tell("resume", f"from step {start.step}, batch {start.batch} of epoch {start.epoch}", start.step)
 
         def others() -> list[Any]:
-            return list(self.callbacks)
+            return [one for one in self.callbacks if not isinstance(one, Tracker)]
 
         keeper = Checkpoints(
             self.folder,
@@ -117,12 +129,14 @@ class Session:
             start=start,
             others=others,
             failed=lambda error: found.append(_not_saved(error)),
+            source=data.x,
+            spared=refused,
             **self.checkpoint,
         )
         remembered = RememberStart()
         ours: list[Any] = [remembered, self.guard]
         if snapshot is not None:
-            ours.append(Resume(snapshot, others))
+            ours.append(Resume(snapshot, others, data.x))
         ours += [keeper, _Interruptible(self, keeper)]
         self.progress("training")
         self._tell("train", "training")
@@ -145,10 +159,36 @@ class Session:
             except Exception as error:  # the user's own code failed; the folder says so, then it goes up as it came
                 failure = error
                 found.append(_died(error))
+        for one in self.callbacks:
+            if isinstance(one, Tracker):
+                one.finish()
         with contextlib.suppress(Exception):
             keeper.writer.close()
+        if failure is None and self.interrupted is not None:  # the signal came after the last step: all is saved
+            failure = Interrupted(self.interrupted)
+        if failure is None:
+            self._finish(model, keeper, found)
         self._start = remembered.start
         return history, failure
+
+    def _finish(self, model: Any, keeper: Checkpoints, found: list[Finding]) -> None:
+        """The best weights back into the model and out as a file, where that was asked for."""
+        best = keeper.best_stem()
+        try:
+            if best is not None and self.restore_best:
+                snapshot = load(self.folder, best)
+                put_back_weights(model, snapshot.tensors)
+                self._tell("best", f"weights of {best} are in the model", snapshot.position.step)
+            if best is not None:
+                self.artifact_mb = checkpoint_mb(self.folder, best)
+        except (StoreError, OSError) as lost:
+            found.append(_not_saved(lost))
+        if not self.export:
+            return
+        try:
+            self.artifact_mb = export(model, self.folder) / 1e6
+        except Exception as refused:  # own layers without get_config cannot be exported; the checkpoints are there
+            found.append(_not_exported(refused))
 
     def _after(self, found: list[Finding], history: Any, before: Report | None) -> Report:
         guarded = self.guard.report
@@ -168,14 +208,18 @@ class Session:
                 )
             except Exception as crash:
                 judged = Judgement((crashed("no-learning", "judgement of the run", crash),))
-        findings = merged([*found, *findings, *judged.findings, *self.late_findings()])
+        metrics = {**(guarded.metrics if guarded is not None else {}), **judged.metrics}
+        if self.artifact_mb is not None:
+            metrics["artifact_mb"] = self.artifact_mb
+        off = off_plan(self.context.declared, metrics) if self.interrupted is None else ()
+        told = deepest(merged([*found, *findings, *judged.findings, *off, *self.late_findings()]))
         facts = provenance.gather(config=dict(self.config), seeds=_seeds(self.context))
         report = Report(
             kind="train",
             name=self.folder.run.name,
             source=outcome,
-            findings=tuple(findings),
-            metrics={**(guarded.metrics if guarded is not None else {}), **judged.metrics},
+            findings=told,
+            metrics=metrics,
             series=guarded.series if guarded is not None else {},
             figures={**(guarded.figures if guarded is not None else {}), **judged.figures},
             plan={**(before.plan if before is not None else {}), **dict(self.context.declared)},
@@ -192,20 +236,18 @@ class Session:
         return self.write(self.reproduce(report, outcome) if self.interrupted is None else report)
 
 
-class Interrupted(BaseException):
-    """A signal ended the run after a checkpoint; the doors turn it into the exit code 128 + number."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(f"stopped by signal {number}; a resumable checkpoint was made")
-        self.number = number
-
-
 class _Interruptible(keras.callbacks.Callback):
     """Ends the run between two batches when a signal has come, with a checkpoint of that moment. Stands last."""
 
     def __init__(self, session: Session, keeper: Checkpoints) -> None:
         super().__init__()
         self.session, self.keeper = session, keeper
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """A signal that came during validation: the state between the two epochs has just been handed over."""
+        if self.session.interrupted is not None:
+            self.keeper.writer.flush()
+            raise Interrupted(self.session.interrupted)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """The state between two batches is what a checkpoint can hold; nothing else is worth waiting for."""
@@ -267,6 +309,17 @@ def _not_saved(error: BaseException) -> Finding:
         role=Role.NOTE,
         evidence=[Evidence("traceback", trace)],
         check="checkpoints",
+    )
+
+
+def _not_exported(error: BaseException) -> Finding:
+    return catalogue.finding(
+        "checkpoint-roundtrip",
+        f"model.keras was not written: {type(error).__name__}: {error}. The checkpoints hold the weights all the same.",
+        status=Status.WARN,
+        role=Role.NOTE,
+        evidence=[Evidence("traceback", "".join(traceback.format_exception(error)))],
+        check="export",
     )
 
 

@@ -1,0 +1,172 @@
+"""What a session costs per step: guard, checkpoints and callbacks around `model.fit`, against `model.fit` alone.
+
+    KERAS_BACKEND=torch python benchmarks/train.py [--pairs 12] [--steps 200] [--write]
+
+Both arms train the same model on the same data from the same start; every round runs all arms in random order, plain
+twice (A/A), and ratios are taken within a round, so that what else the machine does meets all arms alike. A session's
+time is that of its steps only: preflight, judgement and pages are paid once, not per step. Arms: the session as
+`tsguard train` makes it, and the same with a checkpoint every 50 steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("KERAS_BACKEND", "torch")
+
+import keras
+import numpy as np
+from keras import layers
+
+from tsguard.backend import seed_everything
+from tsguard.checks.registry import Context
+from tsguard.dataset import Data
+from tsguard.gate import Gate
+from tsguard.guard.callback import Guard
+from tsguard.store import RunFolder
+from tsguard.subject import Subject
+from tsguard.train.session import Session
+
+BATCH = 32
+
+
+def transformer() -> tuple[Any, tuple[int, ...]]:
+    """Two blocks, width 64, 64 timesteps."""
+    inputs = keras.Input((64, 8))
+    h = layers.Dense(64)(inputs)
+    for _ in range(2):
+        h = layers.LayerNormalization()(h + layers.MultiHeadAttention(4, 16, dropout=0.1)(h, h))
+        h = layers.LayerNormalization()(h + layers.Dense(64)(layers.Dense(128, activation="gelu")(h)))
+    return keras.Model(inputs, layers.Dense(1)(layers.GlobalAveragePooling1D()(h))), (64, 8)
+
+
+def lstm() -> tuple[Any, tuple[int, ...]]:
+    """Two layers of 64 units, 48 timesteps."""
+    model = keras.Sequential(
+        [keras.Input((48, 8)), layers.LSTM(64, return_sequences=True), layers.LSTM(64), layers.Dense(1)]
+    )
+    return model, (48, 8)
+
+
+class Clock(keras.callbacks.Callback):
+    """Wall and processor time from the first batch's end to the last one's: not what begins a fit or ends it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wall = self.cpu = 0.0
+        self._first: tuple[float, float] | None = None
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        now = time.perf_counter(), time.process_time()
+        self._first = self._first or now
+        self.wall, self.cpu = now[0] - self._first[0], now[1] - self._first[1]
+
+
+def plain(model: Any, x: Any, y: Any, clock: Clock) -> None:
+    """What a session is compared with."""
+    model.fit(x, y, batch_size=BATCH, verbose=0, callbacks=[clock])
+
+
+def session(every: int) -> Callable[[Any, Any, Any, Clock], None]:
+    """The session, with a checkpoint every so many steps (0: at the end of an epoch)."""
+
+    def train(model: Any, x: Any, y: Any, clock: Clock) -> None:
+        with tempfile.TemporaryDirectory() as place:
+            folder = RunFolder.create(place, "bench")
+            data = Data(x, y, batch_size=BATCH)
+            Session(
+                context=Context(subject=Subject.from_model(model, data), data=data),
+                gate=Gate(),
+                folder=folder,
+                guard=Guard(out=None, diagnose=False, repro=False),
+                fit_arguments={"batch_size": BATCH, "verbose": 0},
+                write=lambda report: report,
+                callbacks=(clock,),
+                preflight=False,
+                diagnose=False,
+                checkpoint={"every": every},
+            ).run()
+
+    return train
+
+
+ARMS: dict[str, Callable[[Any, Any, Any, Clock], None]] = {
+    "plain": plain,
+    "plain again": plain,
+    "session": session(0),
+    "session, checkpoint every 50": session(50),
+}
+
+
+def bound(ratios: list[float]) -> float:
+    """Upper end of the 95 % bootstrap interval of the median."""
+    draws = np.random.default_rng(0).choice(ratios, size=(4000, len(ratios)), replace=True)
+    return float(np.quantile(np.median(draws, axis=1), 0.975))
+
+
+def measure(name: str, build: Callable[[], tuple[Any, tuple[int, ...]]], pairs: int, steps: int) -> list[str]:
+    """The rows of one model."""
+    keras.utils.clear_session()
+    seed_everything(1)
+    model, shape = build()
+    model.compile(keras.optimizers.Adam(1e-3), "mse")
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(BATCH * steps, *shape)).astype("float32")
+    y = rng.normal(size=(BATCH * steps, 1)).astype("float32")
+    start = model.get_weights()
+    seen: dict[str, list[tuple[float, float]]] = {arm: [] for arm in ARMS}
+    for round_ in range(-1, pairs):  # the first round warms up
+        arms = list(ARMS)
+        random.Random(round_).shuffle(arms)
+        for arm in arms:
+            model.set_weights(start)
+            seed_everything(0)
+            clock = Clock()
+            ARMS[arm](model, x, y, clock)
+            if round_ >= 0:
+                seen[arm].append((clock.wall / (steps - 1), clock.cpu / (steps - 1)))
+    rows = []
+    for arm, times in seen.items():
+        wall, cpu = ([t[k] / p[k] for t, p in zip(times, seen["plain"], strict=True)] for k in (0, 1))
+        spent = f"{1000 * statistics.median(t for t, _ in times):.2f}"
+        shown = " | ".join(f"{statistics.median(ratios):.3f} | {bound(ratios):.3f}" for ratios in (wall, cpu))
+        rows.append(f"| {name} | {arm} | {spent} | {shown} |")
+        print(rows[-1], flush=True)
+    return rows
+
+
+def main() -> None:
+    """Print the table; write it where asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--models", default="transformer,lstm")
+    parser.add_argument("--write", action="store_true", help="Keep the table in benchmarks/results/train.md.")
+    given = parser.parse_args()
+    lines = [
+        "| model | arm | ms a step | wall: median | ≤ 95 % | processor: median | ≤ 95 % |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    print("\n".join(lines))
+    for name in given.models.split(","):
+        lines += measure(name, {"transformer": transformer, "lstm": lstm}[name], given.pairs, given.steps)
+    text = "\n".join(lines)
+    if given.write:
+        target = Path(__file__).parent / "results" / "train.md"
+        target.write_text(
+            f"# A session per step\n\n{given.pairs} rounds of {given.steps} steps, batch {BATCH}, "
+            f"{os.cpu_count()} cores, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'unset')}.\n\n{text}\n",
+            encoding="utf-8",
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""Every script that is written fails by itself, in a process that knows nothing, and passes once the model is mended."""
+
+import statistics
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+from tests.repro.programs import healthy_copy, planted, run, small
+from tsguard.repro import emit
+from tsguard.repro.case import Batch, Case, Fingerprint, from_batch
+
+SCRIPTS = {
+    "sequential/log_negative": ("ops.log(z)", "ops.log(ops.maximum(z, 1.0) + 0.0 * z)"),
+    "functional/log_zero": ("keras.ops.log", "keras.ops.tanh"),
+    "subclassed/where_log": ("ops.log(z)", "ops.log(ops.where(z > 0, z, 1.0))"),
+    "second_output/log_negative": ("ops.log(z)", "ops.log(ops.maximum(z, 1.0))"),
+    "own_train_step/log_negative": ("model.is_sick = True", "model.is_sick = False"),
+    "named_term/log_negative": ("model.is_sick = True", "model.is_sick = False"),
+    "mixed_float16/square": ("keras.ops.square", "keras.ops.tanh"),
+    "cell/sqrt_negative": ("keras.ops.sqrt", "keras.ops.tanh"),
+    "loss/empty_selection": ("is_sick = True", "is_sick = False"),
+}
+"""Planted faults, and what their author would change in the script's own model."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_fails_in_a_fresh_process_and_passes_with_the_mended_model(name, tmp_path):
+    script = small(name).save(tmp_path, confirm=False)
+    code, said = run(script)
+    assert code == 1 and "first value that is not finite" in said, said
+    used = healthy_copy(script, tmp_path, SCRIPTS[name])
+    code, said = run(script, "--use", used, path=tmp_path)
+    assert code == 0, said
+
+
+def test_scripts_are_short_enough_to_be_read():
+    lines = [
+        emit.emit(small(name, 20)).lines for name in ("functional/log_zero", "mixed_float16/square", "data/nan_in_x")
+    ]
+    assert statistics.median(lines) <= 26, lines
+
+
+def test_nan_in_data_is_written_as_np_nan():
+    text = emit.emit(small("data/nan_in_x")).files["repro.py"].decode()
+    assert "np.nan" in text
+    assert " nan" not in text
+
+
+def test_names_that_would_break_a_script_are_written_safely():
+    inputs = keras.Input((3,), name='a"b')
+    h = layers.Lambda(lambda z: ops.log(z), name='quo"te\\')(inputs)
+    model = keras.Model({'a"b': inputs}, h)
+    model.compile("sgd", "mse")
+    case = Case(model, Batch({'a"b': np.zeros((1, 3), "float32")}, np.zeros((1, 3), "float32")),
+                Fingerprint("nonfinite-forward", "forward", "log", "Lambda"))  # fmt: skip
+    text = emit.emit(case).files["repro.py"].decode()
+    compile(text, "repro.py", "exec")
+
+
+def test_what_closes_over_an_object_is_refused_in_words(tmp_path):
+    scaler = object()
+
+    def loss(y, p):
+        return ops.mean(ops.log(y - p * 0) + 0 * id(scaler))
+
+    model = keras.Sequential([keras.Input((2,)), layers.Dense(1)])
+    model.compile("sgd", loss)
+    case = from_batch(model, Batch(np.ones((2, 2), "float32"), np.zeros((2, 1), "float32")), weights=None, name="c")
+    written = case.save(tmp_path)
+    assert written.name == "README.md"
+    said = written.read_text()
+    assert "There is no script" in said and "'scaler'" in said
+
+
+def test_a_model_that_cannot_be_written_is_imported_by_its_path():
+    scaler = object()
+
+    def loss(y, p):
+        return ops.mean(ops.log(y - p * 0) + 0 * id(scaler))
+
+    model = keras.Sequential([keras.Input((2,)), layers.Dense(1)])
+    model.compile("sgd", loss)
+    case = from_batch(model, Batch(np.ones((2, 2), "float32"), np.zeros((2, 1), "float32")), weights=None, name="c")
+    text = emit.emit(case.with_(recipe=("some.place:build", {"width": 3}))).files["repro.py"].decode()
+    assert "from some.place import build as make" in text
+    assert "model = make(width=3)" in text
+
+
+def test_the_model_is_left_bit_equal():
+    case = planted("functional/log_zero")
+    before = [np.array(weight) for weight in case.model.get_weights()]
+    from tsguard.repro.find import reduced
+
+    reduced(case, budget_s=30)
+    assert all(np.array_equal(a, b) for a, b in zip(before, case.model.get_weights(), strict=True))
+    assert type(case.model.optimizer).__name__ == "SGD"
+
+
+def test_a_healthy_neighbour_is_told():
+    case = small("mixed_float16/square")
+    assert "heals it" in case.nearest_healthy
+    assert "in place of" in emit.readme(case, emit.emit(case)).decode()

@@ -1,0 +1,135 @@
+"""What scripts call, on programs as people write them: frames, mistakes, short runs."""
+
+import warnings
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from keras import layers, ops
+
+import tsguard
+from tsguard.dataset import Data
+from tsguard.errors import ConfigError, DataError
+
+
+def table(rows=128):
+    x = np.random.default_rng(0).normal(size=(rows, 6)).astype("float32")
+    return x, (2 * x[:, :1] + x[:, 1:2]).astype("float32")
+
+
+def perceptron(loss="mse", width=6, rate=0.01):
+    model = keras.Sequential([keras.Input((width,)), layers.Dense(16, activation="relu"), layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(rate), loss)
+    return model
+
+
+def crashed(report):
+    return [finding for finding in report.findings if finding.status == "ERROR"]
+
+
+def test_frames_and_series_are_read_as_keras_reads_them():
+    x, y = table()
+    data = Data(pd.DataFrame(x, columns=list("abcdef")), pd.Series(y[:, 0]))
+    assert data.names == tuple("abcdef")
+    assert data.x.shape == (128, 6)
+    assert data.y.shape == (128, 1)
+    inputs, targets, _ = data.take([5, 3])
+    assert np.array_equal(inputs, x[[5, 3]])
+    assert np.array_equal(targets, y[[5, 3]])
+
+
+@pytest.mark.slow
+def test_a_check_of_frames_names_the_column():
+    x, y = table()
+    x[3, 1] = np.nan
+    report = tsguard.check(perceptron(), pd.DataFrame(x, columns=list("abcdef")), pd.Series(y[:, 0]))
+    found = next(f for f in report.causes if f.code == "data-nonfinite")
+    assert found.where["feature"] == "b"
+    assert found.where["row"] == 3
+    assert not crashed(report)
+
+
+@pytest.mark.parametrize("rows", [0, 50])
+def test_rows_that_do_not_agree_are_a_mistake_in_words(rows):
+    x, y = table()
+    with pytest.raises(DataError, match="the same number of samples"):
+        tsguard.check(perceptron(), x[:rows] if not rows else x, y[:rows])
+
+
+def test_an_argument_that_fit_does_not_have_is_told_before_anything_runs(tmp_path):
+    x, y = table()
+    with pytest.raises(ConfigError, match=r"received epoch\. Expected arguments of model\.fit"):
+        tsguard.fit(perceptron(), x, y, out=tmp_path, epoch=3)
+
+
+def test_an_input_that_padding_names_and_the_model_lacks_is_a_mistake_in_words():
+    x, y = table()
+    with pytest.raises(ConfigError, match="received the input name 'nope'"):
+        tsguard.check(perceptron(), x, y, padding=tsguard.Padding(mask="nope"))
+
+
+class Broken(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.out = layers.Dense(1)
+
+    def call(self, x):
+        raise ValueError("no such key")
+
+
+def test_a_model_that_raises_is_one_finding_with_its_line():
+    x, y = table()
+    model = Broken()
+    model.compile("adam", "mse")
+    report = tsguard.check(model, x, y)
+    (found,) = report.causes
+    assert found.code == "step-fails"
+    assert found.status == "FAIL"
+    assert "no such key" in found.message
+    assert found.where["phase"] == "forward"
+    assert found.where["file"] == __file__
+    assert not crashed(report)
+
+
+def test_data_of_the_wrong_width_is_one_finding():
+    x, y = table()
+    report = tsguard.check(perceptron(width=5), x, y)
+    assert [f.code for f in report.causes] == ["step-fails"]
+    assert "expected axis -1" in report.causes[0].message
+
+
+@pytest.mark.slow
+def test_a_healthy_run_that_is_short_is_not_failed(tmp_path):
+    x, y = table(256)
+    report = tsguard.fit(perceptron(), x, y, epochs=1, verbose=0, out=tmp_path)
+    assert not [f.code for f in report.findings if f.status in ("FAIL", "ERROR")]
+
+
+def log_of_anything(target, answer):
+    return ops.mean(helper(answer) + target)
+
+
+def helper(answer):
+    return ops.log(answer - 9.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", [lambda target, answer: ops.mean(ops.log(answer - 9.0) + target), log_of_anything])
+def test_a_loss_of_ones_own_is_written_into_the_reproduction(loss, tmp_path):
+    x, y = table()
+    guard = tsguard.Guard(out=None, repro=False, diagnose=False)
+    perceptron(loss).fit(x, y, callbacks=[guard], verbose=0)
+    script = tsguard.reduce(guard.report, budget_s=10).save(tmp_path)
+    text = script.read_text()
+    compile(text, str(script), "exec")
+    assert "<lambda>" not in text
+
+
+def test_the_index_column_of_a_frame_written_to_csv_is_no_fault(tmp_path):
+    path = tmp_path / "d.csv"
+    pd.DataFrame({"v": np.random.default_rng(0).normal(size=50)}).to_csv(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        report = tsguard.audit(path)
+    assert not [f for f in report.findings if f.status in ("FAIL", "ERROR")]

@@ -1,0 +1,131 @@
+"""From a run.yaml to a trained run and its predictions, and the same steps twice, through what the doors call."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from tsguard import commands
+from tsguard.errors import ConfigError, StoreError
+from tsguard.train.twice import compared
+
+MODEL = """
+import os
+import keras, numpy as np
+CALLS = []
+def build(loose=False):
+    layers = [keras.layers.Dense(8, activation="tanh"), keras.layers.Dropout(0.2)]
+    model = keras.Sequential([keras.Input((6,)), *layers, keras.layers.Dense(1)])
+    model.compile("sgd", "mse", metrics=[keras.metrics.R2Score(name="r2")])
+    if loose:
+        CALLS.append(0)
+        model.layers[0].bias.assign(np.full(8, float(len(CALLS)), "float32"))
+    return model
+def data(loose=False):
+    rng = np.random.default_rng(None if loose else 0)
+    x = rng.normal(size=(96, 6)).astype("float32")
+    y = (x[:, :1] - x[:, 1:2]).astype("float32")
+    return dict(x=x[32:], y=y[32:], validation_data=(x[:32], y[:32]))
+"""
+RUN = """
+name: whole
+model: {use: "MODULE:build"}
+data: {use: "MODULE:data"}
+gates: report
+check: {budget_s: 0.01}
+guard: {diagnose: false, repro: false, budget_s: 5}
+train:
+  epochs: 3
+  batch_size: 16
+  learning_rate: 0.05
+  schedule: {kind: warmup_cosine, warmup_steps: 2}
+  ema: 0.5
+  stop: {monitor: val_loss - 0.1*val_r2, patience: 2}
+  checkpoint: {every: 5}
+plan: {samples: 64, artifact_mb: 5..10}
+trackers: [{kind: tensorboard}]
+"""
+
+
+def quiet(name):
+    """Nothing is told."""
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    module = f"model_{tmp_path.name.replace('-', '_')}"
+    (tmp_path / f"{module}.py").write_text(MODEL)
+    (tmp_path / "run.yaml").write_text(RUN.replace("MODULE", module))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield tmp_path
+    sys.modules.pop(module, None)
+
+
+@pytest.fixture
+def trained(project):
+    pytest.importorskip("tensorboard")
+    return commands.train(project / "run.yaml", progress=quiet)
+
+
+def test_a_run_is_trained_as_its_file_says(trained):
+    kept = {name.split("/")[-1] for name in trained.series}
+    assert {"learning_rate", "val_loss"} <= kept
+    unused = [f.where["config_key"] for f in trained.findings if f.code == "config-unused-key"]
+    assert unused == []
+    folder = trained.run.path
+    assert (folder / "model.keras").stat().st_size / 1e6 == pytest.approx(trained.metrics["artifact_mb"])
+    off = [f for f in trained.findings if f.code == "off-plan" and f.status == "FAIL"]
+    assert [f.where["config_key"] for f in off] == ["plan.artifact_mb"]
+    assert list((folder / "tensorboard").iterdir())
+    manifest = json.loads(next((folder / "checkpoints").glob("model-*.json")).read_text())
+    assert "val_loss - 0.1*val_r2" in manifest["metrics"]
+
+
+def test_predictions_come_from_the_best_checkpoint_and_equal_the_exported_model(trained, project, tmp_path):
+    import keras
+
+    x = np.random.default_rng(1).normal(size=(7, 6)).astype("float32")
+    np.savez(tmp_path / "new.npz", x=x)
+    made = commands.predict(trained.run.path, "new.npz")
+    with np.load(made["file"]) as file:
+        found = file["prediction"]
+    exported = keras.saving.load_model(trained.run.path / "model.keras").predict(x, verbose=0)
+    assert made["rows"] == 7
+    assert np.array_equal(found, exported)
+    import pyarrow.parquet as pq
+
+    made = commands.predict(trained.run.path, "new.npz", to=tmp_path / "new.parquet", checkpoint="last")
+    assert pq.read_table(made["file"]).column_names == ["prediction"]
+    with pytest.raises(StoreError, match="last, or one of: "):
+        commands.predict(trained.run.path, "new.npz", checkpoint="nine")
+    with pytest.raises(ConfigError, match=r"\.npz or \.npy"):
+        commands.predict(trained.run.path, "new.xlsx")
+
+
+def opened(project, *changes):
+    return commands.open_run(project / "run.yaml", changes=["train.batch_size=8", *changes])
+
+
+def the_finding(run):
+    (found,) = compared(run.subject, {"batch_size": 8, "shuffle": True})
+    return found
+
+
+def test_the_same_steps_twice_agree_in_every_bit(project):
+    found = the_finding(opened(project))
+    assert found.status == "PASS", found.message
+
+
+def test_an_unseeded_generator_in_the_data_is_named(project):
+    found = the_finding(opened(project, "data.args={loose: true}"))
+    assert found.status == "FAIL"
+    assert (found.where["phase"], found.where["input"]) == ("data", "x")
+
+
+def test_the_first_tensor_that_differs_is_named(project):
+    found = the_finding(opened(project, "model.args={loose: true}"))
+    assert found.status == "FAIL"
+    assert found.where["parameter"].endswith("/bias")
+    assert "before the first step" in found.message

@@ -1,0 +1,70 @@
+"""Contrast: beside the smallest failing case, the smallest edit of its data that heals it.
+
+One value is changed at a time, first the one that the instruments point at, to plain values. What heals by one value
+says more about the cause than the failure alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tsguard.dataset import leaves
+from tsguard.repro.case import Batch, Case, fingerprint_of
+
+PLAIN_VALUES = (1.0, 0.5, 0.0, -1.0)
+"""What is put in place of a value: one, something between, nothing, the other sign."""
+
+ELEMENTS_TRIED = 12
+"""Elements that are changed one after another: a reduced case has few, and each costs a step."""
+
+
+def nearest_healthy(case: Case) -> str:
+    """The smallest edit that heals, in words; empty where no single value does."""
+    for name in ("x", "y"):
+        for number, leaf in enumerate(leaves(getattr(case.batch, name))):
+            if leaf.dtype.kind not in "fiu" or not leaf.size:
+                continue
+            for index in _in_order(leaf):
+                healed = _heals(case, name, number, index)
+                if healed is not None:
+                    place = f"{name}[{', '.join(map(str, index))}]"
+                    several = len(list(leaves(getattr(case.batch, name)))) > 1
+                    which = f" of array {number}" if several else ""
+                    return f"{place}{which} = {healed:g} in place of {leaf[index]:g} heals it"
+    return ""
+
+
+def _in_order(leaf: Any) -> list[tuple[int, ...]]:
+    """Elements that are not finite first, then in order of position."""
+    flat = leaf.reshape(-1)
+    strange = np.flatnonzero(~np.isfinite(flat.astype("float64")))
+    rest = np.setdiff1d(np.arange(flat.size), strange)
+    chosen = [*strange, *rest][:ELEMENTS_TRIED]
+    return [tuple(int(i) for i in np.unravel_index(one, leaf.shape)) for one in chosen]
+
+
+def _heals(case: Case, name: str, number: int, index: tuple[int, ...]) -> float | None:
+    for value in PLAIN_VALUES:
+        batch = case.batch.map(np.copy)
+        changed = list(leaves(getattr(batch, name)))[number]
+        if changed[index] == value:
+            continue
+        changed[index] = value
+        found, _ = fingerprint_of(case.model, batch, case.weights, case.seed, slots=case.slots)
+        if found is None and _answers(case, batch):
+            return value
+    return None
+
+
+def _answers(case: Case, batch: Batch) -> bool:
+    """Whether the step really ran: a candidate that the model refuses has no fingerprint either."""
+    from tsguard.backend import preserved
+
+    try:
+        with preserved(case.model):
+            case.model.train_on_batch(*batch.parts())
+    except Exception:  # the model refuses such a value: no healthy neighbour
+        return False
+    return True

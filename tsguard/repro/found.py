@@ -1,0 +1,67 @@
+"""A finding that is no single failing step, as a case that can be saved: a broken law, a sick training, faulty data.
+
+What differs is the script; that it is confirmed in a fresh process before it is called a reproduction does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tsguard.findings import Finding
+from tsguard.repro import emit
+from tsguard.repro.case import Fingerprint
+
+
+@dataclass(frozen=True)
+class FoundCase:
+    """A finding with the scripts that could show it, the plainest first."""
+
+    finding: Finding
+    name: str
+    makers: tuple[Callable[[], emit.Script], ...]
+    """Tried in turn until one fails in a fresh process: seeded weights, then recorded ones."""
+    size: int
+    original_size: int
+    prints: str
+    nearest_healthy: str = ""
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """What must come back."""
+        where = self.finding.where
+        return Fingerprint(self.finding.code, self._phase, None, str(where["layer"]) if "layer" in where else None)
+
+    @property
+    def _phase(self) -> str:
+        return str(self.finding.where.get("phase", "law" if "law" in self.finding.where else "training"))
+
+    @property
+    def words(self) -> str:
+        """The failure in one line."""
+        return emit.one_line(f"{self.finding.code}: {self.finding.message}")
+
+    def save(self, folder: str | Path, *, confirm: bool = True) -> Path:
+        """Write repro.py, test_repro.py and README.md; the path of the script."""
+        folder = Path(folder)
+        script = self.makers[0]()
+        for make in self.makers:
+            candidate = make()
+            if candidate.refused or not confirm:
+                script = candidate
+                break
+            if emit.confirm(candidate, folder):
+                script = candidate
+                break
+        script.files["README.md"] = emit.page(
+            script,
+            title=self.words,
+            fingerprint=self.words,
+            prints=self.prints,
+            remedy=self.finding.remedy,
+            size=self.size,
+            original_size=self.original_size,
+            nearest=self.nearest_healthy,
+        )
+        return emit.write(script, folder)
