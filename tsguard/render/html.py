@@ -35,7 +35,7 @@ POINT_MIN = 8
 """Characters of JSON that a recorded point takes at least: two numbers, each on a line of its own."""
 EMBEDDED_MAX = 400_000
 """Characters of JSON that go into the page; a larger document stays beside it: pages must open on phones."""
-PROOFS_MAX = 8
+PROOFS_MAX = 6
 """Proofs drawn on one page, the likeliest causes first: each costs a tenth of a second and ten kilobytes."""
 GRIDS_MAX = 12
 """Counterexamples drawn on one page."""
