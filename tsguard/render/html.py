@@ -91,7 +91,7 @@ def page(report: Report, *, earlier: Mapping[str, Report] | None = None) -> str:
         columns=tables.columns(report),
         confusion=tables.confusion(report),
         metrics=tables.metrics(report),
-        differences=[(title, compare(other, report)) for title, other in (earlier or {}).items()],
+        differences=[(title, _against(title, other, report)) for title, other in (earlier or {}).items()],
         passed=[f for f in report.findings if f.status is Status.PASS],
         not_run=[f for f in report.findings if f.status is Status.NOT_RUN],
         tests=report.figures.get("tests") or [],
@@ -100,6 +100,13 @@ def page(report: Report, *, earlier: Mapping[str, Report] | None = None) -> str:
         repairs=report.figures.get("repairs") or [],
         embedded=embedded(report),
     )  # fmt: skip
+
+
+def _against(title: str, other: Report, report: Report) -> Comparison:
+    """What differs from an earlier report; metrics that only one of the two has are in the table of metrics already."""
+    found = compare(other, report)
+    shared = tuple(row for row in found.metrics if None not in row.values)
+    return replace(found, names=(title, "this one"), metrics=shared)
 
 
 @dataclass(frozen=True, slots=True)
