@@ -223,9 +223,17 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def index(rows: Iterable[Mapping[str, Any]]) -> str:
+UNTOLD = {
+    "href": "", "name": "", "verdict": "NOT_RUN", "kind": "", "started": "", "loss": None, "val_loss": None,
+    "reason": "", "spark": "",
+}  # fmt: skip
+"""What a summary of another version may lack: one odd folder must not cost the list of all runs."""
+
+
+def index(rows: Iterable[Any]) -> str:
     """The list of all runs from their summaries, the newest first."""
-    newest = sorted(rows, key=lambda row: str(row["started"]), reverse=True)
+    told = [{**UNTOLD, **row} for row in rows if isinstance(row, Mapping)]
+    newest = sorted(told, key=lambda row: str(row["started"]), reverse=True)
     return environment().get_template("index.html").render(rows=newest)
 
 
