@@ -103,9 +103,9 @@ def page(report: Report, *, earlier: Mapping[str, Report] | None = None) -> str:
 
 
 def _against(title: str, other: Report, report: Report) -> Comparison:
-    """What differs from an earlier report; metrics that only one of the two has are in the table of metrics already."""
+    """What differs from an earlier report; metrics that are equal or only here are in the table of metrics already."""
     found = compare(other, report)
-    shared = tuple(row for row in found.metrics if None not in row.values)
+    shared = tuple(row for row in found.metrics if None not in row.values and len(set(map(repr, row.values))) > 1)
     return replace(found, names=(title, "this one"), metrics=shared)
 
 
