@@ -22,6 +22,7 @@ import numpy as np
 from tsguard import catalogue, provenance
 from tsguard.repro import code
 from tsguard.repro.case import Case
+from tsguard.repro.passes import is_graph
 from tsguard.store import packed, write_whole
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def emit(case: Case) -> Script:
         comma = "," if given == "x" else ""
         arrays.append(f"{given}{comma} = keras.tree.map_structure(keras.ops.convert_to_tensor, ({given}{comma}))")
     stepwise = _is_stock(case.model, "train_step") and case.fingerprint.phase != "update"
-    unbuilt = not code.is_graph(case.model)
+    unbuilt = not is_graph(case.model)
     weight_lines(case, lines, beside)
     if case.slots is not None:
         beside.update({f"s{index:03d}": np.asarray(slot) for index, slot in enumerate(case.slots)})
@@ -143,7 +144,7 @@ def weight_lines(case: Case, lines: code.Lines, beside: dict[str, Any]) -> None:
     """Lines that put recorded weights in place, inline where they are few."""
     if case.weights is None:
         return
-    if not code.is_graph(case.model):
+    if not is_graph(case.model):
         lines.body.append("model(x)")
     few = [code.array(weight) for weight in case.weights]
     if None not in few and len(f"{few}") <= code.CHAIN_MAX:
@@ -250,7 +251,7 @@ def _paths() -> list[str]:
 
 
 def model_lines(case: Case, lines: code.Lines, script: Script) -> None:
-    exact = case.fingerprint.phase == "update" or case.slots is not None
+    exact = case.fingerprint.phase in ("update", "training") or case.slots is not None
     try:
         draft = code.Lines()
         code.model(case.model, draft)
