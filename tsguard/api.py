@@ -87,7 +87,8 @@ def reduce(report_or_run: Any, budget_s: float = 120, *, progress: Callable[[str
         folder = RunFolder.open(report_or_run)
         subject = open_run(folder.path / "config.yaml").subject
         name, model, data = folder.run.name, subject.rebuild(), subject.data
-        findings = findings or read_report(folder.path).findings
+        if not findings and (folder.path / "report.json").exists():
+            findings = read_report(folder.path).findings
     case = failing_case(outcome=outcome, model=model, data=data, name=name)
     if case is None and findings:
         found = other_case(findings, model=model, data=data, name=name, budget_s=budget_s, progress=progress)

@@ -51,7 +51,7 @@ def too_fast():
     x = rng.normal(size=(256, 4)).astype("float32")
     y = (x @ np.array([[1.0], [-2.0], [0.5], [1.5]])).astype("float32")
     model = keras.Sequential([keras.Input((4,)), layers.Dense(8, activation="tanh"), layers.Dense(1)])
-    model.compile(keras.optimizers.Adam(1.0), "mse")
+    model.compile(keras.optimizers.Adam(20.0), "mse")
     return model, x, y
 
 
@@ -60,7 +60,7 @@ def test_a_sick_training_becomes_a_script_of_fewer_rows_and_steps(tmp_path):
     model, x, y = too_fast()
     finding = Finding(
         "lr-too-high", Status.FAIL, Role.CAUSE, "the rate is too high",
-        proof=Proof("learning rate × 0.1", "heals"),
+        proof=Proof("learning rate × 0.01", "heals"),
     )  # fmt: skip
     case = other_case([finding], model=model, data=Data(x, y), name="sick", budget_s=60)
     assert case is not None
@@ -69,7 +69,7 @@ def test_a_sick_training_becomes_a_script_of_fewer_rows_and_steps(tmp_path):
     code, said = run(script)
     assert code == 1, said
     text = script.read_text()
-    mended = text.replace("learning_rate=1.0", "learning_rate=0.1")
+    mended = text.replace("learning_rate=20.0", "learning_rate=0.2")
     assert mended != text
     (tmp_path / "mended.py").write_text(mended[: mended.index("def explained(")])
     code, said = run(script, "--use", "mended:build", path=tmp_path)
