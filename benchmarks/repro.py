@@ -30,7 +30,7 @@ BUDGET_S = 60
 def case_of(fault):
     """The failing batch of a planted fault; None where a single first step does not fail."""
     keras.utils.set_random_seed(3)
-    model, x, y = fault.build(True)
+    model, x, y = fault.build(True)  # noqa: FBT003 - the fixtures' own signature
     rows = slice(STEP * BATCH, (STEP + 1) * BATCH)
     batch = Batch(*(map_leaves(lambda leaf: leaf[rows], part) for part in (x, y)))
     model(batch.x)

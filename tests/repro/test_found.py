@@ -69,7 +69,7 @@ def test_a_sick_training_becomes_a_script_of_fewer_rows_and_steps(tmp_path):
     code, said = run(script)
     assert code == 1, said
     text = script.read_text()
-    mended = text.replace("learning_rate=20.0", "learning_rate=0.2")
+    mended = text.replace("Adam(20.0", "Adam(0.2")
     assert mended != text
     (tmp_path / "mended.py").write_text(mended[: mended.index("def explained(")])
     code, said = run(script, "--use", "mended:build", path=tmp_path)

@@ -1,4 +1,4 @@
-"""Every script that is written fails by itself, in a process that knows nothing, and passes once the model is mended."""
+"""Every script fails by itself, in a process that knows nothing, and passes once the model is mended."""
 
 import statistics
 

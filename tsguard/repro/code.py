@@ -400,8 +400,9 @@ def function_code(function: Any, lines: Lines) -> str:
         raise NotCode(f"{function!r:.60} is no function that has a name.")
     if module and module.startswith("keras."):
         for home in ("losses", "activations", "ops", "initializers"):
-            if getattr(getattr(keras, home), function.__name__, None) is function:
-                return f"keras.{home}.{function.__name__}"
+            public = str(getattr(function, "__name__", ""))
+            if public and getattr(getattr(keras, home), public, None) is function:
+                return f"keras.{home}.{public}"
     if isinstance(function, types.MethodType):
         raise NotCode(f"{name} is a method that is bound to an object.")
     if function.__name__ == "<lambda>":

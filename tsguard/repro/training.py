@@ -99,7 +99,7 @@ def _smallest(
         return _shown(finding, model, start, rows_of(data, size.rows), size, clock=clock)
 
     best = shows(Size(len(data), STEPS_FIRST))
-    shrinks = [lambda s: Size(s.rows // 2, s.steps), lambda s: Size(s.rows, s.steps // 2)]
+    shrinks = [_half_the_rows, _half_the_steps]
     while best is not None and shrinks and clock() < deadline:
         for shrink in list(shrinks):
             smaller = shrink(best.size)
@@ -109,6 +109,14 @@ def _smallest(
             else:
                 best = shown
     return best
+
+
+def _half_the_rows(size: Size) -> Size:
+    return Size(size.rows // 2, size.steps)
+
+
+def _half_the_steps(size: Size) -> Size:
+    return Size(size.rows, size.steps // 2)
 
 
 def rows_of(data: Data, count: int) -> Data:
