@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tsguard.backend import preserved
+from tsguard.backend import preserved, seed_everything
 from tsguard.dataset import Data, leaves
 from tsguard.diagnosis.experiments import Experiment, carry_out, ready
 from tsguard.diagnosis.record import Record
@@ -24,7 +24,6 @@ from tsguard.findings import Finding, Status
 from tsguard.repro import code, emit, passes
 from tsguard.repro.case import Batch, Case, Fingerprint
 from tsguard.repro.found import FoundCase
-from tsguard.train.start import TrainStart
 
 GAP = 0.3
 """Explained share by which the mended run must be ahead: below it, two seeds of one run can differ."""
@@ -34,6 +33,22 @@ STEPS_FIRST = 128
 
 ROWS_LEAST = 16
 """Fewer rows can be learned by heart, whatever is wrong."""
+
+
+class Beginning:
+    """The weights that the seed gives and an optimizer that has made no step, to be put back before every trial."""
+
+    def __init__(self, model: Any) -> None:
+        if not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
+        held = [*model.variables, *model.optimizer.variables]
+        self._values = [(variable, variable.value.detach().clone()) for variable in held]
+
+    def restore(self, model: Any) -> None:
+        """Put it back."""
+        seed_everything(0)
+        for variable, value in self._values:
+            variable.value.data.copy_(value)
 
 
 @dataclass(frozen=True)
@@ -92,7 +107,7 @@ def _smallest(
     progress: Callable[[str], None],
 ) -> Shown | None:
     """Rows and steps halved in turn while sick and mended stay apart."""
-    start = TrainStart(model)
+    start = Beginning(model)
 
     def shows(size: Size) -> Shown | None:
         progress(f"reducing: {size.rows} rows, {size.steps} steps")
@@ -126,7 +141,7 @@ def rows_of(data: Data, count: int) -> Data:
 
 
 def _shown(
-    finding: Finding, model: Any, start: TrainStart, data: Data, size: Size, *, clock: Callable[[], float]
+    finding: Finding, model: Any, start: Beginning, data: Data, size: Size, *, clock: Callable[[], float]
 ) -> Shown | None:
     record = Record(model=model, data=data, start=start, fit={"batch_size": data.batch_size, "shuffle": False})
     judged_on = sample(data)
