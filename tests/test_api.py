@@ -133,3 +133,50 @@ def test_the_index_column_of_a_frame_written_to_csv_is_no_fault(tmp_path):
         warnings.simplefilter("ignore")
         report = tsguard.audit(path)
     assert not [f for f in report.findings if f.status in ("FAIL", "ERROR")]
+
+
+class Sampled(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.inner, self.out = layers.Dense(4), layers.Dense(1)
+        self.seeds = keras.random.SeedGenerator(1)
+
+    def call(self, x):
+        latent = self.inner(x)
+        return self.out(latent + 0.1 * keras.random.normal(ops.shape(latent), seed=self.seeds))
+
+
+def test_a_latent_that_is_always_sampled_is_told_and_not_failed():
+    x, y = table()
+    model = Sampled()
+    model.compile("adam", "mse")
+    report = tsguard.check(model, x, y)
+    found = [f for f in report.causes if f.code == "nondeterministic"]
+    assert [str(f.status) for f in found] == ["WARN"]
+
+
+@pytest.mark.slow
+def test_several_labels_at_once_that_are_learned_are_not_failed(tmp_path):
+    x, _ = table(256)
+    model = keras.Sequential([keras.Input((6,)), layers.Dense(4, activation="sigmoid")])
+    model.compile(keras.optimizers.Adam(0.05), "binary_crossentropy")
+    report = tsguard.fit(model, x, (x[:, :4] > 0).astype("float32"), epochs=20, verbose=0, out=tmp_path)
+    assert report.metrics["accuracy"] > 0.9
+    assert not [f.code for f in report.findings if f.status in ("WARN", "FAIL", "ERROR")]
+
+
+def test_a_loss_that_raises_is_one_finding():
+    x, y = table()
+
+    def loss(target, answer):
+        raise TypeError("unsupported operand")
+
+    report = tsguard.check(perceptron(loss), x, y)
+    assert [f.code for f in report.causes] == ["step-fails"]
+    assert not crashed(report)
+
+
+def test_a_list_of_numbers_is_a_mistake_in_words():
+    x, y = table()
+    with pytest.raises(DataError, match="y: received a list of numbers"):
+        tsguard.check(perceptron(), x, y[:, 0].tolist())

@@ -84,6 +84,17 @@ class Data:
 
     def require_rows(self) -> None:
         """A DataError unless every array holds the same number of samples, and at least one."""
+        for part in ("x", "y", "sample_weight"):
+            numbers = next((leaf for leaf in leaves(getattr(self, part)) if isinstance(leaf, int | float)), None)
+            if numbers is not None:
+                raise DataError(
+                    explain(
+                        part,
+                        received=f"a {type(getattr(self, part)).__name__} of numbers",
+                        expected="an array: to model.fit a list is one array for each input or output",
+                        todo=f"Pass numpy.asarray({part}).",
+                    )
+                )
         if not self.is_arrays:
             return
         counts = {

@@ -43,6 +43,8 @@ def run_checks(
         context.budget_s = left
         begun = clock()
         answers = _ask(one, context)
+        if any(f.code == "step-fails" and f.status in (Status.WARN, Status.FAIL) for f in findings):
+            answers = [_unasked(one) if answer.status is Status.ERROR else answer for answer in answers]
         spent = clock() - begun
         findings.extend(_stamped(answer, one, spent) for answer in answers)
     return tuple(findings)
@@ -76,6 +78,11 @@ def crashed(code: str, name: str, crash: BaseException) -> Finding:
     return Finding(
         code, Status.ERROR, Role.NOTE, message, evidence=(Evidence("traceback", trace),), remedy=remedy, check=name
     )
+
+
+def _unasked(one: Check) -> Finding:
+    """A model that raises on its own data makes checks raise: that is told once, and is no bug of theirs."""
+    return Finding(one.codes[0], Status.NOT_RUN, Role.NOTE, "not asked: the model's own step raises", check=one.name)
 
 
 def _not_run(one: Check, reason: str) -> list[Finding]:

@@ -80,7 +80,8 @@ def diagnose(
         if not sick and not any(f.status is Status.FAIL for f in earlier):
             return seen.symptoms
         tested = _test_all(record, seen, earlier, deadline=deadline, progress=progress, clock=clock)
-    seen = replace(seen, symptoms=_unfinished(seen, tested, record))
+    explained = any(f.status is Status.FAIL for f in earlier)
+    seen = replace(seen, symptoms=_unfinished(seen, tested, record, explained=explained))
     causes = _causes(tested, earlier, seen, record)
     if causes:
         return ranked((*causes, *seen.symptoms))
@@ -114,9 +115,10 @@ def measure(record: Record) -> Seen:
         # targets (hidden patches only, ranks, likelihoods) is no symptom of it.
         return Seen(rows, judged, known, tuple(found))
     predictions, targets = answers_and_targets(record.model, rows)
-    single = len(predictions) == 1 and len(targets) == 1
-    if single:
-        classes = judged.kind == "classes"
+    classes = judged.kind == "classes"
+    # Several labels at once have no one class that is answered: their accuracy is judged as that of several outputs.
+    labels = classes and "most_answered" not in judged.metrics
+    if len(predictions) == 1 and len(targets) == 1 and not labels:
         baselines = {} if classes else regression_baselines(record.data)
         looked = (
             symptoms(
@@ -330,21 +332,27 @@ def _too_short(base: Tested, record: Record, seen: Seen) -> bool:
     return made < len(base.outcome.trial.losses) and base.outcome.skill >= HEALED * max(seen.learnable, HELPED)
 
 
-def _unfinished(seen: Seen, tested: list[Tested], record: Record) -> tuple[Finding, ...]:
+def _unfinished(seen: Seen, tested: list[Tested], record: Record, *, explained: bool) -> tuple[Finding, ...]:
     """Of a run that was too short to have learned, what it has not learned yet is no failure.
 
     The experiment says so: the same settings, from the same start, given more steps than the run had, learn.
     """
-    if not tested or not _too_short(tested[0], record, seen):
+    made = len(record.series.get("loss", ()))
+    if tested and _too_short(tested[0], record, seen):
+        base = tested[0].outcome
+        words = (
+            f"The run was short: in {len(base.trial.losses)} steps instead of {made} the same settings explain "
+            f"{base.skill:.0%}. Train longer."
+        )
+    elif not tested and explained and 0 < made < MAX_STEPS:
+        words = f"The run ended after {made} steps, and nothing was tried that says whether more would have helped."
+    else:
         return seen.symptoms
-    base, made = tested[0].outcome, len(record.series.get("loss", ()))
-    steps = len(base.trial.losses)
     return tuple(
         replace(
             one,
             status=Status.WARN,
-            message=f"{one.message} The run was short: in {steps} steps instead of {made} the same settings explain "
-            f"{base.skill:.0%}. Train longer.",
+            message=f"{one.message} {words}",
         )
         if one.status is Status.FAIL and one.code in UNFINISHED
         else one
