@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tsguard import catalogue, provenance
+from tsguard.dataset import packed
 from tsguard.repro import code
 from tsguard.repro.case import Case
 from tsguard.repro.passes import is_graph
-from tsguard.store import packed, write_whole
+from tsguard.store import write_whole
 
 if TYPE_CHECKING:
     from jinja2 import Environment
