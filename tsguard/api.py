@@ -72,9 +72,10 @@ def reduce(report_or_run: Any, budget_s: float = 120, *, progress: Callable[[str
 
     Takes a report of this process, or the folder of a run whose `config.yaml` says how to build it again.
     """
-    from tsguard.repro.find import failing_case, reduced
+    from tsguard.repro.find import failing_case, other_case, reduced
 
     outcome, model, data, name = None, None, None, "repro"
+    findings = report_or_run.findings if isinstance(report_or_run, Report) else ()
     if isinstance(report_or_run, Report):
         name = report_or_run.name
         source = report_or_run.source
@@ -88,14 +89,20 @@ def reduce(report_or_run: Any, budget_s: float = 120, *, progress: Callable[[str
         folder = RunFolder.open(report_or_run)
         subject = open_run(folder.path / "config.yaml").subject
         name, model, data = folder.run.name, subject.rebuild(), subject.data
+        if not findings and (folder.path / "report.json").exists():
+            findings = read_report(folder.path).findings
     case = failing_case(outcome=outcome, model=model, data=data, name=name)
+    if case is None and findings:
+        found = other_case(findings, model=model, data=data, name=name, budget_s=budget_s, progress=progress)
+        if found is not None:
+            return found
     if case is None:
         raise SubjectError(
             explain(
                 f"reduce {name!r}",
-                received="a report in which no single training step fails",
-                expected="a step that gives a loss, a gradient or a weight that is not finite",
-                todo="Findings of laws carry their own test as evidence; other causes carry their proof.",
+                received="a report in which no training step fails, no law is broken and no cause was proven",
+                expected="a value that is not finite, a broken law, or a cause whose removal was shown to heal",
+                todo="Let the checks and the diagnosis run first, on arrays, in this process.",
             )
         )
     return reduced(case, budget_s=budget_s, progress=progress)

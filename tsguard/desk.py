@@ -10,7 +10,7 @@ from tsguard.comparison import Comparison
 from tsguard.errors import StoreError
 from tsguard.render import html
 from tsguard.report import Report, dumps, loads
-from tsguard.store import RunFolder, locked, write_whole
+from tsguard.store import RunFolder, load_report, locked, write_whole
 
 SUMMARY = "summary.json"
 PAGES = {"check": "before.html", "train": "after.html", "audit": "audit.html", "suite": "suite.html"}
@@ -23,7 +23,8 @@ class PageDesk:
     def save(self, report: Report, folder: str | Path) -> Path:
         """Both files into a folder; the document last, so that a report.json always has its page."""
         target = Path(folder)
-        path = write_whole(target / PAGES.get(report.kind, "report.html"), html.page(report).encode("utf-8"))
+        text = html.page(report, earlier=_earlier(report, target))
+        path = write_whole(target / PAGES.get(report.kind, "report.html"), text.encode("utf-8"))
         write_whole(target / "report.json", report.to_json().encode("utf-8"))
         return path
 
@@ -44,6 +45,26 @@ def written(report: Report, folder: RunFolder) -> Report:
     folder.write_text(SUMMARY, dumps(html.summary(report, f"{folder.path.name}/{path.name}")))
     list_runs(folder.path.parent)
     return report.with_(path=path)
+
+
+def _earlier(report: Report, folder: Path) -> dict[str, Report]:
+    """What a run's page is held against: its own page before the run, and the last run of the same name and stage."""
+    if report.run is None:
+        return {}
+    found = {}
+    with contextlib.suppress(OSError, StoreError):
+        if report.kind == "train":
+            found["the page before the run"] = load_report(folder / "before.json")
+    rows = []
+    for file in folder.parent.glob(f"*/{SUMMARY}"):
+        with contextlib.suppress(OSError, StoreError, KeyError, TypeError):
+            row = loads(file.read_text(encoding="utf-8"))
+            if file.parent != folder and (row["name"], row["kind"]) == (report.name, report.kind):
+                rows.append((str(row["started"]), file.parent))
+    with contextlib.suppress(OSError, StoreError):
+        if rows:
+            found["the run before"] = load_report(max(rows)[1])
+    return found
 
 
 def list_runs(out: Path) -> Path:

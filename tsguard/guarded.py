@@ -30,7 +30,7 @@ from tsguard.guard.callback import Guard as CallbackGuard
 from tsguard.guard.outcome import GuardOutcome
 from tsguard.padding import Padding
 from tsguard.report import Report
-from tsguard.repro.find import failing_case, reduced
+from tsguard.repro.find import failing_case, other_case, reduced
 from tsguard.store import RunFolder
 from tsguard.subject import Subject
 from tsguard.train.judgement import judge_run
@@ -133,10 +133,17 @@ def reproduce(
         case = failing_case(
             outcome=outcome, model=context.model, data=context.data, name=report.name, recipe=_recipe(context)
         )
-        if case is None:
-            return report
         progress("reducing the failure to a script")
-        path = reduced(case, budget_s=budget_s, progress=progress).save(folder.path / "repro")
+        if case is not None:
+            path = reduced(case, budget_s=budget_s, progress=progress).save(folder.path / "repro")
+        else:
+            found = other_case(
+                report.findings, model=context.model, data=context.data, name=report.name,
+                recipe=_recipe(context), budget_s=budget_s, progress=progress,
+            )  # fmt: skip
+            if found is None:
+                return report
+            path = found.save(folder.path / "repro")
     except Exception as crash:  # a reproduction that cannot be made is said, and harms nothing
         return report.with_(findings=(*report.findings, not_reproduced(crash)))
     script = Evidence("file", f"repro/{path.name}", name="reproduction", file=f"repro/{path.name}")

@@ -278,6 +278,12 @@ def test_the_index_shows_the_newest_first_and_reads_without_scripts():
     assert Outline(html.index([])).tags.count("h1") == 1
 
 
+def test_an_odd_summary_does_not_cost_the_list():
+    words = Outline(html.index([{"name": "old", "verdict": "?", "kind": "stage"}, [], {}])).words
+    assert "2 runs" in words
+    assert "old" in words
+
+
 def test_summaries_survive_their_file():
     row = html.summary(train_report().with_(metrics={"loss": math.nan}), "x/after.html")
     assert json.loads(json.dumps(row, allow_nan=False)) == row

@@ -32,7 +32,8 @@ def test_a_smallest_subset_is_one_minimal_where_there_are_several_ways_to_fail(w
 def test_two_calls_give_the_same_case():
     one, two = small("loss/log_zero"), small("loss/log_zero")
     assert measure(one) == measure(two)
-    assert np.array_equal(one.batch.x, two.batch.x) and np.array_equal(one.batch.y, two.batch.y)
+    assert np.array_equal(one.batch.x, two.batch.x)
+    assert np.array_equal(one.batch.y, two.batch.y)
 
 
 def test_the_fingerprint_is_kept_where_a_smaller_batch_fails_elsewhere():
@@ -45,7 +46,8 @@ def test_the_fingerprint_is_kept_where_a_smaller_batch_fails_elsewhere():
     reduction = Reduction(both, budget_s=60)
     assert not reduction.keep(both)
     kept = drop_samples(case, Reduction(case, budget_s=60).keep)
-    assert kept.batch.samples == 1 and kept.fails()
+    assert kept.batch.samples == 1
+    assert kept.fails()
 
 
 def test_a_spent_budget_keeps_the_best_so_far():
@@ -68,7 +70,8 @@ def test_an_interruption_keeps_the_best_so_far():
             raise KeyboardInterrupt
 
     best = Reduction(case, budget_s=60, progress=stop).run()
-    assert best.size < case.size and best.fails()
+    assert best.size < case.size
+    assert best.fails()
 
 
 def test_no_row_can_be_left_out():

@@ -1,4 +1,4 @@
-"""Every script that is written fails by itself, in a process that knows nothing, and passes once the model is mended."""
+"""Every script fails by itself, in a process that knows nothing, and passes once the model is mended."""
 
 import statistics
 
@@ -30,7 +30,8 @@ SCRIPTS = {
 def test_a_script_fails_in_a_fresh_process_and_passes_with_the_mended_model(name, tmp_path):
     script = small(name).save(tmp_path, confirm=False)
     code, said = run(script)
-    assert code == 1 and "first value that is not finite" in said, said
+    assert code == 1, said
+    assert "first value that is not finite" in said
     used = healthy_copy(script, tmp_path, SCRIPTS[name])
     code, said = run(script, "--use", used, path=tmp_path)
     assert code == 0, said
@@ -72,7 +73,8 @@ def test_what_closes_over_an_object_is_refused_in_words(tmp_path):
     written = case.save(tmp_path)
     assert written.name == "README.md"
     said = written.read_text()
-    assert "There is no script" in said and "'scaler'" in said
+    assert "There is no script" in said
+    assert "'scaler'" in said
 
 
 def test_a_model_that_cannot_be_written_is_imported_by_its_path():

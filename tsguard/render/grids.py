@@ -72,7 +72,7 @@ def _grid(name: str, new: _Rows, old: _Rows, mask: _Rows | None, moved: Any) -> 
         valid = None if mask is None else mask.get(place[:1])
         cells = []
         for at, value in enumerate(new[place][:STEPS_MAX]):
-            padded = valid is not None and at < len(valid) and not valid[at]
+            padded = value is False or (valid is not None and at < len(valid) and not valid[at])
             if at >= len(earlier):
                 cells.append(Cell(_text(value), "added"))
             elif _differ(value, earlier[at]):

@@ -35,7 +35,7 @@ POINT_MIN = 8
 """Characters of JSON that a recorded point takes at least: two numbers, each on a line of its own."""
 EMBEDDED_MAX = 400_000
 """Characters of JSON that go into the page; a larger document stays beside it: pages must open on phones."""
-PROOFS_MAX = 8
+PROOFS_MAX = 6
 """Proofs drawn on one page, the likeliest causes first: each costs a tenth of a second and ten kilobytes."""
 GRIDS_MAX = 12
 """Counterexamples drawn on one page."""
@@ -91,7 +91,7 @@ def page(report: Report, *, earlier: Mapping[str, Report] | None = None) -> str:
         columns=tables.columns(report),
         confusion=tables.confusion(report),
         metrics=tables.metrics(report),
-        differences=[(title, compare(other, report)) for title, other in (earlier or {}).items()],
+        differences=[(title, _against(title, other, report)) for title, other in (earlier or {}).items()],
         passed=[f for f in report.findings if f.status is Status.PASS],
         not_run=[f for f in report.findings if f.status is Status.NOT_RUN],
         tests=report.figures.get("tests") or [],
@@ -100,6 +100,13 @@ def page(report: Report, *, earlier: Mapping[str, Report] | None = None) -> str:
         repairs=report.figures.get("repairs") or [],
         embedded=embedded(report),
     )  # fmt: skip
+
+
+def _against(title: str, other: Report, report: Report) -> Comparison:
+    """What differs from an earlier report; metrics that are equal or only here are in the table of metrics already."""
+    found = compare(other, report)
+    shared = tuple(row for row in found.metrics if None not in row.values and len(set(map(repr, row.values))) > 1)
+    return replace(found, names=(title, "this one"), metrics=shared)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,9 +223,17 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def index(rows: Iterable[Mapping[str, Any]]) -> str:
+UNTOLD = {
+    "href": "", "name": "", "verdict": "NOT_RUN", "kind": "", "started": "", "loss": None, "val_loss": None,
+    "reason": "", "spark": "",
+}  # fmt: skip
+"""What a summary of another version may lack: one odd folder must not cost the list of all runs."""
+
+
+def index(rows: Iterable[Any]) -> str:
     """The list of all runs from their summaries, the newest first."""
-    newest = sorted(rows, key=lambda row: str(row["started"]), reverse=True)
+    told = [{**UNTOLD, **row} for row in rows if isinstance(row, Mapping)]
+    newest = sorted(told, key=lambda row: str(row["started"]), reverse=True)
     return environment().get_template("index.html").render(rows=newest)
 
 

@@ -21,7 +21,7 @@ RUN_METRICS = frozenset(
 )
 """What the run cost; the other metrics say what it learned."""
 
-SORTS = ("What was learned", "What it took", "Declared and not measured")
+SORTS = ("What was learned", "What it took", "Planned and not measured")
 
 CLASSES_MAX = 24
 """More classes than this are a wall of numbers; the rest is in the JSON."""

@@ -400,9 +400,9 @@ def function_code(function: Any, lines: Lines) -> str:
         raise NotCode(f"{function!r:.60} is no function that has a name.")
     if module and module.startswith("keras."):
         for home in ("losses", "activations", "ops", "initializers"):
-            short = str(function.__name__)
-            if getattr(getattr(keras, home), short, None) is function:
-                return f"keras.{home}.{short}"
+            public = str(getattr(function, "__name__", ""))
+            if public and getattr(getattr(keras, home), public, None) is function:
+                return f"keras.{home}.{public}"
     if isinstance(function, types.MethodType):
         raise NotCode(f"{name} is a method that is bound to an object.")
     if function.__name__ == "<lambda>":

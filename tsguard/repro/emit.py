@@ -108,7 +108,7 @@ def emit(case: Case) -> Script:
     }
     render(
         script, "repro.py.j2", shared, lines, beside, arrays=arrays, seed=case.seed,
-        seeded=case.weights is None or not stepwise,
+        seeded=unbuilt or (case.weights is None and _draws(case)),
         stepwise=stepwise,
         gradients=unbuilt or bool(case.model.trainable_variables),
         built=unbuilt or case.slots is not None,
@@ -153,6 +153,12 @@ def weight_lines(case: Case, lines: code.Lines, beside: dict[str, Any]) -> None:
         return
     beside.update({f"w{index:03d}": np.asarray(weight) for index, weight in enumerate(case.weights)})
     lines.body.append(f"model.set_weights([stored[f'w{{i:03d}}'] for i in range({len(case.weights)})])")
+
+
+def _draws(case: Case) -> bool:
+    """Whether anything in the script is drawn at random: weights, or a failure that some seeds do not have."""
+    made = any(layer.variables for layer in case.model._flatten_layers(include_self=False))
+    return made or case.how_often[0] < case.how_often[1]
 
 
 def _is_stock(model: Any, method: str) -> bool:
@@ -252,7 +258,7 @@ def _paths() -> list[str]:
 
 
 def model_lines(case: Case, lines: code.Lines, script: Script) -> None:
-    exact = case.fingerprint.phase == "update" or case.slots is not None
+    exact = case.fingerprint.phase in ("update", "training") or case.slots is not None
     try:
         draft = code.Lines()
         code.model(case.model, draft)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tsguard.backend import preserved
 from tsguard.dataset import Data
+from tsguard.findings import Finding
 from tsguard.guard.outcome import GuardOutcome
 from tsguard.repro.case import Batch, Case, from_batch, from_outcome
+from tsguard.repro.found import FoundCase
 from tsguard.repro.reduce import Reduction
 
 BATCHES_TRIED = 8
@@ -33,6 +35,24 @@ def failing_case(
         if case is not None:
             return case.with_(recipe=recipe)
     return None
+
+
+def other_case(
+    findings: Sequence[Finding],
+    *,
+    model: Any,
+    data: Data | None,
+    name: str,
+    recipe: tuple[str, Any] | None = None,
+    budget_s: float,
+    progress: Callable[[str], None] = lambda words: None,
+) -> FoundCase | None:
+    """Where no single step fails: a training whose cause was proven, or a broken law; None where there is neither."""
+    from tsguard.repro.laws import law_case
+    from tsguard.repro.training import training_case
+
+    trained = training_case(findings, model, data, name=name, recipe=recipe, budget_s=budget_s, progress=progress)
+    return trained or law_case(findings, model, data, name=name, recipe=recipe)
 
 
 def reduced(case: Case, *, budget_s: float, progress: Callable[[str], None] = lambda words: None) -> Case:

@@ -25,14 +25,14 @@ def forget_weights(case: Case, keep: Keep) -> Case:
     """Weights that the seed gives, in place of recorded ones."""
     if case.weights is None:
         return case
-    fresh = _reinitialised(case.model)
+    fresh = reinitialised(case.model)
     if fresh is None:
         return case
     candidate = case.with_(model=fresh, weights=None)
     return candidate if keep(candidate) else case
 
 
-def _reinitialised(model: Any) -> Any:
+def reinitialised(model: Any) -> Any:
     """The same graph with freshly made layers. Layers without weights are shared: a Lambda cannot be made again."""
     if not is_graph(model):
         return _made_again(model)
