@@ -7,7 +7,7 @@ export KERAS_BACKEND := torch
 # pytest's exit 5 (nothing collected) is a failure like any other: make stops on it.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup -q
 
-.PHONY: demo test check check-all lint types suites sweeps recipes clean
+.PHONY: demo test check check-all lint types suites sweeps recipes oldest clean
 
 demo: $(READY)
 	$(BIN)/tsguard demo
@@ -38,6 +38,11 @@ sweeps: $(READY)
 # The families on real data, minutes each; needs the data beside the checkout or under TSGUARD_DATA.
 recipes: $(READY)
 	$(PYTEST) -m recipe
+
+# The oldest Keras that is supported, beside the one in constraints.txt.
+oldest: $(READY)
+	@test -d build/keras-oldest || $(BIN)/python -m pip install -q --no-deps --target build/keras-oldest keras==3.13.0
+	PYTHONPATH=build/keras-oldest $(PYTEST) -W ignore::FutureWarning -m "not slow" tests/test_backend.py tests/test_subject.py tests/guard
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -124,7 +124,15 @@ def test_a_healthy_run_is_checked_and_trained_with_exit_0(project):
     report = json.loads(done.stdout)
     assert report["metrics"]["val_loss"] > 0
     folder = project / report["run"]["folder"]
-    for name in ("run.json", "config.yaml", "events.jsonl", "report.json", "before.html", "after.html"):
+    for name in (
+        "run.json",
+        "config.yaml",
+        "events.jsonl",
+        "report.json",
+        "before.html",
+        "after.html",
+        "history.parquet",
+    ):
         assert (folder / name).is_file(), name
     again = tsguard("report", folder, cwd=project)
     assert again.returncode == 0, again.stderr

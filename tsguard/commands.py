@@ -156,7 +156,14 @@ def _context(opened: Opened) -> Context:
         data=subject.data,
         padding=subject.padding,
         declared=_declared(opened.config),
-        facts={"fit": {"epochs": train.epochs, "batch_size": train.batch_size}},
+        facts={
+            "fit": {
+                "epochs": train.epochs,
+                "batch_size": train.batch_size,
+                "shuffle": train.shuffle,
+                "class_weight": train.class_weight,
+            }
+        },
     )
 
 

@@ -43,6 +43,8 @@ def written(report: Report, folder: RunFolder) -> Report:
         folder.write_text("before.json", report.to_json())
     path = DESK.save(report, folder.path)
     folder.write_text(SUMMARY, dumps(html.summary(report, f"{folder.path.name}/{path.name}")))
+    if report.kind == "train":
+        folder.write_bytes("history.parquet", history(report))
     list_runs(folder.path.parent)
     return report.with_(path=path)
 
@@ -65,6 +67,26 @@ def _earlier(report: Report, folder: Path) -> dict[str, Report]:
         if rows:
             found["the run before"] = load_report(max(rows)[1])
     return found
+
+
+def history(report: Report) -> bytes:
+    """Every recorded quantity as one Parquet table: name, per (step or epoch), at, value."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [(name, one.per, x, y) for name, one in report.series.items() for x, y in zip(one.x, one.y, strict=True)]
+    names, pers, places, values = zip(*rows, strict=True) if rows else ((), (), (), ())
+    table = pa.table(
+        {
+            "name": pa.array(names, pa.string()),
+            "per": pa.array(pers, pa.string()),
+            "at": pa.array(places, pa.float64()),
+            "value": pa.array(values, pa.float64()),
+        }
+    )
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    return bytes(sink.getvalue())
 
 
 def list_runs(out: Path) -> Path:
