@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from typing import Any
 
@@ -155,3 +156,11 @@ def test_a_split_that_is_not_there_could_not_be_evaluated() -> None:
     result = tsguard.expect.validate([expectation], pa.table({"x": NOISE, "split": HALVES}))
     assert not result.success
     assert "never says 'learn'" in result.results[0].exception_info["exception_message"]
+
+
+def test_days_are_times():
+    days = [datetime.date(2020, 1, 1) + datetime.timedelta(days=day) for day in (0, 1, 3, 2)]
+    table = pa.table({"day": pa.array(days, pa.date32())})
+    result = tsguard.expect.validate([ts.ExpectColumnTimeToIncreasePerEntity(column="day")], table).results[0]
+    assert not result.exception_info["raised_exception"], result.exception_info
+    assert not result.success

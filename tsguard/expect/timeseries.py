@@ -7,6 +7,7 @@ this module; the Arrow pass of `tsguard.expect.validate` supplies the same metri
 
 from __future__ import annotations
 
+import datetime
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -88,7 +89,9 @@ class _MeasuredColumns(TableMetricProvider):
 
 
 def measured(column: Any) -> Measured:
-    """A pandas column for the measures."""
+    """A pandas column for the measures. Days (Arrow's date32, python's date) are times at midnight."""
+    if column.dtype == object and len(held := column.dropna()) and isinstance(held.iloc[0], datetime.date):
+        column = pd.to_datetime(column)
     zoned = isinstance(column.dtype, pd.DatetimeTZDtype)
     if zoned or column.dtype.kind == "M":
         stamps = (column.dt.tz_convert("UTC").dt.tz_localize(None) if zoned else column).to_numpy(
