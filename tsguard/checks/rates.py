@@ -179,7 +179,9 @@ def _rate_too_low(first: FirstSteps) -> Iterator[Finding]:
     if len(trial.losses) < 8 or not trial.finite or first.step_size == 0.0:
         return
     size = first.step_size * _peak_of_schedule(first, planned)
-    hopeless = size < NO_TRAVEL or (planned is not None and size * planned < TRAVEL)
+    # A run shorter than a trial is a smoke test: it goes nowhere at any sound rate.
+    long_enough = planned is not None and planned >= STEPS
+    hopeless = size < NO_TRAVEL or (planned is not None and long_enough and size * planned < TRAVEL)
     if not hopeless:
         return
     usual = 10.0 ** round(math.log10(USUAL_STEP / size))

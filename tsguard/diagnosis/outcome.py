@@ -271,6 +271,8 @@ def _causes(tested: list[Tested], earlier: tuple[Finding, ...], seen: Seen, reco
     rates = sorted((c for c in ("lr-too-high", "lr-too-low") if c in best), key=lambda c: best[c].effect)
     if len(rates) == 2:
         best.pop(rates[0])  # both directions cannot be wrong: the weaker one is another draw of luck
+    if _hardly_begun(record):
+        return tuple(found)  # what would help a longer run accuses nobody of this one
     stopped = _stopped_early(base, record, seen)
     if stopped is not None:
         return (*found, stopped)
@@ -326,8 +328,23 @@ def _stopped_early(base: Tested, record: Record, seen: Seen) -> Finding | None:
     )
 
 
+TOO_FEW = 20
+"""Updates below which no settings have learned anything: momentum alone takes about ten to get going."""
+
+
+def _hardly_begun(record: Record) -> bool:
+    """Whether fewer updates were made than any settings need."""
+    made = len(record.series.get("loss", ()))
+    epochs, size = len(record.series.get("epoch/loss", ())), record.fit.get("batch_size") or record.data.batch_size
+    if record.data.is_arrays and epochs:
+        made = max(made, epochs * -(-len(record.data) // size))
+    return 0 < made < TOO_FEW
+
+
 def _too_short(base: Tested, record: Record, seen: Seen) -> bool:
-    """Whether the settings as they are learn, given more steps than the run made."""
+    """Whether the run made hardly any steps, or its settings learn as they are, given more steps than it made."""
+    if _hardly_begun(record) and base.outcome.trial.finite:
+        return True
     made = len(record.series.get("loss", ()))
     return made < len(base.outcome.trial.losses) and base.outcome.skill >= HEALED * max(seen.learnable, HELPED)
 
@@ -338,7 +355,9 @@ def _unfinished(seen: Seen, tested: list[Tested], record: Record, *, explained: 
     The experiment says so: the same settings, from the same start, given more steps than the run had, learn.
     """
     made = len(record.series.get("loss", ()))
-    if tested and _too_short(tested[0], record, seen):
+    if tested and _hardly_begun(record) and tested[0].outcome.trial.finite:
+        words = f"The run made {made} updates, too few for any settings to be judged. Train longer."
+    elif tested and _too_short(tested[0], record, seen):
         base = tested[0].outcome
         words = (
             f"The run was short: in {len(base.trial.losses)} steps instead of {made} the same settings explain "

@@ -1,8 +1,7 @@
 """Norms and finiteness of many tensors at once, as cheaply as the sizes allow.
 
 Many small tensors are laid into one first (one copy, one reduction); large ones are reduced where they are. The
-watch and the
-replay use the same function, so that their numbers can be compared bit for bit.
+watch and the replay use the same function, so that their numbers can be compared bit for bit.
 """
 
 from __future__ import annotations
@@ -30,7 +29,10 @@ def total_norm(gradients: Sequence[Any]) -> torch.Tensor | None:
 def norm_of(present: list[torch.Tensor], *, flat: bool) -> torch.Tensor:
     """The same for tensors that are known to be dense, and of which it is known whether they fit into one."""
     if flat:
-        return torch.linalg.vector_norm(torch._utils._flatten_dense_tensors(present), dtype=torch.float32)
+        together = torch._utils._flatten_dense_tensors(present)
+        if together.dtype == torch.float64:  # a norm never narrows its input
+            return torch.linalg.vector_norm(together).float()
+        return torch.linalg.vector_norm(together, dtype=torch.float32)
     return torch.linalg.vector_norm(torch.stack([norm.float() for norm in torch._foreach_norm(present)]))
 
 

@@ -151,7 +151,8 @@ def _dropped(
         tolerance=moved.tolerance if moved else 0.0,
         where={"law": law, "phase": "forward", "layer": call.path},
         size=example.size,
-        grave=grave,
+        # Where no row of the data is padded, a mask that gets lost has done no harm yet.
+        grave=grave and not bool(ground.reading.valid.all()),
         remedy=f"Set `supports_masking = True` on `{call.path}` if it may pass the mask on, use a layer that keeps "
         "it, or take the mask before it (`layer.compute_mask`) and hand it to the layers after it.",
     )
