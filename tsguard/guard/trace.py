@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import keras
 import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -554,6 +555,8 @@ def _kind(filename: str) -> str:
 
 _HERE = __file__.replace("\\", "/").rsplit("/", 1)[0] + "/"
 _LIBRARY = {sysconfig.get_paths()[key].replace("\\", "/") + "/" for key in ("stdlib", "platstdlib")}
+# Packages may lie anywhere (an editable install, --target): where they were imported from says it for certain.
+_LIBRARY |= {str(module.__file__).replace("\\", "/").rsplit("/", 1)[0] + "/" for module in (keras, torch, np)}
 
 
 def batch_is_finite(batch: Any) -> bool:
