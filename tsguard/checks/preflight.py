@@ -31,7 +31,7 @@ def preflight(
     # A model that cannot be built is the user's mistake, to be told as such before any check is asked.
     _ = context.model
     started = time.monotonic()
-    facts = provenance.gather(config=config, seeds=_seeds(context))
+    facts = provenance.gather(config=config, seeds=seeds_of(context))
     moments = [Moment(0.0, "start", "preflight started")]
 
     def told(name: str) -> None:
@@ -64,6 +64,7 @@ def _explained(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
     )
 
 
-def _seeds(context: Context) -> dict[str, int]:
+def seeds_of(context: Context) -> dict[str, int]:
+    """The seeds that a report quotes, where the subject was built from one."""
     seed = context.subject.seed if context.subject is not None else None
     return {} if seed is None else {"seed": seed}

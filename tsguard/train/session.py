@@ -21,7 +21,7 @@ import keras
 from tsguard import catalogue, provenance
 from tsguard.checks.depth import deepest
 from tsguard.checks.outturn import off_plan
-from tsguard.checks.preflight import preflight
+from tsguard.checks.preflight import preflight, seeds_of
 from tsguard.checks.registry import Check, Context
 from tsguard.checks.runner import crashed
 from tsguard.errors import Interrupted, StoreError
@@ -213,7 +213,7 @@ class Session:
             metrics["artifact_mb"] = self.artifact_mb
         off = off_plan(self.context.declared, metrics) if self.interrupted is None else ()
         told = deepest(merged([*found, *findings, *judged.findings, *off, *self.late_findings()]))
-        facts = provenance.gather(config=dict(self.config), seeds=_seeds(self.context))
+        facts = provenance.gather(config=dict(self.config), seeds=seeds_of(self.context))
         report = Report(
             kind="train",
             name=self.folder.run.name,
@@ -332,8 +332,3 @@ def _died(error: BaseException) -> Finding:
         remedy="Its own traceback is below; mend what it names.",
         check="training",
     )
-
-
-def _seeds(context: Context) -> dict[str, int]:
-    seed = context.subject.seed if context.subject is not None else None
-    return {} if seed is None else {"seed": seed}
