@@ -73,9 +73,6 @@ FIGURED_COLUMNS = 60
 MEMORY_ROWS = 5_000_000
 """Parquet files up to this many rows are also read for the figures; larger ones are only streamed."""
 
-SUITES = Path("suites") / "data"
-"""Where suites are looked for by name: under the working folder, and under the project that holds this package."""
-
 
 @dataclass(frozen=True)
 class Audit:
@@ -155,20 +152,11 @@ def _is_large(data: Any) -> bool:
 
 
 def _suite(suite: Any) -> Any:
-    """A name of ours becomes the path of its file."""
+    """The suite, which data that are only streamed cannot do without."""
     if suite is None:
         raise DataError(
             "audit: received more rows than are held in memory and no suite. Expected a suite to stream them against. "
             "Pass suite=, or learn one from a sample with `--propose`."
-        )
-    if isinstance(suite, str) and not suite.endswith(".json") and not Path(suite).exists():
-        for base in (Path.cwd(), Path(__file__).resolve().parents[2]):
-            candidate = base / SUITES / f"{suite}.json"
-            if candidate.is_file():
-                return candidate
-        known = sorted(path.stem for path in (Path(__file__).resolve().parents[2] / SUITES).glob("*.json"))
-        raise DataError(
-            f"suite: received {suite!r}. Expected a path, an ExpectationSuite, or one of {known}. See suites/."
         )
     return suite
 
