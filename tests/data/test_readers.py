@@ -248,7 +248,8 @@ def test_ts_dates_may_hold_colons_and_differ_between_dimensions(tmp_path):
     [
         ("(0,1),2:(0,3):a", "(time,value)"),
         ("(soon,1):(0,3):a", "soon"),
-        ("(nan,1):(0,3):a", "not finite"),
+        ("(2007-01-01,1):(0,3):a", "the number '0' beside the date '2007-01-01'"),
+        ("(nan,1):(0,3):a", "nan"),
         ("(2007-01-01 00:00:00,1):(2007-01-01 00:00:00+01:00,3):a", "zone"),
     ],
 )

@@ -179,19 +179,41 @@ def _time_columns(cases: list[_Case], file: str) -> dict[str, pa.Array]:
 
 def _times_of(texts: set[str], file: str) -> tuple[dict[str, float | datetime], pa.DataType]:
     """What each text means, and the type of them all: numbers, dates, or dates that all name their zone."""
-    for read, kind in ((float, pa.float64()), (datetime.fromisoformat, pa.timestamp("us"))):
-        try:
-            known: dict[str, float | datetime] = {text: read(text) for text in texts}
-        except ValueError as error:
-            odd = str(error)
-            continue
-        zones = {time.tzinfo is not None for time in known.values() if isinstance(time, datetime)}
-        if not all(isinstance(time, datetime) or isfinite(time) for time in known.values()):
-            odd = "a time that is not finite"
-        elif len(zones) > 1:
-            odd = "times with and without a zone"
+    numbers: dict[str, float | datetime] = {}
+    dates: dict[str, float | datetime] = {}
+    zones = set()
+    for text in sorted(texts):
+        if (number := _number(text)) is not None:
+            numbers[text] = number
+        elif (date := _date(text)) is not None:
+            dates[text] = date
+            zones.add(date.tzinfo is not None)
         else:
-            return known, pa.timestamp("us", tz="UTC") if zones == {True} else kind
-        break
-    todo = "Write times as numbers or as 2007-01-31 12:30:00."
-    raise ReadError([Fault("not-a-time", file, odd, "one form of time throughout", todo)])
+            raise _no_time(f"the time {text[:40]!r}", file)
+    if numbers and dates:
+        raise _no_time(f"the number {next(iter(numbers))!r} beside the date {next(iter(dates))!r}", file)
+    if len(zones) > 1:
+        raise _no_time("dates with and without a zone", file)
+    if numbers:
+        return numbers, pa.float64()
+    return dates, pa.timestamp("us", tz="UTC" if zones == {True} else None)
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if isfinite(number) else None
+
+
+def _date(text: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return None
+
+
+def _no_time(received: str, file: str) -> ReadError:
+    todo = "Write all times of the file as finite numbers, or all as 2007-01-31 12:30:00."
+    return ReadError([Fault("not-a-time", file, received, "one form of time throughout", todo)])

@@ -49,7 +49,7 @@ def named(suite: str | Path) -> Path | None:
 
 def _read(path: Path) -> Any:
     if not path.is_file():
-        names = sorted(file.stem for folder in (*OWN, SHIPPED) for file in folder.glob("*.json"))
+        names = sorted({file.stem for folder in (*OWN, SHIPPED) for file in folder.glob("*.json")})
         raise _unusable(str(path), f"a path where no file is, and no name of a suite (those are {', '.join(names)})")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
