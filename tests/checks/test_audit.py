@@ -77,7 +77,7 @@ def frame(**columns):
             None,
             "3 in every row that has",
         ),
-        (frame(time=SOUND["time"][[1, 0, *range(2, 60)]]), "data-order", "time", 1, "falls in 1 rows"),
+        (frame(time=SOUND["time"][[1, 0, *range(2, 60)]]), "data-order", "time", 1, "falls in 1 row;"),
         (frame(time=SOUND["time"].date[[30, 1, *range(2, 60)]]), "data-order", "time", 1, "falls"),
         (frame(time=[pd.NaT, *SOUND["time"][1:]]), "data-nonfinite", "time", 0, "no time"),
         (frame(load=[str(value) for value in range(60)]), "data-format", "load", None, "numbers written as text"),

@@ -101,9 +101,9 @@ def _of_time(name: str, table: pa.Table) -> Iterator[Finding]:
     if len(late):
         row = int(late[0])
         per = f" within one {entity!r}" if entity else ""
+        rows = "1 row" if len(late) == 1 else f"{len(late):,} rows"
         message = (
-            f"time falls in {len(late):,} rows{per}; first in row {row}, to {column[row].as_py()}. Expected time that "
-            "never falls."
+            f"time falls in {rows}{per}; first in row {row}, to {column[row].as_py()}. Expected time that never falls."
         )
         yield _found("data-order", name, message, row, count=len(late))
 
