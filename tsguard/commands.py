@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +95,7 @@ def train(
 ) -> Report:
     """Preflight, gate, guarded training, judgement, gate; both pages in the run's folder."""
     opened = open_run(path, changes=changes, out=out)
-    from tsguard.guarded import Guard, guard_checks, reproduce, run_folder
-    from tsguard.train.session import Session
+    from tsguard.guarded import guard_checks, run_folder, session
     from tsguard.train.setup import callbacks, checkpoints, fit_arguments
     from tsguard.train.trackers import findings, trackers
 
@@ -110,31 +108,16 @@ def train(
         )
     folder = run_folder(opened.out, subject.name, resume)
     folder.write_text("config.yaml", opened.config.text())
-    watch, fitted, context = settings.guard, settings.train, _context(opened)
+    fitted = settings.train
     followed = trackers(settings.trackers, folder, config=opened.config.resolved(), name=subject.name)
-    session = Session(
-        context=context,
+    one = session(
+        _context(opened),
         gate=opened.gate,
         folder=folder,
-        guard=Guard(
-            watch.policy,
-            watch.sync_every,
-            tuple(watch.inspect),
-            diagnose=watch.diagnose,
-            repro=watch.repro,
-            budget_s=watch.budget_s,
-            folder=folder,
-            name=subject.name,
-            padding=subject.padding,
-            write=False,
-        ),
+        watch=settings.guard,
         fit_arguments={**fit_arguments(fitted), "verbose": verbose},
-        write=lambda report: written(report, folder),
-        reproduce=partial(reproduce, context=context, folder=folder, budget_s=watch.budget_s, progress=progress),
         checks=tuple(_checks(opened, guard_checks())),
-        diagnose=watch.diagnose,
         resume=bool(resume),
-        budget_s=watch.budget_s,
         preflight_s=settings.check.budget_s,
         callbacks=(*callbacks(fitted, subject.data), *followed),
         checkpoint=checkpoints(fitted),
@@ -146,7 +129,7 @@ def train(
         progress=progress,
     )
     with precision(fitted.precision):
-        return session.run()
+        return one.run()
 
 
 def _context(opened: Opened) -> Context:

@@ -31,6 +31,7 @@ from tsguard.guard.outcome import GuardOutcome
 from tsguard.padding import Padding
 from tsguard.report import Report
 from tsguard.repro.find import failing_case, other_case, reduced
+from tsguard.settings import GuardSettings
 from tsguard.store import RunFolder
 from tsguard.subject import Subject
 from tsguard.train.judgement import judge_run
@@ -216,23 +217,59 @@ def fit(
     )
     folder = run_folder(out, subject.name, resume)
     callbacks = tuple(fit_arguments.pop("callbacks", None) or ())
-    session = Session(
+    return session(
+        context,
+        gate=gate,
+        folder=folder,
+        watch=GuardSettings.model_construct(policy=policy, diagnose=diagnose, budget_s=budget_s),
+        fit_arguments=fit_arguments,
+        callbacks=callbacks,
+        preflight=preflight,
+        resume=bool(resume),
+        progress=progress,
+    ).run()
+
+
+def session(
+    context: Context,
+    *,
+    gate: Gate,
+    folder: RunFolder,
+    watch: GuardSettings,
+    progress: Callable[[str], None],
+    **more: Any,
+) -> Session:
+    """A guarded training with all that the doors add to it: pages, reproduction, the guard's own checks.
+
+    `more` are fields of Session, `fit_arguments` at least.
+    """
+    subject = context.subject
+    assert subject is not None
+    guard = Guard(
+        watch.policy,
+        watch.sync_every,
+        tuple(watch.inspect),
+        diagnose=watch.diagnose,
+        repro=watch.repro,
+        budget_s=watch.budget_s,
+        folder=folder,
+        name=subject.name,
+        padding=context.padding,
+        write=False,
+    )
+    more.setdefault("checks", (*all_checks(), *guard_checks()))
+    return Session(
         context=context,
         gate=gate,
         folder=folder,
-        guard=Guard(policy, folder=folder, name=subject.name, padding=padding, write=False, diagnose=diagnose),
-        fit_arguments=fit_arguments,
+        guard=guard,
         write=lambda report: written(report, folder),
-        reproduce=partial(reproduce, context=context, folder=folder, budget_s=budget_s, progress=progress),
-        checks=(*all_checks(), *guard_checks()),
-        callbacks=callbacks,
-        preflight=preflight,
-        diagnose=diagnose,
-        resume=bool(resume),
-        budget_s=budget_s,
+        reproduce=partial(reproduce, context=context, folder=folder, budget_s=watch.budget_s, progress=progress),
+        diagnose=watch.diagnose,
+        budget_s=watch.budget_s,
         progress=progress,
+        **more,
     )
-    return session.run()
 
 
 def require_fit_arguments(model: Any, given: Mapping[str, Any]) -> None:
