@@ -35,6 +35,7 @@ from tsguard.store import RunFolder
 from tsguard.train.artifact import checkpoint_mb, export, put_back_weights
 from tsguard.train.checkpoint import Position, load
 from tsguard.train.judgement import Judgement, judge_run
+from tsguard.train.layers import ByLayer
 from tsguard.train.resume import Checkpoints, Resume, choose, fingerprint
 from tsguard.train.start import RememberStart, TrainStart
 from tsguard.train.trackers import Tracker
@@ -162,6 +163,8 @@ class Session:
         for one in self.callbacks:
             if isinstance(one, Tracker):
                 one.finish()
+            if isinstance(one, ByLayer):
+                one.release()
         with contextlib.suppress(Exception):
             keeper.writer.close()
         if failure is None and self.interrupted is not None:  # the signal came after the last step: all is saved
