@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +95,7 @@ def train(
 ) -> Report:
     """Preflight, gate, guarded training, judgement, gate; both pages in the run's folder."""
     opened = open_run(path, changes=changes, out=out)
-    from tsguard.guarded import Guard, guard_checks, reproduce, run_folder
-    from tsguard.train.session import Session
+    from tsguard.guarded import guard_checks, run_folder, session
     from tsguard.train.setup import callbacks, checkpoints, fit_arguments
     from tsguard.train.trackers import findings, trackers
 
@@ -110,31 +108,16 @@ def train(
         )
     folder = run_folder(opened.out, subject.name, resume)
     folder.write_text("config.yaml", opened.config.text())
-    watch, fitted, context = settings.guard, settings.train, _context(opened)
+    fitted = settings.train
     followed = trackers(settings.trackers, folder, config=opened.config.resolved(), name=subject.name)
-    session = Session(
-        context=context,
+    one = session(
+        _context(opened),
         gate=opened.gate,
         folder=folder,
-        guard=Guard(
-            watch.policy,
-            watch.sync_every,
-            tuple(watch.inspect),
-            diagnose=watch.diagnose,
-            repro=watch.repro,
-            budget_s=watch.budget_s,
-            folder=folder,
-            name=subject.name,
-            padding=subject.padding,
-            write=False,
-        ),
+        watch=settings.guard,
         fit_arguments={**fit_arguments(fitted), "verbose": verbose},
-        write=lambda report: written(report, folder),
-        reproduce=partial(reproduce, context=context, folder=folder, budget_s=watch.budget_s, progress=progress),
         checks=tuple(_checks(opened, guard_checks())),
-        diagnose=watch.diagnose,
         resume=bool(resume),
-        budget_s=watch.budget_s,
         preflight_s=settings.check.budget_s,
         callbacks=(*callbacks(fitted, subject.data), *followed),
         checkpoint=checkpoints(fitted),
@@ -146,7 +129,7 @@ def train(
         progress=progress,
     )
     with precision(fitted.precision):
-        return session.run()
+        return one.run()
 
 
 def _context(opened: Opened) -> Context:
@@ -190,7 +173,9 @@ def rewrite(path: Path) -> Report:
 def from_events(folder: RunFolder) -> Report:
     """What was known when a run died: its last events, and that it has no end."""
     from tsguard import catalogue
-    from tsguard.report import Moment, Series, Verdict
+    from tsguard.report import Moment, Verdict
+    from tsguard.train.record import curves
+    from tsguard.train.resume import STEPS_MADE
 
     events = folder.events()
     moments = [
@@ -200,23 +185,19 @@ def from_events(folder: RunFolder) -> Report:
         for event in events
         if event.get("text")
     ]
-    points: dict[str, list[tuple[float, float]]] = {}
-    for event in events:
-        for name, value in (event.get("values") or {}).items():
-            points.setdefault(name, []).append((float(event.get("step") or 0), float(value)))
-    last = next((event for event in reversed(events) if event.get("step") is not None), None)
-    words = "before its first flush" if last is None else f"after step {last['step']}"
+    steps = folder.counter(STEPS_MADE).value if folder.file(STEPS_MADE).exists() else 0
+    words = f"after step {steps - 1}" if steps else "before its first steps were written down"
     died = catalogue.finding(
         "child-failed",
         f"run {folder.run.name!r} ended without a report, {words}: the process was killed or the machine went away.",
         remedy="Look at the last events in events.jsonl; `tsguard train RUN.yaml --resume` goes on from there.",
-        where={} if last is None else {"step": last["step"]},
+        where={"step": steps - 1} if steps else {},
     )
     return Report(
         kind="train",
         name=folder.run.name,
         findings=(died,),
-        series={name: Series(tuple(y for _, y in xy), tuple(x for x, _ in xy)) for name, xy in points.items()},
+        series=curves(events),
         timeline=tuple(moments),
         verdict=Verdict("ERROR", (died.message,)),  # type: ignore[arg-type]
         run=folder.run,

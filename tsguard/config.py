@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from tsguard import catalogue
 from tsguard.errors import ConfigError
 from tsguard.findings import Finding
-from tsguard.settings import RunSettings
+from tsguard.settings import RunSettings, TrainSettings
 from tsguard.yamlfile import Document, has_reference, looked_up, parse_yaml, read_yaml, write_yaml
 
 
@@ -72,6 +72,20 @@ def load_config(path: str | Path, *, changes: Iterable[str] = ()) -> Config:
 def config_from(text: str, *, place: str = "run.yaml") -> Config:
     """Read a configuration from text."""
     return check_config(parse_yaml(text, place=place))
+
+
+def train_settings(given: Mapping[str, Any]) -> TrainSettings:
+    """The section `train` as a script gives it."""
+    document = Document({"train": dict(given)}, {}, "train")
+    try:
+        return TrainSettings.model_validate(dict(given))
+    except ValidationError as invalid:
+        mistakes = [words for error in invalid.errors() for words in _in_words(_below("train", error), document)]
+        raise ConfigError("\n".join(mistakes)) from None
+
+
+def _below(section: str, error: Any) -> dict[str, Any]:
+    return {**error, "loc": (section, *error["loc"])}
 
 
 def check_config(document: Document) -> Config:

@@ -13,12 +13,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tsguard.backend import require_torch
+from tsguard.backend import precision, require_torch
 
 require_torch()
 
 from tsguard import catalogue, provenance
 from tsguard.checks.registry import Check, Context, all_checks
+from tsguard.config import train_settings
 from tsguard.dataset import Batches, Data
 from tsguard.desk import DESK, written
 from tsguard.errors import ConfigError, explain
@@ -31,10 +32,14 @@ from tsguard.guard.outcome import GuardOutcome
 from tsguard.padding import Padding
 from tsguard.report import Report
 from tsguard.repro.find import failing_case, other_case, reduced
+from tsguard.settings import GuardSettings
 from tsguard.store import RunFolder
 from tsguard.subject import Subject
 from tsguard.train.judgement import judge_run
 from tsguard.train.session import Session, merged
+from tsguard.train.setup import callbacks as callbacks_of
+from tsguard.train.setup import checkpoints, prepared, total_steps
+from tsguard.train.setup import fit_arguments as fit_arguments_of
 from tsguard.train.start import TrainStart
 
 
@@ -187,16 +192,21 @@ def fit(
     name: str | None = None,
     budget_s: float = 60,
     plan: Mapping[str, Any] | None = None,
+    train: Mapping[str, Any] | None = None,
     progress: Callable[[str], None] = lambda name: None,
     **fit_arguments: Any,
 ) -> Report:
     """Preflight, gate, guarded `model.fit`, judgement, gate; both pages in the run's folder.
 
     `resume=True` goes on with the newest run of this name under `out`; a path names the run. `gates="report"` never
-    blocks. Everything else (`epochs`, `batch_size`, `callbacks`, `class_weight`, …) is for `model.fit`.
+    blocks. `train` is the section of that name in a run.yaml (`{"freeze": {"encoder": 3}, "ema": 0.99}`). Everything
+    else (`epochs`, `batch_size`, `callbacks`, `class_weight`, …) is for `model.fit`.
     """
     gate = Gate.load(gates)
+    settings = train_settings(train or {})
     subject = Subject.of(model, padding=padding, name=name)
+    declared = fit_arguments_of(settings)
+    fit_arguments = {**{k: v for k, v in declared.items() if k in settings.model_fields_set}, **fit_arguments}
     batch_size = fit_arguments.get("batch_size") or 32
     data = Data(
         x,
@@ -207,6 +217,9 @@ def fit(
     )
     data.require_rows()
     require_fit_arguments(subject.model() if subject.live is not None else None, fit_arguments)
+    # what a schedule needs to know is how long the run will be
+    settings = settings.model_copy(update={k: v for k, v in fit_arguments.items() if k in declared})
+    subject = replace(prepared(subject, settings, steps=total_steps(settings, data)), data=data)
     context = Context(
         subject=subject,
         data=data,
@@ -216,23 +229,63 @@ def fit(
     )
     folder = run_folder(out, subject.name, resume)
     callbacks = tuple(fit_arguments.pop("callbacks", None) or ())
-    session = Session(
+    made = session(
+        context,
+        gate=gate,
+        folder=folder,
+        watch=GuardSettings.model_construct(policy=policy, diagnose=diagnose, budget_s=budget_s),
+        fit_arguments=fit_arguments,
+        callbacks=(*callbacks_of(settings, data), *callbacks),
+        checkpoint=checkpoints(settings),
+        restore_best=settings.stop is not None and settings.stop.restore,
+        preflight=preflight,
+        resume=bool(resume),
+        progress=progress,
+    )
+    with precision(settings.precision):
+        return made.run()
+
+
+def session(
+    context: Context,
+    *,
+    gate: Gate,
+    folder: RunFolder,
+    watch: GuardSettings,
+    progress: Callable[[str], None],
+    **more: Any,
+) -> Session:
+    """A guarded training with all that the doors add to it: pages, reproduction, the guard's own checks.
+
+    `more` are fields of Session, `fit_arguments` at least.
+    """
+    subject = context.subject
+    assert subject is not None
+    guard = Guard(
+        watch.policy,
+        watch.sync_every,
+        tuple(watch.inspect),
+        diagnose=watch.diagnose,
+        repro=watch.repro,
+        budget_s=watch.budget_s,
+        folder=folder,
+        name=subject.name,
+        padding=context.padding,
+        write=False,
+    )
+    more.setdefault("checks", (*all_checks(), *guard_checks()))
+    return Session(
         context=context,
         gate=gate,
         folder=folder,
-        guard=Guard(policy, folder=folder, name=subject.name, padding=padding, write=False, diagnose=diagnose),
-        fit_arguments=fit_arguments,
+        guard=guard,
         write=lambda report: written(report, folder),
-        reproduce=partial(reproduce, context=context, folder=folder, budget_s=budget_s, progress=progress),
-        checks=(*all_checks(), *guard_checks()),
-        callbacks=callbacks,
-        preflight=preflight,
-        diagnose=diagnose,
-        resume=bool(resume),
-        budget_s=budget_s,
+        reproduce=partial(reproduce, context=context, folder=folder, budget_s=watch.budget_s, progress=progress),
+        diagnose=watch.diagnose,
+        budget_s=watch.budget_s,
         progress=progress,
+        **more,
     )
-    return session.run()
 
 
 def require_fit_arguments(model: Any, given: Mapping[str, Any]) -> None:

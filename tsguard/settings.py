@@ -7,7 +7,7 @@ runs come to differ from what their owners believe.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
@@ -116,8 +116,6 @@ class CheckpointSettings(Section):
     keep: int = Field(default=3, ge=1)
     monitor: str = "val_loss"
     mode: Literal["min", "max"] = "min"
-    resume: bool = True
-    """Keep what an exact resume needs."""
 
 
 class TrainSettings(Section):
@@ -131,6 +129,10 @@ class TrainSettings(Section):
     shuffle: bool = True
     class_weight: dict[int, float] | None = None
     learning_rate: float | None = Field(default=None, gt=0)
+    rates: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    """Factors on the rate, by the name or path of a layer (`block_*`); of several that match the last one holds."""
+    freeze: dict[str, bool | Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+    """Epochs at the beginning in which a layer is not trained, or true: never."""
     schedule: ScheduleSettings = ScheduleSettings()
     precision: Literal["float32", "float16", "bfloat16"] | None = None
     accumulate: int | None = Field(default=None, ge=1)

@@ -101,6 +101,9 @@ class Guard(keras.callbacks.Callback):
         self._journal: Journal | None = None
         self._errors: list[Finding] = []
         self._logs: dict[str, list[float]] = {}
+        self._log_epochs: dict[str, list[int]] = {}
+        self.first_step = 0
+        """Steps that the run had made before: set by who resumes it, so that a step has one number in all of it."""
         self._started = 0.0
         self._start_time = ""
         self._validation: tuple[Any, Any] | None = None
@@ -163,7 +166,14 @@ class Guard(keras.callbacks.Callback):
         for name, value in (logs or {}).items():
             if isinstance(value, (int, float, np.floating)):
                 self._logs.setdefault(name, []).append(float(value))
-        watcher.note({"kind": "epoch", "epoch": epoch, "logs": {k: v[-1] for k, v in self._logs.items()}})
+                self._log_epochs.setdefault(name, []).append(epoch)
+        watcher.note(
+            {
+                "kind": "epoch",
+                "epoch": epoch,
+                "logs": {k: v[-1] for k, v in self._logs.items() if self._log_epochs[k][-1] == epoch},
+            }
+        )
         watcher.check_weights()
 
     @_quietly
@@ -193,7 +203,7 @@ class Guard(keras.callbacks.Callback):
     # -- beginning and end ----------------------------------------------------------------------------------------
 
     def _begin(self, model: Any, *, adapter: Any, validation: tuple[Any, Any] | None) -> None:
-        self._report, self.outcome, self._errors, self._logs = None, None, [], {}
+        self._report, self.outcome, self._errors, self._logs, self._log_epochs = None, None, [], {}, {}
         self._validation = validation
         self._started, self._start_time = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
         if self.out is not None:
@@ -207,6 +217,7 @@ class Guard(keras.callbacks.Callback):
             copies=type(adapter).__name__ != "ArrayDataAdapter",
             adapter=adapter,
             budget=self.max_recoveries,
+            first_step=self.first_step,
             note=self._note,
         )
         self._note({"kind": "begin", "time": self._start_time, "policy": self.policy, "model": model.name})
@@ -259,11 +270,11 @@ class Guard(keras.callbacks.Callback):
 
     def _outcome(self, watcher: Watcher) -> GuardOutcome:
         findings = [*watcher.findings, *self._errors]
-        if watcher.step and not any(f.status >= Status.FAIL for f in findings):
+        if watcher.watched and not any(f.status >= Status.FAIL for f in findings):
             findings.append(
                 catalogue.finding(
                     "nonfinite-loss",
-                    f"{watcher.step} steps were watched: every loss, gradient and weight was finite.",
+                    f"{watcher.watched} steps were watched: every loss, gradient and weight was finite.",
                     status=Status.PASS,
                     role=Role.NOTE,
                     remedy="",
@@ -274,7 +285,7 @@ class Guard(keras.callbacks.Callback):
             )
         series = dict(watcher.watch.series)
         for name, values in self._logs.items():
-            series[f"epoch/{name}"] = list(enumerate(values))
+            series[f"epoch/{name}"] = list(zip(self._log_epochs[name], values, strict=True))
         clean = watcher.recorder.clean
         replay = watcher.replay
         if replay is None and watcher.recorder.ready and clean is not None and clean.fits():
@@ -288,7 +299,7 @@ class Guard(keras.callbacks.Callback):
             origin=watcher.origins[0] if watcher.origins else None,
             trips=list(watcher.trips),
             replay=replay,
-            steps=watcher.step,
+            steps=watcher.watched,
             epochs=self._epochs,
             policy=self.policy,
             stopped=watcher.stopped,
@@ -313,7 +324,7 @@ class Guard(keras.callbacks.Callback):
 
     def _metrics(self, watcher: Watcher) -> dict[str, float]:
         seconds = time.perf_counter() - self._started
-        found = {"duration_min": seconds / 60, "steps_per_s": watcher.step / seconds if seconds > 0 else 0.0}
+        found = {"duration_min": seconds / 60, "steps_per_s": watcher.watched / seconds if seconds > 0 else 0.0}
         if watcher.watch.data_wait_share is not None:
             found["data_wait_share"] = watcher.watch.data_wait_share
         for name in ("loss", "val_loss"):
@@ -352,8 +363,8 @@ class Guard(keras.callbacks.Callback):
 def _survived(watcher: Watcher) -> Finding:
     return catalogue.finding(
         "nonfinite-loss",
-        f"{watcher.step} steps were watched; {watcher.recoveries} of them were not finite and were left out by policy "
-        f"{watcher.policy!r}. User callbacks were not rewound.",
+        f"{watcher.watched} steps were watched; {watcher.recoveries} of them were not finite and were left out by "
+        f"policy {watcher.policy!r}. User callbacks were not rewound.",
         status=Status.WARN,
         role=Role.NOTE,
         check="guard",

@@ -97,7 +97,7 @@ def _learning(watcher: Watcher) -> Iterator[Finding]:
 
 def _unmoved(watcher: Watcher) -> Iterator[Finding]:
     """Trainable weights that hold their first bits after many updates, and got no gradient."""
-    if watcher.step < trips.UNCHANGED_STEPS or watcher.stopped:
+    if watcher.watched < trips.UNCHANGED_STEPS or watcher.stopped:
         return
     still = watcher.unmoved()
     if not still:
@@ -106,7 +106,7 @@ def _unmoved(watcher: Watcher) -> Iterator[Finding]:
     names = ", ".join(f"`{name}`" for name in still[:4]) + (" …" if len(still) > 4 else "")
     yield catalogue.finding(
         "no-learning" if all_of_them else "disconnected-parameters",
-        f"{len(still)} trainable weights hold the very bits they began with after {watcher.step} steps: {names}. "
+        f"{len(still)} trainable weights hold the very bits they began with after {watcher.watched} steps: {names}. "
         + ("No update ever reached the model." if all_of_them else "No gradient that is not 0 reaches them."),
         where={"parameter": still[0], "step": watcher.step - 1},
         status=Status.FAIL if all_of_them else Status.WARN,
@@ -117,7 +117,7 @@ def _unmoved(watcher: Watcher) -> Iterator[Finding]:
 
 def _loader(watcher: Watcher) -> Iterator[Finding]:
     share = watcher.watch.data_wait_share
-    per_step = watcher.watch.waited / max(watcher.step, 1)
+    per_step = watcher.watch.waited / max(watcher.watched, 1)
     if share is not None and share > trips.LOADER_SHARE and per_step > trips.LOADER_SECONDS:
         yield catalogue.finding(
             "loader-bound",
@@ -143,7 +143,7 @@ def _metrics(logs: dict[str, list[float]]) -> Iterator[Finding]:
 
 def collapse(watcher: Watcher, validation: tuple[Any, Any] | None) -> list[Finding]:
     """Whether the trained model says the same about everything."""
-    if validation is None or watcher.step < COLLAPSE_STEPS or watcher.stopped:
+    if validation is None or watcher.watched < COLLAPSE_STEPS or watcher.stopped:
         return []
     x, y = _first(validation[0]), _first(validation[1])
     if x is None:

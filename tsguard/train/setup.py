@@ -19,6 +19,7 @@ from tsguard.errors import ConfigError, explain
 from tsguard.settings import ScheduleSettings, TrainSettings
 from tsguard.subject import Subject
 from tsguard.train.formula import Formula
+from tsguard.train.layers import ByLayer, freeze_for_good
 
 ONE_CYCLE_RISE = 0.3
 """Share of a one-cycle run that the rate rises, where no `warmup_steps` are given: Smith's own and torch's default."""
@@ -29,6 +30,16 @@ ONE_CYCLE_START = 25.0
 def prepared(subject: Subject, settings: TrainSettings, *, steps: int | None = None) -> Subject:
     """The subject whose models come with these settings, however often one is built."""
     make, steps = subject.make_model, steps or total_steps(settings, subject.data)
+    if subject.live is not None:
+        if settings.precision is not None:
+            raise _mistake(
+                "train.precision",
+                f"{settings.precision} for a model that has been built already",
+                "a function that builds the model, so that it is built in that precision",
+                "Pass the function, or set the dtype policy before building.",
+            )
+        applied(subject.live, settings, steps=steps)
+        return subject  # what is copied from it comes with the settings
     return dataclasses.replace(subject, make_model=lambda: applied(make(), settings, steps=steps))
 
 
@@ -55,6 +66,7 @@ def checkpoints(settings: TrainSettings) -> dict[str, Any]:
 
 def applied(model: Any, settings: TrainSettings, *, steps: int | None) -> Any:
     """The same model, its optimizer made again as declared. `steps` is the length of the whole run, where known."""
+    freeze_for_good(model, settings.freeze)
     old = getattr(model, "optimizer", None)
     if old is None or not _changes(settings):
         return model
@@ -81,6 +93,8 @@ def applied(model: Any, settings: TrainSettings, *, steps: int | None) -> Any:
 def callbacks(settings: TrainSettings, data: Data | None) -> list[Any]:
     """Keras callbacks for what an optimizer cannot do alone; the rate is recorded first, as the epoch used it."""
     made: list[Any] = [RecordRate()]
+    if settings.rates or settings.freeze:
+        made.append(ByLayer(settings.rates, settings.freeze))
     if settings.ema is not None:
         made.append(keras.callbacks.SwapEMAWeights())
     if settings.schedule.kind == "plateau":
