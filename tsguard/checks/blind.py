@@ -169,6 +169,7 @@ def _blind_to_targets(bench: Bench, answers: list[Any], base: float) -> Iterator
         return all(abs(bench.loss_of(answers, y=other) - base) <= SAME * scale for other in changed)
 
     if not blind_under(shuffled(y, seed) for seed in (1, 2, 3)):
+        yield from _heads_with_all_pairs(bench, answers)
         yield from _blind_columns(bench, answers, base, scale)
         return
     reshaped = _in_answers_shape(bench, y)
@@ -237,6 +238,48 @@ def _blind_to_targets(bench: Bench, answers: list[Any], base: float) -> Iterator
         where={"phase": "loss"},
         score=0.9,
     )
+
+
+def _heads_with_all_pairs(bench: Bench, answers: list[Any]) -> Iterator[Finding]:
+    """One of several outputs whose slope stays the same when only its own targets are dealt to other samples.
+
+    The loss as a whole cannot be asked: a louder output would drown the answer.
+    """
+    asked = [h for h in bench.heads if h.target is not None]
+    if len(asked) < 2:
+        return
+    own = bench.loss_of.slopes(answers)
+    for head in asked:
+        slope = None if own is None else own[head.index]
+        if slope is None or labels_of(head.target) == "constant" or not bool((slope != 0).any()):
+            continue
+        size = float(slope.abs().max())
+        for seed in (1, 2, 3):
+            dealt = map_leaves(_swap(head.target, shuffled(head.target, seed)), bench.batch.y)
+            other = bench.loss_of.slopes(answers, y=dealt)
+            moved = None if other is None else other[head.index]
+            if moved is None or float((moved - slope).abs().max()) > 100 * SAME * size:
+                break
+        else:
+            shapes = f"{tuple(head.target.shape)} against {tuple(head.answer.shape)}"
+            yield catalogue.finding(
+                "loss-broadcast" if _looks_at_targets(bench, answers, head, slope) else "loss-degenerate",
+                f"what the loss asks of output {head.name!r} stays the same when its targets are dealt to others "
+                f"({shapes}): every answer is compared with every target, or with none. Give both the same shape, and "
+                "compare each answer with its own target.",
+                where={"output": head.name, "phase": "loss"},
+                score=0.9,
+            )
+            return
+
+
+def _looks_at_targets(bench: Bench, answers: list[Any], head: Head, slope: Any) -> bool:
+    """Whether other values of its targets (and not only another order) change what is asked of an output."""
+    spread, size = float(head.target.float().std()) or 1.0, float(slope.abs().max())
+    other = map_leaves(_swap(head.target, head.target + spread), bench.batch.y)
+    slopes = bench.loss_of.slopes(answers, y=other) if head.target.is_floating_point() else None
+    moved = None if slopes is None else slopes[head.index]
+    return moved is not None and float((moved - slope).abs().max()) > 100 * SAME * size
 
 
 def _targets_vary(targets: list[Any]) -> bool:

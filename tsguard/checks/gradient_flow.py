@@ -83,7 +83,7 @@ def _is_kernel_or_column(variable: Any) -> bool:
 def through_time(context: Context, bench: Bench) -> Iterator[Finding]:
     """The gradient that reaches each timestep, held against where the targets' signal lies."""
     sequences = [x for x in leaves(bench.batch.x) if x.is_floating_point() and x.ndim == 3 and x.shape[1] >= 8]
-    if not sequences or not first_recurrent(bench):
+    if not sequences:
         return
     x = sequences[0]
     gradient = input_gradient(bench.model, bench.batch, x)
@@ -93,6 +93,9 @@ def through_time(context: Context, bench: Bench) -> Iterator[Finding]:
     reach_back = gradient.double().pow(2).mean(dim=(0, 2)).sqrt()
     largest = float(reach_back.max())
     if not math.isfinite(largest) or largest == 0:
+        return
+    # A loop of one's own is no layer: what gives a recurrence away is a gradient that changes by a factor per step.
+    if not first_recurrent(bench) and not _by_a_factor_per_step(reach_back):
         return
     early, late = float(reach_back[0]), float(reach_back[-1])
     evidence = (Evidence("value", reach_back.tolist(), name="gradient per timestep"),)
@@ -133,8 +136,26 @@ def through_time(context: Context, bench: Bench) -> Iterator[Finding]:
         )
 
 
+GEOMETRIC = 0.95
+"""Correlation of the logarithm of the gradient with time, from which it is a power: windows that only weigh their steps
+differently stay far below."""
+
+
+def _by_a_factor_per_step(reach_back: Any) -> bool:
+    """Whether the gradient per timestep is a geometric series, as products of one matrix make it."""
+    import torch
+
+    positive = reach_back > 0
+    if int(positive.sum()) < 8:
+        return False
+    logs = reach_back[positive].log()
+    steps = torch.arange(len(reach_back), dtype=logs.dtype, device=logs.device)[positive]
+    together = torch.corrcoef(torch.stack([logs, steps]))[0, 1]
+    return bool(together.abs() > GEOMETRIC)
+
+
 def first_recurrent(bench: Bench) -> str | None:
-    """The first recurrent layer, or the first one that runs a loop over time (many activations of one kind)."""
+    """The first recurrent layer of Keras."""
     import keras
 
     for call in bench.step.calls:

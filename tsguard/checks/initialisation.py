@@ -12,6 +12,7 @@ from tsguard.checks.registry import Context, check
 from tsguard.checks.units import unit_findings
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding
+from tsguard.probes.activations import certain_share
 from tsguard.probes.answers import draw_weights, predict
 from tsguard.probes.stage import flat, take_step
 
@@ -20,6 +21,9 @@ GAIN_LOW, GAIN_HIGH = 0.03, 8.0
 signal
 by an order of magnitude more than any usual initialiser."""
 
+
+CERTAIN_SHARE = 0.5
+"""Share of samples answered with (nearly) full certainty by an untrained model from which its scale is in question."""
 
 CONSEQUENCE = 10.0
 """How much worse the start must be than with usual weights before an odd gain is called a fault."""
@@ -83,16 +87,20 @@ def initial_scale(bench: Bench) -> Iterator[Finding]:
         return
     loss, spread = bench.step.loss, _spread_of(bench)
     draw_weights(bench.model, 1.0, torch.Generator().manual_seed(5))
-    usual = take_step(bench.model, bench.batch, record_calls=False).loss
+    usually = take_step(bench.model, bench.batch)
+    usual = usually.loss
     usual_spread = _spread_of(bench)
-    idle = list(unit_findings([take_step(bench.model, bench.batch)]))
+    idle = list(unit_findings([usually]))
     bench.start.restore()
     saturated = list(unit_findings([bench.step])) and not idle
-    if large and (not math.isfinite(loss) or loss > CONSEQUENCE * max(usual, 1e-12) or saturated):
+    # A cross entropy is capped where its probabilities are, so that its size says little.
+    certain = certain_share(bench.step) >= CERTAIN_SHARE > certain_share(usually) and loss > 2 * usual
+    if large and (not math.isfinite(loss) or loss > CONSEQUENCE * max(usual, 1e-12) or saturated or certain):
         yield _scale_finding(
             large,
             f"the loss starts at {loss:.3g} (with kernels of usual size: {usual:.3g})"
-            + (", and units are saturated" if saturated else ""),
+            + (", and units are saturated" if saturated else "")
+            + (", and answers are certain and wrong before anything was learned" if certain else ""),
         )
     elif len(small) >= 2 and spread < usual_spread / CONSEQUENCE**3:
         yield _scale_finding(

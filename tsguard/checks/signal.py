@@ -8,7 +8,7 @@ from dataclasses import replace
 from tsguard import catalogue
 from tsguard.checks.bench import Bench, not_asked, set_up
 from tsguard.checks.gradient_flow import fades_with_depth, through_time
-from tsguard.checks.initialisation import CONSEQUENCE, initial_scale, is_kernel, units_equal
+from tsguard.checks.initialisation import CERTAIN_SHARE, CONSEQUENCE, initial_scale, is_kernel, units_equal
 from tsguard.checks.registry import Context, check
 from tsguard.checks.regularisation import DROPOUT_RATE, rate_of
 from tsguard.checks.units import unit_findings
@@ -17,9 +17,6 @@ from tsguard.findings import Finding, Role
 from tsguard.probes.activations import certain_share
 from tsguard.probes.answers import TAME, standardised
 from tsguard.probes.stage import Batch
-
-CERTAIN_SHARE = 0.5
-"""Share of samples answered with (nearly) full certainty by an untrained model from which its scale is in question."""
 
 
 @check(

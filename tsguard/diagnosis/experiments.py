@@ -15,10 +15,10 @@ from typing import Any
 
 from tsguard.dataset import Data, leaves, map_leaves
 from tsguard.diagnosis.record import Record
-from tsguard.diagnosis.score import Judged, judge
 from tsguard.evidence import Curve
 from tsguard.probes import changes
 from tsguard.probes.answers import draw_weights
+from tsguard.probes.score import Judged, judge
 from tsguard.probes.stage import Batch, flat, get_ready
 from tsguard.probes.trial import Trial, run_trial, stream
 
@@ -175,7 +175,7 @@ def _moments(data: Data, side: str) -> list[Any]:
 
 
 def _some(data: Data) -> list[Batch]:
-    from tsguard.diagnosis.score import sample
+    from tsguard.probes.score import sample
 
     made = sample(data, 1024)
     return [] if made is None else [made]

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from tsguard import catalogue
 from tsguard.checks.units import unit_findings
 from tsguard.diagnosis.record import Record
-from tsguard.diagnosis.score import JUDGED_ROWS, Judged, judge, sample
 from tsguard.diagnosis.signs import symptoms
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding, Role, Status
 from tsguard.probes.baselines import learnable_share, regression_baselines
+from tsguard.probes.score import JUDGED_ROWS, Judged, judge, sample
 from tsguard.probes.stage import Batch, take_step
 from tsguard.probes.trial import stream
 
@@ -30,7 +30,7 @@ class Seen:
 
 def measure(record: Record) -> Seen:
     """Predictions of the model as it stands on its own training rows, and the symptoms of curves and predictions."""
-    from tsguard.diagnosis.score import answers_and_targets
+    from tsguard.probes.score import answers_and_targets
 
     rows = sample(record.data, JUDGED_ROWS)
     if rows is None:

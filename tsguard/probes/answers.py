@@ -108,13 +108,13 @@ class LossOfAnswers:
             return float("nan")
         return float("nan") if value is None else float(value.detach().float().mean())
 
-    def slopes(self, answers: Iterable[Any]) -> list[Any] | None:
+    def slopes(self, answers: Iterable[Any], *, y: Any = None) -> list[Any] | None:
         """The gradient of the loss at the given answers; None where the loss has none to give."""
         import torch
 
         free = [a.detach().float().clone().requires_grad_() for a in answers]
         try:
-            value = self.tensor(free)
+            value = self.tensor(free, y=y)
             if value is None or not value.requires_grad:
                 return None
             return list(torch.autograd.grad(value.float().mean(), free, allow_unused=True))

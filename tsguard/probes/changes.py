@@ -29,6 +29,27 @@ def rate_times(model: Any, factor: float) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def rate_held(model: Any) -> Iterator[None]:
+    """Every schedule held at the highest rate of its first steps."""
+    from keras.src.optimizers.base_optimizer import BaseOptimizer
+
+    own = BaseOptimizer._get_current_learning_rate
+    highest: dict[int, Any] = {}
+
+    def held(self: Any) -> Any:
+        now = own(self)
+        before = highest.get(id(self))
+        highest[id(self)] = now if before is None or float(now) > float(before) else before
+        return highest[id(self)]
+
+    BaseOptimizer._get_current_learning_rate = held
+    try:
+        yield
+    finally:
+        BaseOptimizer._get_current_learning_rate = own
+
+
+@contextlib.contextmanager
 def attributes(pairs: list[tuple[Any, str, Any]]) -> Iterator[None]:
     """Attributes set for a while, past Keras' tracking."""
     before = [(thing, name, thing.__dict__.get(name)) for thing, name, _ in pairs]

@@ -12,11 +12,11 @@ import numpy as np
 from tsguard.checks.registry import Context
 from tsguard.dataset import Data
 from tsguard.diagnosis import Record, Start, diagnose
-from tsguard.diagnosis.score import JUDGED_ROWS, Judged, answers_and_targets, sample
-from tsguard.diagnosis.score import judge as judged_on
 from tsguard.findings import Finding
 from tsguard.guard.outcome import GuardOutcome
 from tsguard.probes.baselines import regression_baselines
+from tsguard.probes.score import JUDGED_ROWS, Judged, answers_and_targets, sample
+from tsguard.probes.score import judge as judged_on
 
 DRAWN = 400
 """Predictions kept for the page's figures: more are a cloud to the eye and kilobytes to the file."""
