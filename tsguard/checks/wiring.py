@@ -222,10 +222,7 @@ def _disconnected(bench: Bench, *, attention: bool) -> Iterator[Finding]:
         if largest.get(id(variable)) == 0.0 and all(variable not in own for _, own in silent):
             silent.append((bench.model, [variable]))
     silent = [(layer, own) for layer, own in silent if any(_matters(v) for v in own)]
-    if not silent:
-        yield from _frozen_at_random(bench)
-        return
-    if attention:
+    if not silent or attention:
         return
     names = [name_of(layer) for layer, _ in silent]
     weights = sum(int(v.value.numel()) for _, own in silent for v in own)
@@ -239,37 +236,6 @@ def _disconnected(bench: Bench, *, attention: bool) -> Iterator[Finding]:
         evidence=(Evidence("value", names, name="layers without gradient"),),
         score=0.9,
     )
-
-
-def _frozen_at_random(bench: Bench) -> Iterator[Finding]:
-    """Every kernel is frozen, and at values that its own initialiser draws: nothing that reads the input can learn."""
-    kernels = [(layer, v) for layer in bench.model._flatten_layers() for v in _own_kernels(layer)]
-    if not kernels or any(v.trainable for _, v in kernels):
-        return
-    fresh = [(layer, v) for layer, v in kernels if _looks_fresh(layer, v)]
-    if len(fresh) < len(kernels):
-        return
-    left = sum(int(v.value.numel()) for v in bench.model.trainable_variables)
-    yield catalogue.finding(
-        "disconnected-parameters",
-        f"all {len(kernels)} kernels are frozen, and at random initial values (nothing was loaded into them); what can "
-        f"train are {left} offsets and scales, which cannot change how answers depend on inputs. Set `trainable = "
-        f"True` "
-        "and compile again, or load weights first.",
-        where={"layer": name_of(fresh[0][0]), "parameter": fresh[0][1].path},
-        score=0.9,
-    )
-
-
-def _own_kernels(layer: Any) -> list[Any]:
-    own = [*layer._trainable_variables, *layer._non_trainable_variables]
-    return [v for v in own if v.value.ndim >= 2 and v.value.is_floating_point() and "bias" not in v.path.split("/")[-1]]
-
-
-def _looks_fresh(layer: Any, kernel: Any) -> bool:
-    """Whether a layer stands where initialisation left it: its bias is exactly its initial constant."""
-    biases = [v for v in layer.variables if "bias" in v.path.split("/")[-1]]
-    return all(bool(((v.value == 0) | (v.value == 1)).all()) for v in biases) and bool(biases)
 
 
 def _matters(variable: Any) -> bool:
