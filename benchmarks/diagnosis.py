@@ -96,7 +96,7 @@ def session(program: Any, *, budget_s: float) -> tuple[tuple[Any, ...], tuple[An
         return before, before, seconds
     series = {**history.history, "epoch/loss": history.history.get("loss", ()), "loss": keep.losses}
     began = time.monotonic()
-    after = diagnose(Record(program.model, data, keep.start, series, fit), before, budget_s=budget_s)
+    after = diagnose(Record(program.model, data, keep.start, series, fit, padding), before, budget_s=budget_s)
     return before, after, seconds + time.monotonic() - began
 
 

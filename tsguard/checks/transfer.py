@@ -50,10 +50,13 @@ def frozen_at_random(context: Context) -> Iterable[Finding]:
 
 
 def _in_order(bench: Bench) -> list[Any]:
-    """The layers that own weights, in the order in which the forward pass comes to them."""
-    seen = {id(call.layer): call.layer for call in sorted(bench.step.calls, key=lambda one: one.first_node)}
-    listed = {id(layer): layer for layer in bench.model._flatten_layers()}
-    return [*(layer for key, layer in seen.items() if key in listed), *(v for k, v in listed.items() if k not in seen)]
+    """The layers that own weights, in the order in which the forward pass comes to them; cells with their layer."""
+    called = [one.layer for one in sorted(bench.step.calls, key=lambda one: one.first_node)]
+    found: dict[int, Any] = {}
+    for layer in (*(one for one in called if one is not bench.model), *bench.model._flatten_layers()):
+        for inner in layer._flatten_layers(include_self=True, recursive=True):
+            found.setdefault(id(inner), inner)
+    return list(found.values())
 
 
 def _first_to_read(kernels: list[tuple[Any, Any]], fresh: list[tuple[Any, Any]]) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from tsguard import catalogue
 from tsguard.diagnosis.record import Record
 from tsguard.diagnosis.seen import Seen
-from tsguard.diagnosis.trials import MAX_STEPS, NOISE, Tested, proof_of
+from tsguard.diagnosis.trials import HELPED, MAX_STEPS, NOISE, Tested, proof_of
 from tsguard.evidence import Proof
 from tsguard.findings import Finding, Role, Status
 
@@ -15,8 +15,8 @@ HEALED = 0.5
 """Share of the gap between the sick run and what can be known that must come back before a cause is called FAIL."""
 
 
-HELPED = 0.15
-"""… and before it is mentioned at all; below it two seeds of a healthy run differ."""
+AGREED = 0.6
+"""Share of repetitions that must agree before a cause is called FAIL: two of three."""
 
 
 EARLY = 0.5
@@ -46,7 +46,7 @@ def causes_of(tested: list[Tested], earlier: tuple[Finding, ...], seen: Seen, re
     standing = 0.0
     for finding in earlier:
         proven = best.pop(finding.code, None)
-        if proven is not None and proven.effect >= HELPED and finding.proof is None:
+        if proven is not None and proven.effect >= HELPED:
             finding = replace(
                 finding,
                 status=max(finding.status, severe),
@@ -79,7 +79,7 @@ def causes_of(tested: list[Tested], earlier: tuple[Finding, ...], seen: Seen, re
                 f"{one.experiment.name}: {proof.summary}. {one.rule.because[0].upper() + one.rule.because[1:]}."
                 if one.rule is not None
                 else proof.summary,
-                status=severe if one.effect >= HEALED else Status.WARN,
+                status=severe if one.effect >= HEALED and _agreed(one) else Status.WARN,
                 role=Role.CAUSE,
                 remedy=one.experiment.remedy or catalogue.entry(code).mend,
                 proof=proof,
@@ -88,6 +88,10 @@ def causes_of(tested: list[Tested], earlier: tuple[Finding, ...], seen: Seen, re
             )
         )
     return tuple(found)
+
+
+def _agreed(one: Tested) -> bool:
+    return one.certainty is None or one.certainty >= AGREED
 
 
 def _stopped_early(base: Tested, record: Record, seen: Seen) -> Finding | None:

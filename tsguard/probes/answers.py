@@ -160,8 +160,11 @@ def standardised(leaf: Any) -> Any:
     return (leaf - mean) / deviation.clamp(min=1e-6 * float(leaf.abs().max()) + 1e-12)
 
 
-def draw_weights(model: Any, scale: float, generator: Any) -> None:
-    """Give every trainable weight a random value: kernels about `scale` times what Glorot would give."""
+def draw_weights(model: Any, scale: float, generator: Any, *, turning: bool = False) -> None:
+    """Give every trainable weight a random value: kernels about `scale` times what Glorot would give.
+
+    With `turning`, square kernels are rotations: applied again and again, over time, they neither grow nor fade.
+    """
     import torch
 
     with torch.no_grad():
@@ -170,7 +173,9 @@ def draw_weights(model: Any, scale: float, generator: Any) -> None:
             if not value.is_floating_point():
                 continue
             noise = torch.randn(value.shape, generator=generator).to(value)
-            if value.ndim >= 2 and "embedding" not in variable.path:
+            if turning and value.ndim == 2 and value.shape[0] == value.shape[1]:
+                value.copy_(torch.linalg.qr(noise.float())[0].to(value) * scale)
+            elif value.ndim >= 2 and "embedding" not in variable.path:
                 fan_in = max(1, int(value[..., 0].numel()))
                 value.copy_(noise * (scale / fan_in**0.5))
             elif "bias" in variable.path.split("/")[-1]:

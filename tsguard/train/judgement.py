@@ -47,7 +47,14 @@ def judge_run(
     metrics, figures = measured(model, data)
     found: tuple[Finding, ...] = ()
     if budget_s > 0 and start is not None and not _proven(outcome, findings):
-        record = Record(model=model, data=data, start=start, series=curves(outcome), fit=context.facts.get("fit") or {})
+        record = Record(
+            model=model,
+            data=data,
+            start=start,
+            series=curves(outcome),
+            fit=context.facts.get("fit") or {},
+            padding=context.padding,
+        )
         found = diagnose(record, tuple(findings), budget_s=budget_s, progress=progress)
     return Judgement(found, metrics, figures)
 
