@@ -85,6 +85,9 @@ def session(program: Any, *, budget_s: float) -> tuple[tuple[Any, ...], tuple[An
         def on_train_begin(self, logs: Any = None) -> None:
             self.start, self.losses = Snapshot(self.model), []
 
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            self.losses.append(float((logs or {}).get("loss", float("nan"))))
+
     keep = Keep()
     try:
         history = train(program, callbacks=(keep,))
@@ -93,9 +96,9 @@ def session(program: Any, *, budget_s: float) -> tuple[tuple[Any, ...], tuple[An
         return before, before, seconds
     if history is None or keep.start is None:
         return before, before, seconds
-    series = {**history.history, "epoch/loss": history.history.get("loss", ())}
+    series = {**history.history, "epoch/loss": history.history.get("loss", ()), "loss": keep.losses}
     began = time.monotonic()
-    after = diagnose(Record(program.model, data, keep.start, series, fit), before, budget_s=budget_s)
+    after = diagnose(Record(program.model, data, keep.start, series, fit, padding), before, budget_s=budget_s)
     return before, after, seconds + time.monotonic() - began
 
 

@@ -19,8 +19,8 @@ from tsguard.dataset import Data, leaves
 from tsguard.diagnosis.experiments import Experiment, carry_out, ready
 from tsguard.diagnosis.record import Record
 from tsguard.diagnosis.rules import proposals
-from tsguard.diagnosis.score import sample
 from tsguard.findings import Finding, Status
+from tsguard.probes.score import sample
 from tsguard.repro import code, emit, passes
 from tsguard.repro.case import Batch, Case, Fingerprint
 from tsguard.repro.found import FoundCase

@@ -12,11 +12,11 @@ import numpy as np
 from tsguard.checks.registry import Context
 from tsguard.dataset import Data
 from tsguard.diagnosis import Record, Start, diagnose
-from tsguard.diagnosis.score import JUDGED_ROWS, Judged, answers_and_targets, sample
-from tsguard.diagnosis.score import judge as judged_on
 from tsguard.findings import Finding
 from tsguard.guard.outcome import GuardOutcome
 from tsguard.probes.baselines import regression_baselines
+from tsguard.probes.score import JUDGED_ROWS, Judged, answers_and_targets, sample
+from tsguard.probes.score import judge as judged_on
 
 DRAWN = 400
 """Predictions kept for the page's figures: more are a cloud to the eye and kilobytes to the file."""
@@ -47,7 +47,14 @@ def judge_run(
     metrics, figures = measured(model, data)
     found: tuple[Finding, ...] = ()
     if budget_s > 0 and start is not None and not _proven(outcome, findings):
-        record = Record(model=model, data=data, start=start, series=curves(outcome), fit=context.facts.get("fit") or {})
+        record = Record(
+            model=model,
+            data=data,
+            start=start,
+            series=curves(outcome),
+            fit=context.facts.get("fit") or {},
+            padding=context.padding,
+        )
         found = diagnose(record, tuple(findings), budget_s=budget_s, progress=progress)
     return Judgement(found, metrics, figures)
 
