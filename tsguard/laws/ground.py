@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from tsguard.laws import locate, tolerance
 from tsguard.laws.batches import Batch, Example, Material, Sample
 from tsguard.laws.bench import Bench, Outputs, packed
-from tsguard.laws.reading import WIDE, Reading
+from tsguard.laws.infer import WIDE
+from tsguard.laws.reading import Reading
 from tsguard.laws.structure import Leaves
 from tsguard.laws.trace import Call, Taps
 

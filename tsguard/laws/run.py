@@ -16,13 +16,14 @@ from typing import Any
 
 from tsguard import backend
 from tsguard.errors import SubjectError, TsguardError, explain
-from tsguard.laws import batch, causality, clock, halves, length, losses, masks, nothing, padding, poison
+from tsguard.laws import batch, causality, clock, halves, length, losses, masks, nothing, padding, poison, polarity
 from tsguard.laws.batches import Example, Material
 from tsguard.laws.bench import Bench, LossFunction
 from tsguard.laws.emit import pytest_source
 from tsguard.laws.ground import Ground
+from tsguard.laws.infer import read
 from tsguard.laws.law import Law
-from tsguard.laws.reading import Reading, read
+from tsguard.laws.reading import Reading
 from tsguard.laws.results import Counterexample, LawResult
 from tsguard.laws.search import profile_named, search
 from tsguard.padding import Padding
@@ -48,9 +49,9 @@ LAWS: tuple[Law, ...] = (
     padding.FEATURE_VALUES,
     padding.FEATURE_GRADIENTS,
     masks.COUNTS,
-    masks.ONES,
-    masks.POLARITY,
-    masks.TRUE_VALUES,
+    polarity.ONES,
+    polarity.POLARITY,
+    polarity.TRUE_VALUES,
     causality.FUTURE,
     causality.FUTURE_GRADIENTS,
     clock.NEUTRAL,
