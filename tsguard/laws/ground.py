@@ -18,12 +18,17 @@ from numpy.typing import NDArray
 from tsguard.laws import locate, tolerance
 from tsguard.laws.batches import Batch, Example, Material, Sample
 from tsguard.laws.bench import Bench, Outputs, packed
+from tsguard.laws.draws import drawing_layers
 from tsguard.laws.infer import WIDE
 from tsguard.laws.reading import Reading
 from tsguard.laws.structure import Leaves
 from tsguard.laws.trace import Call, Taps
 
 Flags = NDArray[np.bool_]
+
+
+OTHER_WEIGHTS = 3
+"""Draws of other weights: a rectifier that is shut at padded positions for all of them is as good as a constant."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +132,11 @@ class Ground:
                     taps[id(maker.layer)] = fill_masked(example.kind, example.seed)
         return x, Taps(outputs=taps) if taps else None
 
+    @cached_property
+    def drawing(self) -> frozenset[int]:
+        """The layers that draw random numbers in training, by identity."""
+        return drawing_layers(self.bench, self.batch(self.padded_example(max(self.widths))).x)
+
     @property
     def can_vary(self) -> bool:
         """Whether anything at padded positions can be changed while the mask stays."""
@@ -220,6 +230,23 @@ class Ground:
         return locate.mask_lost_at(self.bench.calls(self.batch(self.padded_example()).x))
 
     # ------------------------------------------------------------------ loss
+
+    @cached_property
+    def says_nothing_where_padded(self) -> bool:
+        """Whether predictions at padded positions are a constant, as in a model that multiplies them by its mask.
+
+        No other weights give another value there, so a loss that counts them gets no gradient from them.
+        """
+        batch = self.batch(self.padded_example())
+        plain = self.bench.outputs(batch.x)
+        timed = [(i, axis) for i, axis in enumerate(self.reading.output_time) if axis is not None]
+        for seed in range(OTHER_WEIGHTS):
+            other = self.bench.outputs_of_other_weights(batch.x, seed=seed)
+            for i, axis in timed:
+                before, after = (np.moveaxis(o[i], axis, 1)[~batch.valid] for o in (plain, other))
+                if not np.array_equal(before, after):
+                    return False
+        return bool(timed)
 
     def loss(self, batch: Batch, *, y: Leaves | None = None, disturb: int = 0) -> float:
         """The loss of a batch; with `disturb`, of one whose predictions at padded positions are moved."""

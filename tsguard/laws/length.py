@@ -69,6 +69,10 @@ def more_padding_in_loss(ground: Ground, example: Example) -> Counterexample | N
     law = LENGTH_LOSS.name
     words = f"{batch_words(narrow.valid, right=ground.material.right)}; the loss went from {one:.6g} to {two:.6g} when "
     words += f"{_added(example)} (the outputs did not move)."
+    # The sum stays and the number of positions grows: the loss keeps its direction and loses some of its size.
+    diluted = tolerance.apart(one * narrow.valid.size, two * wide.valid.size) <= limit * wide.valid.size
+    if diluted:
+        words += " It is the same sum over more positions: only its scale moves."
     return Counterexample(
         law,
         "pad-length",
@@ -79,9 +83,9 @@ def more_padding_in_loss(ground: Ground, example: Example) -> Counterexample | N
         limit,
         {"law": law, "phase": "loss"},
         size=example.size,
-        # Where padded targets count too, that is the finding. With sample weights Keras divides by the number of
-        # positions, not by the sum of the weights: then only the scale of the loss moves.
-        grave=narrow.weight is None and "pad-leak-loss" not in ground.broken and not bool(ground.reading.valid.all()),
+        # Where padded targets count too, that is the finding. Keras itself divides by the number of positions where it
+        # is given sample weights: a loss that is only diluted still has the right direction.
+        grave=not diluted and "pad-leak-loss" not in ground.broken and not bool(ground.reading.valid.all()),
         remedy="Divide the sum over valid steps by their number, not by the size of the array.",
     )
 

@@ -61,8 +61,9 @@ def padded_targets(ground: Ground, example: Example) -> Counterexample | None:
     batch = ground.batch(example)
     before = ground.loss(batch)
     allowance = ground.same * abs(before)
-    y, what, values = batch.y, "loss", (before, ground.loss(batch, disturb=example.seed + 1))
-    changed = "predictions"
+    y, what, changed = batch.y, "loss", "predictions"
+    fixed = ground.says_nothing_where_padded
+    values = (before, before if fixed else ground.loss(batch, disturb=example.seed + 1))
     if tolerance.apart(*values) <= allowance and not told_by_targets(ground):
         y, changed = _other_targets(ground, batch, example.seed), "targets"
         values = (before, ground.loss(batch, y=y))
@@ -79,6 +80,8 @@ def padded_targets(ground: Ground, example: Example) -> Counterexample | None:
         f"{batch_words(batch.valid, right=ground.material.right)}; the {what} went from {values[0]:.6g} to "
         f"{values[1]:.6g} when only {changed} at padded positions changed."
     )
+    if fixed and _one_padded_target(ground):
+        words += " In the data all of them are the same, so that nothing but the size of the mean is wrong today."
     return Counterexample(
         law,
         "pad-leak-loss",
@@ -89,11 +92,17 @@ def padded_targets(ground: Ground, example: Example) -> Counterexample | None:
         allowance,
         {"law": law, "phase": "loss"},
         size=example.size,
-        # A metric misleads but does not train; and where no row is padded, nothing has gone wrong yet.
-        grave=what == "loss" and not bool(ground.reading.valid.all()),
+        # A metric misleads but does not train; where no row is padded, nothing has gone wrong yet; and where neither
+        # predictions nor targets at padded positions ever differ, what they add to the loss has no gradient.
+        grave=what == "loss" and not bool(ground.reading.valid.all()) and not (fixed and _one_padded_target(ground)),
         remedy="The mean must be over valid positions: pass `sample_weight=mask`, keep the implicit mask up to the "
         "output, or divide the masked sum by the number of valid positions.",
     )
+
+
+def _one_padded_target(ground: Ground) -> bool:
+    """Whether every padded target of the data holds the same value."""
+    return all(ground.material.target_pad(name) is not None for name in ground.reading.target_time)
 
 
 def told_by_targets(ground: Ground) -> bool:

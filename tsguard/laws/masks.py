@@ -11,9 +11,10 @@ import numpy as np
 from tsguard.laws.batches import Batch, Example
 from tsguard.laws.ground import Ground, Moved, batch_words, fill_masked
 from tsguard.laws.law import Law, not_padded, padded_batches
+from tsguard.laws.length import can_lengthen
 from tsguard.laws.results import Counterexample
 from tsguard.laws.structure import Leaves
-from tsguard.laws.trace import Call, Taps, mask_of
+from tsguard.laws.trace import Call, Taps, mask_of, without_mask
 
 
 def has_mask(ground: Ground) -> str | None:
@@ -97,7 +98,7 @@ def _lost_on_the_way(ground: Ground, example: Example) -> Counterexample | None:
         lost,
         "takes a tensor with a mask and hands on one without, and what is padded " + effect,
         moved,
-        grave=leaks(ground) or loss_sees or _missed_later(ground, lost) or not (from_here or _only_zeros(ground)),
+        grave=leaks(ground) or loss_sees or _missed_later(ground, lost) or not (from_here or _only_zeros(ground, lost)),
     )
 
 
@@ -105,16 +106,16 @@ def _missed_later(ground: Ground, lost: Call) -> bool:
     """Whether a layer after the loss would have used the mask: then its author counted on it."""
     after = False
     for call in ground.bench.calls(ground.batch(ground.padded_example()).x):
-        if after and call.mask_in is None and not _ignores_mask(call) and call.layer is not ground.bench.model:
+        if after and call.mask_in is None and _takes_mask(call) and call.layer is not ground.bench.model:
             return True
         after = after or call.layer is lost.layer
     return False
 
 
 def _not_taken(ground: Ground, example: Example) -> Counterexample | None:
-    """The mask is handed on by every layer, but the layer that mixes steps does not take it."""
-    if not leaks(ground):
-        return None
+    """Every layer hands the mask on, but the one that mixes steps does not take it, or takes it for nothing."""
+    if not leaks(ground) and (can_lengthen(ground) is None or ground.can_vary):
+        return None  # the laws of leaks were asked, and hold
     batch = ground.batch(example)
     x, taps = ground.variant(batch, example, force=True)
     moved = ground.moved(ground.bench.outputs(batch.x), ground.bench.outputs(x, taps=taps), batch.valid)
@@ -122,12 +123,48 @@ def _not_taken(ground: Ground, example: Example) -> Counterexample | None:
     call = ground.pad_leak_call() if moved else None
     if call is None:
         call = next((c for c in ground.bench.calls(batch.x) if c.path == named), None)
-    if call is None or (call.mask_in is not None and not _ignores_mask(call)):
+    if call is None:
         return None
-    how = (
-        "does not take the mask" if call.mask_in is not None else "gets no mask: it was lost in the code that calls it"
-    )
-    return _dropped(ground, example, batch, call, how, moved, grave=True)
+    if call.mask_in is None:
+        how = "gets no mask: it was lost in the code that calls it"
+    elif not _takes_mask(call):
+        how = "does not take the mask"
+    elif _makes_no_difference(ground, batch, call):
+        how = "is given the mask and does not use it"
+    else:
+        return None
+    return _dropped(ground, example, batch, call, how, moved, grave=leaks(ground) or not _only_zeros(ground, call))
+
+
+def _takes_mask(call: Call) -> bool:
+    signature = getattr(call.layer, "_call_signature", None)
+    return signature is not None and any("mask" in name for name in signature.parameters)
+
+
+def _makes_no_difference(ground: Ground, batch: Batch, call: Call) -> bool:
+    """Whether the layer gives the same without its mask, where padded positions hold something else."""
+    fill, strip = _fill_masked_arguments, _strip_masks
+
+    def filled_and_stripped(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return strip(*fill(args, kwargs))
+
+    def given(change: Any) -> Call | None:
+        calls = ground.bench.calls(batch.x, taps=Taps(arguments={id(call.layer): change}))
+        return next((c for c in calls if c.layer is call.layer), None)
+
+    try:
+        with_mask, without = given(fill), given(filled_and_stripped)
+    except Exception:  # a layer may refuse to be called without a mask: then it uses it
+        return False
+    if with_mask is None or without is None:
+        return False
+    return all(np.array_equal(a, b) for a, b in zip(with_mask.outputs, without.outputs, strict=True))
+
+
+def _strip_masks(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The call without any mask: attached to the inputs, or named so."""
+    bare = tuple(without_mask(value, mask_of(value)) for value in args)
+    return bare, {name: None if "mask" in name else value for name, value in kwargs.items()}
 
 
 def _dropped(
@@ -157,23 +194,14 @@ def _fill_masked_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tup
     return tuple(fill(value, mask_of(value)) if mask_of(value) is not None else value for value in args), kwargs
 
 
-def _ignores_mask(call: Any) -> bool:
-    signature = getattr(call.layer, "_call_signature", None)
-    return signature is None or not any("mask" in name for name in signature.parameters)
-
-
-def _only_zeros(ground: Ground) -> bool:
-    """Whether padded positions hold exact zeros where the mask gets lost: then a sum over them is still right."""
-    lost = ground.mask_lost
-    if lost is None:
-        return False
+def _only_zeros(ground: Ground, asked: Call) -> bool:
+    """Whether padded positions hold exact zeros where this layer reads them: then a sum over them is still right."""
     batch = ground.batch(ground.padded_example())
-    call = next((c for c in ground.bench.calls(batch.x) if c.layer is lost.layer), None)
+    call = next((c for c in ground.bench.calls(batch.x) if c.layer is asked.layer), None)
     if call is None:
         return False
-    return all(
-        bool((a[~batch.valid] == 0).all()) for a in call.inputs if a.ndim >= 2 and a.shape[:2] == batch.valid.shape
-    )
+    inputs = [a for a in call.inputs if a.ndim >= 2 and a.shape[:2] == batch.valid.shape]
+    return all(bool((a[~batch.valid] == 0).all()) for a in inputs)
 
 
 def with_mask(ground: Ground, x: Leaves, valid: Any) -> Leaves:

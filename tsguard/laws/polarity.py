@@ -18,14 +18,14 @@ from tsguard.laws.law import Law, any_batches, padded_batches
 from tsguard.laws.masks import has_mask, leaks, with_mask
 from tsguard.laws.results import Counterexample
 from tsguard.laws.structure import Leaves
-from tsguard.laws.trace import Taps
+from tsguard.laws.trace import Taps, with_keras_mask, without_mask
 
 
 def all_ones(ground: Ground, example: Example) -> Counterexample | None:
     """6. An implicit mask of all ones equals no mask."""
     full = tuple(Sample(example.width, s.row, 0) for s in example.samples)
     batch = ground.material.batch(full, example.width)
-    strip = Taps(outputs={id(maker.layer): _without_mask for maker in ground.reading.makers})
+    strip = Taps(outputs={id(maker.layer): without_mask for maker in ground.reading.makers})
     masks = [c.mask_out for c in ground.bench.calls(batch.x) if c.mask_out is not None]
     if not masks or not masks[0].all():
         return None  # the data itself holds the pad value: another law's business
@@ -51,19 +51,11 @@ def all_ones(ground: Ground, example: Example) -> Counterexample | None:
     )
 
 
-def _without_mask(output: Any, mask: Any) -> Any:
-    if mask is None:
-        return output
-    bare = output.clone()
-    bare._keras_mask = None
-    return bare
-
-
 def _name_all_ones(ground: Ground, found: Counterexample) -> Counterexample:
     width = ground.telling_width
     count = ground.reading.batch_size or 1
     batch = ground.material.batch([Sample(width, i) for i in range(count)], width)
-    strip = Taps(outputs={id(maker.layer): _without_mask for maker in ground.reading.makers})
+    strip = Taps(outputs={id(maker.layer): without_mask for maker in ground.reading.makers})
     call = ground.layer_at_fault(batch.x, batch.x, batch.valid, first_taps=strip, allowance=4 * ground.noise)
     return (
         found
@@ -159,9 +151,7 @@ def _after(first: Callable[[Any, Any], Any], second: Callable[[Any, Any], Any]) 
 def _complement_mask(output: Any, mask: Any) -> Any:
     if mask is None:
         return output
-    flipped = output.clone()
-    flipped._keras_mask = ~mask.bool()
-    return flipped
+    return with_keras_mask(output, ~mask.bool())
 
 
 def _healed_at_layer(ground: Ground, batch: Batch, x: Leaves, taps: Taps | None) -> dict[str, Any] | None:
