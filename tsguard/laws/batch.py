@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from tsguard.laws.batches import Batch, Example, Sample
-from tsguard.laws.ground import Ground, Moved, samples
+from tsguard.laws.compare import Moved
+from tsguard.laws.ground import Ground, samples
 from tsguard.laws.law import Law, any_batches, neighbours
 from tsguard.laws.results import Counterexample
 from tsguard.laws.structure import Leaves

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from tsguard.laws.batches import Batch, Example
-from tsguard.laws.ground import Ground, Moved, batch_words, fill_masked
+from tsguard.laws.compare import Moved
+from tsguard.laws.ground import Ground, batch_words, fill_masked
 from tsguard.laws.law import Law, not_padded, padded_batches
 from tsguard.laws.length import can_lengthen
 from tsguard.laws.results import Counterexample
