@@ -190,7 +190,9 @@ def rewrite(path: Path) -> Report:
 def from_events(folder: RunFolder) -> Report:
     """What was known when a run died: its last events, and that it has no end."""
     from tsguard import catalogue
-    from tsguard.report import Moment, Series, Verdict
+    from tsguard.findings import ranked
+    from tsguard.guard.remains import remains
+    from tsguard.report import Moment, Verdict
 
     events = folder.events()
     moments = [
@@ -200,23 +202,24 @@ def from_events(folder: RunFolder) -> Report:
         for event in events
         if event.get("text")
     ]
-    points: dict[str, list[tuple[float, float]]] = {}
+    known = remains(events)
     for event in events:
         for name, value in (event.get("values") or {}).items():
-            points.setdefault(name, []).append((float(event.get("step") or 0), float(value)))
-    last = next((event for event in reversed(events) if event.get("step") is not None), None)
-    words = "before its first flush" if last is None else f"after step {last['step']}"
+            known.points.setdefault(name, []).append((float(event.get("step") or 0), float(value)))
+    steps = [event["step"] for event in events if event.get("step") is not None]
+    last = max([*steps[-1:], *([known.last_step] if known.last_step is not None else [])], default=None)
+    words = "before its first flush" if last is None else f"after step {last}"
     died = catalogue.finding(
         "child-failed",
         f"run {folder.run.name!r} ended without a report, {words}: the process was killed or the machine went away.",
         remedy="Look at the last events in events.jsonl; `tsguard train RUN.yaml --resume` goes on from there.",
-        where={} if last is None else {"step": last["step"]},
+        where={} if last is None else {"step": last},
     )
     return Report(
         kind="train",
         name=folder.run.name,
-        findings=(died,),
-        series={name: Series(tuple(y for _, y in xy), tuple(x for x, _ in xy)) for name, xy in points.items()},
+        findings=(*ranked(known.findings), died),
+        series=known.series,
         timeline=tuple(moments),
         verdict=Verdict("ERROR", (died.message,)),  # type: ignore[arg-type]
         run=folder.run,

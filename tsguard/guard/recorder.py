@@ -13,6 +13,7 @@ import ctypes
 import random
 import struct
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,6 +52,8 @@ class StepRecord:
     loss: float | None = None
     grad_norm: float | None = None
     applied: bool = True
+    at: float = 0.0
+    """The time of day at which it began."""
     facts: dict[str, Any] = field(default_factory=dict)
 
 
@@ -84,9 +87,7 @@ class RngWatch:
         if generator is not self._numpy_generator:
             self._numpy_generator = generator
             mersenne = isinstance(generator, np.random.MT19937)
-            self._numpy = (
-                _Words(generator.ctypes.state_address, 625 * 4, np.random.get_state) if mersenne else None
-            )
+            self._numpy = _Words(generator.ctypes.state_address, 625 * 4, np.random.get_state) if mersenne else None
         legacy = self._numpy.now() if self._numpy is not None else np.random.get_state()
         python = self._python.now() if self._python is not None else random.getstate()
         cuda = tuple(torch.cuda.get_rng_state_all()) if torch.cuda.is_initialized() else ()
@@ -127,7 +128,7 @@ def _python_words() -> _Words | None:
         return None
     found = _Words(id(inner) + head, words, random.getstate)
     position, *state = struct.unpack("=625I", ctypes.string_at(found.address, words))
-    return found if tuple([*state, position]) == random.getstate()[1] else None
+    return found if (*state, position) == random.getstate()[1] else None
 
 
 class Recorder:
@@ -197,7 +198,7 @@ class Recorder:
         """Take a step's inputs, before it runs."""
         kept = _map(data, _private) if self.copies else data
         nbytes = sum(_leaf_bytes(leaf) for leaf in leaves(data))
-        record = StepRecord(step, epoch, batch, kept, self._rng.now(), self._learning_rate(), nbytes)
+        record = StepRecord(step, epoch, batch, kept, self._rng.now(), self._learning_rate(), nbytes, at=time.time())
         if not self._off:
             self.records.append(record)
             self.held += nbytes
