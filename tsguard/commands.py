@@ -173,8 +173,9 @@ def rewrite(path: Path) -> Report:
 def from_events(folder: RunFolder) -> Report:
     """What was known when a run died: its last events, and that it has no end."""
     from tsguard import catalogue
+    from tsguard.findings import ranked
+    from tsguard.guard.remains import remains
     from tsguard.report import Moment, Verdict
-    from tsguard.train.record import curves
     from tsguard.train.resume import STEPS_MADE
 
     events = folder.events()
@@ -185,19 +186,21 @@ def from_events(folder: RunFolder) -> Report:
         for event in events
         if event.get("text")
     ]
-    steps = folder.counter(STEPS_MADE).value if folder.file(STEPS_MADE).exists() else 0
-    words = f"after step {steps - 1}" if steps else "before its first steps were written down"
+    known = remains(events)
+    made = folder.counter(STEPS_MADE).value - 1 if folder.file(STEPS_MADE).exists() else None
+    last = max((step for step in (made, known.last_step) if step is not None and step >= 0), default=None)
+    words = "before its first steps were written down" if last is None else f"after step {last}"
     died = catalogue.finding(
         "child-failed",
         f"run {folder.run.name!r} ended without a report, {words}: the process was killed or the machine went away.",
         remedy="Look at the last events in events.jsonl; `tsguard train RUN.yaml --resume` goes on from there.",
-        where={"step": steps - 1} if steps else {},
+        where={} if last is None else {"step": last},
     )
     return Report(
         kind="train",
         name=folder.run.name,
-        findings=(died,),
-        series=curves(events),
+        findings=(*ranked(known.findings), died),
+        series=known.series,
         timeline=tuple(moments),
         verdict=Verdict("ERROR", (died.message,)),  # type: ignore[arg-type]
         run=folder.run,

@@ -29,6 +29,7 @@ from tsguard.gate import Gate
 from tsguard.guard import first_steps
 from tsguard.guard.callback import Guard as CallbackGuard
 from tsguard.guard.outcome import GuardOutcome
+from tsguard.guard.stall import STALL_SECONDS
 from tsguard.padding import Padding
 from tsguard.report import Report
 from tsguard.repro.find import failing_case, other_case, reduced
@@ -65,10 +66,14 @@ class Guard(CallbackGuard):
         padding: Padding | None = None,
         write: bool = True,
         max_recoveries: int = 3,
+        activations: bool | str | Sequence[str] = False,
+        names: Any = None,
+        ids: Sequence[Any] | None = None,
+        stall_s: float | None = STALL_SECONDS,
     ) -> None:
         super().__init__(
             policy, sync_every, inspect, None if folder else out, diagnose, repro, budget_s,
-            name=name, max_recoveries=max_recoveries,
+            name=name, max_recoveries=max_recoveries, activations=activations, names=names, ids=ids, stall_s=stall_s,
         )  # fmt: skip
         self._given = folder
         self._padding = padding

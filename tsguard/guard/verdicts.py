@@ -73,9 +73,8 @@ def _clip(watcher: Watcher) -> Iterator[Finding]:
     if seen >= trips.CLIP_STEPS and clipped >= trips.CLIP_SHARE * seen:
         yield catalogue.finding(
             "clip-saturated",
-            f"The gradient was clipped in {clipped} of {seen} steps: the clip sets the size of every update, so "
-            f"that the "
-            "learning rate and the loss no longer do.",
+            f"At least half of the gradient was clipped in {clipped} of {seen} steps: the clip sets the size of every "
+            "update, so that the learning rate and the loss no longer do.",
             where={"step": watcher.step - 1},
             evidence=[Evidence("value", clipped / seen, name="share of clipped steps")],
             check="guard",
@@ -170,6 +169,20 @@ def _first(part: Any) -> Any:
         parts = [_first(value) for value in part]
         return None if any(value is None for value in parts) else type(part)(parts)
     return None
+
+
+def unseen() -> Finding:
+    """What a compiled step hides from everybody outside of it."""
+    return catalogue.finding(
+        "nan-hidden",
+        "The step is compiled (jit_compile=True): loss, gradients and weights are looked at after each step. Not seen "
+        "are named loss terms, questions about NaN (a hidden NaN), activations and clipping; where something trips, "
+        "the operation is looked for by running the step eagerly.",
+        status=Status.NOT_RUN,
+        role=Role.NOTE,
+        remedy="Train a few steps with jit_compile=False to have these looked at too.",
+        check="guard under jit_compile",
+    )
 
 
 def validation_fault(logs: dict[str, list[float]], validation: tuple[Any, Any] | None, step: int) -> list[Finding]:

@@ -30,13 +30,14 @@ from tsguard.findings import Finding, Role, Status
 from tsguard.gate import Gate
 from tsguard.guard.callback import Guard
 from tsguard.guard.outcome import GuardOutcome
+from tsguard.guard.remains import curves
 from tsguard.report import Moment, Report, Series, Verdict
 from tsguard.store import RunFolder
 from tsguard.train.artifact import checkpoint_mb, export, put_back_weights
 from tsguard.train.checkpoint import Position, load
 from tsguard.train.judgement import Judgement, judge_run
 from tsguard.train.layers import ByLayer
-from tsguard.train.record import curves, joined
+from tsguard.train.record import joined
 from tsguard.train.resume import STEPS_MADE, Checkpoints, Resume, choose, fingerprint
 from tsguard.train.start import RememberStart, TrainStart
 from tsguard.train.trackers import Tracker
