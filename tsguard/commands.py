@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tsguard.backend import precision, require_torch
+from tsguard.backend import anomaly_mode, precision, require_torch
 from tsguard.checks.preflight import preflight
 from tsguard.checks.registry import Check, Context, all_checks
 from tsguard.config import Config, load_config
@@ -17,6 +17,9 @@ from tsguard.opening import Opened, open_run
 from tsguard.report import Report, dumps
 from tsguard.store import RunFolder, load_report, runs, write_whole
 from tsguard.subject import Recipe, Subject
+
+if TYPE_CHECKING:
+    from tsguard.train.progress import Standing
 
 
 def check(
@@ -91,10 +94,11 @@ def train(
     out: Path | None = None,
     resume: bool | Path = False,
     progress: Callable[[str], None],
-    verbose: int = 0,
+    follow: Callable[[Standing], None] | None = None,
+    profile: str | None = None,
 ) -> Report:
     """Preflight, gate, guarded training, judgement, gate; both pages in the run's folder."""
-    opened = open_run(path, changes=changes, out=out)
+    opened = open_run(path, changes=changes, out=out, profile=profile)
     from tsguard.guarded import guard_checks, run_folder, session
     from tsguard.train.setup import callbacks, checkpoints, fit_arguments
     from tsguard.train.trackers import findings, trackers
@@ -115,7 +119,7 @@ def train(
         gate=opened.gate,
         folder=folder,
         watch=settings.guard,
-        fit_arguments={**fit_arguments(fitted), "verbose": verbose},
+        fit_arguments={**fit_arguments(fitted, subject.data), "verbose": 0},
         checks=tuple(_checks(opened, guard_checks())),
         resume=bool(resume),
         preflight_s=settings.check.budget_s,
@@ -127,8 +131,9 @@ def train(
         late_findings=lambda: (*opened.config.unused(), *findings(followed)),
         baseline=opened.baseline,
         progress=progress,
+        follow=follow,
     )
-    with precision(fitted.precision):
+    with precision(fitted.precision), anomaly_mode(enabled=fitted.anomaly):
         return one.run()
 
 
@@ -145,6 +150,7 @@ def _context(opened: Opened) -> Context:
                 "batch_size": train.batch_size,
                 "shuffle": train.shuffle,
                 "class_weight": train.class_weight,
+                "steps_per_epoch": train.steps_per_epoch,
             }
         },
     )

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tsguard.backend import precision, require_torch
+from tsguard.backend import anomaly_mode, precision, require_torch
 
 require_torch()
 
@@ -42,6 +42,7 @@ from tsguard.train.setup import callbacks as callbacks_of
 from tsguard.train.setup import checkpoints, prepared, total_steps
 from tsguard.train.setup import fit_arguments as fit_arguments_of
 from tsguard.train.start import TrainStart
+from tsguard.train.validation import declared as declared_data
 
 
 class Guard(CallbackGuard):
@@ -198,14 +199,17 @@ def fit(
     budget_s: float = 60,
     plan: Mapping[str, Any] | None = None,
     train: Mapping[str, Any] | None = None,
+    validation_sets: Mapping[str, Any] | None = None,
+    rows: Mapping[str, Any] | None = None,
     progress: Callable[[str], None] = lambda name: None,
     **fit_arguments: Any,
 ) -> Report:
     """Preflight, gate, guarded `model.fit`, judgement, gate; both pages in the run's folder.
 
     `resume=True` goes on with the newest run of this name under `out`; a path names the run. `gates="report"` never
-    blocks. `train` is the section of that name in a run.yaml (`{"freeze": {"encoder": 3}, "ema": 0.99}`). Everything
-    else (`epochs`, `batch_size`, `callbacks`, `class_weight`, …) is for `model.fit`.
+    blocks. `train` is the section of that name in a run.yaml (`{"freeze": {"encoder": 3}, "ema": 0.99}`).
+    `validation_sets` are more sets by name; `rows` is what is known of each row, for `train["validation"]` to cut by.
+    Everything else (`epochs`, `batch_size`, `callbacks`, `class_weight`, …) is for `model.fit`.
     """
     gate = Gate.load(gates)
     settings = train_settings(train or {})
@@ -219,8 +223,11 @@ def fit(
         sample_weight=fit_arguments.pop("sample_weight", None),
         validation=validation_data,
         batch_size=batch_size,
+        validation_sets=validation_sets or {},
+        rows=rows or {},
     )
     data.require_rows()
+    data = declared_data(data, settings)
     require_fit_arguments(subject.model() if subject.live is not None else None, fit_arguments)
     # what a schedule needs to know is how long the run will be
     settings = settings.model_copy(update={k: v for k, v in fit_arguments.items() if k in declared})
@@ -247,7 +254,7 @@ def fit(
         resume=bool(resume),
         progress=progress,
     )
-    with precision(settings.precision):
+    with precision(settings.precision), anomaly_mode(enabled=settings.anomaly):
         return made.run()
 
 

@@ -120,6 +120,21 @@ class CheckpointSettings(Section):
     mode: Literal["min", "max"] = "min"
 
 
+class ValidationSettings(Section):
+    """Rows that are held out of training under a name. One of `last`, `entities` and `values` chooses them."""
+
+    by: str | None = None
+    """A column that the data function returns in `rows`; the order of the rows where none is named."""
+    last: float | None = Field(default=None, gt=0, lt=1)
+    """A share: the latest rows."""
+    entities: float | None = Field(default=None, gt=0, lt=1)
+    """A share of the entities, with all of their rows."""
+    values: list[Any] | None = None
+    """The rows that have one of these values."""
+    purge: int = Field(default=0, ge=0)
+    """Rows before the border that neither trains nor validates on: the length of a window less one."""
+
+
 class TrainSettings(Section):
     """What `model.fit` gets, and what is set up around it."""
 
@@ -127,6 +142,8 @@ class TrainSettings(Section):
     batch_size: int | None = Field(default=None, ge=1)
     steps_per_epoch: int | None = Field(default=None, ge=1)
     validation_split: float = Field(default=0.0, ge=0, lt=1)
+    validation: dict[str, ValidationSettings] = Field(default_factory=dict)
+    """Sets by name, cut out of the training rows; the first is `val_loss` where the data has no validation itself."""
     validation_freq: int = Field(default=1, ge=1)
     shuffle: bool = True
     class_weight: dict[int, float] | None = None
@@ -140,6 +157,10 @@ class TrainSettings(Section):
     accumulate: int | None = Field(default=None, ge=1)
     clip_norm: float | None = Field(default=None, gt=0)
     ema: float | None = Field(default=None, gt=0, lt=1)
+    limit_batches: int | None = Field(default=None, ge=1)
+    """Train and validate on so many batches only: to see whether all of it works."""
+    anomaly: bool = False
+    """torch's anomaly mode: an error in the backward pass names the line of the forward pass. Several times slower."""
     stop: StopSettings | None = None
     checkpoint: CheckpointSettings = CheckpointSettings()
 

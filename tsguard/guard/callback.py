@@ -149,6 +149,18 @@ class Guard(keras.callbacks.Callback):
         return self.folder.run if self.folder is not None else None
 
     @property
+    def state(self) -> str:
+        """In a few words, what was seen so far: for who follows the run."""
+        watcher = self._watcher
+        if watcher is None or self._errors:
+            return "guard: not watching"
+        if not watcher.trips:
+            return "guard: clean"
+        last = watcher.trips[-1]
+        again = f", {watcher.recoveries} recoveries" if watcher.recoveries else ""
+        return f"guard: {'stopped, ' if watcher.stopped else ''}{last.code} at step {last.step}{again}"
+
+    @property
     def stopped(self) -> bool:
         """Whether training was stopped: what a loop of one's own asks."""
         return self._watcher is not None and self._watcher.stopped

@@ -69,6 +69,10 @@ def measured(model: Any, data: Data) -> tuple[dict[str, float], dict[str, Any]]:
     """Metrics of the validation part where there is one, else of the training part; "val/…", "train/…" say which."""
     held = _validation(data)
     parts = {"train": data} if held is None else {"val": held, "train": data}
+    named = {name: Data(*pair) for name, pair in data.validation_sets.items() if isinstance(pair, tuple | list)}
+    parts |= {
+        name: dataclasses.replace(one, names=data.names, batch_size=data.batch_size) for name, one in named.items()
+    }
     metrics: dict[str, float] = {}
     figures: dict[str, Any] = {}
     for part, rows_of in parts.items():
@@ -79,7 +83,8 @@ def measured(model: Any, data: Data) -> tuple[dict[str, float], dict[str, Any]]:
         values = _with_skill(judged, data)
         metrics.update({f"{part}/{name}": value for name, value in values.items()})
         for name, value in values.items():
-            metrics.setdefault(name, value)
+            if part in ("val", "train"):
+                metrics.setdefault(name, value)
         if not figures:
             figures = _figures(model, rows, judged)
     return metrics, figures

@@ -37,6 +37,7 @@ from tsguard.train.artifact import checkpoint_mb, export, put_back_weights
 from tsguard.train.checkpoint import Position, load
 from tsguard.train.judgement import Judgement, judge_run
 from tsguard.train.layers import ByLayer
+from tsguard.train.progress import Follow, Standing
 from tsguard.train.record import joined
 from tsguard.train.resume import STEPS_MADE, Checkpoints, Resume, choose, fingerprint
 from tsguard.train.start import RememberStart, TrainStart
@@ -77,6 +78,8 @@ class Session:
     """Whether the model is written as model.keras at the end."""
     artifact_mb: float | None = None
     progress: Progress = lambda name: None
+    follow: Callable[[Standing], None] | None = None
+    """Told a few times a second how far the training is."""
     moments: list[Moment] = field(default_factory=list)
     interrupted: int | None = None
     recomputed: int = 0
@@ -143,6 +146,8 @@ class Session:
         ours: list[Any] = [remembered, self.guard]
         if snapshot is not None:
             ours.append(Resume(snapshot, others, data.x))
+        if self.follow is not None:
+            ours.append(Follow(self.follow, lambda: self.guard.state))
         ours += [keeper, _Interruptible(self, keeper)]
         self.progress("training")
         self._tell("train", "training")
