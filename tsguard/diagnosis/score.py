@@ -74,7 +74,7 @@ def judge(
             target = x_leaves[0]
         if target is None:
             continue
-        metrics, kind = _of_output(head, target)
+        metrics, kind = of_output(head, target)
         if metrics:
             found[head.name] = metrics
             kinds.add(kind)
@@ -86,7 +86,7 @@ def judge(
     return Judged(min(skills), flat_metrics, found, "classes" if "classes" in kinds else "regression")
 
 
-def _of_output(head: Any, target: Any) -> tuple[dict[str, float], str]:
+def of_output(head: Any, target: Any) -> tuple[dict[str, float], str]:
     asked = question(head.loss) if head.loss is not None else None
     written = labels_of(target)
     p = head.answer.detach().float().cpu().numpy()
