@@ -38,6 +38,7 @@ from tsguard.train.judgement import judge_run
 from tsguard.train.session import Session, merged
 from tsguard.train.snapshots import MemoryTrace, Snapshots
 from tsguard.train.start import TrainStart
+from tsguard.train.told import settings_of
 
 
 class Guard(CallbackGuard):
@@ -133,7 +134,10 @@ class Guard(CallbackGuard):
             )
         report = report.with_(
             verdict=Gate().judge(report, today=provenance.today()),
-            provenance=provenance.gather(),
+            provenance=replace(
+                provenance.gather(config=settings_of(outcome.model, None, _fit_of(self.params))),
+                started=report.provenance.started, ended=report.provenance.ended,
+            ),
             timeline=self._course.moments(),
             desk=DESK,
             source=outcome,
@@ -145,6 +149,11 @@ class Guard(CallbackGuard):
     def _context(self, outcome: GuardOutcome) -> Context:
         subject = Subject.from_model(outcome.model, padding=self._padding)
         return Context(subject=subject, data=recorded_data(outcome), padding=self._padding)
+
+
+def _fit_of(params: Any) -> dict[str, Any]:
+    """What Keras tells its callbacks of the arguments of `fit`."""
+    return {name: params[name] for name in ("epochs", "steps") if isinstance(params, Mapping) and params.get(name)}
 
 
 def recorded_data(outcome: GuardOutcome) -> Data | None:
@@ -271,6 +280,7 @@ def fit(
         diagnose=diagnose,
         resume=bool(resume),
         budget_s=budget_s,
+        config=settings_of(context.model, data, fit_arguments),
         progress=progress,
     )
     return session.run()
