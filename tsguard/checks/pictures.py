@@ -21,6 +21,9 @@ VALUES = 200_000
 COLUMNS_MAX = 24
 """Distributions on one page."""
 
+NAMELESS_MAX = 8
+"""Features without names that are shown one by one; more of them are shown together."""
+
 
 def of_data(context: Context) -> dict[str, Any]:
     """Figures of the arrays at hand; none of data that can be read only once."""
@@ -59,7 +62,7 @@ def _features(label: str, array: Any, names: tuple[str, ...]) -> Iterator[tuple[
     width = array.shape[-1] if array.ndim > 1 else 1
     if array.ndim < 2 or width == 1:
         yield label, array
-    elif len(names) == width or (array.ndim > 2 and width <= COLUMNS_MAX):
+    elif len(names) == width or width <= NAMELESS_MAX:
         for at in range(width):
             yield (names[at] if len(names) == width else f"{label}, feature {at}"), array[..., at]
     else:

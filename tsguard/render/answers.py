@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from tsguard.render.drawing import COLOURS, DRAWABLE_MAX, INK, Figure, figure, legend, line, whole_numbers
+from tsguard.render.drawing import COLOURS, DRAWABLE_MAX, INK, Figure, figure, legend, line, plain, whole_numbers
 from tsguard.report import Report
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def quality(report: Report) -> Figure | None:
 
     words = "on up to 256 rows, of the validation part where there is one"
     if "r2" in names:
-        words = f"R² = 2ρs − s² − bias²/σ²: the best s is ρ itself, a flat answer has s = 0; {words}"
+        words = f"for a given ρ the best s is ρ itself, a flat answer has s = 0; {words}"
     return figure("quality", "How good the answers got", words, draw)
 
 
@@ -76,19 +76,18 @@ def histograms(report: Report) -> Figure | None:
                 centres = list(range(len(shot["true"])))
                 one.set_xticks(centres, [str(name) for name in shot.get("classes", centres)][: len(centres)])
             width = (centres[1] - centres[0]) if len(centres) > 1 else 1.0
-            one.bar(centres, shot["predicted"], width=width, color=COLOURS[0], alpha=0.75, label="predicted")
-            one.step(centres, shot["true"], where="mid", color=COLOURS[1], linewidth=1.4, label="true")
+            one.bar(centres, shot["predicted"], width=width, color=COLOURS[0], alpha=0.75)
+            one.step(centres, shot["true"], where="mid", color=COLOURS[1], linewidth=1.4)
             one.set_ylim(0, 1.05 * tallest if not edges else None)
             one.set_yticks([])
             done = shot["epochs"]
-            one.set_title(f"{done} epoch{'s' * (done != 1)}", fontsize=9, loc="right")
-        legend(listed[0], always=True)
+            one.set_title(f"after {done} epoch{'s' * (done != 1)}")
 
     outside = max((float(shot.get("outside") or 0.0) for shot in shots), default=0.0)
     more = f"; the outermost bars hold up to {outside:.0%} that lie further out" if outside > 0.005 else ""
     return figure(
-        "histograms", "Answers after some of the epochs", f"bars: what is answered; line: what is true{more}", draw,
-        wide=True, panels=panels, rows=rows, height=1.75 * rows + 0.3, left=12, gap=14 if rows == 1 else 30,
+        "histograms", "Answers after some of the epochs", f"bars: what is answered, line: what is true{more}", draw,
+        wide=True, panels=panels, rows=rows, height=1.8 * rows, left=12, top=20, gap=14 if rows == 1 else 34,
     )  # fmt: skip
 
 
@@ -134,15 +133,12 @@ def courses(report: Report) -> Figure | None:
         for one, panel in zip(drawable, panels, strict=True):
             line(panel, range(len(one["true"])), one["true"], "true", 0)
             line(panel, range(len(one["predicted"])), one["predicted"], "predicted", 1)
-            panel.set_title(f"{one['name']} (rmse {_short(one['rmse'])})", fontsize=9, loc="right")
+            panel.set_title(plain(f"{one['name']}, rmse {_short(one['rmse'])}"))
             panel.set_xlabel("place in the output")
             whole_numbers(panel)
-        legend(panels[0], always=True)
 
-    words = f"first feature of the {', '.join(str(one['name']) for one in drawable)} of the rows that were judged"
-    return figure(
-        "courses", "Forecast and what came", words, draw, wide=True, panels=len(drawable), height=2.1
-    )  # fmt: skip
+    words = "dashed: what the model answers, solid: what came; of the rows that were judged, the first feature"
+    return figure("courses", "Answer and truth, place by place", words, draw, wide=True, panels=len(drawable), top=20)
 
 
 def _short(value: float) -> str:

@@ -73,7 +73,7 @@ def cards(findings: Iterable[Finding]) -> list[Card]:
 
 
 def explained(findings: Sequence[Finding]) -> dict[int, Finding]:
-    """Symptoms (by identity) and the cause that says that it explains them: the first one that does."""
+    """Symptoms (by identity) and what they stand beneath: the first cause that explains them, else their like."""
     causes = [one for one in findings if one.role is Role.CAUSE and one.explains and one.status is not Status.ERROR]
     found: dict[int, Finding] = {}
     for finding in findings:
@@ -81,6 +81,13 @@ def explained(findings: Sequence[Finding]) -> dict[int, Finding]:
             cause = next((one for one in causes if finding.code in one.explains), None)
             if cause is not None:
                 found[id(finding)] = cause
+    # The same symptom told twice, by the guard and by the diagnosis, say, is one symptom.
+    first: dict[str, Finding] = {}
+    for finding in findings:
+        if finding.role is Role.SYMPTOM and id(finding) not in found:
+            earlier = first.setdefault(finding.code, finding)
+            if earlier is not finding:
+                found[id(finding)] = earlier
     return found
 
 

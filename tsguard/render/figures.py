@@ -30,11 +30,14 @@ METRICS_MAX = 2
 def of_report(report: Report) -> list[tuple[str, list[Figure]]]:
     """Every figure for which the report has numbers, under headings."""
     made = [
-        ("What was learned", [_losses(report), _epochs(report), *_metrics(report), answers.quality(report)]),
-        ("What is answered", [answers.histograms(report), answers.predicted_true(report), answers.courses(report)]),
-        ("Inside the model", [inside.gradients(report), inside.idle(report), inside.updates(report)]),
+        ("Learning", [_losses(report), _epochs(report), *_metrics(report), inside.updates(report)]),
+        (
+            "Answers",
+            [answers.histograms(report), answers.quality(report), answers.predicted_true(report), answers.courses(report)],
+        ),
+        ("Inside the model", [inside.gradients(report), inside.idle(report)]),
         ("Time and memory", [_throughput(report), _memory(report)]),
-        ("What is missing", [inside.missing(report)]),
+        ("Missing values", [inside.missing(report)]),
     ]
     found = [(title, [one for one in figures if one is not None]) for title, figures in made]
     return [(title, figures) for title, figures in found if figures]

@@ -101,6 +101,8 @@ class Reason:
     text: str
     finding: Finding | None = None
     anchor: str = ""
+    times: int = 1
+    """How many findings of this code there are."""
 
 
 def _first(report: Report, anchors: Mapping[int, str]) -> dict[str, Any]:
@@ -108,7 +110,7 @@ def _first(report: Report, anchors: Mapping[int, str]) -> dict[str, Any]:
     first = report.causes[0] if report.causes else None
     troubled = [finding for finding in report.findings if finding.status in TROUBLED]
     counts = Counter(finding.status.value for finding in report.findings)
-    causes = sum(f.role is Role.CAUSE for f in troubled if f.status is not Status.ERROR)
+    failed = [finding for finding in troubled if finding.status is Status.FAIL]
     return {
         "report": report,
         "headline": title,
@@ -119,8 +121,8 @@ def _first(report: Report, anchors: Mapping[int, str]) -> dict[str, Any]:
         "timeline": tables.timeline(report.timeline),
         "phases": tables.phases(report.timeline),
         "tally": {status: counts[status] for status in STATUS_WORDS if counts[status]},
-        "causes": causes,
-        "symptoms": sum(f.role is Role.SYMPTOM for f in troubled),
+        "causes": sum(f.role is Role.CAUSE for f in failed),
+        "symptoms": sum(f.role is Role.SYMPTOM for f in failed),
         "reproduction": "" if first is None else reproduction(first),
     }
 
@@ -143,7 +145,9 @@ def _reasons(
         if finding is None:
             made.append(Reason(text))
         elif id(finding) not in beneath:
-            made.append(Reason(finding.message, finding, anchors.get(id(finding), "")))
+            same = sum(one.code == finding.code and id(one) not in beneath for one in troubled)
+            if finding.code not in (one.finding.code for one in made if one.finding is not None):
+                made.append(Reason(finding.message, finding, anchors.get(id(finding), ""), same))
         told.add(text if finding is None else finding.message)
     return made
 
@@ -153,7 +157,7 @@ def headline(report: Report) -> tuple[str, str]:
     blocked = report.verdict.status is not Status.PASS
     if report.causes and blocked:
         first = report.causes[0]
-        return words.title(first.code), sentence(first.message)
+        return words.title(first.code), sentence(words.gist(first.message))
     if report.verdict.reasons and report.verdict.status not in (Status.PASS, Status.WARN):
         return sentence(report.verdict.reasons[0]), ""
     what = {"train": "run", "check": "run", "audit": "data", "suite": "suite"}.get(report.kind, "run")
@@ -161,7 +165,7 @@ def headline(report: Report) -> tuple[str, str]:
     if warned:
         count = f"{len(warned)} warning{'s' * (len(warned) > 1)}"
         first = report.causes[0] if report.causes else warned[0]
-        return f"{report.name}: nothing blocks this {what}, with {count}", sentence(first.message)
+        return f"{report.name}: nothing blocks this {what}, with {count}", sentence(words.gist(first.message))
     return f"{report.name}: nothing stands against this {what}", metrics.result(report)
 
 

@@ -40,7 +40,8 @@ def gradients(report: Report) -> Figure | None:
     more = f"; {len(names) - len(rows)} more not drawn" if len(names) > len(rows) else ""
     words = f"norm of the gradient of every weight, on a log scale; empty where zero or not finite{more}"
     return figure(
-        "gradients", "Gradient flow", words, draw, wide=True, height=0.2 * len(rows) + 0.75, left=label_margin(labels)
+        "gradients", "Gradient flow", words, draw, wide=True, height=0.2 * len(rows) + 0.75, left=label_margin(labels),
+        right=54,
     )
 
 
@@ -61,7 +62,7 @@ def idle(report: Report) -> Figure | None:
     words = "share of each layer's units that give the same for every row: dead, saturated or collapsed"
     return figure(
         "idle", "Units that do not move", words, draw, height=max(1.3, 0.2 * len(names) + 0.75),
-        left=label_margin(labels), right=14,
+        left=label_margin(labels), right=54,
     )  # fmt: skip
 
 
@@ -99,7 +100,7 @@ def missing(report: Report) -> Figure | None:
     left_out = f"; {whole} complete column{'s' * (whole > 1)} left out" if whole else ""
     return figure(
         "missing", "Missing values over the rows", f"share of missing values{left_out}", draw, wide=True,
-        height=max(1.2, 0.2 * len(named) + 0.75), left=label_margin(names), right=14,
+        height=max(1.2, 0.2 * len(named) + 0.75), left=label_margin(names), right=54,
     )  # fmt: skip
 
 

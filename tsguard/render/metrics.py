@@ -13,9 +13,9 @@ from tsguard.report import Report
 PARTS = {"val": "validation", "train": "training"}
 
 COSTS = {
-    "duration_min": "duration", "steps_per_s": "steps a second", "data_wait_share": "time spent waiting for data",
+    "duration_min": "duration", "steps_per_s": "steps a second", "data_wait_share": "waiting for data",
     "peak_mb": "peak memory", "artifact_mb": "saved model", "weights_mb": "weights", "gpu_used": "on a GPU",
-    "batches_per_epoch": "batches an epoch", "cost": "price", "price_per_hour": "price an hour", "epochs": "epochs",
+    "batches_per_epoch": "batches", "cost": "price", "price_per_hour": "price an hour", "epochs": "epochs",
     "steps": "steps", "recoveries": "recoveries",
 }  # fmt: skip
 """What a run takes, in words; the other metrics say what it learned."""
@@ -40,7 +40,9 @@ class LearnedTable:
 
 def learned(report: Report) -> LearnedTable | None:
     """Every metric that is no cost: of the validation and training part where they are told apart."""
-    parts = [part for part in PARTS if any(name.startswith(f"{part}/") for name in report.metrics)]
+    measured = [part for part in PARTS if any(name.startswith(f"{part}/") for name in report.metrics)]
+    both = any(name.startswith("val_") and name.removeprefix("val_") in report.metrics for name in report.metrics)
+    parts = [*PARTS] if measured and both else measured
     bare = {name: value for name, value in report.metrics.items() if name.split("/", 1)[0] not in parts}
     bare = {name: value for name, value in bare.items() if name.rsplit("/", 1)[-1] not in COSTS}
     rows: dict[str, dict[str, float]] = {}
@@ -64,7 +66,7 @@ def learned(report: Report) -> LearnedTable | None:
     columns = [*parts, *([""] if any("" in values for values in rows.values()) else [])]
     named = tuple(PARTS.get(column, "measured") for column in columns)
     table = tuple(Learned(name, tuple(rows[name].get(column) for column in columns)) for name in order)
-    return LearnedTable(named, table, PARTS[parts[0]] if parts else "")
+    return LearnedTable(named, table, PARTS[measured[0]] if measured else "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,11 @@ def timeline(moments: Sequence[Moment]) -> tuple[Stretch, ...]:
             step = same[0].step if kind == "trip" else None
             found.append(Stretch(kind, FOLDS[kind].format(len(same)), same[-1].at, step, same))
         else:
-            found += [Stretch(moment.kind, moment.text, moment.at, moment.step) for moment in same]
+            # Of an epoch its number is enough here; the whole of it is in the list of moments.
+            found += [
+                Stretch(one.kind, one.text.split(":")[0] if kind == "epoch" else one.text, one.at, one.step)
+                for one in same
+            ]
     return tuple(found)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -67,6 +68,18 @@ def moment(started: str) -> str:
 def sentence(words: str) -> str:
     """The first letter raised."""
     return words[:1].upper() + words[1:]
+
+
+GIST_MAX = 200
+"""Characters from which a message is told by its first sentence where there is room for one only."""
+
+
+def gist(message: str) -> str:
+    """The first sentence of a long message; the whole of a short one."""
+    if len(message) <= GIST_MAX:
+        return message
+    end = re.search(r"(?<=[\w)`'\"])\.(?= [A-Z`])", message)
+    return message if end is None else message[: end.end()]
 
 
 def number(value: Any) -> str:

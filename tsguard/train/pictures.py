@@ -81,7 +81,8 @@ def _courses(predicted: Any, true: Any) -> list[dict[str, Any]]:
         return []
     # Of several features the first is drawn; samples are ordered by the error in all of them.
     answers = predicted.reshape(true.shape)
-    error = np.sqrt(np.mean((answers - true).reshape(len(true), -1) ** 2, axis=1))
+    with np.errstate(all="ignore"):  # answers of a run that ran away overflow, and are left out below
+        error = np.sqrt(np.mean((answers - true).reshape(len(true), -1).astype("float64") ** 2, axis=1))
     known = np.flatnonzero(np.isfinite(error))
     if len(known) < len(COURSES):
         return []
