@@ -20,7 +20,7 @@ require_torch()
 from tsguard import catalogue, provenance
 from tsguard.checks.registry import Check, Context, all_checks
 from tsguard.config import train_settings
-from tsguard.dataset import Batches, Data
+from tsguard.dataset import Batches, Data, unpack
 from tsguard.desk import DESK, written
 from tsguard.errors import ConfigError, explain
 from tsguard.evidence import Evidence
@@ -36,12 +36,15 @@ from tsguard.repro.find import failing_case, other_case, reduced
 from tsguard.settings import GuardSettings
 from tsguard.store import RunFolder
 from tsguard.subject import Subject
+from tsguard.train.course import Course
 from tsguard.train.judgement import judge_run
 from tsguard.train.session import Session, merged
 from tsguard.train.setup import callbacks as callbacks_of
 from tsguard.train.setup import checkpoints, prepared, total_steps
 from tsguard.train.setup import fit_arguments as fit_arguments_of
+from tsguard.train.snapshots import MemoryTrace, Snapshots
 from tsguard.train.start import TrainStart
+from tsguard.train.told import settings_of
 from tsguard.train.validation import declared as declared_data
 
 
@@ -80,6 +83,7 @@ class Guard(CallbackGuard):
         self._padding = padding
         self._write = write
         self._remembered: TrainStart | None = None
+        self._course, self._snapshots, self._memory = Course(), Snapshots(), MemoryTrace()
 
     def _begin(self, model: Any, *, adapter: Any, validation: tuple[Any, Any] | None) -> None:
         if self._given is not None:
@@ -87,10 +91,47 @@ class Guard(CallbackGuard):
             self._journal = self._given.journal()
         if self._write and self.diagnose:
             self._remembered = TrainStart(model)
+        self._course, self._snapshots, self._memory = Course(), Snapshots(), MemoryTrace()
         super()._begin(model, adapter=adapter, validation=validation)
 
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Announce the step, and look at the memory now and then."""
+        super().on_train_batch_begin(batch, logs)
+        if self._watcher is not None:
+            self._memory.look(self._watcher.step)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """The epoch is over; after some of them the model is asked what it answers by now."""
+        super().on_epoch_end(epoch, logs)
+        if self._watcher is not None and not self._watcher.stopped:
+            self._snapshots.after(self.model, epoch, self._asked_rows)
+
+    def _asked_rows(self) -> Data | None:
+        """The validation part where it is arrays, else the last recorded batch: nothing is read for a picture."""
+        held = None if self._validation is None else Data(*self._validation)
+        if held is not None and held.is_arrays:
+            return held
+        records = [] if self._watcher is None else self._watcher.recorder.records
+        if not records:
+            return None
+        data = records[-1].data
+        batch = Data(*unpack(data[0] if isinstance(data, list) else data))
+        return batch if batch.is_arrays else None
+
+    def _note(self, event: dict[str, Any]) -> None:
+        super()._note(event)
+        self._course.hear(event, None if self._watcher is None else self._watcher.step)
+
+    def _facts(self, watcher: Any) -> dict[str, Any]:
+        return {**super()._facts(watcher), "course": self._course}
+
     def _made(self, outcome: GuardOutcome) -> Report:
+        if outcome.epochs:
+            self._snapshots.after(outcome.model, outcome.epochs - 1, self._asked_rows, last=True)
         report = super()._made(outcome)
+        report = report.with_(
+            series={**report.series, **self._memory.series}, figures={**report.figures, **self._snapshots.figures}
+        )
         if not self._write:
             return report
         sick = any(finding.status == "FAIL" for finding in report.findings)
@@ -104,7 +145,12 @@ class Guard(CallbackGuard):
             )
         report = report.with_(
             verdict=Gate().judge(report, today=provenance.today()),
-            provenance=provenance.gather(),
+            provenance=replace(
+                provenance.gather(config=settings_of(outcome.model, None, _fit_of(self.params))),
+                started=report.provenance.started,
+                ended=report.provenance.ended,
+            ),
+            timeline=self._course.moments(),
             desk=DESK,
             source=outcome,
         )
@@ -115,6 +161,11 @@ class Guard(CallbackGuard):
     def _context(self, outcome: GuardOutcome) -> Context:
         subject = Subject.from_model(outcome.model, padding=self._padding)
         return Context(subject=subject, data=recorded_data(outcome), padding=self._padding)
+
+
+def _fit_of(params: Any) -> dict[str, Any]:
+    """What Keras tells its callbacks of the arguments of `fit`."""
+    return {name: params[name] for name in ("epochs", "steps") if isinstance(params, Mapping) and params.get(name)}
 
 
 def recorded_data(outcome: GuardOutcome) -> Data | None:
@@ -241,21 +292,21 @@ def fit(
     )
     folder = run_folder(out, subject.name, resume)
     callbacks = tuple(fit_arguments.pop("callbacks", None) or ())
-    made = session(
-        context,
-        gate=gate,
-        folder=folder,
-        watch=GuardSettings.model_construct(policy=policy, diagnose=diagnose, budget_s=budget_s),
-        fit_arguments=fit_arguments,
-        callbacks=(*callbacks_of(settings, data), *callbacks),
-        checkpoint=checkpoints(settings),
-        restore_best=settings.stop is not None and settings.stop.restore,
-        preflight=preflight,
-        resume=bool(resume),
-        progress=progress,
-    )
     with precision(settings.precision), anomaly_mode(enabled=settings.anomaly):
-        return made.run()
+        return session(
+            context,
+            gate=gate,
+            folder=folder,
+            watch=GuardSettings.model_construct(policy=policy, diagnose=diagnose, budget_s=budget_s),
+            fit_arguments=fit_arguments,
+            callbacks=(*callbacks_of(settings, data), *callbacks),
+            checkpoint=checkpoints(settings),
+            restore_best=settings.stop is not None and settings.stop.restore,
+            preflight=preflight,
+            resume=bool(resume),
+            config=settings_of(context.model, data, fit_arguments),
+            progress=progress,
+        ).run()
 
 
 def session(

@@ -56,6 +56,27 @@ def pages(tmp_path_factory):
 ALL = [*KINDS, "index", "comparison"]
 
 
+def violations(driver):
+    """What axe-core finds against WCAG and its best practices, by rule and place."""
+    script = pytest.importorskip("axe_core_python.base", reason="NOT_RUN: axe-core-python is not installed").AXE_SCRIPT
+    driver.execute_script(script)
+    found = driver.execute_async_script("const done = arguments[0]; axe.run(document, {resultTypes: ['violations']}).then(done)")
+    return [
+        f"{rule['id']}: {node['target']} {node['html'][:120]} {node.get('failureSummary', '')[:200]}"
+        for rule in found["violations"]
+        for node in rule["nodes"][:3]
+    ]
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_violation_with_everything_unfolded(driver, pages, name, scheme):
+    show(driver, pages / f"{name}.html", scheme=scheme)
+    driver.set_script_timeout(60)
+    driver.execute_script("document.querySelectorAll('details').forEach(d => d.open = true)")
+    assert violations(driver) == []
+
+
 def show(driver, page, *, width=1150, height=1000, scripts=True, scheme="light"):
     driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": not scripts})
     driver.execute_cdp_cmd(
@@ -95,6 +116,16 @@ def test_a_page_is_quiet_named_legible_and_fits(driver, pages, name):
     }
     foreign = [url for url in asked if not url.startswith(("data:", page.as_uri()))]
     assert foreign == []
+
+
+def test_axe_would_find_what_is_wrong(driver, pages, tmp_path):
+    page = tmp_path / "sick.html"
+    page.write_text((pages / "train.html").read_text(encoding="utf-8").replace('role="img"', 'role="imgg"', 1), "utf-8")
+    show(driver, page)
+    driver.execute_script("document.querySelector('main').append(document.createElement('img'))")
+    found = violations(driver)
+    assert any(one.startswith("image-alt") for one in found)
+    assert any("role" in one for one in found)
 
 
 def test_everything_can_be_read_with_scripts_off(driver, pages):

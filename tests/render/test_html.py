@@ -22,7 +22,8 @@ from tests.render.reports import (
 )
 from tsguard import catalogue
 from tsguard.comparison import compare
-from tsguard.render import figures, html
+from tsguard.render import drawing, figures, html
+from tsguard.render import words as words_of
 from tsguard.render.decimate import POINTS_MAX, decimate
 from tsguard.report import Report, Series, Verdict, loads
 
@@ -160,7 +161,7 @@ def test_the_first_screen_says_verdict_why_and_what_to_do():
     assert "Blocked" in outline.words
     assert catalogue.entry("pad-leak-value").title in outline.words
     assert report.causes[0].remedy in outline.words
-    assert "42.0 minutes" in outline.words
+    assert "would have taken about 42 min and cost about 1.25" in outline.words
     assert "artifact_mb = 900 is not < 500" in outline.words
 
 
@@ -177,8 +178,8 @@ def test_the_first_screen_says_verdict_why_and_what_to_do():
 def test_every_verdict_is_told_in_words_shape_and_colour(status, words):
     text = html.first_screen(Report(name="r", verdict=Verdict(status, ("because",))))
     assert words in text
-    assert html.MARKS[status] in text
-    assert f'class="card {status}"' in text
+    assert words_of.MARKS[status] in text
+    assert f'class="tsguard-report {status}"' in text
 
 
 def test_findings_stand_causes_first_with_place_remedy_proof_and_reproduction():
@@ -198,8 +199,8 @@ def test_what_passed_and_what_did_not_run_is_told_with_its_reason():
 
 def test_predicted_stands_beside_what_happened():
     words = Outline(html.page(train_report())).words
-    assert re.search(r"duration_min\s+3\s+2", words)
-    assert re.search(r"peak_mb\s+900\s+800", words)
+    assert re.search(r"duration\s+duration_min\s+3 min 00 s\s+2 min 30 s\s+1.2 ×\s+2 min 00 s", words)
+    assert re.search(r"peak_mb\s+900 MB\s+880 MB\s+as foretold\s+800 MB", words)
 
 
 def test_the_suite_page_lists_tests_and_the_audit_page_expectations():
@@ -218,20 +219,25 @@ def test_a_series_of_nothing_but_nan_is_no_reason_to_fail():
     assert html.spark(nan.y) == ""
 
 
-DRAWN = ("loss", "term/a", "update_ratio", "grad_norm/a/k", "epoch/loss", "step_seconds")
+def drawn(report):
+    """Every figure, whatever heading it stands under."""
+    return [figure for _, group in figures.of_report(report) for figure in group]
+
+
+DRAWN = ("loss", "loss/a", "loss/b", "memory_mb", "update_ratio", "grad_norm/a/k", "epoch/loss", "step_seconds")
 
 
 @settings(max_examples=12)
 @given(st.dictionaries(st.sampled_from(DRAWN), st.lists(st.floats(), max_size=6), min_size=1, max_size=3))
 def test_any_numbers_can_be_drawn(series):
     report = Report(series={name: Series(values) for name, values in series.items()})
-    for figure in figures.of_report(report):
+    for figure in drawn(report):
         assert figure.svg.count("<title") == 1
 
 
 def test_every_figure_has_a_title_of_its_own_and_shares_no_identifier():
-    made = figures.of_report(train_report()) + figures.of_report(audit_report())
-    assert len(made) == 7
+    made = drawn(train_report()) + drawn(audit_report())
+    assert len(made) == 12
     seen = set()
     for figure in made:
         ids = set(re.findall(r'\bid="([^"]+)"', figure.svg))
@@ -243,14 +249,14 @@ def test_every_figure_has_a_title_of_its_own_and_shares_no_identifier():
 
 
 def test_figures_take_their_ink_from_the_page():
-    for figure in figures.of_report(train_report()):
-        assert figures.INK not in figure.svg
+    for figure in drawn(train_report()):
+        assert drawing.INK not in figure.svg
         assert "currentColor" in figure.svg
         assert "#000000" not in figure.svg
 
 
 def test_trips_are_marked_in_the_loss():
-    loss = next(figure for figure in figures.of_report(train_report()) if figure.name == "loss")
+    loss = next(figure for figure in drawn(train_report()) if figure.name == "loss")
     assert "step 20" in loss.svg
 
 
@@ -334,6 +340,6 @@ def test_classes_stand_with_their_recall_and_the_majority():
 
     found = tables.confusion(train_report())
     assert [round(row.recall, 2) for row in found.rows] == [0.93, 0.74, 0.0]
-    assert found.majority == 0
+    assert (found.majority, round(found.share, 2), round(found.right, 2)) == ("0", 0.54, 0.75)
     assert found.never == ()
     assert tables.confusion(Report(figures={"confusion": [[1, 2]]})) is None

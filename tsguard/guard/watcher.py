@@ -542,6 +542,7 @@ class Watcher:
             return
         if goes_on:
             self.recoveries += 1
+            self.note({"kind": "recovery", "step": trip.step, "text": recovery.words})
             self._force_window = True
             self.recorder.records = []
             self.watch.pending = []

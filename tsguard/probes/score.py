@@ -70,7 +70,7 @@ def judge(model: Any, batch: Batch) -> Judged | None:
             target = x_leaves[0]
         if target is None:
             continue
-        metrics, kind = _of_output(head, target)
+        metrics, kind = of_output(head, target)
         if metrics:
             found[head.name] = metrics
             kinds.add(kind)
@@ -82,7 +82,7 @@ def judge(model: Any, batch: Batch) -> Judged | None:
     return Judged(min(skills), flat_metrics, found, "classes" if "classes" in kinds else "regression")
 
 
-def _of_output(head: Any, target: Any) -> tuple[dict[str, float], str]:
+def of_output(head: Any, target: Any) -> tuple[dict[str, float], str]:
     asked = question(head.loss) if head.loss is not None else None
     written = labels_of(target)
     p = head.answer.detach().float().cpu().numpy()

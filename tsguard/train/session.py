@@ -116,6 +116,8 @@ class Session:
             baseline=self.baseline,
             progress=self.progress,
         )
+        began = self.moments[-1].at
+        self.moments += [dataclasses.replace(m, at=began + m.at) for m in report.timeline if m.kind == "check"]
         self._tell("gate", f"before training: {report.verdict.status}")
         return self.write(report if report.verdict else self.reproduce(report, None))
 
@@ -258,6 +260,9 @@ class Session:
         verdict = self.gate.judge(report, baseline=self.baseline, today=provenance.today())
         if self.interrupted is not None:
             verdict = Verdict(Status.NOT_RUN, ("interrupted; resumable with --resume", *verdict.reasons))
+        course = None if outcome is None else outcome.facts.get("course")
+        if course is not None:
+            self.moments = sorted([*self.moments, *course.moments(self._started)], key=lambda moment: moment.at)
         self._tell("end", f"after training: {verdict.status}")
         report = report.with_(verdict=verdict, timeline=tuple(self.moments))
         return self.write(self.reproduce(report, outcome) if self.interrupted is None else report)
