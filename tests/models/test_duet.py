@@ -170,6 +170,18 @@ def test_an_unknown_point_loss_is_refused():
 # The model
 
 
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="the twin is written in torch")
+@pytest.mark.parametrize("changes", [{}, {"patch": 8, "stride": 4, "mix_features": False}])
+def test_the_twin_that_speed_is_measured_against_computes_the_same(changes):
+    recipes = pytest.importorskip("benchmarks.models_duet_moola")
+    model, (x, y) = make("duet", **changes), batch()
+    twin, step = recipes.torch_twin(model)
+    recipes.share_weights(model, twin)
+    inputs = {name: ops.convert_to_tensor(x[name]) for name in ("values", "mask", "feature_mask")}
+    assert array(twin(**inputs)[0]) == pytest.approx(model.predict(x, verbose=0), abs=1e-5)
+    assert step(inputs, tensor(y)) == pytest.approx(model.evaluate(x, y, verbose=0), rel=1e-5)
+
+
 @settings(max_examples=30, deadline=None)
 @given(lengths=st.lists(st.integers(0, 12), min_size=1, max_size=3), left=st.integers(0, 4), steps=st.integers(1, 10))
 def test_alignment_keeps_the_last_valid_steps_wherever_the_padding_is(lengths, left, steps):
