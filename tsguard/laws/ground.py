@@ -22,7 +22,7 @@ from tsguard.laws.draws import drawing_layers
 from tsguard.laws.infer import WIDE
 from tsguard.laws.reading import Reading
 from tsguard.laws.structure import Leaves
-from tsguard.laws.trace import Call, Taps
+from tsguard.laws.trace import Call, Taps, where_shaped
 
 Flags = NDArray[np.bool_]
 
@@ -118,7 +118,7 @@ class Ground:
         if over == "time":
             for maker in self.reading.makers:
                 if force or not maker.zeroes:
-                    taps[id(maker.layer)] = fill_masked(example.kind, example.seed)
+                    taps[id(maker.layer)] = where_shaped(batch.valid.shape, fill_masked(example.kind, example.seed))
         return x, Taps(outputs=taps) if taps else None
 
     @cached_property

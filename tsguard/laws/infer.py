@@ -59,9 +59,9 @@ class _Reader:
         time = self._time(mask, feature_mask)
         width = next((self.rows[name].shape[axis] for name, axis in time.items()), 1)
         outputs, calls = self.forward(self.structure, self.rows, record=True)
-        makers, keras_valid = validity.makers_of(calls) if mask is None else ((), None)
+        makers, born = validity.makers_of(calls) if mask is None else ((), ())
         rows = validity.Rows(self.rows, time, width, mask, self.padding, self.declared)
-        steps = validity.valid_steps(rows, makers, keras_valid, self.say)
+        steps = validity.valid_steps(rows, makers, born, self.say)
         widths = self._widths(time, width)
         leaves, names = outputs
         output_time = tuple(
@@ -183,7 +183,8 @@ class _Reader:
             sizes = self.rows[mask].shape[1:]
             width = next((size for size in sizes if size > 1), sizes[0])
         else:
-            width = self.rows[carriers[0]].shape[self._open_axis(carriers[0])]
+            first = next((name for name in carriers if self._ends_padded(name)), carriers[0])
+            width = self.rows[first].shape[self._open_axis(first)]
         time = {}
         for name in carriers:
             shape, guess = self.rows[name].shape, self._open_axis(name)
@@ -191,6 +192,13 @@ class _Reader:
             if axes and (mask is not None or axes[0] == guess):
                 time[name] = axes[0]
         return time
+
+    def _ends_padded(self, name: str) -> bool:
+        """Whether a row of this input ends in the pad value: of sequences of different lengths, that one is padded."""
+        axis = self._open_axis(name)
+        time = {name: axis}
+        rows = validity.Rows(self.rows, time, self.rows[name].shape[axis], None, self.padding, self.declared)
+        return bool(validity.ends_of(rows.at_pad_value).any())
 
     def _open_axis(self, name: str) -> int:
         """The one axis of an input that the model leaves open; 1 where there is none, or more than one."""
