@@ -140,11 +140,11 @@ class Ground:
         batch = self.batch(example)
         terms = max([max(self.widths), *(max(tuple(v.shape), default=1) for v in self.bench.model.trainable_variables)])
         named = {self.reading.mask, self.reading.timestamps, *(self.reading.features or ())}
-        inexact = [
-            name
+        inexact = {
+            name: ~self.material.padded_positions(name, batch, "time") if name in self.reading.values else leaf == leaf
             for name, leaf in batch.x.items()
             if leaf.dtype.kind == "f" and name not in named and not bool((leaf == np.round(leaf)).all())
-        ]
+        }
         measured = self.bench.noise(batch.x, terms, inexact)
         return max(tolerance.NOISE_MARGIN * measured, self.same)
 
