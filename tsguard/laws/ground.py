@@ -131,6 +131,19 @@ class Ground:
         """Whether anything at padded positions can be changed while the mask stays."""
         return bool(self.reachable) or any(not maker.zeroes for maker in self.reading.makers)
 
+    def valid_steps(self, x: Leaves) -> Flags | None:
+        """Which steps of such a batch are valid, as the model or its mask input says."""
+        reading = self.reading
+        if not reading.padded or not set(reading.inputs.names) <= set(x):
+            return None
+        given = {name: x[name] for name in reading.inputs.names}
+        if reading.mask is not None:
+            rows = np.moveaxis(given[reading.mask], reading.time.get(reading.mask, 1), 1)
+            marked = (rows.reshape(*rows.shape[:2], -1) != 0).any(axis=2)
+            return np.asarray(marked == bool(reading.mask_is))
+        shapes = [(leaf.shape[0], leaf.shape[axis]) for name, axis in reading.time.items() for leaf in (given[name],)]
+        return next((mask for mask in self._born_masks(given) if mask.shape in shapes), None) if shapes else None
+
     # ------------------------------------------------------------------ comparing
 
     @cached_property
