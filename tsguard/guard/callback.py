@@ -31,6 +31,7 @@ from tsguard.findings import Finding, Role, Status, ranked
 from tsguard.guard import answer, fitcall, memory, verdicts
 from tsguard.guard.activations import Wanted
 from tsguard.guard.farewell import Farewell
+from tsguard.guard.loose import LooseCalls
 from tsguard.guard.names import Names, checked_names
 from tsguard.guard.outcome import GuardOutcome
 from tsguard.guard.recovery import BUDGET, checked_policy
@@ -225,9 +226,12 @@ class Guard(keras.callbacks.Callback):
         assert watcher is not None
         watcher.leave = self._leave
         watcher.seam.arm(free_running=True)
+        watcher.loose = LooseCalls(model)
+        watcher.loose.arm()
         try:
             yield self
         finally:
+            watcher.loose.disarm()
             watcher.seam.disarm()
             _quietly(Guard._finish)(self)
 
@@ -376,7 +380,7 @@ class Guard(keras.callbacks.Callback):
     def _close(self, watcher: Watcher) -> None:
         watcher.check_weights()
         watcher.findings += list(verdicts.at_end(watcher, self._logs))
-        watcher.findings += verdicts.validation_fault(self._logs, self._validation, watcher.step)
+        watcher.findings += verdicts.validation_fault(self._logs, self._validation, watcher.step, watcher.model)
         watcher.findings += verdicts.collapse(watcher, self._validation)
 
     def _outcome(self, watcher: Watcher) -> GuardOutcome:
