@@ -1,6 +1,5 @@
 """However a run ends, its folder says what was known at the last flush, and the process ends as it was meant to."""
 
-import json
 import signal
 import subprocess
 import sys
@@ -10,8 +9,6 @@ import pytest
 
 from tests.guard.dying import LAST
 from tsguard.commands import rewrite
-from tsguard.guard.farewell import Farewell
-from tsguard.guard.remains import remains
 from tsguard.report import Report
 
 pytestmark = pytest.mark.slow

@@ -28,7 +28,7 @@ from tsguard.backend import require_torch, restore_rng, rng_state
 from tsguard.errors import TsguardError
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding, Role, Status, ranked
-from tsguard.guard import answer, fitcall, memory, verdicts
+from tsguard.guard import answer, captures, fitcall, memory, verdicts
 from tsguard.guard.activations import Wanted
 from tsguard.guard.farewell import Farewell
 from tsguard.guard.loose import LooseCalls
@@ -256,6 +256,9 @@ class Guard(keras.callbacks.Callback):
             activations=self.activations,
             names=Names(self.names, self.ids),
         )
+        if self.folder is not None:
+            with contextlib.suppress(OSError):
+                captures.expire(self.folder.path.parent, now=time.time())
         if self._journal is not None:
             self._farewell = Farewell(_weakly(self, "_last_words"))
             self._farewell.arm()
@@ -362,6 +365,9 @@ class Guard(keras.callbacks.Callback):
             self._crashed(error, "finishing the report")
         finally:
             restore_rng(rng)
+        if self.folder is not None and watcher.replay is not None and watcher.replay.records:
+            with contextlib.suppress(Exception):  # a full disk, a kind of batch that no file can hold
+                captures.keep(self.folder, watcher.replay.records[-1])
         outcome = self.outcome = self._outcome(watcher)
         for finisher in self.finishers:
             try:
