@@ -26,7 +26,7 @@ from tsguard.errors import ConfigError, explain
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding
 from tsguard.gate import Gate
-from tsguard.guard import first_steps
+from tsguard.guard import every_row, first_steps
 from tsguard.guard.callback import Guard as CallbackGuard
 from tsguard.guard.outcome import GuardOutcome
 from tsguard.guard.stall import STALL_SECONDS
@@ -382,5 +382,5 @@ def run_folder(out: str | Path, name: str, resume: bool | str | Path) -> RunFold
 
 
 def guard_checks() -> tuple[Check, ...]:
-    """Checks that use the guard's own machinery on the first batches."""
-    return (first_steps.CHECK,)
+    """Checks that use the guard's own machinery before any step of the run is taken."""
+    return (first_steps.CHECK, every_row.CHECK)
