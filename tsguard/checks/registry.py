@@ -73,7 +73,7 @@ class Check:
 
 _CHECKS: dict[str, Check] = {}
 
-MODULES = ("step", "data", "laws", "model", "loss", "rates", "callbacks", "plan")
+MODULES = ("step", "data", "laws", "model", "loss", "rates", "callbacks", "plan", "accumulation")
 """Modules of tsguard.checks that declare checks; imported when the table is first read."""
 
 

@@ -257,7 +257,10 @@ class Session:
         verdict = self.gate.judge(report, baseline=self.baseline, today=provenance.today())
         if self.interrupted is not None:
             verdict = Verdict(Status.NOT_RUN, ("interrupted; resumable with --resume", *verdict.reasons))
-        self._tell("end", f"after training: {verdict.status}")
+        if self.interrupted is None:
+            self._tell("end", f"after training: {verdict.status}")
+        else:
+            self._tell("interrupted", f"stopped by signal {int(self.interrupted)}; --resume goes on from here")
         report = report.with_(verdict=verdict, timeline=tuple(self.moments))
         return self.write(self.reproduce(report, outcome) if self.interrupted is None else report)
 
