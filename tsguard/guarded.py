@@ -36,8 +36,10 @@ from tsguard.repro.find import failing_case, other_case, reduced
 from tsguard.settings import GuardSettings
 from tsguard.store import RunFolder
 from tsguard.subject import Subject
+from tsguard.train import trial
 from tsguard.train.course import Course
 from tsguard.train.judgement import judge_run
+from tsguard.train.record import unfinished
 from tsguard.train.session import Session, merged
 from tsguard.train.setup import callbacks as callbacks_of
 from tsguard.train.setup import checkpoints, prepared, total_steps
@@ -336,7 +338,7 @@ def session(
         padding=context.padding,
         write=False,
     )
-    more.setdefault("checks", (*all_checks(), *guard_checks()))
+    more.setdefault("checks", (*all_checks(), *session_checks()))
     return Session(
         context=context,
         gate=gate,
@@ -369,16 +371,21 @@ def require_fit_arguments(model: Any, given: Mapping[str, Any]) -> None:
 
 
 def run_folder(out: str | Path, name: str, resume: bool | str | Path) -> RunFolder:  # noqa: FBT001
-    """A new folder, the named one, or the newest of this name."""
-    if resume and not isinstance(resume, bool):
+    """A new folder, the named one, or the newest of this name (`"interrupted"`: only if it has no end)."""
+    if resume and resume != "interrupted" and not isinstance(resume, bool):
         return RunFolder.open(resume)
     if resume:
         from tsguard.store import runs
 
         earlier = [found for found in runs(out) if found.run.name == name]
-        if earlier:
+        if earlier and (resume is True or unfinished(earlier[-1].events())):
             return earlier[-1]
     return RunFolder.create(out, name)
+
+
+def session_checks() -> tuple[Check, ...]:
+    """What is asked before a training of ours beside the registered checks: it will be watched and resumed."""
+    return (*guard_checks(), trial.CHECK)
 
 
 def guard_checks() -> tuple[Check, ...]:
