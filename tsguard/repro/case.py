@@ -109,6 +109,8 @@ class Case:
     """In how many of how many runs it fails."""
     synthetic: bool = False
     """Whether made values were asked for in place of measured ones."""
+    bare: bool = False
+    """Whether loss and targets are not the user's any more: one layer is left, compared with zeros."""
     exhausted: bool = False
     """Whether the budget ended the reduction: then it is the best so far, and could be smaller."""
     logic: bool | None = None

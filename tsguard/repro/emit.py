@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,9 +35,13 @@ def emit(case: Case) -> Script:
     A model that cannot be written as code is imported by its path; one that has none is made from Keras' own
     configuration; where that fails too there is no script, and `refused` says why.
     """
+    if case.fingerprint.code == "nan-hidden":
+        return _hidden(case)
     lines = Lines()
     beside: dict[str, Any] = {}
     script = Script()
+    phase = visible_phase(case)
+    bare = case.bare and phase == "forward" and case.always
     try:
         model_lines(case, lines, script)
     except NotCode as refused:
@@ -44,8 +49,10 @@ def emit(case: Case) -> Script:
     arrays = [
         f"{name} = {value(name, part, beside)}"
         for name, part in (("x", case.batch.x), ("y", case.batch.y), ("weight", case.batch.sample_weight))
-        if part is not None
+        if part is not None and not (bare and name != "x")
     ]
+    if bare:
+        lines.body = [line for line in lines.body if not line.startswith("model.compile(")]
     stepwise = _is_stock(case.model, "train_step") and case.fingerprint.phase != "update"
     unbuilt = not is_graph(case.model)
     weight_lines(case, lines, beside)
@@ -53,13 +60,14 @@ def emit(case: Case) -> Script:
     shared: dict[str, Any] = {
         "title": _title(case),
         "fingerprint": case.fingerprint.words(),
-        "phase": visible_phase(case),
+        "phase": phase,
         "slug": re.sub(r"\W+", "_", case.fingerprint.code),
     }
     render(
         script, "repro.py.j2", shared, lines, beside, arrays=arrays, seed=case.seed,
         seeded=(case.weights is None and (unbuilt or _draws(case))) or case.how_often[0] < case.how_often[1],
         stepwise=stepwise,
+        bare=bare,
         gradients=unbuilt or bool(case.model.trainable_variables),
         y="y" if case.batch.y is not None else "None",
         weight=", weight" if case.batch.sample_weight is not None else "",
@@ -93,6 +101,31 @@ def weight_lines(case: Case, lines: Lines, beside: dict[str, Any]) -> None:
         return
     beside.update({f"w{index:03d}": np.asarray(weight) for index, weight in enumerate(case.weights)})
     lines.body.append(f'model.set_weights([stored[f"w{{i:03d}}"] for i in range({len(case.weights)})])')
+
+
+def _hidden(case: Case) -> Script:
+    """A script that watches every operation: what is hidden shows in no result of the step."""
+    lines, script, beside = Lines(), Script(), dict[str, Any]()
+    if case.fingerprint.op is None:
+        return Script(refused="the operation that makes the hidden value is not known")
+    try:
+        model_lines(case.with_(fingerprint=replace(case.fingerprint, phase="training")), lines, script)
+    except NotCode as refused:
+        return Script(refused=str(refused))
+    weight_lines(case, lines, beside)
+    lines.imports.add("from torch.utils._python_dispatch import TorchDispatchMode")
+    parts = [(name, part) for name, part in (("x", case.batch.x), ("y", case.batch.y)) if part is not None]
+    shared = {
+        "title": _title(case), "fingerprint": case.fingerprint.words(), "slug": "nan_hidden",
+        "op": case.fingerprint.op,
+    }  # fmt: skip
+    render(
+        script, "hidden.py.j2", shared, lines, beside,
+        arrays=[f"{name} = {value(name, part, beside)}" for name, part in parts],
+        seed=case.seed, seeded=case.weights is None,
+        parts=", ".join(name for name, _ in parts) + ("," if len(parts) == 1 else ""),
+    )  # fmt: skip
+    return script
 
 
 def slot_lines(case: Case, lines: Lines, beside: dict[str, Any]) -> None:

@@ -112,6 +112,11 @@ def is_graph(model: Any) -> bool:
     return type(model) in (Functional, keras.Sequential)
 
 
+def has_graph(model: Any) -> bool:
+    """Whether there is a graph that can be rebuilt: also one in a class of the user's own."""
+    return is_graph(model) or is_own_graph(model)
+
+
 def graph_of(model: Any) -> Any:
     """The Functional graph: a Sequential keeps one inside."""
     return model._functional if isinstance(model, keras.Sequential) else model
@@ -169,7 +174,10 @@ def rebuilt(
     entries = graph._inputs_struct
     if isinstance(entries, dict) and outputs is not None:
         entries = {key: tensor for key, tensor in entries.items() if id(tensor) in used}
-    whole = keras.Model(*(keras.tree.map_structure(known, part) for part in (entries, wanted)))
+    maker = type(model) if is_own_graph(model) and not is_graph(model) else keras.Model
+    whole = maker(*(keras.tree.map_structure(known, part) for part in (entries, wanted)))
+    for name, value in own_attributes(model).items() if maker is not keras.Model else ():
+        setattr(whole, name, value)
     pairs = [(layer, new[id(layer)]) for layer in model.layers if new.get(id(layer)) is not None]
     return whole, pairs
 

@@ -37,6 +37,10 @@ def given_to(thing: Any) -> dict[str, Any]:
     for name, parameter in list(inspect.signature(kind.__init__).parameters.items())[1:]:
         if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
             continue
+        if kind.__module__.startswith("keras."):
+            if hasattr(thing, name):
+                found[name] = getattr(thing, name)
+            continue
         if not hasattr(thing, name) or isinstance(getattr(thing, name), keras.layers.Layer):
             raise NotCode(
                 f"{kind.__name__} takes {name!r}, and neither get_config nor an attribute of that name says what it "

@@ -57,7 +57,7 @@ def _alone(case: Case, layer: Any) -> Iterator[Case]:
             model.compile("sgd", "mse")
             weights = None if again else tuple(model.get_weights()) or None
             batch = Batch(given if len(given) > 1 else given[0], np.zeros(shape, "float32"))
-            yield case.with_(model=model, batch=batch, weights=weights, slots=None, recipe=None)
+            yield case.with_(model=model, batch=batch, weights=weights, slots=None, recipe=None, bare=True)
     except REFUSALS:
         return
 

@@ -16,7 +16,7 @@ from tsguard.backend import preserved, seed_everything
 from tsguard.dataset import map_leaves
 from tsguard.repro.case import Batch, Case
 from tsguard.repro.code.lines import NotCode
-from tsguard.repro.graphs import compile_like, graph_of, is_graph, rebuilt, remade
+from tsguard.repro.graphs import compile_like, graph_of, has_graph, rebuilt, remade
 from tsguard.repro.passes.subset import Keep, smallest
 from tsguard.repro.user import given_to, held_by
 
@@ -37,17 +37,22 @@ def narrow_layers(case: Case, keep: Keep) -> Case:
         owner, key, value = found[place]
         for smaller in dict.fromkeys((1, value // 2, value - 1)):
             candidate = with_sizes(case, {id(owner): {key: smaller}}) if 0 < smaller < value else None
-            if candidate is not None and keep(candidate):
+            if candidate is not None and _value_at(candidate, place) == smaller and keep(candidate):
                 case = candidate
                 break
         else:
             place += 1
 
 
+def _value_at(case: Case, place: int) -> int | None:
+    """What stands at a place now."""
+    return next((value for _, _, value in list(sizes(case.model))[place : place + 1]), None)
+
+
 def bypass_layers(case: Case, keep: Keep) -> Case:
     """No layer that is not needed: what goes in comes out instead."""
     place = 0
-    while is_graph(case.model):
+    while has_graph(case.model):
         layers = [one for one in graph_of(case.model).layers if not isinstance(one, keras.layers.InputLayer)]
         if place >= len(layers) or len(layers) < 2:
             break
@@ -60,8 +65,8 @@ def bypass_layers(case: Case, keep: Keep) -> Case:
 
 
 def sizes(model: Any) -> Iterator[tuple[Any, str, int]]:
-    """The integers greater than one that a model and its layers were made with."""
-    owners = graph_of(model).layers if is_graph(model) else [model]
+    """The positive integers that a model and its layers were made with."""
+    owners = graph_of(model).layers if has_graph(model) else [model]
     for owner in owners:
         yield from _sizes_of(owner)
 
@@ -81,13 +86,13 @@ def _sizes_of(owner: Any) -> Iterator[tuple[Any, str, int]]:
                 yield from _sizes_of(part)
         return
     for key, value in given.items():
-        if isinstance(value, int) and not isinstance(value, bool) and value > 1 and key not in NO_SIZES:
+        if isinstance(value, int) and not isinstance(value, bool) and value > 0 and key not in NO_SIZES:
             yield owner, key, value
 
 
 def with_sizes(case: Case, changed: Mapping[int, Mapping[str, int]]) -> Case | None:
     """The case with other integers, its weights cut along; None where that cannot be."""
-    if is_graph(case.model):
+    if has_graph(case.model):
         return _rebuilt_case(case, changed)
     try:
         seed_everything(case.seed)
@@ -128,7 +133,7 @@ def _rebuilt_case(
             other["dtype"] = dtype
         if id(one) in frozen:
             other["trainable"] = False
-        return remade(one, {id(one): other})
+        return remade(one, {**changed, id(one): other})
 
     try:
         seed_everything(case.seed)
@@ -215,7 +220,7 @@ class _FeatureCut:
             return case
         held[self.number] = held[self.number][..., index]
         batch = Batch(keras.tree.pack_sequence_as(case.batch.x, held), case.batch.y, case.batch.sample_weight)
-        if not is_graph(case.model):
+        if not has_graph(case.model):
             return case.with_(batch=batch) if not case.model.built else None
         entry = graph_of(case.model).inputs[self.number]
         if entry.shape[-1] is None:
@@ -226,7 +231,7 @@ class _FeatureCut:
 
 def drop_inputs(case: Case, keep: Keep) -> Case:
     """No input that nothing reads."""
-    if not is_graph(case.model) or not isinstance(case.batch.x, dict):
+    if not has_graph(case.model) or not isinstance(case.batch.x, dict):
         return case
     try:
         fresh, _ = rebuilt(case.model, lambda one: one, outputs=graph_of(case.model)._outputs_struct)
@@ -243,7 +248,7 @@ def drop_inputs(case: Case, keep: Keep) -> Case:
 
 def drop_outputs(case: Case, keep: Keep) -> Case:
     """As few outputs, and with them terms of the loss, as still fail."""
-    if not is_graph(case.model):
+    if not has_graph(case.model):
         return case
     outputs = graph_of(case.model)._outputs_struct
     if not isinstance(outputs, dict) or len(outputs) < 2 or not isinstance(case.batch.y, dict):
@@ -281,7 +286,7 @@ def _compile_some(model: Any, fresh: Any, names: Sequence[str]) -> None:
 
 def simplify_dtype(case: Case, keep: Keep) -> Case:
     """float32 in place of other precisions."""
-    if not is_graph(case.model):
+    if not has_graph(case.model):
         return case
     if all(one.dtype_policy.name == "float32" for one in graph_of(case.model).layers):
         return case
@@ -291,7 +296,7 @@ def simplify_dtype(case: Case, keep: Keep) -> Case:
 
 def freeze_layers(case: Case, keep: Keep) -> Case:
     """Nothing trains that need not: what is left says whose gradient or update is at fault."""
-    if not is_graph(case.model) or case.fingerprint.phase not in ("backward", "update"):
+    if not has_graph(case.model) or case.fingerprint.phase not in ("backward", "update"):
         return case
     layers = [one for one in graph_of(case.model).layers if one.trainable_weights]
     for layer in layers[:-1] if len(layers) < 2 else layers:
