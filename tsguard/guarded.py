@@ -189,21 +189,20 @@ def reproduce(
     progress: Callable[[str], None] = lambda words: None,
 ) -> Report:
     """The report with its failure reduced to a script in the run's folder, where one training step fails."""
-    if folder is None or not any(
-        f.status == "FAIL" and catalogue.entry(f.code).group != "data" for f in report.findings
-    ):
+    if folder is None or not any(finding.status == "FAIL" for finding in report.findings):
         return report
     try:
         case = failing_case(
-            outcome=outcome, model=context.model, data=context.data, name=report.name, recipe=_recipe(context)
-        )
+            outcome=outcome, model=context.model, data=context.data, name=report.name, recipe=_recipe(context),
+            findings=report.findings,
+        )  # fmt: skip
         progress("reducing the failure to a script")
         if case is not None:
             path = reduced(case, budget_s=budget_s, progress=progress).save(folder.path / "repro")
         else:
             found = other_case(
                 report.findings, model=context.model, data=context.data, name=report.name,
-                recipe=_recipe(context), budget_s=budget_s, progress=progress,
+                recipe=_recipe(context), budget_s=budget_s, context=context, progress=progress,
             )  # fmt: skip
             if found is None:
                 return report
