@@ -56,7 +56,9 @@ def command_line(argv: list[str]) -> str:
     """The command without the folder of the program and without values that look like secrets."""
     if not argv:
         return ""
-    words, hide = [Path(argv[0]).name], False
+    program = Path(argv[0])
+    # `python -m pytest` is known by its package, not by the file that Python runs.
+    words, hide = [program.parent.name if program.name == "__main__.py" else program.name], False
     for word in argv[1:]:
         words.append("***" if hide else _SECRET.sub(r"\1***", word))
         hide = bool(re.fullmatch(r"(?i)--?[\w-]*(key|token|secret|password|credential)s?", word))
