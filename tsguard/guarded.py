@@ -136,7 +136,8 @@ class Guard(CallbackGuard):
             verdict=Gate().judge(report, today=provenance.today()),
             provenance=replace(
                 provenance.gather(config=settings_of(outcome.model, None, _fit_of(self.params))),
-                started=report.provenance.started, ended=report.provenance.ended,
+                started=report.provenance.started,
+                ended=report.provenance.ended,
             ),
             timeline=self._course.moments(),
             desk=DESK,

@@ -56,9 +56,14 @@ def compared(found: Comparison) -> Compared:
         ("Findings that differ", found.findings),
     ]
     return Compared(
-        found.names, found.likely + (INCOMPARABLE if losses_differ else ""), _wins(found, groups), tuple((title, rows) for title, rows in tables if rows),
-        found.same, bool(found.config), bool(found.metrics),
-    )  # fmt: skip
+        names=found.names,
+        likely=found.likely + (INCOMPARABLE if losses_differ else ""),
+        wins=_wins(found, groups),
+        tables=tuple((title, rows) for title, rows in tables if rows),
+        same=found.same,
+        config=bool(found.config),
+        metrics=bool(found.metrics),
+    )
 
 
 def _wins(found: Comparison, groups: dict[str, list[Row]]) -> str:
@@ -79,7 +84,9 @@ def _wins(found: Comparison, groups: dict[str, list[Row]]) -> str:
         return f"{found.names[most]} is best in {every} {place}."
     others = [f"{found.names[at]} in {count}" for at, count in enumerate(counts) if at != most and count]
     named = _listed([row.name for row in decided if row.best == most])
-    return f"{found.names[most]} is best in {counts[most]} of {len(decided)} metrics {place} ({named}), {_listed(others)}."
+    return (
+        f"{found.names[most]} is best in {counts[most]} of {len(decided)} metrics {place} ({named}), {_listed(others)}."
+    )
 
 
 def _listed(words: Sequence[str]) -> str:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from tsguard.comparison import Comparison, compare
 from tsguard.findings import Finding, Role, Status
 from tsguard.render import metrics, tables, words
+from tsguard.render.cards import TROUBLED, cards, explained, reproduction
 from tsguard.render.comparing import compared
-from tsguard.render.cards import TROUBLED, Card, cards, explained, reproduction
 from tsguard.render.words import MARKS, STATUS_WORDS, VERDICT_WORDS, sentence
 from tsguard.report import Report, dumps, fields_of
 
@@ -206,8 +206,10 @@ def comparison(found: Comparison) -> str:
     """Runs side by side."""
     from tsguard.render import figures
 
-    return environment().get_template("comparison.html").render(
-        found=compared(found), figures=figures.of_comparison(found)
+    return (
+        environment()
+        .get_template("comparison.html")
+        .render(found=compared(found), figures=figures.of_comparison(found))
     )
 
 

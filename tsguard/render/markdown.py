@@ -77,7 +77,11 @@ def workflow_commands(report: Report) -> list[str]:
 
 def _annotation(finding: Finding) -> str:
     level = "warning" if finding.status is Status.WARN else "error"
-    where = {"file": _in_repository(finding.where.get("file")), "line": finding.where.get("line"), "title": f"tsguard {finding.code}"}
+    where = {
+        "file": _in_repository(finding.where.get("file")),
+        "line": finding.where.get("line"),
+        "title": f"tsguard {finding.code}",
+    }
     shown = ",".join(f"{key}={_property(str(value))}" for key, value in where.items() if value is not None)
     return f"::{level} {shown}::{_data(finding.message)}"
 

@@ -93,7 +93,11 @@ def _body(finding: Finding, symptoms: Sequence[Finding]) -> Group:
         if words:
             lines.append(Text.assemble((f"{name}: ", "dim"), words))
     lines += [
-        Text.assemble(("also: " if finding.role is Role.SYMPTOM else "shows as: ", "dim"), f"{_line(one.code)}: {gist(one.message)}") for one in symptoms
+        Text.assemble(
+            ("also: " if finding.role is Role.SYMPTOM else "shows as: ", "dim"),
+            f"{_line(one.code)}: {gist(one.message)}",
+        )
+        for one in symptoms
     ]
     return Group(*lines)
 

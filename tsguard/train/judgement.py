@@ -17,6 +17,7 @@ from tsguard.guard.outcome import GuardOutcome
 from tsguard.probes.baselines import regression_baselines
 from tsguard.train.pictures import of_answers
 
+
 @dataclass(frozen=True)
 class Judgement:
     """What was found out beside what the guard saw."""
