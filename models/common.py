@@ -72,16 +72,28 @@ def cells_of(inputs):
     `mask` is (batch, time), or (batch, time, feature) where single cells are missing; `feature_mask` is
     (batch, feature). What is not a real cell is 0 in `values` from here on, whatever it was.
     """
+    values = inputs["values"] if isinstance(inputs, dict) else inputs
+    cells = which_cells(inputs)
+    return ops.where(cells, ops.cast(values, "float32"), 0.0), cells
+
+
+def which_cells(inputs):
+    """(batch, time, feature): the real cells of the inputs, as `cells_of`."""
     if not isinstance(inputs, dict):
-        inputs = {"values": inputs}
-    values = ops.cast(inputs["values"], "float32")
-    cells = ops.ones_like(values, dtype="bool")
+        return ops.ones_like(inputs, dtype="bool")
+    cells = ops.ones_like(inputs["values"], dtype="bool")
     mask, feature_mask = inputs.get("mask"), inputs.get("feature_mask")
     if mask is not None:
         cells = ops.logical_and(cells, expand_to(ops.cast(mask, "bool"), 3))
     if feature_mask is not None:
         cells = ops.logical_and(cells, ops.expand_dims(ops.cast(feature_mask, "bool"), 1))
-    return ops.where(cells, values, 0.0), cells
+    return cells
+
+
+def last_step(cells):
+    """(batch, 1): the last step of each sample with a real cell; −1 where there is none."""
+    time = ops.arange(ops.shape(cells)[1], dtype="int32")[None, :]
+    return ops.max(ops.where(ops.any(cells, axis=-1), time, -1), axis=1, keepdims=True)
 
 
 @register
@@ -99,15 +111,18 @@ class AlignLast(keras.layers.Layer):
         self.built = True
 
     def call(self, values, cells):
-        time = ops.arange(ops.shape(values)[1], dtype="int32")
-        valid = ops.any(cells, axis=-1)
-        last = ops.max(ops.where(valid, time[None, :], -1), axis=1)
-        index = ops.arange(self.steps, dtype="int32")[None, :] + (last[:, None] - self.steps + 1)
-        real = ops.logical_and(index >= 0, last[:, None] >= 0)[:, :, None]
+        last = last_step(cells)
+        index = ops.arange(self.steps, dtype="int32")[None, :] + (last - self.steps + 1)
+        real = ops.logical_and(index >= 0, last >= 0)[:, :, None]
         index = ops.clip(index, 0, ops.shape(values)[1] - 1)[:, :, None]
         index = ops.broadcast_to(index, (ops.shape(values)[0], self.steps, ops.shape(values)[2]))
         cells = ops.logical_and(ops.take_along_axis(cells, index, axis=1), real)
         return ops.where(cells, ops.take_along_axis(values, index, axis=1), 0.0), cells
+
+    def features(self, cells):
+        """(batch, features) with a real cell among the last steps: what `call` would leave, without moving a value."""
+        time = ops.arange(ops.shape(cells)[1], dtype="int32")[None, :]
+        return ops.any(ops.logical_and(cells, (time > last_step(cells) - self.steps)[:, :, None]), axis=1)
 
     def get_config(self):
         return {**super().get_config(), "steps": self.steps}
@@ -128,15 +143,28 @@ class InstanceScaling(keras.layers.Layer):
         self.built = True
 
     def call(self, values, cells):
-        mean = masked_mean(values, cells, axis=1, keepdims=True)
+        count = ops.maximum(ops.sum(ops.cast(cells, "float32"), axis=1, keepdims=True), 1.0)
+        mean = ops.sum(ops.where(cells, values, 0.0), axis=1, keepdims=True) / count
         centred = ops.where(cells, values - mean, 0.0)
-        deviation = ops.sqrt(masked_mean(ops.square(centred), cells, axis=1, keepdims=True) + SCALE_EPSILON)
+        deviation = ops.sqrt(ops.sum(ops.square(centred), axis=1, keepdims=True) / count + SCALE_EPSILON)
         return centred / deviation, mean, deviation
+
+
+def mask_bias(mask, dtype):
+    """What to add to the scores of attention over the last axis of `mask` (…, tokens), for every row before it.
+
+    One bias serves every block: made of the mask anew in each of them, it costs as much as the softmax.
+    """
+    mask = ops.reshape(mask, (-1, 1, 1, ops.shape(mask)[-1]))
+    return ops.cast(ops.where(mask, 0.0, lowest(dtype)), dtype)
 
 
 @register
 class MaskedAttention(keras.layers.Layer):
-    """Self-attention over axis 1 of (batch, tokens, width); tokens outside the mask are neither asked nor heard."""
+    """Self-attention over axis 1 of (batch, tokens, width); `bias` is what `mask_bias` makes of the mask of tokens.
+
+    A row without anything to attend to is a plain mean, which the encoder replaces by 0.
+    """
 
     def __init__(self, width, heads, **kwargs):
         super().__init__(**kwargs)
@@ -151,12 +179,10 @@ class MaskedAttention(keras.layers.Layer):
         self.output_dense.build((*input_shape[:-1], self.width))
         self.built = True
 
-    def call(self, tokens, mask):
+    def call(self, tokens, bias):
         steps = ops.shape(tokens)[1]
         split = ops.reshape(self.project(tokens), (-1, steps, 3, self.heads, self.width // self.heads))
-        # Keras adds the most negative finite number of the dtype where the mask is False: finite in float16 too, and a
-        # row without anything to attend to is a plain mean, which the encoder replaces by 0.
-        mixed = ops.dot_product_attention(split[:, :, 0], split[:, :, 1], split[:, :, 2], mask=mask[:, None, None, :])
+        mixed = ops.dot_product_attention(split[:, :, 0], split[:, :, 1], split[:, :, 2], bias=bias)
         return self.output_dense(ops.reshape(mixed, (-1, steps, self.width)))
 
     def get_config(self):

@@ -149,14 +149,30 @@ def train(
     out: Out = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the newest run of this name.")] = False,
     deterministic: Deterministic = False,
+    debug: Annotated[bool, typer.Option("--debug", help="One epoch of a few batches, looked into closely.")] = False,
+    production: Annotated[
+        bool, typer.Option("--production", help="Insist on gates; frequent checkpoints, recovery from bad batches.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
     json: Json = False,
 ) -> None:
     """Preflight, gate, guarded training, judgement, gate; writes both pages."""
     from tsguard import commands
+    from tsguard.display import display
+    from tsguard.errors import ConfigError
 
-    report = commands.train(
-        run, changes=_changes(set_, deterministic), out=out, resume=resume, progress=_progress(json)
-    )
+    if debug and production:
+        raise ConfigError("tsguard train: received --debug and --production. Expected one of them. Leave one out.")
+    with display(quiet=quiet or json) as shown:
+        report = commands.train(
+            run,
+            changes=_changes(set_, deterministic),
+            out=out,
+            resume=resume,
+            profile="debug" if debug else "production" if production else None,
+            progress=shown.told,
+            follow=shown.follow,
+        )
     _finish(report, json)
 
 

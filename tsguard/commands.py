@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tsguard.backend import precision, require_torch
+from tsguard.backend import anomaly_mode, precision, require_torch
 from tsguard.checks.preflight import preflight
 from tsguard.checks.registry import Check, Context, all_checks
 from tsguard.config import Config, load_config
@@ -18,6 +17,9 @@ from tsguard.opening import Opened, open_run
 from tsguard.report import Report, dumps, loads
 from tsguard.store import RunFolder, load_report, runs, write_whole
 from tsguard.subject import Recipe, Subject
+
+if TYPE_CHECKING:
+    from tsguard.train.progress import Standing
 
 
 def check(
@@ -92,12 +94,12 @@ def train(
     out: Path | None = None,
     resume: bool | Path = False,
     progress: Callable[[str], None],
-    verbose: int = 0,
+    follow: Callable[[Standing], None] | None = None,
+    profile: str | None = None,
 ) -> Report:
     """Preflight, gate, guarded training, judgement, gate; both pages in the run's folder."""
-    opened = open_run(path, changes=changes, out=out)
-    from tsguard.guarded import Guard, guard_checks, reproduce, run_folder
-    from tsguard.train.session import Session
+    opened = open_run(path, changes=changes, out=out, profile=profile)
+    from tsguard.guarded import guard_checks, run_folder, session
     from tsguard.train.setup import callbacks, checkpoints, fit_arguments
     from tsguard.train.trackers import findings, trackers
 
@@ -110,31 +112,16 @@ def train(
         )
     folder = run_folder(opened.out, subject.name, resume)
     folder.write_text("config.yaml", opened.config.text())
-    watch, fitted, context = settings.guard, settings.train, _context(opened)
+    fitted = settings.train
     followed = trackers(settings.trackers, folder, config=opened.config.resolved(), name=subject.name)
-    session = Session(
-        context=context,
+    one = session(
+        _context(opened),
         gate=opened.gate,
         folder=folder,
-        guard=Guard(
-            watch.policy,
-            watch.sync_every,
-            tuple(watch.inspect),
-            diagnose=watch.diagnose,
-            repro=watch.repro,
-            budget_s=watch.budget_s,
-            folder=folder,
-            name=subject.name,
-            padding=subject.padding,
-            write=False,
-        ),
-        fit_arguments={**fit_arguments(fitted), "verbose": verbose},
-        write=lambda report: written(report, folder),
-        reproduce=partial(reproduce, context=context, folder=folder, budget_s=watch.budget_s, progress=progress),
+        watch=settings.guard,
+        fit_arguments={**fit_arguments(fitted, subject.data), "verbose": 0},
         checks=tuple(_checks(opened, guard_checks())),
-        diagnose=watch.diagnose,
         resume=bool(resume),
-        budget_s=watch.budget_s,
         preflight_s=settings.check.budget_s,
         callbacks=(*callbacks(fitted, subject.data), *followed),
         checkpoint=checkpoints(fitted),
@@ -144,9 +131,10 @@ def train(
         late_findings=lambda: (*opened.config.unused(), *findings(followed)),
         baseline=opened.baseline,
         progress=progress,
+        follow=follow,
     )
-    with precision(fitted.precision):
-        return session.run()
+    with precision(fitted.precision), anomaly_mode(enabled=fitted.anomaly):
+        return one.run()
 
 
 def _context(opened: Opened) -> Context:
@@ -162,6 +150,7 @@ def _context(opened: Opened) -> Context:
                 "batch_size": train.batch_size,
                 "shuffle": train.shuffle,
                 "class_weight": train.class_weight,
+                "steps_per_epoch": train.steps_per_epoch,
             }
         },
     )
@@ -190,7 +179,10 @@ def rewrite(path: Path) -> Report:
 def from_events(folder: RunFolder) -> Report:
     """What was known when a run died: its last events, and that it has no end."""
     from tsguard import catalogue
-    from tsguard.report import Moment, Series, Verdict
+    from tsguard.findings import ranked
+    from tsguard.guard.remains import remains
+    from tsguard.report import Moment, Verdict
+    from tsguard.train.resume import STEPS_MADE
 
     events = folder.events()
     moments = [
@@ -200,23 +192,21 @@ def from_events(folder: RunFolder) -> Report:
         for event in events
         if event.get("text")
     ]
-    points: dict[str, list[tuple[float, float]]] = {}
-    for event in events:
-        for name, value in (event.get("values") or {}).items():
-            points.setdefault(name, []).append((float(event.get("step") or 0), float(value)))
-    last = next((event for event in reversed(events) if event.get("step") is not None), None)
-    words = "before its first flush" if last is None else f"after step {last['step']}"
+    known = remains(events)
+    made = folder.counter(STEPS_MADE).value - 1 if folder.file(STEPS_MADE).exists() else None
+    last = max((step for step in (made, known.last_step) if step is not None and step >= 0), default=None)
+    words = "before its first steps were written down" if last is None else f"after step {last}"
     died = catalogue.finding(
         "child-failed",
         f"run {folder.run.name!r} ended without a report, {words}: the process was killed or the machine went away.",
         remedy="Look at the last events in events.jsonl; `tsguard train RUN.yaml --resume` goes on from there.",
-        where={} if last is None else {"step": last["step"]},
+        where={} if last is None else {"step": last},
     )
     return Report(
         kind="train",
         name=folder.run.name,
-        findings=(died,),
-        series={name: Series(tuple(y for _, y in xy), tuple(x for x, _ in xy)) for name, xy in points.items()},
+        findings=(*ranked(known.findings), died),
+        series=known.series,
         timeline=tuple(moments),
         verdict=Verdict("ERROR", (died.message,)),  # type: ignore[arg-type]
         run=folder.run,

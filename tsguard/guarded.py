@@ -13,12 +13,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tsguard.backend import require_torch
+from tsguard.backend import anomaly_mode, precision, require_torch
 
 require_torch()
 
 from tsguard import catalogue, provenance
 from tsguard.checks.registry import Check, Context, all_checks
+from tsguard.config import train_settings
 from tsguard.dataset import Batches, Data, unpack
 from tsguard.desk import DESK, written
 from tsguard.errors import ConfigError, explain
@@ -28,17 +29,23 @@ from tsguard.gate import Gate
 from tsguard.guard import first_steps
 from tsguard.guard.callback import Guard as CallbackGuard
 from tsguard.guard.outcome import GuardOutcome
+from tsguard.guard.stall import STALL_SECONDS
 from tsguard.padding import Padding
 from tsguard.report import Report
 from tsguard.repro.find import failing_case, other_case, reduced
+from tsguard.settings import GuardSettings
 from tsguard.store import RunFolder
 from tsguard.subject import Subject
 from tsguard.train.course import Course
 from tsguard.train.judgement import judge_run
 from tsguard.train.session import Session, merged
+from tsguard.train.setup import callbacks as callbacks_of
+from tsguard.train.setup import checkpoints, prepared, total_steps
+from tsguard.train.setup import fit_arguments as fit_arguments_of
 from tsguard.train.snapshots import MemoryTrace, Snapshots
 from tsguard.train.start import TrainStart
 from tsguard.train.told import settings_of
+from tsguard.train.validation import declared as declared_data
 
 
 class Guard(CallbackGuard):
@@ -63,10 +70,14 @@ class Guard(CallbackGuard):
         padding: Padding | None = None,
         write: bool = True,
         max_recoveries: int = 3,
+        activations: bool | str | Sequence[str] = False,
+        names: Any = None,
+        ids: Sequence[Any] | None = None,
+        stall_s: float | None = STALL_SECONDS,
     ) -> None:
         super().__init__(
             policy, sync_every, inspect, None if folder else out, diagnose, repro, budget_s,
-            name=name, max_recoveries=max_recoveries,
+            name=name, max_recoveries=max_recoveries, activations=activations, names=names, ids=ids, stall_s=stall_s,
         )  # fmt: skip
         self._given = folder
         self._padding = padding
@@ -238,16 +249,24 @@ def fit(
     name: str | None = None,
     budget_s: float = 60,
     plan: Mapping[str, Any] | None = None,
+    train: Mapping[str, Any] | None = None,
+    validation_sets: Mapping[str, Any] | None = None,
+    rows: Mapping[str, Any] | None = None,
     progress: Callable[[str], None] = lambda name: None,
     **fit_arguments: Any,
 ) -> Report:
     """Preflight, gate, guarded `model.fit`, judgement, gate; both pages in the run's folder.
 
     `resume=True` goes on with the newest run of this name under `out`; a path names the run. `gates="report"` never
-    blocks. Everything else (`epochs`, `batch_size`, `callbacks`, `class_weight`, …) is for `model.fit`.
+    blocks. `train` is the section of that name in a run.yaml (`{"freeze": {"encoder": 3}, "ema": 0.99}`).
+    `validation_sets` are more sets by name; `rows` is what is known of each row, for `train["validation"]` to cut by.
+    Everything else (`epochs`, `batch_size`, `callbacks`, `class_weight`, …) is for `model.fit`.
     """
     gate = Gate.load(gates)
+    settings = train_settings(train or {})
     subject = Subject.of(model, padding=padding, name=name)
+    declared = fit_arguments_of(settings)
+    fit_arguments = {**{k: v for k, v in declared.items() if k in settings.model_fields_set}, **fit_arguments}
     batch_size = fit_arguments.get("batch_size") or 32
     data = Data(
         x,
@@ -255,9 +274,15 @@ def fit(
         sample_weight=fit_arguments.pop("sample_weight", None),
         validation=validation_data,
         batch_size=batch_size,
+        validation_sets=validation_sets or {},
+        rows=rows or {},
     )
     data.require_rows()
+    data = declared_data(data, settings)
     require_fit_arguments(subject.model() if subject.live is not None else None, fit_arguments)
+    # what a schedule needs to know is how long the run will be
+    settings = settings.model_copy(update={k: v for k, v in fit_arguments.items() if k in declared})
+    subject = replace(prepared(subject, settings, steps=total_steps(settings, data)), data=data)
     context = Context(
         subject=subject,
         data=data,
@@ -267,24 +292,63 @@ def fit(
     )
     folder = run_folder(out, subject.name, resume)
     callbacks = tuple(fit_arguments.pop("callbacks", None) or ())
-    session = Session(
+    with precision(settings.precision), anomaly_mode(enabled=settings.anomaly):
+        return session(
+            context,
+            gate=gate,
+            folder=folder,
+            watch=GuardSettings.model_construct(policy=policy, diagnose=diagnose, budget_s=budget_s),
+            fit_arguments=fit_arguments,
+            callbacks=(*callbacks_of(settings, data), *callbacks),
+            checkpoint=checkpoints(settings),
+            restore_best=settings.stop is not None and settings.stop.restore,
+            preflight=preflight,
+            resume=bool(resume),
+            config=settings_of(context.model, data, fit_arguments),
+            progress=progress,
+        ).run()
+
+
+def session(
+    context: Context,
+    *,
+    gate: Gate,
+    folder: RunFolder,
+    watch: GuardSettings,
+    progress: Callable[[str], None],
+    **more: Any,
+) -> Session:
+    """A guarded training with all that the doors add to it: pages, reproduction, the guard's own checks.
+
+    `more` are fields of Session, `fit_arguments` at least.
+    """
+    subject = context.subject
+    assert subject is not None
+    guard = Guard(
+        watch.policy,
+        watch.sync_every,
+        tuple(watch.inspect),
+        diagnose=watch.diagnose,
+        repro=watch.repro,
+        budget_s=watch.budget_s,
+        folder=folder,
+        name=subject.name,
+        padding=context.padding,
+        write=False,
+    )
+    more.setdefault("checks", (*all_checks(), *guard_checks()))
+    return Session(
         context=context,
         gate=gate,
         folder=folder,
-        guard=Guard(policy, folder=folder, name=subject.name, padding=padding, write=False, diagnose=diagnose),
-        fit_arguments=fit_arguments,
+        guard=guard,
         write=lambda report: written(report, folder),
-        reproduce=partial(reproduce, context=context, folder=folder, budget_s=budget_s, progress=progress),
-        checks=(*all_checks(), *guard_checks()),
-        callbacks=callbacks,
-        preflight=preflight,
-        diagnose=diagnose,
-        resume=bool(resume),
-        budget_s=budget_s,
-        config=settings_of(context.model, data, fit_arguments),
+        reproduce=partial(reproduce, context=context, folder=folder, budget_s=watch.budget_s, progress=progress),
+        diagnose=watch.diagnose,
+        budget_s=watch.budget_s,
         progress=progress,
+        **more,
     )
-    return session.run()
 
 
 def require_fit_arguments(model: Any, given: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from models.common import AlignLast, TermLossModel, cells_of, masked_mean, register
+from models.common import AlignLast, TermLossModel, cells_of, masked_mean, register, which_cells
 from models.duet.losses import forecast_loss
 
 
@@ -70,7 +70,7 @@ class LinearForecaster(TermLossModel):
 
     def loss_terms(self, x, y, y_pred, sample_weight=None):
         """The one term: the error of the forecast over the features that are real."""
-        features = ops.any(self.align(*cells_of(x))[1], axis=1)
+        features = self.align.features(which_cells(x))
         return {"forecast": forecast_loss(y, y_pred, features, sample_weight, self.forecast_kind)}
 
     def get_config(self):

@@ -21,6 +21,7 @@ from models.common import (
     copy_weights,
     masked_mean,
     register,
+    which_cells,
 )
 from models.duet import losses
 from models.duet.layers import PatchEncoder, patchify
@@ -165,7 +166,7 @@ class Duet(TermLossModel):
             views["second"] = (*self.augment(patches, cells, 1, training), None)
         if "next_patch" in wanted:
             views["withheld"] = (*self.withhold(x)[:2], None)
-        tokens = self.encode_together(views, training)
+        tokens = self.encode_together(views)
         out = {}
         if "forecast" in wanted:
             out["forecast"] = self.unscale(self.forecast_head(self.flat(tokens["clean"][0])), cells, mean, deviation)
@@ -184,16 +185,17 @@ class Duet(TermLossModel):
             out["autoencoder"] = ops.reshape(decoded, ops.shape(patches))
         return out["forecast"] if wanted == {"forecast"} else out
 
-    def encode_together(self, views, training):
+    def encode_together(self, views):
         """One call of the encoder for all views, one after another along the batch."""
+        if len(views) == 1:
+            [(name, view)] = views.items()
+            return {name: self.encoder(*view)}
         batch = [view[0] for view in views.values()], [view[1] for view in views.values()]
         selected = None
         if "masked" in views:
             none = ops.zeros_like(views["masked"][2])
             selected = ops.concatenate([none if view[2] is None else view[2] for view in views.values()], axis=0)
-        tokens, mask = self.encoder(
-            ops.concatenate(batch[0], axis=0), ops.concatenate(batch[1], axis=0), selected, training=training
-        )
+        tokens, mask = self.encoder(ops.concatenate(batch[0], axis=0), ops.concatenate(batch[1], axis=0), selected)
         count = len(views)
         parts = zip(ops.split(tokens, count, axis=0), ops.split(mask, count, axis=0), strict=True)
         return dict(zip(views, parts, strict=True))
@@ -303,7 +305,7 @@ class Duet(TermLossModel):
         if not isinstance(y_pred, dict):
             y_pred = {"forecast": y_pred}
         if self.term_names == ("forecast",):
-            features = ops.any(self.align(*cells_of(x))[1], axis=1)
+            features = self.align.features(which_cells(x))
         else:
             patches, cells, _, _ = self.prepare(x)
             features, valid = ops.any(cells, axis=(2, 3)), ops.any(cells, axis=(1, 2, 3))

@@ -27,6 +27,7 @@ CODES = (
     "mask-inverted",
     "future-leak",
     "batch-coupling",
+    "feature-order",
     "nondeterministic",
     "train-eval-gap",
     "data-precision",

@@ -42,6 +42,7 @@ def of_origin(origin: Origin, trip: Trip, verdict: Verdict, *, status: Status = 
             "timestep": element.timestep,
             "feature": element.feature,
             "row": element.row,
+            "id": element.id,
         }
     return catalogue.finding(
         origin.code,
@@ -88,7 +89,8 @@ def _message(origin: Origin, verdict: Verdict) -> str:
         named = [("sample", element.sample), ("timestep", element.timestep), ("feature", element.feature)]
         parts = [f"{name} {value}" for name, value in named if value is not None]
         if element.row is not None:
-            parts.append(f"row {element.row} of the data set")
+            known = f" (id {element.id})" if element.id is not None else ""
+            parts.append(f"row {element.row} of the data set{known}")
         if parts:
             text += f" First element: {', '.join(parts)} ({element.count} in all)."
     if origin.others:

@@ -52,6 +52,8 @@ def explain(record: OpRecord, index: tuple[int, ...] | None) -> Mechanism:
         return _backward(record, values)
     if _empty(record):
         return Mechanism(f"{name} over an empty selection: there is nothing to average, 0/0 is NaN", "empty")
+    if name.startswith(("linalg_", "cholesky", "inverse")) and not record.bad_in and name not in _NORMS:
+        return Mechanism(f"{name} of a matrix that is singular (its determinant is 0) or nearly so", "singularity")
     rule = _FORWARD.get(name)
     if rule is not None:
         found = rule(record, values)
@@ -233,6 +235,9 @@ _FORWARD = {
     **dict.fromkeys(("softmax", "log_softmax", "safe_softmax"), _softmax),
     **dict.fromkeys(("acos", "asin", "atanh", "acosh", "erfinv", "logit", "digamma", "lgamma"), _trig),
 }
+
+_NORMS = ("linalg_vector_norm", "linalg_norm", "linalg_cross", "linalg_vecdot")
+"""Of the linear algebra, what has no trouble with a singular matrix."""
 
 _SLOPES = {
     "sqrt": "the slope of sqrt at 0 is ∞",

@@ -309,6 +309,7 @@ def _element(index: tuple[int, ...] | None, tag: Tag, count: int) -> Element | N
         timestep=place.get(TIMESTEP),
         feature=place.get(FEATURE),
         count=count,
+        of=tag.of,
     )
 
 
@@ -341,7 +342,9 @@ def _from_data(
     else:
         words = f"{word} is already in {title} ({len(places)} in all, the first at{where[1:]})"
         code, mechanism = ("nan-hidden" if hidden_by else "data-nonfinite"), "data"
-    element = Element(index, place.get(SAMPLE), place.get(TIMESTEP), place.get(FEATURE), count=len(places))
+    element = Element(
+        index, place.get(SAMPLE), place.get(TIMESTEP), place.get(FEATURE), count=len(places), of=(kind, name)
+    )
     return Origin(
         record.step, "data", None, None, code, words, mechanism, own=False, element=element,
         values=((name or kind, float("nan") if word == "NaN" else float(array[index])),), hidden_by=hidden_by,

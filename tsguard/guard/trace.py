@@ -408,7 +408,8 @@ class _BatchLeaves:
         if self.timesteps is None and integer_steps:
             self.timesteps = integer_steps[0]
         self.tags = [
-            batch_tag(value.shape, integer=_integer(value), timesteps=self.timesteps) for _, _, value in self.parts
+            batch_tag(value.shape, integer=_integer(value), timesteps=self.timesteps, of=(kind, name))
+            for kind, name, value in self.parts
         ]
 
     def tag_of(self, tensor: torch.Tensor) -> Tag:

@@ -73,9 +73,8 @@ def _clip(watcher: Watcher) -> Iterator[Finding]:
     if seen >= trips.CLIP_STEPS and clipped >= trips.CLIP_SHARE * seen:
         yield catalogue.finding(
             "clip-saturated",
-            f"The gradient was clipped in {clipped} of {seen} steps: the clip sets the size of every update, so "
-            f"that the "
-            "learning rate and the loss no longer do.",
+            f"At least half of the gradient was clipped in {clipped} of {seen} steps: the clip sets the size of every "
+            "update, so that the learning rate and the loss no longer do.",
             where={"step": watcher.step - 1},
             evidence=[Evidence("value", clipped / seen, name="share of clipped steps")],
             check="guard",
@@ -97,7 +96,7 @@ def _learning(watcher: Watcher) -> Iterator[Finding]:
 
 def _unmoved(watcher: Watcher) -> Iterator[Finding]:
     """Trainable weights that hold their first bits after many updates, and got no gradient."""
-    if watcher.step < trips.UNCHANGED_STEPS or watcher.stopped:
+    if watcher.watched < trips.UNCHANGED_STEPS or watcher.stopped:
         return
     still = watcher.unmoved()
     if not still:
@@ -106,7 +105,7 @@ def _unmoved(watcher: Watcher) -> Iterator[Finding]:
     names = ", ".join(f"`{name}`" for name in still[:4]) + (" …" if len(still) > 4 else "")
     yield catalogue.finding(
         "no-learning" if all_of_them else "disconnected-parameters",
-        f"{len(still)} trainable weights hold the very bits they began with after {watcher.step} steps: {names}. "
+        f"{len(still)} trainable weights hold the very bits they began with after {watcher.watched} steps: {names}. "
         + ("No update ever reached the model." if all_of_them else "No gradient that is not 0 reaches them."),
         where={"parameter": still[0], "step": watcher.step - 1},
         status=Status.FAIL if all_of_them else Status.WARN,
@@ -117,7 +116,7 @@ def _unmoved(watcher: Watcher) -> Iterator[Finding]:
 
 def _loader(watcher: Watcher) -> Iterator[Finding]:
     share = watcher.watch.data_wait_share
-    per_step = watcher.watch.waited / max(watcher.step, 1)
+    per_step = watcher.watch.waited / max(watcher.watched, 1)
     if share is not None and share > trips.LOADER_SHARE and per_step > trips.LOADER_SECONDS:
         yield catalogue.finding(
             "loader-bound",
@@ -143,7 +142,7 @@ def _metrics(logs: dict[str, list[float]]) -> Iterator[Finding]:
 
 def collapse(watcher: Watcher, validation: tuple[Any, Any] | None) -> list[Finding]:
     """Whether the trained model says the same about everything."""
-    if validation is None or watcher.step < COLLAPSE_STEPS or watcher.stopped:
+    if validation is None or watcher.watched < COLLAPSE_STEPS or watcher.stopped:
         return []
     x, y = _first(validation[0]), _first(validation[1])
     if x is None:
@@ -170,6 +169,20 @@ def _first(part: Any) -> Any:
         parts = [_first(value) for value in part]
         return None if any(value is None for value in parts) else type(part)(parts)
     return None
+
+
+def unseen() -> Finding:
+    """What a compiled step hides from everybody outside of it."""
+    return catalogue.finding(
+        "nan-hidden",
+        "The step is compiled (jit_compile=True): loss, gradients and weights are looked at after each step. Not seen "
+        "are named loss terms, questions about NaN (a hidden NaN), activations and clipping; where something trips, "
+        "the operation is looked for by running the step eagerly.",
+        status=Status.NOT_RUN,
+        role=Role.NOTE,
+        remedy="Train a few steps with jit_compile=False to have these looked at too.",
+        check="guard under jit_compile",
+    )
 
 
 def validation_fault(logs: dict[str, list[float]], validation: tuple[Any, Any] | None, step: int) -> list[Finding]:

@@ -1,13 +1,14 @@
 """The numbers of every step, kept on the device and read once in a while.
 
-Loss, loss terms and gradient norms stay tensors until `read()`, which brings a whole window of them to the host in one
-copy. On the CPU there is nothing to wait for, so that finiteness is looked at before every update there.
+Loss, loss terms and gradient norms stay tensors until `read()`, which brings a whole window of them to the host in
+one copy. On the CPU there is nothing to wait for, so that finiteness is looked at before every update there.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,13 @@ import torch
 from tsguard.guard.norms import StepNorm, all_finite, each_norm
 
 Points = list[tuple[int, float]]
+
+CLIPPED_PART = 0.5
+"""A step counts as clipped where at least this part of the gradients (for clipvalue: of their elements) is cut: then
+the clip and not the loss says where the step goes."""
+
+ACTIVATION_KINDS = ("mean", "std", "zeros", "largest")
+"""What is kept of a layer's output: mean, standard deviation, share of exact zeros, largest absolute value."""
 
 
 @dataclass
@@ -30,6 +38,11 @@ class Step:
     paths: tuple[str, ...] = ()
     waited: float = 0.0
     seconds: float = 0.0
+    scale: Any = None
+    """What a loss scaler multiplied the gradients by."""
+    clipped: torch.Tensor | None = None
+    """Share of the gradients that the optimizer's clip cuts."""
+    activations: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -75,15 +88,23 @@ class Watch:
             return []
         scalars: list[torch.Tensor] = []
         for step in self.pending:
-            scalars += [value.reshape(()).float() for value in step.losses[-1:]]
+            scalars += [value.reshape(()).float() for value in step.losses if value.numel() == 1]
             scalars += [value.reshape(()).float() for value in step.terms.values() if value.numel() == 1]
-            scalars += [] if step.total is None else [step.total]
+            scalars += [] if step.total is None else [step.total if step.scale is None else step.total / step.scale]
+            scalars += [] if step.clipped is None else [step.clipped]
+            scalars += [part for value in step.activations.values() for part in value]
         flat = iter(torch.stack(scalars).tolist() if scalars else [])
         readings = []
         for step in self.pending:
-            loss = next(flat) if step.losses else None
+            loss = told([next(flat) for value in step.losses if value.numel() == 1])
             terms = {name: next(flat) for name, value in step.terms.items() if value.numel() == 1}
             total = next(flat) if step.total is not None else None
+            if step.clipped is not None:
+                self.clip_seen += 1
+                self.clipped += next(flat) >= CLIPPED_PART
+            for name, value in step.activations.items():
+                for kind, number in zip(ACTIVATION_KINDS, [next(flat) for _ in value], strict=True):
+                    self.point(f"activation_{kind}/{name}", step.step, number)
             readings.append(Reading(step.step, loss, total, terms, ()))
         self._add_norms()
         for step, reading in zip(self.pending, readings, strict=True):
@@ -111,6 +132,7 @@ class Watch:
         for name, value in reading.terms.items():
             self.point(f"loss/{name}", step.step, value)
         self.point("step_seconds", step.step, step.seconds)
+        self.point("wait_seconds", step.step, step.waited)
 
     def point(self, name: str, step: int, value: float) -> None:
         """One point of a series."""
@@ -125,6 +147,11 @@ class Watch:
         """Share of the time between steps, which goes to loading data and to other callbacks."""
         total = self.waited + self.computed
         return self.waited / total if total > 0 else None
+
+
+def told(losses: Sequence[float]) -> float | None:
+    """The loss of a step that may have several (two optimizers): the first that is not finite, else the last."""
+    return next((loss for loss in losses if not math.isfinite(loss)), losses[-1]) if losses else None
 
 
 def is_finite(total: torch.Tensor | None, gradients: list[Any]) -> bool:

@@ -10,7 +10,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from tsguard.laws.batches import KINDS, Example, examples
-from tsguard.laws.ground import Ground, Moved, batch_words
+from tsguard.laws.compare import Moved
+from tsguard.laws.ground import Ground, batch_words
 from tsguard.laws.results import Counterexample
 from tsguard.laws.trace import Call
 

@@ -1,8 +1,7 @@
 """Asking all laws, in the order in which their answers build on each other.
 
 More padding comes first, because some laws only speak where padding leaks at all; the polarity of a mask comes after
-the leaks that
-its complement may heal. A law that crashes says so with its traceback and stops no other.
+the leaks that its complement may heal. A law that crashes says so with its traceback and stops no other.
 """
 
 from __future__ import annotations
@@ -16,13 +15,28 @@ from typing import Any
 
 from tsguard import backend
 from tsguard.errors import SubjectError, TsguardError, explain
-from tsguard.laws import batch, causality, clock, halves, length, losses, masks, nothing, padding, poison
+from tsguard.laws import (
+    batch,
+    causality,
+    clock,
+    features,
+    halves,
+    length,
+    losses,
+    masks,
+    nothing,
+    padding,
+    poison,
+    polarity,
+    sets,
+)
 from tsguard.laws.batches import Example, Material
 from tsguard.laws.bench import Bench, LossFunction
 from tsguard.laws.emit import pytest_source
 from tsguard.laws.ground import Ground
+from tsguard.laws.infer import read
 from tsguard.laws.law import Law
-from tsguard.laws.reading import Reading, read
+from tsguard.laws.reading import Reading
 from tsguard.laws.results import Counterexample, LawResult
 from tsguard.laws.search import profile_named, search
 from tsguard.padding import Padding
@@ -43,14 +57,20 @@ LAWS: tuple[Law, ...] = (
     losses.TARGETS,
     length.LENGTH_LOSS,
     length.LENGTH_GRADIENTS,
+    length.SIDES,
     nothing.ALL_PADDED,
     nothing.SMALLEST,
-    padding.FEATURE_VALUES,
-    padding.FEATURE_GRADIENTS,
+    features.VALUES,
+    features.GRADIENTS,
+    features.NAN,
+    features.NAN_BACKWARD,
+    features.TARGETS,
+    features.LENGTH,
+    sets.ORDER,
     masks.COUNTS,
-    masks.ONES,
-    masks.POLARITY,
-    masks.TRUE_VALUES,
+    polarity.ONES,
+    polarity.POLARITY,
+    polarity.TRUE_VALUES,
     causality.FUTURE,
     causality.FUTURE_GRADIENTS,
     clock.NEUTRAL,

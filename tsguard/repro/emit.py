@@ -21,9 +21,12 @@ import numpy as np
 
 from tsguard import catalogue, provenance
 from tsguard.dataset import packed
-from tsguard.repro import code
 from tsguard.repro.case import Case
-from tsguard.repro.passes import is_graph
+from tsguard.repro.code import compiling, graph
+from tsguard.repro.code.arrays import array
+from tsguard.repro.code.lines import Lines, NotCode
+from tsguard.repro.code.objects import importable
+from tsguard.repro.graphs import is_graph
 from tsguard.store import write_whole
 
 if TYPE_CHECKING:
@@ -74,12 +77,12 @@ def emit(case: Case) -> Script:
     A model that cannot be written as code is imported by its path; one that has none is made from Keras' own
     configuration; where that fails too there is no script, and `refused` says why.
     """
-    lines = code.Lines()
+    lines = Lines()
     beside: dict[str, Any] = {}
     script = Script()
     try:
         model_lines(case, lines, script)
-    except code.NotCode as refused:
+    except NotCode as refused:
         return Script(refused=str(refused))
     arrays = [
         f"{name} = {value(name, part, beside)}"
@@ -120,7 +123,7 @@ def emit(case: Case) -> Script:
 
 
 def render(
-    script: Script, template: str, shared: Mapping[str, Any], lines: code.Lines, beside: Mapping[str, Any], **words: Any
+    script: Script, template: str, shared: Mapping[str, Any], lines: Lines, beside: Mapping[str, Any], **words: Any
 ) -> None:
     """Put script, test and arrays into the files."""
     text = (
@@ -141,14 +144,14 @@ def render(
         script.files["repro.npz"] = packed(beside)
 
 
-def weight_lines(case: Case, lines: code.Lines, beside: dict[str, Any]) -> None:
+def weight_lines(case: Case, lines: Lines, beside: dict[str, Any]) -> None:
     """Lines that put recorded weights in place, inline where they are few."""
     if case.weights is None:
         return
     if not is_graph(case.model):
         lines.body.append("model(x)")
-    few = [code.array(weight) for weight in case.weights]
-    if None not in few and len(f"{few}") <= code.CHAIN_MAX:
+    few = [array(weight) for weight in case.weights]
+    if None not in few and len(f"{few}") <= graph.CHAIN_MAX:
         lines.body.append(f"model.set_weights([{', '.join(map(str, few))}])")
         return
     beside.update({f"w{index:03d}": np.asarray(weight) for index, weight in enumerate(case.weights)})
@@ -257,14 +260,14 @@ def _paths() -> list[str]:
     return [path for path in sys.path if path and Path(path).is_dir()]
 
 
-def model_lines(case: Case, lines: code.Lines, script: Script) -> None:
+def model_lines(case: Case, lines: Lines, script: Script) -> None:
     exact = case.fingerprint.phase in ("update", "training") or case.slots is not None
     try:
-        draft = code.Lines()
-        code.model(case.model, draft)
-        draft.body.append(code.compile_line(case.model, draft, exact=exact))
-    except code.NotCode as refused:
-        draft = code.Lines()
+        draft = Lines()
+        graph.model(case.model, draft)
+        draft.body.append(compiling.compile_line(case.model, draft, exact=exact))
+    except NotCode as refused:
+        draft = Lines()
         if case.recipe is not None:
             use, args = case.recipe
             module, name = use.split(":")
@@ -275,12 +278,12 @@ def model_lines(case: Case, lines: code.Lines, script: Script) -> None:
     lines.imports, lines.sources, lines.body = draft.imports, draft.sources, draft.body
 
 
-def _from_configuration(case: Case, lines: code.Lines, script: Script, refused: code.NotCode, *, exact: bool) -> None:
+def _from_configuration(case: Case, lines: Lines, script: Script, refused: NotCode, *, exact: bool) -> None:
     """The model from Keras' own description of it, in a file beside the script; its classes must be importable."""
     import keras
 
     kinds = [type(layer) for layer in case.model._flatten_layers(include_self=True)]
-    if not code.importable(kinds):
+    if not importable(kinds):
         raise refused
     try:
         described = keras.saving.serialize_keras_object(case.model)
@@ -294,7 +297,7 @@ def _from_configuration(case: Case, lines: code.Lines, script: Script, refused: 
     lines.body += [
         'path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "repro.json")',
         "model = keras.saving.deserialize_keras_object(json.load(open(path)), safe_mode=False)",
-        code.compile_line(case.model, lines, exact=exact),
+        compiling.compile_line(case.model, lines, exact=exact),
     ]
 
 
@@ -306,7 +309,7 @@ def value(name: str, given: Any, beside: dict[str, Any]) -> str:
     if isinstance(given, list | tuple):
         inner = ", ".join(value(f"{name}_{index}", item, beside) for index, item in enumerate(given))
         return f"[{inner}]"
-    text = code.array(given)
+    text = array(given)
     if text is None:
         key = re.sub(r"\W+", "_", name)
         key = key if key not in beside else f"{key}_{len(beside)}"

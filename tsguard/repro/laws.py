@@ -10,8 +10,9 @@ import numpy as np
 
 from tsguard.dataset import Data, leaves, map_leaves
 from tsguard.findings import Finding, Status
-from tsguard.repro import code, emit
+from tsguard.repro import emit
 from tsguard.repro.case import Batch, Case, Fingerprint
+from tsguard.repro.code.lines import Lines, NotCode
 from tsguard.repro.found import FoundCase
 
 ROWS_KEPT = 32
@@ -52,11 +53,11 @@ def _case(finding: Finding, test: str, model: Any, data: Data | None, name: str,
 def _script(finding: Finding, test: str, case: Case) -> emit.Script:
     """The evidence's own test, called with a model that is built beside it."""
     script = emit.Script()
-    lines = code.Lines()
+    lines = Lines()
     beside: dict[str, Any] = {}
     try:
         emit.model_lines(case, lines, script)
-    except code.NotCode as refused:
+    except NotCode as refused:
         return emit.Script(refused=str(refused))
     lines.imports.add("from tsguard import Padding, laws")
     emit.weight_lines(case, lines, beside)

@@ -11,8 +11,8 @@ import numpy as np
 
 from tsguard.dataset import leaves
 from tsguard.repro.case import Case, fingerprint_of
-from tsguard.repro.contrast import nearest_healthy
-from tsguard.repro.passes import PASSES, float64_query
+from tsguard.repro.contrast import float64_query, nearest_healthy
+from tsguard.repro.passes import PASSES
 
 
 class OutOfTime(Exception):

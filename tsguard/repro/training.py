@@ -19,11 +19,13 @@ from tsguard.dataset import Data, leaves
 from tsguard.diagnosis.experiments import Experiment, carry_out, ready
 from tsguard.diagnosis.record import Record
 from tsguard.diagnosis.rules import proposals
-from tsguard.diagnosis.score import sample
 from tsguard.findings import Finding, Status
-from tsguard.repro import code, emit, passes
+from tsguard.probes.score import sample
+from tsguard.repro import emit
 from tsguard.repro.case import Batch, Case, Fingerprint
+from tsguard.repro.code.lines import Lines, NotCode
 from tsguard.repro.found import FoundCase
+from tsguard.repro.graphs import reinitialised
 
 GAP = 0.3
 """Explained share by which the mended run must be ahead: below it, two seeds of one run can differ."""
@@ -77,7 +79,7 @@ def training_case(
     for finding in findings:
         if finding.proof is None or finding.status not in (Status.FAIL, Status.WARN) or clock() > deadline:
             continue
-        fresh = passes.reinitialised(model)
+        fresh = reinitialised(model)
         if fresh is None:
             return None
         with preserved(fresh):
@@ -185,10 +187,10 @@ def _case(finding: Finding, model: Any, data: Data, shown: Shown, name: str, rec
 
 
 def _script(finding: Finding, case: Case, shown: Shown) -> emit.Script:
-    script, lines, beside = emit.Script(), code.Lines(), dict[str, Any]()
+    script, lines, beside = emit.Script(), Lines(), dict[str, Any]()
     try:
         emit.model_lines(case, lines, script)
-    except code.NotCode as refused:
+    except NotCode as refused:
         return emit.Script(refused=str(refused))
     emit.weight_lines(case, lines, beside)
     arrays = [f"{key} = {emit.value(key, part, beside)}" for key, part in (("x", case.batch.x), ("y", case.batch.y))]

@@ -10,11 +10,11 @@ from typing import Any
 from tsguard.checks.registry import Context
 from tsguard.dataset import Data
 from tsguard.diagnosis import Record, Start, diagnose
-from tsguard.diagnosis.score import JUDGED_ROWS, Judged, sample
-from tsguard.diagnosis.score import judge as judged_on
 from tsguard.findings import Finding
 from tsguard.guard.outcome import GuardOutcome
 from tsguard.probes.baselines import regression_baselines
+from tsguard.probes.score import JUDGED_ROWS, Judged, sample
+from tsguard.probes.score import judge as judged_on
 from tsguard.train.pictures import of_answers
 
 
@@ -43,7 +43,14 @@ def judge_run(
     metrics, figures = measured(model, data)
     found: tuple[Finding, ...] = ()
     if budget_s > 0 and start is not None and not _proven(outcome, findings):
-        record = Record(model=model, data=data, start=start, series=curves(outcome), fit=context.facts.get("fit") or {})
+        record = Record(
+            model=model,
+            data=data,
+            start=start,
+            series=curves(outcome),
+            fit=context.facts.get("fit") or {},
+            padding=context.padding,
+        )
         found = diagnose(record, tuple(findings), budget_s=budget_s, progress=progress)
     return Judgement(found, metrics, figures)
 
@@ -58,6 +65,10 @@ def measured(model: Any, data: Data) -> tuple[dict[str, float], dict[str, Any]]:
     """Metrics of the validation part where there is one, else of the training part; "val/…", "train/…" say which."""
     held = _validation(data)
     parts = {"train": data} if held is None else {"val": held, "train": data}
+    named = {name: Data(*pair) for name, pair in data.validation_sets.items() if isinstance(pair, tuple | list)}
+    parts |= {
+        name: dataclasses.replace(one, names=data.names, batch_size=data.batch_size) for name, one in named.items()
+    }
     metrics: dict[str, float] = {}
     figures: dict[str, Any] = {}
     for part, rows_of in parts.items():
@@ -68,7 +79,8 @@ def measured(model: Any, data: Data) -> tuple[dict[str, float], dict[str, Any]]:
         values = _with_skill(judged, data)
         metrics.update({f"{part}/{name}": value for name, value in values.items()})
         for name, value in values.items():
-            metrics.setdefault(name, value)
+            if part in ("val", "train"):
+                metrics.setdefault(name, value)
         if not figures:
             figures = of_answers(model, rows)
     return metrics, figures

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from tsguard.diagnosis.score import of_output
 from tsguard.probes.answers import Head, heads, predict, question
 from tsguard.probes.predictions import classes_of
+from tsguard.probes.score import of_output
 from tsguard.probes.stage import Batch
 
 DRAWN = 400

@@ -19,10 +19,10 @@ import numpy as np
 
 from tsguard.backend import preserved
 from tsguard.dataset import Data
-from tsguard.diagnosis.score import of_output, sample
 from tsguard.probes.answers import heads, question
 from tsguard.probes.idle import idle_units
 from tsguard.probes.predictions import classes_of
+from tsguard.probes.score import of_output, sample
 from tsguard.probes.stage import Batch
 from tsguard.report import Series
 
