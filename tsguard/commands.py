@@ -10,11 +10,11 @@ from tsguard.backend import anomaly_mode, precision, require_torch
 from tsguard.checks.preflight import preflight
 from tsguard.checks.registry import Check, Context, all_checks
 from tsguard.config import Config, load_config
-from tsguard.desk import DESK, written
+from tsguard.desk import DESK, list_runs, written
 from tsguard.errors import ConfigError, StoreError, explain
 from tsguard.findings import Finding
 from tsguard.opening import Opened, open_run
-from tsguard.report import Report, dumps
+from tsguard.report import Report, dumps, loads
 from tsguard.store import RunFolder, load_report, runs, write_whole
 from tsguard.subject import Recipe, Subject
 
@@ -238,17 +238,43 @@ def propose(data: str, target: Path) -> Path:
     return write_whole(target, text.encode("utf-8"))
 
 
-def listed(out: Path) -> list[dict[str, str]]:
-    """Every run under a folder with its verdict and the first reason."""
+def listed(out: Path) -> list[dict[str, Any]]:
+    """Every run under a folder with its verdict and the first reason, the oldest first."""
     rows = []
     for folder in runs(out):
-        try:
-            report = load_report(folder.path)
-            verdict, reasons = report.verdict.status.value, report.verdict.reasons
-        except StoreError:
-            verdict, reasons = "ENDED", ("no report was written: `tsguard report` says what was known",)
-        rows.append({"folder": str(folder.path), "verdict": verdict, "reason": reasons[0] if reasons else ""})
+        found = _summary(folder)
+        if found is None:
+            found = {"verdict": "ENDED", "reason": "no report was written: `tsguard report` says what was known"}
+        rows.append(
+            {
+                "folder": str(folder.path), "name": folder.run.name, "verdict": str(found.get("verdict", "NOT_RUN")),
+                "stage": str(found.get("kind", "")), "started": str(found.get("started", "")),
+                "pinned": (folder.path / PINNED).exists(), "reason": str(found.get("reason", "")),
+            }
+        )  # fmt: skip
     return rows
+
+
+PINNED = "pinned"
+"""A file of this name in a run's folder keeps it from being cleaned away."""
+
+
+def _summary(folder: RunFolder) -> dict[str, Any] | None:
+    """The few words of a run that the index shows too; of an older folder, taken from its whole report."""
+    try:
+        found = loads(folder.file("summary.json").read_text(encoding="utf-8"))
+        return found if isinstance(found, dict) else None
+    except (OSError, StoreError):
+        pass
+    try:
+        report = load_report(folder.path)
+    except StoreError:
+        return None
+    reasons = report.verdict.reasons
+    return {
+        "verdict": report.verdict.status.value, "kind": report.kind, "started": report.provenance.started,
+        "reason": reasons[0] if reasons else "",
+    }  # fmt: skip
 
 
 def clean(out: Path, *, keep: int) -> list[Path]:
@@ -259,7 +285,9 @@ def clean(out: Path, *, keep: int) -> list[Path]:
     removed = []
     for folders in by_name.values():
         for folder in folders[: max(0, len(folders) - keep)]:
-            if not (folder.path / "pinned").exists():
+            if not (folder.path / PINNED).exists():
                 folder.delete()
                 removed.append(folder.path)
+    if removed:
+        list_runs(out)
     return removed

@@ -146,7 +146,9 @@ def _likely(reports: Sequence[Report], config: Sequence[Row], around: Sequence[M
         row = chosen[0]
         seed = " and the seed" if len(telling) > 1 else ""
         values = " → ".join(_word(value) for value in row.values)
-        return f"`{row.name}` ({values}){seed} is the only recorded setting that differs and can move a metric.{elsewhere}"
+        return (
+            f"`{row.name}` ({values}){seed} is the only recorded setting that differs and can move a metric.{elsewhere}"
+        )
     if chosen:
         names = ", ".join(f"`{row.name}`" for row in chosen[:LIKELY_MAX])
         more = f" and {len(chosen) - LIKELY_MAX} more" if len(chosen) > LIKELY_MAX else ""

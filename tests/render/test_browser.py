@@ -60,7 +60,9 @@ def violations(driver):
     """What axe-core finds against WCAG and its best practices, by rule and place."""
     script = pytest.importorskip("axe_core_python.base", reason="NOT_RUN: axe-core-python is not installed").AXE_SCRIPT
     driver.execute_script(script)
-    found = driver.execute_async_script("const done = arguments[0]; axe.run(document, {resultTypes: ['violations']}).then(done)")
+    found = driver.execute_async_script(
+        "const done = arguments[0]; axe.run(document, {resultTypes: ['violations']}).then(done)"
+    )
     return [
         f"{rule['id']}: {node['target']} {node['html'][:120]} {node.get('failureSummary', '')[:200]}"
         for rule in found["violations"]

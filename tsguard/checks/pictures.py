@@ -36,7 +36,9 @@ def of_data(context: Context) -> dict[str, Any]:
     found: dict[str, Any] = {
         "distributions": {name: distribution(_thinned(column)) for name, column in columns.items()}
     }
-    flat = {name: column.reshape(len(column), -1).mean(1) for name, column in columns.items() if column.dtype.kind == "f"}
+    flat = {
+        name: column.reshape(len(column), -1).mean(1) for name, column in columns.items() if column.dtype.kind == "f"
+    }
     if any(np.isnan(column).any() for column in flat.values()):
         found["missing"] = missing_over_time(flat)
     return found

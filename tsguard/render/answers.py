@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -71,7 +72,7 @@ def histograms(report: Report) -> Figure | None:
         for shot, one in zip(shots, listed, strict=False):
             edges = shot.get("edges")
             if edges:
-                centres = [(a + b) / 2 for a, b in zip(edges, edges[1:], strict=False)]
+                centres = [(a + b) / 2 for a, b in itertools.pairwise(edges)]
             else:
                 centres = list(range(len(shot["true"])))
                 one.set_xticks(centres, [str(name) for name in shot.get("classes", centres)][: len(centres)])
@@ -143,5 +144,3 @@ def courses(report: Report) -> Figure | None:
 
 def _short(value: float) -> str:
     return f"{value:.3f}" if abs(value) < 1e4 else f"{value:.3g}"
-
-

@@ -22,11 +22,19 @@ class Compared:
     metrics: bool
 
 
+LOSSES = ("loss", "val_loss")
+INCOMPARABLE = " The runs minimise different losses, whose values are not compared."
+
+
 def compared(found: Comparison) -> Compared:
     """Metrics of the validation part first, then of training, then what it took; then what was set and found."""
     groups: dict[str, list[Row]] = {}
     bare = {row.name for row in found.metrics}
+    # Values of two different losses are not of one kind: neither is the better one.
+    losses_differ = any(row.name.split(".", 1)[0] == "loss" for row in found.config)
     for row in found.metrics:
+        if losses_differ and row.name in LOSSES:
+            row = Row(row.name, row.values)
         part, _, rest = row.name.partition("/")
         if row.name.rsplit("/", 1)[-1] in COSTS:
             groups.setdefault("What it took", []).append(row)
@@ -41,16 +49,21 @@ def compared(found: Comparison) -> Compared:
         else:
             groups.setdefault("Metrics", []).append(row)
     order = (*(f"On the {name} part" for name in PARTS.values()), "Metrics", "What it took")
-    tables = [(title, tuple(groups[title])) for title in order if title in groups]
+    tables = [("Settings that differ", found.config)]
+    tables += [(title, tuple(groups[title])) for title in order if title in groups]
     tables += [
-        ("Settings that differ", found.config),
         ("Environment that differs", found.environment),
         ("Findings that differ", found.findings),
     ]
     return Compared(
-        found.names, found.likely, _wins(found, groups), tuple((title, rows) for title, rows in tables if rows),
-        found.same, bool(found.config), bool(found.metrics),
-    )  # fmt: skip
+        names=found.names,
+        likely=found.likely + (INCOMPARABLE if losses_differ else ""),
+        wins=_wins(found, groups),
+        tables=tuple((title, rows) for title, rows in tables if rows),
+        same=found.same,
+        config=bool(found.config),
+        metrics=bool(found.metrics),
+    )
 
 
 def _wins(found: Comparison, groups: dict[str, list[Row]]) -> str:
@@ -71,7 +84,9 @@ def _wins(found: Comparison, groups: dict[str, list[Row]]) -> str:
         return f"{found.names[most]} is best in {every} {place}."
     others = [f"{found.names[at]} in {count}" for at, count in enumerate(counts) if at != most and count]
     named = _listed([row.name for row in decided if row.best == most])
-    return f"{found.names[most]} is best in {counts[most]} of {len(decided)} metrics {place} ({named}), {_listed(others)}."
+    return (
+        f"{found.names[most]} is best in {counts[most]} of {len(decided)} metrics {place} ({named}), {_listed(others)}."
+    )
 
 
 def _listed(words: Sequence[str]) -> str:

@@ -127,13 +127,18 @@ def legend(axes: Axes, *, always: bool = False) -> None:
     handles, labels = axes.get_legend_handles_labels()
     if len(labels) < (1 if always else 2):
         return
-    columns = max(1, min(len(labels), LEGEND_ROW // (max(map(len, labels)) + 6)))
+    columns = _columns(labels)
     axes.legend(handles, labels, frameon=False, loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=columns)
+
+
+def _columns(labels: Sequence[str]) -> int:
+    return max(1, min(len(labels), LEGEND_ROW // (max(map(len, labels)) + 6)))
 
 
 def _legend_rows(axes: Axes) -> int:
     found = axes.get_legend()
-    return 0 if found is None else math.ceil(len(found.get_texts()) / found._ncols)
+    labels = [] if found is None else [text.get_text() for text in found.get_texts()]
+    return math.ceil(len(labels) / _columns(labels)) if labels else 0
 
 
 def whole_numbers(axes: Axes) -> None:

@@ -26,14 +26,18 @@ METRICS_MAX = 2
 """Compiled metrics that are drawn over the epochs, beside the loss."""
 
 
-
 def of_report(report: Report) -> list[tuple[str, list[Figure]]]:
     """Every figure for which the report has numbers, under headings."""
     made = [
         ("Learning", [_losses(report), _epochs(report), *_metrics(report), inside.updates(report)]),
         (
             "Answers",
-            [answers.histograms(report), answers.quality(report), answers.predicted_true(report), answers.courses(report)],
+            [
+                answers.histograms(report),
+                answers.quality(report),
+                answers.predicted_true(report),
+                answers.courses(report),
+            ],
         ),
         ("Inside the model", [inside.gradients(report), inside.idle(report)]),
         ("Time and memory", [_throughput(report), _memory(report)]),
@@ -184,5 +188,3 @@ def _memory(report: Report) -> Figure | None:
         whole_numbers(axes)
 
     return figure("memory", "Memory over time", f"MB held by {where}", draw, left=50)
-
-

@@ -206,8 +206,10 @@ def comparison(found: Comparison) -> str:
     """Runs side by side."""
     from tsguard.render import figures
 
-    return environment().get_template("comparison.html").render(
-        found=compared(found), figures=figures.of_comparison(found)
+    return (
+        environment()
+        .get_template("comparison.html")
+        .render(found=compared(found), figures=figures.of_comparison(found))
     )
 
 

@@ -40,7 +40,13 @@ def gradients(report: Report) -> Figure | None:
     more = f"; {len(names) - len(rows)} more not drawn" if len(names) > len(rows) else ""
     words = f"norm of the gradient of every weight, on a log scale; empty where zero or not finite{more}"
     return figure(
-        "gradients", "Gradient flow", words, draw, wide=True, height=0.2 * len(rows) + 0.75, left=label_margin(labels),
+        "gradients",
+        "Gradient flow",
+        words,
+        draw,
+        wide=True,
+        height=0.2 * len(rows) + 0.75,
+        left=label_margin(labels),
         right=54,
     )
 

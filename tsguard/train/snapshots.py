@@ -8,6 +8,7 @@ training, later ones wait.
 from __future__ import annotations
 
 import itertools
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -32,6 +33,9 @@ BINS = 40
 
 CLASSES_MAX = 24
 """Classes whose answers are counted; more are no picture."""
+
+NOTE_MAX = 400
+"""Characters of an error's message on the page."""
 
 TIME_SHARE = 0.01
 """Share of the time of the training that pictures may take …"""
@@ -76,7 +80,8 @@ class Snapshots:
         try:
             self._take(model, done, data)
         except Exception as refused:  # a model may answer in its own way or not at all; the run is none the worse
-            self.note = f"{type(refused).__name__}: {refused}"[:400]
+            words = re.sub(r"\x1b\[[0-9;]*m", "", str(refused))  # Keras colours parts of its messages
+            self.note = " ".join(f"{type(refused).__name__}: {words}".split())[:NOTE_MAX]
         self._last = self.clock() - begun
         self._spent += self._last
         while self._next <= done:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tsguard.dataset import Data, leaves
+from tsguard.dataset import Data, leaves, map_leaves
 
 DIGEST_ROWS = 64
 """Rows from which data are known again: spread over all, so that an appended or shuffled set differs."""
@@ -47,7 +47,7 @@ def _model(model: Any) -> dict[str, Any]:
     layers = model._flatten_layers(include_self=False, recursive=True)
     return {
         "class": type(model).__name__,
-        "layers": sum(1 for _ in layers),
+        "layers": sum(type(layer).__name__ != "InputLayer" for layer in layers),
         "parameters": int(model.count_params()) if model.built else None,
     }
 
@@ -62,10 +62,17 @@ def _optimizer(model: Any) -> dict[str, Any]:
 
 
 def _losses(model: Any) -> Any:
-    compiled = getattr(model, "_compile_loss", None)
-    flat = getattr(compiled, "_flat_losses", None) or ()
-    names = [str(getattr(one.loss, "name", type(one.loss).__name__)) for one in flat]
-    return names[0] if len(names) == 1 else names
+    return map_leaves(_name, getattr(getattr(model, "_compile_loss", None), "_user_loss", None))
+
+
+def _name(loss: Any) -> str:
+    """A loss as the user gave it: its name, with the settings of an object."""
+    if isinstance(loss, str):
+        return loss
+    if hasattr(loss, "get_config"):
+        told = {key: value for key, value in loss.get_config().items() if key not in ("name", "reduction", "dtype", "fn")}
+        return f"{type(loss).__name__}({', '.join(f'{key}={_word(value)}' for key, value in told.items())})"
+    return str(getattr(loss, "__name__", type(loss).__name__))
 
 
 def _data(data: Data) -> dict[str, Any]:
