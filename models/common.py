@@ -11,18 +11,26 @@ from dataclasses import dataclass, field
 import keras
 from keras import ops
 
+from models.precise import at_least_float32, precise
+
 register = keras.saving.register_keras_serializable(package="tsguard_models")
 
 SCALE_EPSILON = 1e-5
 """Added to the variance of a window: a constant window is divided by 0.003, not by zero. RevIN uses the same."""
 
 
+def widened(values):
+    """The values in at least float32: what is summed or squared must not be in half."""
+    values = ops.convert_to_tensor(values)
+    return ops.cast(values, at_least_float32(values.dtype))
+
+
 def masked_mean(values, mask, axis=None, keepdims=False):
     """Mean of `values` where the bool `mask` (it broadcasts); of an empty selection it is 0, its gradient too."""
-    values = ops.cast(values, "float32")
+    values = widened(values)
     mask = ops.broadcast_to(mask, ops.shape(values))
     total = ops.sum(ops.where(mask, values, 0.0), axis=axis, keepdims=keepdims)
-    return total / ops.maximum(ops.sum(ops.cast(mask, "float32"), axis=axis, keepdims=keepdims), 1.0)
+    return total / ops.maximum(ops.sum(ops.cast(mask, values.dtype), axis=axis, keepdims=keepdims), 1.0)
 
 
 def lowest(dtype):
@@ -51,11 +59,11 @@ def point_error(error, kind, delta=1.0):
 
 def weighted_error(target, predicted, mask, sample_weight=None, kind="mse"):
     """Mean point error where `mask`; 0 where nothing is selected. Weights multiply, as in Keras: no normalisation."""
-    predicted = ops.cast(predicted, "float32")
+    predicted = widened(predicted)
     mask = ops.broadcast_to(mask, ops.shape(predicted))
-    error = point_error(ops.where(mask, predicted - ops.cast(target, "float32"), 0.0), kind)
+    error = point_error(ops.where(mask, predicted - ops.cast(target, predicted.dtype), 0.0), kind)
     if sample_weight is not None:
-        error = error * expand_to(ops.cast(sample_weight, "float32"), len(ops.shape(error)))
+        error = error * expand_to(ops.cast(sample_weight, error.dtype), len(ops.shape(error)))
     return masked_mean(error, mask)
 
 
@@ -66,7 +74,7 @@ def expand_to(values, rank):
     return values
 
 
-def cells_of(inputs):
+def cells_of(inputs, dtype="float32"):
     """(values, cells) of the inputs: an array, or a dict of values, mask and feature_mask.
 
     `mask` is (batch, time), or (batch, time, feature) where single cells are missing; `feature_mask` is
@@ -74,7 +82,7 @@ def cells_of(inputs):
     """
     values = inputs["values"] if isinstance(inputs, dict) else inputs
     cells = which_cells(inputs)
-    return ops.where(cells, ops.cast(values, "float32"), 0.0), cells
+    return ops.where(cells, ops.cast(values, dtype), 0.0), cells
 
 
 def which_cells(inputs):
@@ -132,18 +140,18 @@ class AlignLast(keras.layers.Layer):
 class InstanceScaling(keras.layers.Layer):
     """Each window's feature minus its own mean, over its own deviation, of the real cells (as RevIN, without affine).
 
-    It computes in float32 whatever the policy: the square of a price of 19,789 does not fit into float16.
+    It computes in float32 under any half policy: the square of a price of 19,789 does not fit into float16.
     Returns the scaled values, 0 where there is no cell, and (mean, deviation) to scale back with.
     """
 
     def __init__(self, **kwargs):
-        super().__init__(**{"dtype": "float32", "autocast": False, **kwargs})
+        super().__init__(**{"dtype": precise(), "autocast": False, **kwargs})
 
     def build(self, input_shape):
         self.built = True
 
     def call(self, values, cells):
-        count = ops.maximum(ops.sum(ops.cast(cells, "float32"), axis=1, keepdims=True), 1.0)
+        count = ops.maximum(ops.sum(ops.cast(cells, values.dtype), axis=1, keepdims=True), 1.0)
         mean = ops.sum(ops.where(cells, values, 0.0), axis=1, keepdims=True) / count
         centred = ops.where(cells, values - mean, 0.0)
         deviation = ops.sqrt(ops.sum(ops.square(centred), axis=1, keepdims=True) / count + SCALE_EPSILON)

@@ -631,9 +631,9 @@ def test_the_run_beside_the_model_trains(name):
 
 @pytest.mark.realdata
 @pytest.mark.slow
-def test_four_public_sets_train_every_objective_without_a_non_finite_value(record_property):
+def test_four_public_sets_train_every_objective_without_a_non_finite_value(record_testsuite_property):
     found, _ = real("ett").run_pretrain()
-    record_property("figures", found)
+    record_testsuite_property("four_public_sets_train_every_objective_without_a_non_finite_value", found)
     assert found["finite"]
     falling = {name: (first, last) for name, (first, last) in found["first and last tenth"].items() if last >= first}
     assert falling == {}
@@ -641,18 +641,18 @@ def test_four_public_sets_train_every_objective_without_a_non_finite_value(recor
 
 @pytest.mark.realdata
 @pytest.mark.slow
-def test_linear_models_reach_the_published_figure_on_etth1(record_property):
+def test_linear_models_reach_the_published_figure_on_etth1(record_testsuite_property):
     found = real("ett").run_linear()
-    record_property("figures", found)
+    record_testsuite_property("linear_models_reach_the_published_figure_on_etth1", found)
     assert found["nlinear"]["mse"] <= 0.385
     assert found["dlinear"]["mse"] <= 0.385
 
 
 @pytest.mark.realdata
 @pytest.mark.slow
-def test_supervised_duet_reaches_its_bound_on_etth1(record_property):
+def test_supervised_duet_reaches_its_bound_on_etth1(record_testsuite_property):
     found = real("ett").run_duet()["duet"]
-    record_property("figures", found)
+    record_testsuite_property("supervised_duet_reaches_its_bound_on_etth1", found)
     assert found["mse"] <= 0.42
     assert found["seconds"] <= 300
     assert found["val_loss"][-1] == min(found["val_loss"])  # the curve still falls when the time is over
