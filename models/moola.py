@@ -11,16 +11,15 @@ import numpy as np
 from keras import ops
 
 from models.common import (
-    FreezeSchedule,
     InstanceScaling,
     TermLossModel,
-    Transfer,
     cells_of,
     masked_softmax,
     register,
     weighted_error,
 )
 from models.precise import at_least_float32, precise
+from models.transfer import FreezeSchedule, Transfer
 
 MASKS = ("random", "block", "patch")
 """What is hidden: single steps; one run of steps; whole patches of a fixed grid."""

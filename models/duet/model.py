@@ -16,9 +16,7 @@ from models.common import (
     AlignLast,
     InstanceScaling,
     TermLossModel,
-    Transfer,
     cells_of,
-    copy_weights,
     masked_mean,
     register,
     which_cells,
@@ -27,6 +25,7 @@ from models.common import (
 from models.duet import losses
 from models.duet.layers import PatchEncoder, patchify
 from models.precise import at_least_float32
+from models.transfer import Transfer, copy_weights
 
 OBJECTIVES = ("forecast", "masked", "order", "contrastive", "cross_domain", "next_patch", "autoencoder")
 GOLDEN, SILVER = 0.6180339887498949, 0.4142135623730951

@@ -8,7 +8,7 @@ import pytest
 from keras import ops
 
 from models import moola
-from models.common import FreezeSchedule
+from models.transfer import FreezeSchedule
 from tests.models.parity import array, assert_finite, assert_run_trains, assert_same, evaluate, on_jax, real
 
 # torch tensors warn about numpy 2's copy keyword whenever Keras reads one back.
