@@ -6,7 +6,7 @@ import pytest
 from keras import layers, ops
 
 from fixtures.operations.faults import BATCH, FAULTS, STEP
-from tests.guard.programs import arrays, bits
+from tests.guard.programs import arrays
 from tsguard.findings import Status
 from tsguard.guard.callback import Guard
 from tsguard.guard.recorder import Recorder
