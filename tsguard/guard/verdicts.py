@@ -121,6 +121,8 @@ def _unmoved(watcher: Watcher) -> Iterator[Finding]:
 def _loader(watcher: Watcher) -> Iterator[Finding]:
     share = watcher.watch.data_wait_share
     per_step = watcher.watch.waited / max(watcher.watched, 1)
+    if watcher.watched < trips.LOADER_STEPS:
+        return
     if share is not None and share > trips.LOADER_SHARE and per_step > trips.LOADER_SECONDS:
         yield catalogue.finding(
             "loader-bound",

@@ -187,8 +187,8 @@ class Watcher:
         if self._scaled:
             scale = self.seam._scale()
             step.scale = scale.clone() if isinstance(scale, torch.Tensor) else scale
-        total = self.watch.gradients(step, gradients, each=self._since == 1)
-        step.clipped = clipped_part(optimizer, gradients, variables, total, step.scale)
+        total = self.watch.gradients(step, gradients)
+        step.clipped = clipped_part(optimizer, gradients, variables, step)
         if not self.watch.paths:
             self.watch.paths = tuple(v.path for v, g in zip(variables, gradients, strict=False) if g is not None)
         if not self.on_cpu:
@@ -304,6 +304,8 @@ class Watcher:
             self._handle(tripped)
         elif now() - self._flushed >= FLUSH_SECONDS:
             self.sync()
+        if self._ended is not None:  # what we did ourselves is no waiting for data
+            self._ended = now()
         return logs
 
     def crashed(self, error: Exception) -> None:
@@ -478,7 +480,7 @@ class Watcher:
         """torch.compile hides the inside of a step; its gradients stay on the weights afterwards."""
         gradients = [v.value.grad for v in self.model.trainable_variables if v.value.grad is not None]
         step = self.watch.pending[-1]
-        total = self.watch.gradients(step, gradients, each=True)
+        total = self.watch.gradients(step, gradients)
         self.watch.paths = tuple(v.path for v in self.model.trainable_variables if v.value.grad is not None)
         if self._record is not None and total is not None and self.on_cpu:
             self._record.grad_norm = total.item()
