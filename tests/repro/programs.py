@@ -49,5 +49,5 @@ def healthy_copy(script, folder, *edits):
     for old, new in edits:
         assert old in text, old
         text = text.replace(old, new)
-    (folder / "mended.py").write_text(text[: text.index("def stages(")])
+    (folder / "mended.py").write_text(text[: text.index("def step(" if "def step(" in text else "def finite(")])
     return "mended:build"
