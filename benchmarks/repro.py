@@ -3,8 +3,8 @@
 KERAS_BACKEND=torch python -m benchmarks.repro [GROUP …] [--only NAME] [--every N] [--write]
 
 Groups: operations (planted values that are not finite), laws (padding zoo), incidents (whole guarded runs), trainings
-(sick without a NaN), tables (unmet expectations). Each script is confirmed in a fresh process, fingerprint included, and
-run once more with the model or the data that its author would put in its place.
+(sick without a NaN), tables (unmet expectations). Each script is confirmed in a fresh process, fingerprint included,
+and run once more with the model or the data that its author would put in its place.
 """
 
 from __future__ import annotations
@@ -88,8 +88,9 @@ def saved(
         script = small.save(folder)
         if script.name != "repro.py":
             return Row(
-                group, name, small.original_size, rows_only, rows_s, small.size, seconds, wall, None, False, None
-            )
+                group, name, small.original_size, rows_only, rows_s, small.size, seconds, wall, None,
+                confirmed=False, heals=None,
+            )  # fmt: skip
         return _row(
             group, name, script, mend, whole=small.original_size, left=small.size, seconds=seconds, wall_s=wall,
             rows_only=rows_only, rows_s=rows_s,
@@ -190,8 +191,10 @@ def laws(every: int, only: str) -> Iterator[Row | None]:
         def make(subject: Any = subject, data: Data = data, broken: Any = broken) -> Any:
             return other_case(broken, model=subject.model, data=data, name="law", budget_s=BUDGET_S)
 
-        mended = "from fixtures.padding import ZOO\n\ndef build():\n    return ZOO[{!r}].build(False).model\n"
-        yield saved("laws", entry.name, make, lambda text, name=entry.name: mended.format(name))
+        mended = (
+            f"from fixtures.padding import ZOO\n\ndef build():\n    return ZOO[{entry.name!r}].build(False).model\n"
+        )
+        yield saved("laws", entry.name, make, lambda text, mended=mended: mended)
 
 
 # -- whole runs -------------------------------------------------------------------------------------------------------
