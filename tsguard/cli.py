@@ -260,12 +260,13 @@ def audit(
 def repro(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
     budget_s: Annotated[float, typer.Option("--budget", help="Seconds that the reduction may take.")] = 120.0,
+    synthetic: Annotated[bool, typer.Option("--synthetic", help="Made values in place of measured ones.")] = False,
     json: Json = False,
 ) -> None:
     """The minimal reproduction of a failed run: repro.py, test_repro.py and README.md in the run's folder."""
     from tsguard import commands
 
-    made = commands.repro(run, budget_s=budget_s, progress=_progress(json))
+    made = commands.repro(run, budget_s=budget_s, synthetic=synthetic, progress=_progress(json))
     if json:
         _print_json(made)
     else:

@@ -214,12 +214,12 @@ def from_events(folder: RunFolder) -> Report:
     )
 
 
-def repro(path: Path, *, budget_s: float, progress: Callable[[str], None]) -> dict[str, Any]:
+def repro(path: Path, *, budget_s: float, synthetic: bool = False, progress: Callable[[str], None]) -> dict[str, Any]:
     """Reduce the failure of a run in its folder; what was written and how small it is."""
     from tsguard.api import reduce
 
     folder = RunFolder.open(path)
-    case = reduce(folder.path, budget_s, progress=progress)
+    case = reduce(folder.path, budget_s, synthetic=synthetic, progress=progress)
     script = case.save(folder.path / "repro")
     return {
         "script": str(script),

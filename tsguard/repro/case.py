@@ -7,6 +7,7 @@ guard's own instruments, and leaves the model as it was.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -185,7 +186,10 @@ def fingerprint_of(
 ) -> tuple[Fingerprint | None, Origin | None]:
     """Run one step; None where it is healthy. Shapes that do not fit are healthy too: no step, no failure."""
     try:
-        return _step(model, batch, weights, seed, slots, hidden)
+        with warnings.catch_warnings():
+            # A remark of Keras on a model that was cut is no answer, not even where a user turns remarks into errors.
+            warnings.simplefilter("ignore")
+            return _step(model, batch, weights, seed, slots, hidden)
     except Exception:  # a candidate may break a user's model in any way; a crash is never the failure that is sought
         return None, None
 
@@ -225,9 +229,11 @@ def _step(
         trace = Trace(model, record.data)
         _, heard = replay.run(record, allow=all_finite, eager=True, around=trace.listening)
         origin = find(trace, heard, record, model)
+        # Asked before a model that was not built is so again: its layers' paths go with it.
+        kind = None if origin is None else _kind(model, origin.layer)
     if origin is None:
         return None, None
-    return Fingerprint(origin.code, origin.phase, origin.op, _kind(model, origin.layer)), origin
+    return Fingerprint(origin.code, origin.phase, origin.op, kind), origin
 
 
 def _tensor(value: Any) -> Any:

@@ -183,7 +183,7 @@ def save(case: Case, folder: Path, *, confirmed_first: bool = True) -> Path:
 
 
 def model_lines(case: Case, lines: Lines, script: Script) -> None:
-    exact = case.fingerprint.phase in ("update", "training") or case.slots is not None
+    exact = case.fingerprint.phase in ("update", "training", "check") or case.slots is not None
     # Where a script takes a step apart, no optimizer has a part in it.
     apart = not exact and _is_stock(case.model, "train_step")
     try:
