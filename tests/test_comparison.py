@@ -28,7 +28,10 @@ def with_(**changes):
 @pytest.mark.parametrize(
     ("others", "words"),
     [
-        ([with_(optimizer__learning_rate=0.003)], "`optimizer.learning_rate` (0.01 → 0.003) is the only recorded setting"),
+        (
+            [with_(optimizer__learning_rate=0.003)],
+            "`optimizer.learning_rate` (0.01 → 0.003) is the only recorded setting",
+        ),
         ([with_(optimizer__learning_rate=0.003, seed=2)], "(0.01 → 0.003) and the seed is the only recorded setting"),
         ([with_(seed=2)], "Only the seed differs"),
         ([with_(train__epochs=9, optimizer__learning_rate=1.0)], "2 settings that can move a metric differ at once"),

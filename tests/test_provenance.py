@@ -28,7 +28,14 @@ def test_secrets_in_settings_reach_neither_document_nor_page(tree):
 
 
 def test_what_is_no_secret_stays():
-    tree = {"tokens": 512, "key": "load", "keys": ["a"], "token": "${HUB_TOKEN}", "url": "https://host:80/a@b", "n": None}
+    tree = {
+        "tokens": 512,
+        "key": "load",
+        "keys": ["a"],
+        "token": "${HUB_TOKEN}",
+        "url": "https://host:80/a@b",
+        "n": None,
+    }
     assert provenance.without_secrets(tree) == tree
 
 
