@@ -134,7 +134,8 @@ def _likely(reports: Sequence[Report], config: Sequence[Row], around: Sequence[M
     """Which difference to look at first, as far as what was recorded can tell."""
     silent = sum(not report.provenance.config for report in reports)
     if silent:
-        who = "No report here" if silent == len(reports) else f"Not every report ({len(reports) - silent} of {len(reports)})"
+        told = f"{len(reports) - silent} of {len(reports)}"
+        who = "No report here" if silent == len(reports) else f"Not every report ({told})"
         return f"{who} holds the settings of its run: what differs between the runs cannot be told from here."
     telling = [row for row in config if _rank(row.name) < len(_MATTERS_FIRST)]
     elsewhere = " Versions, commit or machine differ as well." if _differences(around) else ""

@@ -184,7 +184,7 @@ def test_columns_of_the_index_sort_as_numbers(driver, pages):
     loss = next(head for head in heads if head.text == "loss")
 
     def values():
-        return [float(cell.text) for cell in driver.find_elements("css selector", "tbody td:nth-child(5)")]
+        return [float(cell.text) for cell in driver.find_elements("css selector", "tbody td.loss")]
 
     loss.find_element("tag name", "button").click()
     assert values() == sorted(values())
@@ -239,7 +239,8 @@ def test_a_report_in_a_notebook_is_styled_and_changes_nothing_around_it(driver, 
     after.write_text(frame.format(outside).replace("<div id='here'></div>", shown), encoding="utf-8")
     look = """
         const skip = e => e.closest('.tsguard-report');
-        return [...document.querySelectorAll('body, main, h1, p, table, td, pre, code')].filter(e => !skip(e)).map(e => {
+        const all = [...document.querySelectorAll('body, main, h1, p, table, td, pre, code')];
+        return all.filter(e => !skip(e)).map(e => {
           const s = getComputedStyle(e);
           return [e.tagName, s.color, s.font, s.margin, s.padding, s.backgroundColor, s.display].join(';');
         });

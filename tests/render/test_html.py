@@ -426,7 +426,7 @@ def test_a_further_validation_set_has_a_column_and_an_output_has_none():
     found = {"val/r2": 0.5, "train/r2": 0.6, "night/r2": 0.1, "val/head/r2": 0.2, "train/head/r2": 0.3, "head/r2": 0.2}
     table = metrics.learned(Report(metrics=found))
     assert table.columns[:3] == ("validation", "training", "night")
-    assert dict((row.name, row.values[2]) for row in table.rows)["r2"] == 0.1
+    assert {row.name: row.values[2] for row in table.rows}["r2"] == 0.1
 
 
 def test_what_a_run_takes_is_told_in_its_units():
@@ -440,7 +440,8 @@ def test_what_a_run_takes_is_told_in_its_units():
 
 @pytest.mark.parametrize(
     ("seconds", "told"),
-    [(0.004, "4 ms"), (1.26, "1.3 s"), (99.0, "99.0 s"), (119.7, "2 min 00 s"), (1800, "30 min"), (7320, "2 h 02 min"), (math.inf, "–")],
+    [(0.004, "4 ms"), (1.26, "1.3 s"), (99.0, "99.0 s"),
+     (119.7, "2 min 00 s"), (1800, "30 min"), (7320, "2 h 02 min"), (math.inf, "–")],
 )  # fmt: skip
 def test_time_is_told_in_the_unit_that_people_use(seconds, told):
     assert words_of.span(seconds) == told

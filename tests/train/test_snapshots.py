@@ -16,7 +16,7 @@ from tsguard.train.snapshots import Snapshots, chosen_epochs
 
 
 class Counts(keras.layers.Layer):
-    """Keeps a count of its calls in a variable and in an attribute, and draws from numpy: anything asked twice shows."""
+    """Counts its calls in a variable and in an attribute, and draws from numpy: anything asked twice shows."""
 
     def build(self, shape):
         self.count = self.add_weight(shape=(), initializer="zeros", trainable=False, name="count")

@@ -36,6 +36,7 @@ class LearnedTable:
     columns: tuple[str, ...]
     rows: tuple[Learned, ...]
     gated: str
+    own_loss: bool = False
 
 
 def learned(report: Report) -> LearnedTable | None:
@@ -67,7 +68,7 @@ def learned(report: Report) -> LearnedTable | None:
     columns = [*parts, *([""] if any("" in values for values in rows.values()) else [])]
     named = tuple(PARTS.get(column, column or "measured") for column in columns)
     table = tuple(Learned(name, tuple(rows[name].get(column) for column in columns)) for name in order)
-    return LearnedTable(named, table, PARTS[measured[0]] if measured else "")
+    return LearnedTable(named, table, PARTS[measured[0]] if measured else "", own_loss(report))
 
 
 def _named_sets(report: Report, parts: list[str]) -> list[str]:
@@ -158,10 +159,17 @@ def _against(value: Any, foretold: Any) -> str:
     return f"{ratio:.3g} ×"
 
 
+def own_loss(report: Report) -> bool:
+    """Whether the run minimises a loss of its own, which may ask for something else than its targets."""
+    points = report.figures.get("predicted_true")
+    return isinstance(points, Mapping) and bool(points.get("own_loss"))
+
+
 def result(report: Report) -> str:
     """What came of a run in one sentence: the loss, how good, after how much."""
     told = [f"{name} {number(report.metrics[name])}" for name in ("val_loss", "loss") if name in report.metrics][:1]
-    named = (("accuracy", "accuracy"), ("r2", "R²"))
+    # Of a loss of one's own nobody knows whether it asks for the targets at all.
+    named = () if own_loss(report) else (("accuracy", "accuracy"), ("r2", "R²"))
     told += [f"{words} {report.metrics[name]:.3g}" for name, words in named if name in report.metrics]
     epochs, steps = len(report.series.get("epoch/loss", ())), len(report.series.get("loss", ()))
     after = [f"{count:,} {what}{'s' * (count != 1)}" for count, what in ((epochs, "epoch"), (steps, "step")) if count]
