@@ -34,7 +34,7 @@ def case_of(fault):
     rows = slice(STEP * BATCH, (STEP + 1) * BATCH)
     batch = Batch(*(map_leaves(lambda leaf: leaf[rows], part) for part in (x, y)))
     model(batch.x)
-    return from_batch(model, batch, weights=tuple(model.get_weights()), name=fault.name)
+    return from_batch(model, batch, weights=tuple(model.get_weights()), name=fault.name, hidden="hidden" in fault.name)
 
 
 def measured(fault):

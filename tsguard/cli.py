@@ -148,6 +148,9 @@ def train(
     set_: Set = None,
     out: Out = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the newest run of this name.")] = False,
+    continue_: Annotated[
+        bool, typer.Option("--continue", help="Like --resume if that run was interrupted, else begin a new one.")
+    ] = False,
     deterministic: Deterministic = False,
     debug: Annotated[bool, typer.Option("--debug", help="One epoch of a few batches, looked into closely.")] = False,
     production: Annotated[
@@ -168,7 +171,7 @@ def train(
             run,
             changes=_changes(set_, deterministic),
             out=out,
-            resume=resume,
+            resume="interrupted" if continue_ else resume,
             profile="debug" if debug else "production" if production else None,
             progress=shown.told,
             follow=shown.follow,

@@ -72,14 +72,14 @@ ENDLESS = 10**9
 
 def check_opened(opened: Opened, *, earlier: Iterable[Finding] = (), progress: Callable[[str], None]) -> Report:
     """The preflight of a subject that has been built."""
-    from tsguard.guarded import guard_checks
+    from tsguard.guarded import session_checks
 
     with precision(opened.config.settings.train.precision):
         return preflight(
             _context(opened),
             gate=opened.gate.before_training(),
             budget_s=opened.config.settings.check.budget_s,
-            checks=_checks(opened, guard_checks()),
+            checks=_checks(opened, session_checks()),
             earlier=earlier,
             config=opened.config.resolved(),
             baseline=opened.baseline,
@@ -92,14 +92,14 @@ def train(
     *,
     changes: Iterable[str] = (),
     out: Path | None = None,
-    resume: bool | Path = False,
+    resume: bool | str | Path = False,
     progress: Callable[[str], None],
     follow: Callable[[Standing], None] | None = None,
     profile: str | None = None,
 ) -> Report:
     """Preflight, gate, guarded training, judgement, gate; both pages in the run's folder."""
     opened = open_run(path, changes=changes, out=out, profile=profile)
-    from tsguard.guarded import guard_checks, run_folder, session
+    from tsguard.guarded import run_folder, session, session_checks
     from tsguard.train.setup import callbacks, checkpoints, fit_arguments
     from tsguard.train.trackers import findings, trackers
 
@@ -120,7 +120,7 @@ def train(
         folder=folder,
         watch=settings.guard,
         fit_arguments={**fit_arguments(fitted, subject.data), "verbose": 0},
-        checks=tuple(_checks(opened, guard_checks())),
+        checks=tuple(_checks(opened, session_checks())),
         resume=bool(resume),
         preflight_s=settings.check.budget_s,
         callbacks=(*callbacks(fitted, subject.data), *followed),
@@ -168,10 +168,11 @@ def _declared(config: Config) -> dict[str, Any]:
 
 def rewrite(path: Path) -> Report:
     """Draw the pages of a run again from what it left; of one that died, from its events."""
+    from tsguard.train.record import unfinished
+
     folder = RunFolder.open(path)
-    if (folder.path / "report.json").is_file():
-        report = load_report(folder.path)
-    else:
+    report = load_report(folder.path) if (folder.path / "report.json").is_file() else None
+    if report is None or (report.kind == "check" and unfinished(folder.events())):  # killed after its preflight
         report = from_events(folder)
     return written(report.with_(desk=DESK), folder)
 

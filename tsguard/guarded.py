@@ -26,7 +26,7 @@ from tsguard.errors import ConfigError, explain
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding
 from tsguard.gate import Gate
-from tsguard.guard import first_steps
+from tsguard.guard import every_row, first_steps
 from tsguard.guard.callback import Guard as CallbackGuard
 from tsguard.guard.outcome import GuardOutcome
 from tsguard.guard.stall import STALL_SECONDS
@@ -36,8 +36,10 @@ from tsguard.repro.find import failing_case, other_case, reduced
 from tsguard.settings import GuardSettings
 from tsguard.store import RunFolder
 from tsguard.subject import Subject
+from tsguard.train import trial
 from tsguard.train.course import Course
 from tsguard.train.judgement import judge_run
+from tsguard.train.record import unfinished
 from tsguard.train.session import Session, merged
 from tsguard.train.setup import callbacks as callbacks_of
 from tsguard.train.setup import checkpoints, prepared, total_steps
@@ -179,21 +181,20 @@ def reproduce(
     progress: Callable[[str], None] = lambda words: None,
 ) -> Report:
     """The report with its failure reduced to a script in the run's folder, where one training step fails."""
-    if folder is None or not any(
-        f.status == "FAIL" and catalogue.entry(f.code).group != "data" for f in report.findings
-    ):
+    if folder is None or not any(finding.status == "FAIL" for finding in report.findings):
         return report
     try:
         case = failing_case(
-            outcome=outcome, model=context.model, data=context.data, name=report.name, recipe=_recipe(context)
-        )
+            outcome=outcome, model=context.model, data=context.data, name=report.name, recipe=_recipe(context),
+            findings=report.findings,
+        )  # fmt: skip
         progress("reducing the failure to a script")
         if case is not None:
             path = reduced(case, budget_s=budget_s, progress=progress).save(folder.path / "repro")
         else:
             found = other_case(
                 report.findings, model=context.model, data=context.data, name=report.name,
-                recipe=_recipe(context), budget_s=budget_s, progress=progress,
+                recipe=_recipe(context), budget_s=budget_s, context=context, progress=progress,
             )  # fmt: skip
             if found is None:
                 return report
@@ -328,7 +329,7 @@ def session(
         padding=context.padding,
         write=False,
     )
-    more.setdefault("checks", (*all_checks(), *guard_checks()))
+    more.setdefault("checks", (*all_checks(), *session_checks()))
     return Session(
         context=context,
         gate=gate,
@@ -361,18 +362,23 @@ def require_fit_arguments(model: Any, given: Mapping[str, Any]) -> None:
 
 
 def run_folder(out: str | Path, name: str, resume: bool | str | Path) -> RunFolder:  # noqa: FBT001
-    """A new folder, the named one, or the newest of this name."""
-    if resume and not isinstance(resume, bool):
+    """A new folder, the named one, or the newest of this name (`"interrupted"`: only if it has no end)."""
+    if resume and resume != "interrupted" and not isinstance(resume, bool):
         return RunFolder.open(resume)
     if resume:
         from tsguard.store import runs
 
         earlier = [found for found in runs(out) if found.run.name == name]
-        if earlier:
+        if earlier and (resume is True or unfinished(earlier[-1].events())):
             return earlier[-1]
     return RunFolder.create(out, name)
 
 
+def session_checks() -> tuple[Check, ...]:
+    """What is asked before a training of ours beside the registered checks: it will be watched and resumed."""
+    return (*guard_checks(), trial.CHECK)
+
+
 def guard_checks() -> tuple[Check, ...]:
-    """Checks that use the guard's own machinery on the first batches."""
-    return (first_steps.CHECK,)
+    """Checks that use the guard's own machinery before any step of the run is taken."""
+    return (first_steps.CHECK, every_row.CHECK)

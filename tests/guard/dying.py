@@ -1,6 +1,6 @@
 """A script with one line of tsguard in it, to be ended in every way a process can end.
 
-    python -m tests.guard.dying FOLDER HOW
+python -m tests.guard.dying FOLDER HOW
 """
 
 import os

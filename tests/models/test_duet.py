@@ -12,6 +12,7 @@ from models.duet import data as duet_data
 from models.duet import losses
 from models.duet.finetune import STRATEGIES
 from models.duet.linear import moving_average_matrix
+from models.transfer import RatedAdam, apply_freeze, copy_weights
 from tests.models.parity import array, assert_finite, assert_run_trains, assert_same, evaluate, on_jax, real
 
 # torch tensors warn about numpy 2's copy keyword whenever Keras reads one back.
@@ -468,7 +469,7 @@ def test_a_transfer_that_loads_nothing_says_so():
     source, target = keras.layers.Dense(3, use_bias=False), keras.layers.Dense(4, use_bias=False)
     source.build((None, 2))
     target.build((None, 2))
-    transfer = common.copy_weights(source, target)
+    transfer = copy_weights(source, target)
     assert transfer.nothing
     assert list(transfer.not_loaded.values()) == ["shape (2, 3) in the source, (2, 4) here"]
 
@@ -514,7 +515,7 @@ def test_unfreezing_keeps_the_moments_of_what_was_trained(precision):
     finally:
         keras.config.set_dtype_policy("float32")
     x, y = batch()
-    common.apply_freeze(model, ["forecast_head"])
+    apply_freeze(model, ["forecast_head"])
     model.fit(x, y, epochs=3, verbose=0)
 
     def moments():
@@ -523,7 +524,7 @@ def test_unfreezing_keeps_the_moments_of_what_was_trained(precision):
         return named, int(inner.iterations.numpy())
 
     before, steps = moments()
-    common.apply_freeze(model, "all")
+    apply_freeze(model, "all")
     after, kept = moments()
     assert (steps, kept) == (3, 3)
     assert before
@@ -536,14 +537,14 @@ def test_freezing_an_unknown_layer_names_those_there_are():
     with pytest.raises(
         ValueError, match=r"no layer \['body'\]; its layers with weights are \['encoder', 'forecast_head'\]"
     ):
-        common.apply_freeze(make("duet"), ["body"])
+        apply_freeze(make("duet"), ["body"])
 
 
 def test_rates_differ_by_part():
     moves = {}
     for factor in (1.0, 0.1):
         model, (x, y) = make("duet"), batch()
-        model.compile(optimizer=common.RatedAdam(1e-3, rates={"encoder": factor}))
+        model.compile(optimizer=RatedAdam(1e-3, rates={"encoder": factor}))
         parts = {"encoder": model.encoder.embed.kernel, "head": model.forecast_head.kernel}
         before = {name: array(v).copy() for name, v in parts.items()}
         model.train_on_batch(x, y)
@@ -554,7 +555,7 @@ def test_rates_differ_by_part():
 
 def test_rates_come_back_from_a_file(tmp_path):
     model, (x, y) = make("duet"), batch()
-    model.compile(optimizer=common.RatedAdam(1e-3, rates={"encoder": 0.5}))
+    model.compile(optimizer=RatedAdam(1e-3, rates={"encoder": 0.5}))
     model.train_on_batch(x, y)
     model.save(tmp_path / "model.keras")
     assert keras.saving.load_model(tmp_path / "model.keras").optimizer.rates == {"encoder": 0.5}
@@ -631,9 +632,9 @@ def test_the_run_beside_the_model_trains(name):
 
 @pytest.mark.realdata
 @pytest.mark.slow
-def test_four_public_sets_train_every_objective_without_a_non_finite_value(record_property):
+def test_four_public_sets_train_every_objective_without_a_non_finite_value(record_testsuite_property):
     found, _ = real("ett").run_pretrain()
-    record_property("figures", found)
+    record_testsuite_property("four_public_sets_train_every_objective_without_a_non_finite_value", found)
     assert found["finite"]
     falling = {name: (first, last) for name, (first, last) in found["first and last tenth"].items() if last >= first}
     assert falling == {}
@@ -641,18 +642,18 @@ def test_four_public_sets_train_every_objective_without_a_non_finite_value(recor
 
 @pytest.mark.realdata
 @pytest.mark.slow
-def test_linear_models_reach_the_published_figure_on_etth1(record_property):
+def test_linear_models_reach_the_published_figure_on_etth1(record_testsuite_property):
     found = real("ett").run_linear()
-    record_property("figures", found)
+    record_testsuite_property("linear_models_reach_the_published_figure_on_etth1", found)
     assert found["nlinear"]["mse"] <= 0.385
     assert found["dlinear"]["mse"] <= 0.385
 
 
 @pytest.mark.realdata
 @pytest.mark.slow
-def test_supervised_duet_reaches_its_bound_on_etth1(record_property):
+def test_supervised_duet_reaches_its_bound_on_etth1(record_testsuite_property):
     found = real("ett").run_duet()["duet"]
-    record_property("figures", found)
+    record_testsuite_property("supervised_duet_reaches_its_bound_on_etth1", found)
     assert found["mse"] <= 0.42
     assert found["seconds"] <= 300
     assert found["val_loss"][-1] == min(found["val_loss"])  # the curve still falls when the time is over

@@ -8,7 +8,7 @@ import pytest
 from keras import ops
 
 from models import moola
-from models.common import FreezeSchedule
+from models.transfer import FreezeSchedule
 from tests.models.parity import array, assert_finite, assert_run_trains, assert_same, evaluate, on_jax, real
 
 # torch tensors warn about numpy 2's copy keyword whenever Keras reads one back.
@@ -372,9 +372,9 @@ def test_the_run_beside_the_model_trains(name):
 
 @pytest.mark.realdata
 @pytest.mark.slow
-def test_speakers_are_told_apart_with_every_class_found(record_property):
+def test_speakers_are_told_apart_with_every_class_found(record_testsuite_property):
     found = real("japanese_vowels").run_vowels()
-    record_property("figures", found)
+    record_testsuite_property("speakers_are_told_apart_with_every_class_found", found)
     for name in ("scratch", "transferred"):
         assert found[name]["accuracy"] > found["majority"]["accuracy"] + 0.5
         assert found[name]["recall_min"] >= 0.3

@@ -14,10 +14,10 @@ from tsguard.checks.registry import Context, check
 from tsguard.dataset import leaves, map_leaves
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding
-from tsguard.probes.answers import Head, draw_weights, labels_of, reach, shuffled
+from tsguard.probes.answers import Head, LossOfAnswers, draw_weights, labels_of, reach, shuffled
 from tsguard.probes.dispatch import nonfinite_producer
 from tsguard.probes.graph import leaf_tensors
-from tsguard.probes.stage import take_step
+from tsguard.probes.stage import Batch, has_own_step, take_step
 
 
 @check(
@@ -193,7 +193,10 @@ def _blind_to_targets(bench: Bench, answers: list[Any], base: float) -> Iterator
                 score=1.0,
             )
             return
-    if _same_as_input(bench) or not _targets_vary(targets):
+    if _same_as_input(bench):
+        yield from _looks_at_nothing(bench, answers, base)
+        return
+    if not _targets_vary(targets):
         return
     if any(labels_of(target) == "one-hot" for target in targets):
         yield catalogue.finding(
@@ -292,6 +295,27 @@ def _same_as_input(bench: Bench) -> bool:
 
     x = [leaf for leaf in leaves(bench.batch.x) if torch.is_tensor(leaf)]
     return any(a.shape == b.shape and bool(torch.equal(a.float(), b.float())) for a in x for b in leaves(bench.batch.y))
+
+
+def _looks_at_nothing(bench: Bench, answers: list[Any], base: float) -> Iterator[Finding]:
+    """An autoencoder's own loss that sees neither targets nor inputs, and that a constant answer suits best."""
+    if has_own_step(bench.model):
+        return  # a step may compare two answers with each other
+    other = Batch(shuffled(bench.batch.x, 1), shuffled(bench.batch.y, 1), bench.batch.sample_weight)
+    elsewhere = LossOfAnswers(bench.model, other, bench.step.answer)(answers)
+    if abs(elsewhere - base) > SAME * max(abs(base), 1e-12):
+        return
+    constant = bench.loss_of([a * 0 + a.float().mean(0, keepdim=True) for a in answers])
+    nothing = bench.loss_of([a * 0 for a in answers])
+    if min(constant, nothing) < base:
+        yield catalogue.finding(
+            "loss-degenerate",
+            f"the loss stays {base:.6g} when inputs and targets are dealt to other answers, and one answer for all "
+            f"samples costs {min(constant, nothing):.4g}: it compares the answers with nothing. Expected a loss that "
+            "compares each reconstruction with its own input.",
+            where={"phase": "loss"},
+            score=0.9,
+        )
 
 
 def _in_answers_shape(bench: Bench, y: Any) -> Any:

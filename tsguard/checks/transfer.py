@@ -8,9 +8,19 @@ from typing import Any
 from tsguard import catalogue
 from tsguard.checks.bench import Bench, name_of, set_up
 from tsguard.checks.registry import Context, check
+from tsguard.dataset import Data
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding
 from tsguard.probes.initial import kernels_of, looks_initial
+from tsguard.probes.learnable import curved_columns, ridge_r2, table
+from tsguard.probes.score import sample
+from tsguard.probes.stage import flat
+
+LEARNABLE = 0.15
+"""Share of the targets that a closed-form fit of the inputs explains, from which something can be lost on the way."""
+
+LOST = 0.5
+"""… and the part of it that must be lost behind the frozen layers."""
 
 
 @check("frozen at random", codes=("disconnected-parameters",), needs=("model", "data"), cost=2)
@@ -34,19 +44,53 @@ def frozen_at_random(context: Context) -> Iterable[Finding]:
             where={"layer": name_of(fresh[0][0]), "parameter": fresh[0][1].path},
             score=0.9,
         )
-    elif _first_to_read(kernels, fresh):
-        names = list(dict.fromkeys(name_of(layer) for layer, _ in fresh))
-        size = sum(int(v.value.numel()) for _, v in fresh)
-        yield catalogue.finding(
-            "disconnected-parameters",
-            f"{', '.join(names[:4])}: frozen at random initial values ({size} weights; nothing was loaded into them), "
-            "and all that the trained layers see has gone through them. Load weights first, or set `trainable = True` "
-            "and compile again.",
-            where={"layer": names[0], "parameter": fresh[0][1].path},
-            # Random features may be meant; whether they cost anything is for an experiment to say.
-            status="WARN",
-            score=0.8,
-        )
+        return
+    shares = _what_passes(bench, fresh) if _first_to_read(kernels, fresh) else None
+    if shares is None or shares[1] <= LEARNABLE or shares[0] >= LOST * shares[1]:
+        return  # random features that hold what the targets depend on are a method, and no fault
+    names = list(dict.fromkeys(name_of(layer) for layer, _ in fresh))
+    size = sum(int(v.value.numel()) for _, v in fresh)
+    yield catalogue.finding(
+        "disconnected-parameters",
+        f"{', '.join(names[:4])}: frozen at random initial values ({size} weights; nothing was loaded into them). All "
+        f"that the trained layers see goes through them, and a closed-form fit of what comes out explains "
+        f"{max(0.0, shares[0]):.0%} of the targets of rows held back, of what goes in {shares[1]:.0%}. Load weights "
+        "first, or set `trainable = True` and compile again.",
+        where={"layer": names[0], "parameter": fresh[0][1].path},
+        evidence=(Evidence("value", {"behind": shares[0], "before": shares[1]}, name="R² on rows held back"),),
+        # What a deep head makes of it is for an experiment to say.
+        status="WARN",
+        score=0.8,
+    )
+
+
+def _what_passes(bench: Bench, fresh: list[tuple[Any, Any]]) -> tuple[float, float] | None:
+    """R² of closed-form fits: of what the first trained layer is given, and of the inputs."""
+    import numpy as np
+
+    rows = sample(bench.data)
+    made = None if rows is None or rows.y is None else table(Data(rows.x, rows.y))
+    if rows is None or made is None:
+        return None
+    raw, y = made
+    step = bench.again(rows)
+    bench.start.restore()
+    frozen = {id(layer) for layer, _ in fresh}
+    trained = [
+        one
+        for one in sorted(step.calls, key=lambda one: one.first_node)
+        if one.layer._trainable_variables and id(one.layer) not in frozen and one.layer.trainable_variables
+    ]
+    given = next((t for one in trained for t in flat(one.inputs) if t.ndim >= 2 and len(t) == len(y)), None)
+    if given is None:
+        return None
+    seen = given.detach().double().cpu().numpy().reshape(len(y), -1)
+
+    def fit(x: Any) -> float:
+        x = x[:, :: x.shape[1] // 500 + 1]
+        return max(ridge_r2(x, y), ridge_r2(np.concatenate([x, curved_columns(x)], axis=1), y))
+
+    return (fit(seen), fit(raw)) if np.isfinite(seen).all() else None
 
 
 def _in_order(bench: Bench) -> list[Any]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from tsguard import catalogue
 from tsguard.checks.units import unit_findings
+from tsguard.diagnosis.collapse import collapsed
 from tsguard.diagnosis.record import Record
 from tsguard.diagnosis.signs import symptoms
 from tsguard.evidence import Evidence
@@ -38,7 +39,9 @@ def measure(record: Record) -> Seen:
     judged = judge(record.model, rows)
     known = _learnable(record)
     if judged is None or rows.y is None:
-        return Seen(rows, judged, known, symptoms(record.series))
+        # Without targets there are answers that nobody asked for by value: a representation.
+        alone = collapsed(record) if judged is None else []
+        return Seen(rows, judged, known, (*symptoms(record.series), *alone))
     found = [*symptoms(record.series), *_idle_units(record)]
     if _own_question(record) and _answered(record):
         # An own loss that falls is answered, whatever it asks: that other numbers of the output stay far from the

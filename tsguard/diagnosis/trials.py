@@ -25,6 +25,9 @@ HELPED = 0.15
 """Share of the gap between the sick run and what can be known that must come back before an experiment has said
 anything; below it two seeds of a healthy run differ."""
 
+SETTLED = 0.8
+"""Effect from which an experiment on what a check has seen leaves no question open for others."""
+
 SEEDS = (1, 2)
 """Other orders of the batches (and other draws of weights) in which the best experiments are done again."""
 
@@ -59,8 +62,8 @@ def try_all(
     clock: Callable[[], float],
 ) -> list[Tested]:
     """The unchanged trial, then one per proposal while there is time."""
-    if seen.sample is None:
-        return []
+    if seen.sample is None or seen.judged is None:
+        return []  # answers that nobody asked for by value have no score that a trial could mend
     record.start.restore(record.model)
     try:
         ready(record)
@@ -75,6 +78,7 @@ def try_all(
         return []
     if not listed:
         return []
+    seen_before = {f.code for f in earlier}
     share = max(1.0, (deadline - clock()) / (len(listed) + 2))
     progress("as configured")
     base = carry_out(record, None, seen.sample, steps=MAX_STEPS, seconds=share, clock=clock)
@@ -89,6 +93,8 @@ def try_all(
         except Exception:  # an experiment that does not fit this model proves nothing
             continue
         tested.append(Tested(rule, experiment, outcome, 0.0))
+        if experiment.code in seen_before and _effect(outcome, base, seen.learnable) >= SETTLED:
+            break  # seen by a check and healed by its removal: what is left of the time confirms it
     reachable = max([seen.learnable, *(t.outcome.skill for t in tested), base.skill])
     scored = [replace(t, effect=_effect(t.outcome, base, reachable)) for t in tested]
     asked = _Again(record, seen.sample, steps, share, reachable, deadline, clock)

@@ -174,7 +174,7 @@ def unexplained(seen: tuple[Finding, ...], tested: list[Tested]) -> tuple[Findin
     tried = ", ".join(t.experiment.name for t in tested[1:]) or "nothing could be tried"
     return tuple(
         replace(s, message=f"{s.message} Unexplained: none of what was tried heals it ({tried}).")
-        if s.status is Status.FAIL
+        if s.status is Status.FAIL and s.role is Role.SYMPTOM
         else s
         for s in seen
     )

@@ -28,9 +28,10 @@ from tsguard.backend import require_torch, restore_rng, rng_state
 from tsguard.errors import TsguardError
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding, Role, Status, ranked
-from tsguard.guard import answer, fitcall, memory, verdicts
+from tsguard.guard import answer, captures, fitcall, memory, verdicts
 from tsguard.guard.activations import Wanted
 from tsguard.guard.farewell import Farewell
+from tsguard.guard.loose import LooseCalls
 from tsguard.guard.names import Names, checked_names
 from tsguard.guard.outcome import GuardOutcome
 from tsguard.guard.recovery import BUDGET, checked_policy
@@ -247,9 +248,12 @@ class Guard(keras.callbacks.Callback):
         assert watcher is not None
         watcher.leave = self._leave
         watcher.seam.arm(free_running=True)
+        watcher.loose = LooseCalls(model)
+        watcher.loose.arm()
         try:
             yield self
         finally:
+            watcher.loose.disarm()
             watcher.seam.disarm()
             _quietly(Guard._finish)(self)
 
@@ -276,6 +280,9 @@ class Guard(keras.callbacks.Callback):
             activations=self.activations,
             names=Names(self.names, self.ids),
         )
+        if self.folder is not None:
+            with contextlib.suppress(OSError):
+                captures.expire(self.folder.path.parent, now=time.time())
         if self._journal is not None:
             self._farewell = Farewell(_weakly(self, "_last_words"))
             self._farewell.arm()
@@ -382,6 +389,9 @@ class Guard(keras.callbacks.Callback):
             self._crashed(error, "finishing the report")
         finally:
             restore_rng(rng)
+        if self.folder is not None and watcher.replay is not None and watcher.replay.records:
+            with contextlib.suppress(Exception):  # a full disk, a kind of batch that no file can hold
+                captures.keep(self.folder, watcher.replay.records[-1])
         outcome = self.outcome = self._outcome(watcher)
         for finisher in self.finishers:
             try:
@@ -400,7 +410,7 @@ class Guard(keras.callbacks.Callback):
     def _close(self, watcher: Watcher) -> None:
         watcher.check_weights()
         watcher.findings += list(verdicts.at_end(watcher, self._logs))
-        watcher.findings += verdicts.validation_fault(self._logs, self._validation, watcher.step)
+        watcher.findings += verdicts.validation_fault(self._logs, self._validation, watcher.step, watcher.model)
         watcher.findings += verdicts.collapse(watcher, self._validation)
 
     def _outcome(self, watcher: Watcher) -> GuardOutcome:

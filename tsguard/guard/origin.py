@@ -96,6 +96,8 @@ def _start(
     """What is bad, in the order of a step: the loss, then a gradient, then a weight, then what the model hides."""
     if heard.loss is not None and _is_bad(heard.loss):
         return "loss", trace.sources_of(heard.loss), None, None
+    for output in heard.outputs:
+        return "forward", trace.sources_of(output), None, None
     for name, term in heard.terms.items():
         if _is_bad(term):
             return (

@@ -38,6 +38,8 @@ class Listener:
 
     def __init__(self, allow: Callable[[list[Any], list[Any]], bool] | None = None) -> None:
         self.losses: list[torch.Tensor] = []
+        self.outputs: list[torch.Tensor] = []
+        """Outputs of the model that are not finite, where there is no loss to start from."""
         self.terms: dict[str, torch.Tensor] = {}
         self.gradients: list[Any] = []
         self.variables: list[Any] = []

@@ -112,6 +112,10 @@ class _LossTerms(_Wrapper):
         return self.seam._named_terms(self.inner, args, kwargs)
 
 
+def _nothing(*_: Any) -> None:
+    return None
+
+
 def original(function: Any) -> Any:
     """What lies below our wrappers, however many there are."""
     while isinstance(function, _Wrapper):
@@ -309,6 +313,8 @@ class StepSeam:
             scale = self._scale()
             for root in roots:
                 if isinstance(root, torch.Tensor) and root.numel() == 1:
+                    if for_loose:
+                        self._tell(getattr(self.observer, "on_root", _nothing), root)
                     value = root.detach().reshape(())
                     self._tell(self.observer.on_loss, value if scale is None else value / scale)
             return backward(tensors, *args, **kwargs)

@@ -544,7 +544,7 @@ def _kind(filename: str) -> str:
     """Whose code a file holds."""
     name = filename.replace("\\", "/")
     if name.startswith(_HERE):
-        return "replay" if name.endswith("/replay.py") else "seam" if name.endswith("/seam.py") else "library"
+        return "replay" if name.endswith(_RUNNERS) else "seam" if name.endswith("/seam.py") else "library"
     if "/keras/src/layers/" in name and not name.endswith(("/layers/layer.py", "/core/lambda_layer.py")):
         return "layer"
     if "/site-packages/" in name or "/dist-packages/" in name or name.startswith(("<string", "<frozen", "<__array")):
@@ -553,6 +553,9 @@ def _kind(filename: str) -> str:
         return "library"
     return "user"
 
+
+_RUNNERS = ("/replay.py", "/every_row.py", "/loose.py")
+"""Modules whose `run` runs a model again: what stands above them on the stack is not the program."""
 
 _HERE = __file__.replace("\\", "/").rsplit("/", 1)[0] + "/"
 _LIBRARY = {sysconfig.get_paths()[key].replace("\\", "/") + "/" for key in ("stdlib", "platstdlib")}

@@ -16,9 +16,10 @@ import torch
 
 from tsguard import catalogue
 from tsguard.backend import preserved
+from tsguard.dataset import Data
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding, Role, Status
-from tsguard.guard import trips
+from tsguard.guard import every_row, trips
 from tsguard.guard.answer import of_trip
 from tsguard.guard.watcher import Watcher
 
@@ -27,6 +28,9 @@ COLLAPSE_STD = 0.05
 
 COLLAPSE_STEPS = 50
 """A model that has hardly trained predicts a constant by right."""
+
+VALIDATION_SECONDS = 5.0
+"""How long the row of the validation data is looked for that broke its loss."""
 
 SAMPLES = 256
 """Validation samples that are asked: enough for a spread, cheap enough not to be noticed."""
@@ -187,7 +191,9 @@ def unseen() -> Finding:
     )
 
 
-def validation_fault(logs: dict[str, list[float]], validation: tuple[Any, Any] | None, step: int) -> list[Finding]:
+def validation_fault(
+    logs: dict[str, list[float]], validation: tuple[Any, Any] | None, step: int, model: Any = None
+) -> list[Finding]:
     """A validation loss that is not finite: best weights, early stopping and checkpoints choose by it."""
     epoch = next((k for k, value in enumerate(logs.get("val_loss", [])) if not math.isfinite(value)), None)
     if epoch is None:
@@ -208,6 +214,9 @@ def validation_fault(logs: dict[str, list[float]], validation: tuple[Any, Any] |
                         check="guard",
                     )
                 ]  # fmt: skip
+    named = _named_operation(model, validation, epoch, step) if model is not None and validation is not None else None
+    if named is not None:
+        return [named]
     return [
         catalogue.finding(
             "nonfinite-loss",
@@ -217,6 +226,19 @@ def validation_fault(logs: dict[str, list[float]], validation: tuple[Any, Any] |
             check="guard",
         )
     ]
+
+
+def _named_operation(model: Any, validation: tuple[Any, Any], epoch: int, step: int) -> Finding | None:
+    """The operation that broke on a validation row, with the weights as they are now."""
+    try:
+        data = Data(*validation)
+        if not data.is_arrays:
+            return None
+        found = every_row.passed(model, data.batches(), seconds=VALIDATION_SECONDS)
+        when = f"in the validation of epoch {epoch}"
+        return every_row.told(found, split="val", where=when, epoch=epoch, step=max(step - 1, 0))
+    except Exception:  # a kind of data that cannot be cut: the loss alone is told
+        return None
 
 
 def named_arrays(part: Any) -> Iterator[tuple[str | None, np.ndarray]]:

@@ -19,6 +19,7 @@ from tsguard.guard import answer, hiding, memory, trips
 from tsguard.guard.activations import ActivationWatch, Wanted
 from tsguard.guard.clips import clipped_part
 from tsguard.guard.investigate import Verdict, inspect, investigate, weights_finite
+from tsguard.guard.loose import LooseCalls
 from tsguard.guard.names import Names
 from tsguard.guard.norms import all_finite
 from tsguard.guard.origin import extra_loss_name
@@ -100,6 +101,8 @@ class Watcher:
         self._began = 0.0
         self._flushed = now()
         self._compiled_loss: tuple[torch.Tensor, torch.Tensor] | None = None
+        self.loose: LooseCalls | None = None
+        """The calls of the model in a loop of one's own."""
         self.callbacks: tuple[Any, ...] = ()
         """The other callbacks of the fit, which may save what is not finite yet unnoticed."""
         self.leave: Callable[[], None] = lambda: None
@@ -154,6 +157,11 @@ class Watcher:
         self._current.losses.append(loss)
         if self._question is not None:
             self._question.muted = True  # from here on questions are the optimizer's
+
+    def on_root(self, root: torch.Tensor) -> None:
+        """Backward starts here, in a loop of one's own."""
+        if self.loose is not None and self.on_cpu:
+            self.loose.on_root(root, self.step)
 
     def on_term(self, name: str, value: torch.Tensor) -> None:
         """A named part of it."""
@@ -243,7 +251,7 @@ class Watcher:
         return self._trip_at(self.step, "loss", loss)
 
     def _loose_step(self, step: Step, trip: Trip | None) -> None:
-        """A loop of one's own: each update is a step. There is no step function, so nothing can be run again."""
+        """A loop of one's own: each update is a step. There is no step function; the model's calls can be run again."""
         ended = now()
         step.seconds = ended - self._ended if self._ended is not None else 0.0
         self._ended, self._current = ended, None
@@ -252,7 +260,9 @@ class Watcher:
         self.leave()
         if trip is not None:
             self._handle(trip)
-        elif len(self.watch.pending) >= WINDOW_STEPS_MAX or ended - self._flushed >= FLUSH_SECONDS:
+        if self.loose is not None:
+            self.loose.forget()
+        if trip is None and (len(self.watch.pending) >= WINDOW_STEPS_MAX or ended - self._flushed >= FLUSH_SECONDS):
             self.sync()
 
     def after_step(self, logs: Any) -> Any:
@@ -507,6 +517,8 @@ class Watcher:
             self._tell(verdict, trip)
 
     def _investigated(self, trip: Trip) -> Verdict | None:
+        if self.loose is not None and self.loose.calls and not self.seam.in_step and not self.recorder.records:
+            return self._investigated_loosely()
         clean = self.recorder.clean
         if not self.recorder.ready or clean is None or not clean.fits() or not self.recorder.records:
             return None
@@ -517,6 +529,14 @@ class Watcher:
         finally:
             self.answer_seconds = now() - start
             self.seam.retake()
+
+    def _investigated_loosely(self) -> Verdict | None:
+        assert self.loose is not None
+        start = now()
+        origin, record = self.loose.origin(self.step - 1)
+        self.answer_seconds = now() - start
+        self.seam.retake()
+        return None if origin is None else Verdict(origin=origin, record=record)
 
     def _handle(self, trip: Trip) -> None:
         """Go back, find the origin, answer, and do what the policy says."""

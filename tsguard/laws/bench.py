@@ -10,7 +10,7 @@ Nothing here judges. The whole bench stands inside `backend.preserved`, which pu
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -282,9 +282,10 @@ class Bench:
                 for weight, old in zip(weights, bits, strict=True):
                     weight.copy_(old)
 
-    def noise(self, leaves: Leaves, terms: int, inexact: Collection[str]) -> float:
+    def noise(self, leaves: Leaves, terms: int, inexact: Mapping[str, NDArray[np.bool_]]) -> float:
         """How far the outputs go, relative to their size, when every weight and input moves by what a change of
-        order may do. Only `inexact` inputs move: a mask or a count that is off by one bit says something else."""
+        order may do. Only what is `inexact` moves: a mask, a count or a pad value that is off by a bit says something
+        else."""
         import torch
 
         size = tolerance.jitter(self.eps, terms)
@@ -298,7 +299,9 @@ class Bench:
 
         for draw in range(tolerance.NOISE_DRAWS):
             moved = {
-                name: leaf * (1 + size * rng.choice([-1.0, 1.0], leaf.shape)).astype(leaf.dtype)
+                name: np.where(inexact[name], leaf * (1 + size * rng.choice([-1.0, 1.0], leaf.shape)), leaf).astype(
+                    leaf.dtype
+                )
                 if name in inexact
                 else leaf
                 for name, leaf in leaves.items()

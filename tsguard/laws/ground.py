@@ -22,7 +22,7 @@ from tsguard.laws.draws import drawing_layers
 from tsguard.laws.infer import WIDE
 from tsguard.laws.reading import Reading
 from tsguard.laws.structure import Leaves
-from tsguard.laws.trace import Call, Taps
+from tsguard.laws.trace import Call, Taps, where_shaped
 
 Flags = NDArray[np.bool_]
 
@@ -118,7 +118,7 @@ class Ground:
         if over == "time":
             for maker in self.reading.makers:
                 if force or not maker.zeroes:
-                    taps[id(maker.layer)] = fill_masked(example.kind, example.seed)
+                    taps[id(maker.layer)] = where_shaped(batch.valid.shape, fill_masked(example.kind, example.seed))
         return x, Taps(outputs=taps) if taps else None
 
     @cached_property
@@ -131,6 +131,19 @@ class Ground:
         """Whether anything at padded positions can be changed while the mask stays."""
         return bool(self.reachable) or any(not maker.zeroes for maker in self.reading.makers)
 
+    def valid_steps(self, x: Leaves) -> Flags | None:
+        """Which steps of such a batch are valid, as the model or its mask input says."""
+        reading = self.reading
+        if not reading.padded or not set(reading.inputs.names) <= set(x):
+            return None
+        given = {name: x[name] for name in reading.inputs.names}
+        if reading.mask is not None:
+            rows = np.moveaxis(given[reading.mask], reading.time.get(reading.mask, 1), 1)
+            marked = (rows.reshape(*rows.shape[:2], -1) != 0).any(axis=2)
+            return np.asarray(marked == bool(reading.mask_is))
+        shapes = [(leaf.shape[0], leaf.shape[axis]) for name, axis in reading.time.items() for leaf in (given[name],)]
+        return next((mask for mask in self._born_masks(given) if mask.shape in shapes), None) if shapes else None
+
     # ------------------------------------------------------------------ comparing
 
     @cached_property
@@ -140,11 +153,11 @@ class Ground:
         batch = self.batch(example)
         terms = max([max(self.widths), *(max(tuple(v.shape), default=1) for v in self.bench.model.trainable_variables)])
         named = {self.reading.mask, self.reading.timestamps, *(self.reading.features or ())}
-        inexact = [
-            name
+        inexact = {
+            name: ~self.material.padded_positions(name, batch, "time") if name in self.reading.values else leaf == leaf
             for name, leaf in batch.x.items()
             if leaf.dtype.kind == "f" and name not in named and not bool((leaf == np.round(leaf)).all())
-        ]
+        }
         measured = self.bench.noise(batch.x, terms, inexact)
         return max(tolerance.NOISE_MARGIN * measured, self.same)
 

@@ -59,9 +59,9 @@ class _Reader:
         time = self._time(mask, feature_mask)
         width = next((self.rows[name].shape[axis] for name, axis in time.items()), 1)
         outputs, calls = self.forward(self.structure, self.rows, record=True)
-        makers, keras_valid = validity.makers_of(calls) if mask is None else ((), None)
+        makers, born = validity.makers_of(calls) if mask is None else ((), ())
         rows = validity.Rows(self.rows, time, width, mask, self.padding, self.declared)
-        steps = validity.valid_steps(rows, makers, keras_valid, self.say)
+        steps = validity.valid_steps(rows, makers, born, self.say)
         widths = self._widths(time, width)
         leaves, names = outputs
         output_time = tuple(
@@ -158,11 +158,14 @@ class _Reader:
             carriers = [n for n, rank in ranks.items() if rank in (3, 5) or (rank == 2 and n in self._ids())]
             if not carriers and (self.declared or mask is not None):
                 carriers = [n for n, rank in ranks.items() if rank >= 2][:1]
-            if not carriers:
+            time = self._undeclared_time(carriers, mask)
+            if not time:
                 return {}
-            width = self.rows[carriers[0]].shape[1]
-            time = {n: 1 for n in carriers if self.rows[n].shape[1] == width}
-            self.say(f"time is axis 1 of {', '.join(map(repr, time))} ({width} steps)")
+            first = next(iter(time))
+            width = self.rows[first].shape[time[first]]
+            for axis in sorted(set(time.values())):
+                named = ", ".join(repr(name) for name, own in time.items() if own == axis)
+                self.say(f"time is axis {axis} of {named} ({width} steps)")
         for name, leaf in self.rows.items():
             # Masks and timestamps follow the axis of the width; so does an undeclared second sequence.
             if name in time or name == feature_mask or leaf.ndim < 2:
@@ -171,6 +174,39 @@ class _Reader:
             if axes and (name == mask or name == self.padding.timestamps or not self.padding.inputs):
                 time[name] = axes[0]
         return time
+
+    def _undeclared_time(self, carriers: list[str], mask: str | None) -> dict[str, int]:
+        """Time is the axis that the mask has too; without one the only axis that the model leaves open, or axis 1."""
+        if not carriers:
+            return {}
+        if mask is not None:
+            sizes = self.rows[mask].shape[1:]
+            width = next((size for size in sizes if size > 1), sizes[0])
+        else:
+            first = next((name for name in carriers if self._ends_padded(name)), carriers[0])
+            width = self.rows[first].shape[self._open_axis(first)]
+        time = {}
+        for name in carriers:
+            shape, guess = self.rows[name].shape, self._open_axis(name)
+            axes = [guess] if shape[guess] == width else [a for a in range(1, len(shape)) if shape[a] == width]
+            if axes and (mask is not None or axes[0] == guess):
+                time[name] = axes[0]
+        return time
+
+    def _ends_padded(self, name: str) -> bool:
+        """Whether a row of this input ends in the pad value: of sequences of different lengths, that one is padded."""
+        axis = self._open_axis(name)
+        time = {name: axis}
+        rows = validity.Rows(self.rows, time, self.rows[name].shape[axis], None, self.padding, self.declared)
+        return bool(validity.ends_of(rows.at_pad_value).any())
+
+    def _open_axis(self, name: str) -> int:
+        """The one axis of an input that the model leaves open; 1 where there is none, or more than one."""
+        for tensor in getattr(self.model, "inputs", None) or ():
+            if _key(tensor, self.structure, self.model) == name:
+                axes = [axis for axis, size in enumerate(tensor.shape) if axis and size is None]
+                return axes[0] if len(axes) == 1 else 1
+        return 1
 
     def _ids(self) -> frozenset[str]:
         """Whole non-negative numbers are ids where they are stored as integers, or where the model embeds and they

@@ -18,15 +18,19 @@ from tsguard.laws.law import Law, any_batches, padded_batches
 from tsguard.laws.masks import has_mask, leaks, with_mask
 from tsguard.laws.results import Counterexample
 from tsguard.laws.structure import Leaves
-from tsguard.laws.trace import Taps, with_keras_mask, without_mask
+from tsguard.laws.trace import Taps, where_shaped, with_keras_mask, without_mask
 
 
 def all_ones(ground: Ground, example: Example) -> Counterexample | None:
     """6. An implicit mask of all ones equals no mask."""
     full = tuple(Sample(example.width, s.row, 0) for s in example.samples)
     batch = ground.material.batch(full, example.width)
-    strip = Taps(outputs={id(maker.layer): without_mask for maker in ground.reading.makers})
-    masks = [c.mask_out for c in ground.bench.calls(batch.x) if c.mask_out is not None]
+    strip = _stripped(ground, batch)
+    masks = [
+        c.mask_out
+        for c in ground.bench.calls(batch.x)
+        if c.mask_out is not None and c.mask_out.shape == batch.valid.shape
+    ]
     if not masks or not masks[0].all():
         return None  # the data itself holds the pad value: another law's business
     before, after = ground.bench.outputs(batch.x, taps=strip), ground.bench.outputs(batch.x)
@@ -51,11 +55,16 @@ def all_ones(ground: Ground, example: Example) -> Counterexample | None:
     )
 
 
+def _stripped(ground: Ground, batch: Batch) -> Taps:
+    strip = where_shaped(batch.valid.shape, without_mask)
+    return Taps(outputs={id(maker.layer): strip for maker in ground.reading.makers})
+
+
 def _name_all_ones(ground: Ground, found: Counterexample) -> Counterexample:
     width = ground.telling_width
     count = ground.reading.batch_size or 1
     batch = ground.material.batch([Sample(width, i) for i in range(count)], width)
-    strip = Taps(outputs={id(maker.layer): without_mask for maker in ground.reading.makers})
+    strip = _stripped(ground, batch)
     call = ground.layer_at_fault(batch.x, batch.x, batch.valid, first_taps=strip, allowance=4 * ground.noise)
     return (
         found
@@ -132,7 +141,8 @@ def _healed_as_a_whole(ground: Ground, batch: Batch, x: Leaves, taps: Taps | Non
                 "layer": call.path if call else None,
             }
         return None
-    makers = {id(maker.layer): _complement_mask for maker in reading.makers}
+    flipped = where_shaped(batch.valid.shape, _complement_mask)
+    makers = {id(maker.layer): flipped for maker in reading.makers}
     first = taps.outputs if taps else {}
     both: Mapping[int, Any] = {key: _after(first[key], flip) if key in first else flip for key, flip in makers.items()}
     if _heals(ground, batch, batch.x, x, Taps(outputs=makers), Taps(outputs=both)):

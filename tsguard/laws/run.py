@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
 
+import numpy as np
+
 from tsguard import backend
 from tsguard.errors import SubjectError, TsguardError, explain
 from tsguard.laws import (
@@ -30,7 +32,7 @@ from tsguard.laws import (
     polarity,
     sets,
 )
-from tsguard.laws.batches import Example, Material
+from tsguard.laws.batches import Material
 from tsguard.laws.bench import Bench, LossFunction
 from tsguard.laws.emit import pytest_source
 from tsguard.laws.ground import Ground
@@ -210,7 +212,7 @@ def _ask(law: Law, ground: Ground, profile: str, until: float, budget_s: float) 
             return LawResult(law.name, law.code, "not-applicable", reason, seconds=time.monotonic() - started)
         found: Counterexample | None
         if law.once:
-            found, examples = law.judge(ground, _plain_example(ground)), 1
+            found, examples = law.judge(ground, ground.padded_example()), 1
         else:
             deadline = min(until, started + SHRINK_SHARE * budget_s)
             searched = search(
@@ -230,9 +232,10 @@ def _ask(law: Law, ground: Ground, profile: str, until: float, budget_s: float) 
     seconds = time.monotonic() - started
     if found is None:
         return LawResult(law.name, law.code, "holds", f"{examples} examples", examples=examples, seconds=seconds)
-    found = replace(found, test=pytest_source(found, ground))
+    found = replace(found, test=pytest_source(found, ground), valid=_valid(found, ground))
     return LawResult(law.name, found.code, "broken", found.words, found, examples, seconds)
 
 
-def _plain_example(ground: Ground) -> Example:
-    return ground.padded_example()
+def _valid(found: Counterexample, ground: Ground) -> Any:
+    before, after = ({name: np.asarray(leaf) for name, leaf in x.items()} for x in (found.before, found.after))
+    return ground.valid_steps(before), ground.valid_steps(after)

@@ -82,6 +82,15 @@ def without_mask(value: Any, mask: Any) -> Any:
     return value if mask is None else with_keras_mask(value, None)
 
 
+def where_shaped(shape: tuple[int, ...], tap: Tap) -> Tap:
+    """The tap, for masks of this shape only: a layer may serve a second sequence, which has its own padding."""
+
+    def only(output: Any, mask: Any) -> Any:
+        return tap(output, mask) if mask is not None and tuple(mask.shape) == shape else output
+
+    return only
+
+
 def first_mask(structure: Any) -> NDArray[np.bool_] | None:
     """The first implicit mask in a structure of tensors."""
     for tensor in _tensors(structure):

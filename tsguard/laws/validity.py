@@ -71,8 +71,8 @@ class Rows:
         return self.steps(lambda leaf: np.isnan(leaf) if leaf.dtype.kind == "f" else np.zeros(leaf.shape, bool))
 
 
-def makers_of(calls: Any) -> tuple[tuple[Maker, ...], Flags | None]:
-    """The layers at which implicit masks are born, and the first of these masks."""
+def makers_of(calls: Any) -> tuple[tuple[Maker, ...], tuple[Flags, ...]]:
+    """The layers at which implicit masks are born, and these masks."""
     import keras
 
     born = [call for call in calls if call.mask_out is not None and call.mask_in is None and len(call.outputs) == 1]
@@ -81,19 +81,18 @@ def makers_of(calls: Any) -> tuple[tuple[Maker, ...], Flags | None]:
         if any(call.layer is not other.layer and _contains(call.layer, other.layer) for other in born):
             continue
         seen.setdefault(id(call.layer), Maker(call.layer, call.path, isinstance(call.layer, keras.layers.Masking)))
-    return tuple(seen.values()), born[0].mask_out if born else None
+    return tuple(seen.values()), tuple(call.mask_out for call in born)
 
 
-def valid_steps(
-    rows: Rows, makers: tuple[Maker, ...], keras_valid: Flags | None, say: Callable[[str], None]
-) -> Validity:
+def valid_steps(rows: Rows, makers: tuple[Maker, ...], born: tuple[Flags, ...], say: Callable[[str], None]) -> Validity:
     """Ask the mask input, the implicit mask, and the pad value, in this order."""
     full = np.ones((rows.count, rows.width), bool)
     if not rows.time:
         return Validity(full)
     if rows.mask is not None:
         return _by_input(rows, rows.mask, say)
-    if makers and keras_valid is not None and keras_valid.shape == full.shape:
+    keras_valid = next((mask for mask in born if mask.shape == full.shape), None)
+    if makers and keras_valid is not None:
         say(f"padding is what layer {makers[0].path!r} masks")
         ends = ends_of(~keras_valid)
         holes = tuple((int(r), int(t)) for r, t in np.argwhere(~keras_valid & ~ends))

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from tsguard.report import Series
+
+
+def unfinished(events: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether training began and did not come to its end: the process was killed, or told to stop."""
+    told = (event for event in events if event.get("text"))  # the guard has an end of its own
+    last = [event["kind"] for event in told if event.get("kind") in ("train", "interrupted", "end")]
+    return bool(last) and last[-1] != "end"
 
 
 def joined(earlier: Mapping[str, Series], later: Mapping[str, Series]) -> dict[str, Series]:

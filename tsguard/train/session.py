@@ -263,7 +263,10 @@ class Session:
         course = None if outcome is None else outcome.facts.get("course")
         if course is not None:
             self.moments = sorted([*self.moments, *course.moments(self._started)], key=lambda moment: moment.at)
-        self._tell("end", f"after training: {verdict.status}")
+        if self.interrupted is None:
+            self._tell("end", f"after training: {verdict.status}")
+        else:
+            self._tell("interrupted", f"stopped by signal {int(self.interrupted)}; --resume goes on from here")
         report = report.with_(verdict=verdict, timeline=tuple(self.moments))
         return self.write(self.reproduce(report, outcome) if self.interrupted is None else report)
 

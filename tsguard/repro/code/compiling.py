@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from tsguard.repro.code.arrays import plain
 from tsguard.repro.code.lines import Lines
 from tsguard.repro.code.objects import construction
 from tsguard.repro.code.sources import function_code
@@ -20,9 +21,9 @@ def loss(model_: Any, lines: Lines) -> str:
 
 def _loss(chosen: Any, lines: Lines) -> str:
     if isinstance(chosen, str) or chosen is None:
-        return repr(chosen)
+        return plain(chosen)
     if isinstance(chosen, dict):
-        return "{" + ", ".join(f"{key!r}: {_loss(value, lines)}" for key, value in chosen.items()) + "}"
+        return "{" + ", ".join(f"{plain(key)}: {_loss(value, lines)}" for key, value in chosen.items()) + "}"
     if isinstance(chosen, list | tuple):
         return "[" + ", ".join(_loss(value, lines) for value in chosen) + "]"
     if isinstance(chosen, keras.losses.Loss):
@@ -43,10 +44,12 @@ def optimizer(model_: Any, lines: Lines, *, exact: bool) -> str:
     return construction(chosen, lines)
 
 
-def compile_line(model_: Any, lines: Lines, *, exact: bool) -> str:
-    """The line that compiles."""
-    words = [f"optimizer={optimizer(model_, lines, exact=exact)}", f"loss={loss(model_, lines)}"]
+def compile_line(model_: Any, lines: Lines, *, exact: bool, apart: bool = False) -> list[str]:
+    """The line that compiles; without an optimizer where a step is taken apart, and none where there is no loss."""
+    said = loss(model_, lines)
+    words = [] if apart else [f"optimizer={optimizer(model_, lines, exact=exact)}"]
+    words += [] if said == "None" else [f"loss={said}"]
     weights = model_._compile_config.config.get("loss_weights") if model_._compile_config else None
     if weights is not None:
-        words.append(f"loss_weights={weights!r}")
-    return f"model.compile({', '.join(words)})"
+        words.append(f"loss_weights={plain(weights)}")
+    return [f"model.compile({', '.join(words)})"] if words else []

@@ -8,10 +8,12 @@ from typing import Any
 
 import keras
 
+from tsguard.repro.code.arrays import plain
 from tsguard.repro.code.lines import Lines, NotCode
 from tsguard.repro.code.objects import construction, snake
 from tsguard.repro.code.sources import class_code
-from tsguard.repro.graphs import graph_of, is_graph, is_own_graph, own_attributes
+from tsguard.repro.graphs import graph_of, is_graph, nodes_of
+from tsguard.repro.user import is_own_graph, own_attributes
 
 CHAIN_MAX = 110
 """Characters of a chain of layers that is written as one line; longer ones get a line for each layer."""
@@ -23,7 +25,7 @@ def model(built: Any, lines: Lines) -> None:
         _graph_code(graph_of(built), lines)
     elif is_own_graph(built):
         _graph_code(built, lines, class_code(type(built), lines))
-        lines.body += [f"model.{key} = {value!r}" for key, value in own_attributes(built).items()]
+        lines.body += [f"model.{key} = {plain(value)}" for key, value in own_attributes(built).items()]
     else:
         lines.body.append(f"model = {construction(built, lines)}")
 
@@ -40,7 +42,7 @@ def _graph_code(graph: Any, lines: Lines, maker: str = "keras.Model") -> None:
         labelled = len(graph.inputs) > 1 or isinstance(graph._inputs_struct, dict)
         lines.body.append(f"{name} = {_input(entry, labelled=labelled)}")
     made: dict[int, str] = {}
-    for node in _nodes(graph):
+    for node in nodes_of(graph):
         if not all(id(out) in names for out in node.output_tensors):
             _node(node, names, made, lines)
     outputs = [names[id(out)] for out in graph.outputs]
@@ -48,12 +50,6 @@ def _graph_code(graph: Any, lines: Lines, maker: str = "keras.Model") -> None:
     several = len(outputs) > 1 or isinstance(graph._outputs_struct, dict)
     outs = _structure(graph._outputs_struct, names) if several else outputs[0]
     lines.body.append(f"model = {maker}({ins}, {outs})")
-
-
-def _nodes(graph: Any) -> list[Any]:
-    """Every call of the graph, in order: depth counts from the outputs, so that the largest comes first."""
-    by_depth = graph._nodes_by_depth
-    return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth] if not node.is_input]
 
 
 def _input(entry: Any, *, labelled: bool) -> str:
@@ -69,10 +65,10 @@ def _chain(graph: Any, lines: Lines) -> str | None:
     if isinstance(graph._outputs_struct, dict | list | tuple) and isinstance(graph._outputs_struct, dict):
         return None
     last, draft, words = graph.inputs[0], Lines(), [_input(graph.inputs[0], labelled=False)]
-    operations = [node.operation for node in _nodes(graph)]
+    operations = [node.operation for node in nodes_of(graph)]
     if len({id(one) for one in operations}) != len(operations):
         return None
-    for node in _nodes(graph):
+    for node in nodes_of(graph):
         arguments = node.arguments
         plain = len(arguments.args) == 1 and arguments.args[0] is last and not _said(node)
         if not plain or len(node.output_tensors) != 1 or not isinstance(node.operation, keras.layers.Layer):
@@ -90,7 +86,7 @@ def _chain(graph: Any, lines: Lines) -> str | None:
 
 def _structure(value: Any, names: dict[int, str]) -> str:
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key!r}: {_structure(item, names)}" for key, item in value.items()) + "}"
+        return "{" + ", ".join(f"{plain(key)}: {_structure(item, names)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
         inner = [_structure(item, names) for item in value]
         return inner[0] if len(inner) == 1 else "[" + ", ".join(inner) + "]"
@@ -122,7 +118,9 @@ def _node(node: Any, names: dict[int, str], made: dict[int, str], lines: Lines) 
     if path is None:
         raise NotCode(f"operation {type(operation).__name__} has no function of that name in keras.ops.")
     settings = {k: v for k, v in vars(operation).items() if k in inspect.signature(path).parameters and v is not None}
-    arguments += [f"{key}={value!r}" for key, value in settings.items() if isinstance(value, int | float | str | tuple)]
+    arguments += [
+        f"{key}={plain(value)}" for key, value in settings.items() if isinstance(value, int | float | str | tuple)
+    ]
     lines.body.append(f"{name} = keras.ops.{snake(type(operation).__name__)}({', '.join(arguments)})")
 
 
@@ -152,7 +150,7 @@ def _argument(value: Any, names: dict[int, str]) -> str:
         inner = ", ".join(_argument(item, names) for item in value)
         return f"[{inner}]"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key!r}: {_argument(item, names)}" for key, item in value.items()) + "}"
+        return "{" + ", ".join(f"{plain(key)}: {_argument(item, names)}" for key, item in value.items()) + "}"
     if isinstance(value, bool | int | float | str) or value is None:
-        return repr(value)
+        return plain(value)
     raise NotCode(f"an argument of type {type(value).__name__} cannot be written as code.")

@@ -9,10 +9,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from tsguard.repro.code.arrays import number
+from tsguard.repro.code.arrays import number, plain
 from tsguard.repro.code.lines import Lines, NotCode
-from tsguard.repro.code.sources import class_code, function_code
-from tsguard.repro.graphs import given_to
+from tsguard.repro.code.sources import class_code, function_code, written
+from tsguard.repro.user import given_to, held_by
 
 
 def construction(thing: Any, lines: Lines) -> str:
@@ -20,9 +20,12 @@ def construction(thing: Any, lines: Lines) -> str:
     kind = type(thing)
     if kind is keras.layers.Lambda:
         return _lambda(thing, lines)
+    try:
+        config = given_to(thing)
+    except NotCode:
+        return _as_held(thing, lines)
     maker = class_code(kind, lines)
     parameters = inspect.signature(kind.__init__).parameters
-    config = given_to(thing)
     taken = {key: value for key, value in config.items() if key in parameters or "kwargs" in parameters}
     words = []
     for key, value in taken.items():
@@ -37,12 +40,37 @@ def construction(thing: Any, lines: Lines) -> str:
             continue
         if key == "name":
             if _given_name(thing, value):
-                words.append(f"name={value!r}")
+                words.append(f"name={plain(value)}")
             continue
         if _is_default(value, default):
             continue
         words.append(f"{key}={_setting(value, _live(thing, key), lines)}")
     return f"{maker}({', '.join(_positional(words, parameters))})"
+
+
+def _as_held(thing: Any, lines: Lines) -> str:
+    """A class of the user's whose constructor sets what this object holds, and its call without arguments."""
+    base, held = held_by(thing)
+    home = "keras.Model" if base is keras.Model else "keras.layers.Layer"
+    named = f", name={plain(thing.name)}" if _given_name(thing, thing.name) else ""
+    known: dict[int, str] = {}
+    sets = [f"{home}.__init__(self{named})"]
+    for name, value in held.items():
+        sets.append(f"self.{name} = {known.get(id(value)) or _held_value(name, value, lines)}")
+        if isinstance(value, keras.layers.Layer):
+            known[id(value)] = f"self.{name}"
+    class_code(type(thing), lines, sets=tuple(sets))
+    return f"{type(thing).__name__}()"
+
+
+def _held_value(name: str, value: Any, lines: Lines) -> str:
+    if isinstance(value, keras.layers.Layer):
+        return construction(value, lines)
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_held_value(name, one, lines) for one in value) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{plain(key)}: {_held_value(name, one, lines)}" for key, one in value.items()) + "}"
+    return written(value, lines, name)
 
 
 def _live(thing: Any, key: str) -> Any:
@@ -67,7 +95,7 @@ def _is_default(value: Any, default: Any) -> bool:
     if default is inspect.Parameter.empty:
         return value is None
     if isinstance(value, dict) and "class_name" in value and isinstance(default, str):
-        return snake(value["class_name"]).replace("_", "") == default.replace("_", "").lower()
+        return _is_named(value, default)
     if isinstance(value, list) and isinstance(default, tuple | int):
         return tuple(value) == (default if isinstance(default, tuple) else (default,) * len(value))
     if value == "linear" and default is None:
@@ -75,18 +103,30 @@ def _is_default(value: Any, default: Any) -> bool:
     return bool(value == default)
 
 
+def _is_named(value: dict[str, Any], default: str) -> bool:
+    """Whether a serialized initializer or activation is the one that a default names."""
+    if snake(value["class_name"]).replace("_", "") == default.replace("_", "").lower():
+        return True
+    try:
+        usual = keras.initializers.get(default)
+    except ValueError:
+        return False
+    plainly = {**(value.get("config") or {}), "seed": None}
+    return type(usual).__name__ == value["class_name"] and plainly == {**usual.get_config(), "seed": None}
+
+
 def _setting(value: Any, live: Any, lines: Lines) -> str:
     if isinstance(value, bool | int | float | str | tuple) or value is None:
-        return repr(value)
+        return plain(value)
     if isinstance(value, list) and all(isinstance(item, bool | int | float | str) for item in value):
-        return repr(tuple(value)) if len(value) > 1 else repr(value[0])
+        return plain(tuple(value)) if len(value) > 1 else plain(value[0])
     if isinstance(value, dict) and "class_name" in value:
         if isinstance(live, keras.layers.Layer):
             return construction(live, lines)
         module = str(value.get("module") or "")
         if module.startswith("keras."):
             settings = {k: v for k, v in (value.get("config") or {}).items() if v is not None}
-            inner = ", ".join(f"{k}={v!r}" for k, v in settings.items() if isinstance(v, bool | int | float | str))
+            inner = ", ".join(f"{k}={plain(v)}" for k, v in settings.items() if isinstance(v, bool | int | float | str))
             return f"{module}.{value['class_name']}({inner})"
     if isinstance(live, list | tuple) and live and all(isinstance(item, keras.layers.Layer) for item in live):
         return "[" + ", ".join(construction(item, lines) for item in live) + "]"
@@ -100,7 +140,7 @@ def _setting(value: Any, live: Any, lines: Lines) -> str:
 
 
 def _lambda(layer: Any, lines: Lines) -> str:
-    name = f", name={layer.name!r}" if _given_name(layer, layer.name) else ""
+    name = f", name={plain(layer.name)}" if _given_name(layer, layer.name) else ""
     return f"keras.layers.Lambda({function_code(layer.function, lines)}{name})"
 
 

@@ -10,18 +10,21 @@ import re
 import sys
 import textwrap
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
-from tsguard.repro.code.arrays import array, number
+from tsguard.repro.code.arrays import array, number, plain
 from tsguard.repro.code.lines import Lines, NotCode
 
 
-def class_code(kind: type, lines: Lines) -> str:
-    """How a class is reached: keras' own by name, importable ones by import, others by their source."""
+def class_code(kind: type, lines: Lines, *, sets: Sequence[str] = ()) -> str:
+    """How a class is reached: keras' own by name, importable ones by import, others by their source.
+
+    `sets` are the lines of a constructor that takes the place of the class's own.
+    """
     module, name = kind.__module__, kind.__qualname__
     if module.startswith("keras."):
         for home in ("layers", "losses", "optimizers", "optimizers.schedules", "regularizers", "initializers"):
@@ -32,16 +35,59 @@ def class_code(kind: type, lines: Lines) -> str:
             # Optimizers come in a variant for each backend, below the public class of the same name.
             if public is not None and issubclass(kind, public):
                 return f"keras.{home}.{name}"
-        if kind in (keras.Model, keras.Sequential):
+        if kind in (keras.Model, keras.Sequential, keras.DTypePolicy):
             return f"keras.{name}"
         raise NotCode(f"{module}.{name} has no public name.")
     if module == "__main__" or "<locals>" in name:
-        source = _source(kind)
+        source = _without_talk(_source(kind))
+        if sets:
+            source = _with_constructor(source, sets)
         if lines.sources.get(name := kind.__name__) != source:
-            _surroundings(kind, source, lines)
+            _surroundings(kind, source, lines, skipped=("__init__",) if sets else ())
             lines.add(name, source)
         return name
-    return _imported(kind, lines)
+    _imported(kind, lines)
+    if sets:
+        lines.add(name, "\n".join([f"class {name}({name}):", *_constructor(sets)]))
+    return name
+
+
+def _constructor(sets: Sequence[str]) -> list[str]:
+    return ["    def __init__(self):", *(f"        {line}" for line in sets)]
+
+
+def _with_constructor(source: str, sets: Sequence[str]) -> str:
+    """The class with another constructor, at the place of its own."""
+    rows = source.splitlines()
+    head = next(node for node in ast.parse(source).body if isinstance(node, ast.ClassDef))
+    own = [node for node in head.body if getattr(node, "name", "") == "__init__"]
+    if own:
+        first, last = own[0].lineno - 1, own[0].end_lineno or own[0].lineno
+        return "\n".join([*rows[:first], *_constructor(sets), *rows[last:]])
+    return "\n".join([*rows, "", *_constructor(sets)])
+
+
+_NOT_RUN = ("get_config", "from_config")
+"""Methods that a script never calls: it builds the object itself."""
+
+
+def _without_talk(source: str) -> str:
+    """The class without docstrings and without methods that only matter when it is saved."""
+    rows = source.splitlines()
+    left_out: set[int] = set()
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.ClassDef | ast.FunctionDef):
+            continue
+        gone = [one for one in node.body if getattr(one, "name", "") in _NOT_RUN and isinstance(node, ast.ClassDef)]
+        if ast.get_docstring(node) is not None:
+            gone.append(node.body[0])
+        if len(gone) == len(node.body):
+            continue
+        for one in gone:
+            start = min([one.lineno, *(d.lineno for d in getattr(one, "decorator_list", ()))])
+            left_out.update(range(start - 1, one.end_lineno or start))
+    kept = "\n".join(row for number, row in enumerate(rows) if number not in left_out)
+    return re.sub(r"\n\s*\n(\s*\n)+", "\n\n", re.sub(r":\n\s*\n", ":\n", kept)).rstrip()
 
 
 def _imported(thing: Any, lines: Lines) -> str:
@@ -73,7 +119,7 @@ def function_code(function: Any, lines: Lines) -> str:
     return _imported(function, lines)
 
 
-def _surroundings(thing: Any, source: str, lines: Lines) -> None:
+def _surroundings(thing: Any, source: str, lines: Lines, *, skipped: Sequence[str] = ()) -> None:
     """Definitions for what copied code reads from around it: globals, closed-over variables, bases, decorators."""
     head = ast.parse(source).body[0]
     outer = [*getattr(head, "decorator_list", ()), *getattr(head, "bases", ()), *_defaults(head)]
@@ -84,6 +130,8 @@ def _surroundings(thing: Any, source: str, lines: Lines) -> None:
         if name in module:
             _bind(name, module[name], lines)
     for function in _functions(thing):
+        if function.__name__ in (*skipped, *_NOT_RUN):
+            continue
         for name in sorted(_globals_read(function.__code__) - own):
             if name in function.__globals__:
                 _bind(name, function.__globals__[name], lines)
@@ -139,20 +187,24 @@ def written(value: Any, lines: Lines, name: str) -> str:
     if isinstance(value, float):
         return number(value)
     if value is None or isinstance(value, bool | int | str | bytes):
-        return repr(value)
+        return plain(value)
     if isinstance(value, list | tuple):
         inner = ", ".join(written(item, lines, name) for item in value)
         return f"[{inner}]" if isinstance(value, list) else f"({inner},)"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key!r}: {written(item, lines, name)}" for key, item in value.items()) + "}"
+        return "{" + ", ".join(f"{plain(key)}: {written(item, lines, name)}" for key, item in value.items()) + "}"
     if isinstance(value, np.generic):
         return number(value)
-    if isinstance(value, np.ndarray) and (text := array(value)) is not None:
+    if isinstance(value, np.ndarray) and (text := array(value, home="np")) is not None:
         return text
     if isinstance(value, type):
         return value.__name__ if value.__module__ == "builtins" else class_code(value, lines)
     if callable(value) and hasattr(value, "__qualname__"):
         return function_code(value, lines)
+    if type(value).__module__.startswith("keras.") and hasattr(value, "get_config"):
+        from tsguard.repro.code.objects import construction
+
+        return construction(value, lines)
     raise NotCode(f"{name!r} is a {type(value).__name__} of the surroundings, which cannot be written as code.")
 
 

@@ -42,7 +42,7 @@ def _head(case: Case, layer: Any) -> Case | None:
             shape = tuple(head(case.batch.x).shape)
         y = np.zeros(shape, "float32")
         return case.with_(
-            model=head, batch=Batch(case.batch.x, y), weights=tuple(head.get_weights()) or None, recipe=None
+            model=head, batch=Batch(case.batch.x, y), weights=tuple(head.get_weights()) or None, recipe=None, bare=True
         )
     except (ValueError, TypeError, AttributeError, KeyError, RuntimeError, NotImplementedError):
         return None

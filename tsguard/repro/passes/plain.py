@@ -108,3 +108,33 @@ def _zero_most(case: Case, part: str, keep: Keep) -> Case:
 
 _ELEMENTS_MAX = 4096
 """Elements that are tried one by one: beyond, the other passes have to make the batch smaller first."""
+
+
+def make_values(case: Case, keep: Keep) -> Case:
+    """Made values in place of measured ones; what is not finite stays."""
+    for part in ("y", "x"):
+        for change in (_drawn_round, _drawn_alike):
+            candidate = _changed(case, part, change)
+            if candidate is not None and keep(candidate):
+                case = candidate
+                break
+    return case
+
+
+def _drawn_round(leaf: Any) -> Any:
+    """Normal numbers of one digit."""
+    return _drawn(leaf, lambda draw, shape: np.round(draw.normal(size=shape), 1))
+
+
+def _drawn_alike(leaf: Any) -> Any:
+    """Normal numbers with the mean and the deviation of what they replace."""
+    finite = leaf[np.isfinite(leaf)].astype("float64")
+    mean, deviation = (finite.mean(), finite.std()) if finite.size else (0.0, 1.0)
+    return _drawn(leaf, lambda draw, shape: mean + deviation * draw.normal(size=shape))
+
+
+def _drawn(leaf: Any, draw: Callable[[Any, Any], Any]) -> Any:
+    if leaf.dtype.kind != "f" or not leaf[np.isfinite(leaf)].any():
+        return leaf  # nothing was measured here: zeros, class numbers
+    made = draw(np.random.default_rng(0), leaf.shape)
+    return np.where(np.isfinite(leaf), made, leaf).astype(leaf.dtype)
