@@ -134,9 +134,9 @@ def _likely(reports: Sequence[Report], config: Sequence[Row], around: Sequence[M
     """Which difference to look at first, as far as what was recorded can tell."""
     silent = sum(not report.provenance.config for report in reports)
     if silent:
-        who = "None of these reports" if silent == len(reports) else f"{silent} of {len(reports)} reports"
-        verb = "hold" if silent > 1 and silent != len(reports) else "holds"
-        return f"{who} {verb} any settings: what differs between the runs cannot be told from here."
+        told = f"{len(reports) - silent} of {len(reports)}"
+        who = "No report here" if silent == len(reports) else f"Not every report ({told})"
+        return f"{who} holds the settings of its run: what differs between the runs cannot be told from here."
     telling = [row for row in config if _rank(row.name) < len(_MATTERS_FIRST)]
     elsewhere = " Versions, commit or machine differ as well." if _differences(around) else ""
     chosen = [row for row in telling if row.name.rsplit(".", 1)[-1] != "seed"]

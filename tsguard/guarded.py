@@ -44,7 +44,7 @@ from tsguard.train.session import Session, merged
 from tsguard.train.setup import callbacks as callbacks_of
 from tsguard.train.setup import checkpoints, prepared, total_steps
 from tsguard.train.setup import fit_arguments as fit_arguments_of
-from tsguard.train.snapshots import MemoryTrace, Snapshots
+from tsguard.train.snapshots import Snapshots
 from tsguard.train.start import TrainStart
 from tsguard.train.told import settings_of
 from tsguard.train.validation import declared as declared_data
@@ -85,7 +85,7 @@ class Guard(CallbackGuard):
         self._padding = padding
         self._write = write
         self._remembered: TrainStart | None = None
-        self._course, self._snapshots, self._memory = Course(), Snapshots(), MemoryTrace()
+        self._course, self._snapshots = Course(), Snapshots()
 
     def _begin(self, model: Any, *, adapter: Any, validation: tuple[Any, Any] | None) -> None:
         if self._given is not None:
@@ -93,14 +93,8 @@ class Guard(CallbackGuard):
             self._journal = self._given.journal()
         if self._write and self.diagnose:
             self._remembered = TrainStart(model)
-        self._course, self._snapshots, self._memory = Course(), Snapshots(), MemoryTrace()
+        self._course, self._snapshots = Course(), Snapshots()
         super()._begin(model, adapter=adapter, validation=validation)
-
-    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        """Announce the step, and look at the memory now and then."""
-        super().on_train_batch_begin(batch, logs)
-        if self._watcher is not None:
-            self._memory.look(self._watcher.step)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """The epoch is over; after some of them the model is asked what it answers by now."""
@@ -131,9 +125,7 @@ class Guard(CallbackGuard):
         if outcome.epochs:
             self._snapshots.after(outcome.model, outcome.epochs - 1, self._asked_rows, last=True)
         report = super()._made(outcome)
-        report = report.with_(
-            series={**report.series, **self._memory.series}, figures={**report.figures, **self._snapshots.figures}
-        )
+        report = report.with_(figures={**report.figures, **self._snapshots.figures})
         if not self._write:
             return report
         sick = any(finding.status == "FAIL" for finding in report.findings)

@@ -22,10 +22,10 @@ def values(*shape):
 @pytest.mark.parametrize(
     ("x", "y", "names"),
     [
-        (values(50, 12, 3), values(50, 2), ["input, feature 0", "input, feature 1", "input, feature 2", "target, feature 0", "target, feature 1"]),
+        (values(50, 12, 2), values(50, 2), [f"{part}, feature {n}" for part in ("input", "target") for n in (0, 1)]),
         (values(50, 3), np.arange(50), ["input, feature 0", "input, feature 1", "input, feature 2", "target"]),
         ({"load": values(9, 4, 1), "site": np.arange(9)}, None, ["load", "site"]),
-        ([values(9, 2), values(9, 30)], values(9, 1), ["input 0, feature 0", "input 0, feature 1", "input 1", "target"]),
+        ([values(9, 1), values(9, 30)], values(9, 1), ["input 0", "input 1", "target"]),
     ],
 )  # fmt: skip
 def test_columns_are_named_by_part_and_feature(x, y, names):

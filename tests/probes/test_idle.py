@@ -8,7 +8,11 @@ from tsguard.probes.idle import LAYERS_MAX, idle_units
 
 def model(bias):
     keras.utils.set_random_seed(1)
-    layers = [keras.layers.Dense(8, "relu", name="first"), keras.layers.Dropout(0.5), keras.layers.Dense(3, name="last")]
+    layers = [
+        keras.layers.Dense(8, "relu", name="first"),
+        keras.layers.Dropout(0.5),
+        keras.layers.Dense(3, name="last"),
+    ]
     made = keras.Sequential([keras.Input((5,)), *layers])
     start = made.layers[0].bias.numpy()
     start[:4] = bias

@@ -118,7 +118,7 @@ def train_report(steps=60, epochs=6):
             "predicted_true": {"true": [0.0, 1.0, 2.0, math.nan], "predicted": [0.1, 0.8, 1.5, 1.0]},
             "confusion": {"classes": [0, 1, 2], "counts": classes},
             "courses": [
-                {"name": name, "sample": n, "rmse": 0.1 * n, "true": [0.0, 1.0, 0.0, -1.0], "predicted": [0.1, n, 0.5, 0]}
+                {"name": name, "sample": n, "rmse": 0.1, "true": [0.0, 1.0, 0.0, -1.0], "predicted": [0.1, n, 1, 0]}
                 for n, name in enumerate(("best", "typical", "worst"))
             ],
             "snapshots": [shot(done) for done in (1, 5, 10)],

@@ -22,6 +22,7 @@ from tests.render.reports import (
 )
 from tsguard import catalogue
 from tsguard.comparison import compare
+from tsguard.findings import Finding, Role, Status
 from tsguard.render import drawing, figures, html
 from tsguard.render import words as words_of
 from tsguard.render.decimate import POINTS_MAX, decimate
@@ -343,3 +344,134 @@ def test_classes_stand_with_their_recall_and_the_majority():
     assert (found.majority, round(found.share, 2), round(found.right, 2)) == ("0", 0.54, 0.75)
     assert found.never == ()
     assert tables.confusion(Report(figures={"confusion": [[1, 2]]})) is None
+
+
+def test_a_symptom_stands_beneath_the_cause_that_explains_it_and_nowhere_else():
+    report = train_report()
+    outline = Outline(html.page(report))
+    assert outline.words.count("The loss ended a hundred times as high") == 1
+    assert "It shows as" in outline.words
+    assert outline.words.index("It shows as") < outline.words.index("worse than the mean")
+    assert "check-divergence" in outline.ids
+
+
+def test_the_same_symptom_told_twice_is_one_card():
+    twice = tuple(catalogue.finding("divergence", f"words {n}", where={"step": n}) for n in range(2))
+    outline = Outline(html.page(Report(findings=twice, verdict=Verdict("FAIL", tuple(f.message for f in twice)))))
+    assert [value for tag, name, value in outline.attributes if tag == "article" and name == "id"] == [
+        "check-divergence"
+    ]
+    assert "Words 1" in outline.words
+
+
+def test_the_first_screen_does_not_repeat_what_stands_beneath_the_cause():
+    report = train_report().with_(verdict=Verdict("FAIL", tuple(f.message for f in train_report().findings)))
+    words = Outline(html.first_screen(report)).words
+    assert "ended a hundred times" not in words
+    assert catalogue.entry("below-baseline").title in words
+
+
+def test_a_run_that_passed_says_what_came_of_it():
+    report = train_report().with_(findings=(), verdict=Verdict("PASS"))
+    words = Outline(html.page(report)).words
+    assert "nothing stands against this run" in words
+    assert "val_loss 0.3, R² 0.41 after 6 epochs and 60 steps." in words
+    assert "Training took 3 min 00 s; about 2 min 30 s was forecast." in words
+
+
+def test_a_code_that_the_catalogue_does_not_know_is_drawn_all_the_same():
+    own = Finding("own-check", Status.FAIL, Role.CAUSE, "ours", remedy="mend")
+    words = Outline(html.page(Report(findings=(own, Finding("other-check", Status.PASS, Role.NOTE, "fine"))))).words
+    assert "Own check" in words
+
+
+def test_the_course_of_a_run_is_told_with_epochs_folded_and_trips_marked():
+    words = Outline(html.page(train_report())).words
+    for part in ("5 epochs", "✕ loss grew, step 20", "↺ rolled back"):
+        assert part in words, part
+
+
+def test_the_time_is_shared_out_among_preflight_training_and_judgement():
+    from tsguard.render import tables
+
+    phases = tables.phases(train_report().timeline)
+    assert [phase.name for phase in phases] == ["preflight", "training", "judgement"]
+    assert sum(phase.share for phase in phases) == pytest.approx(1.0)
+    assert tables.phases(check_report().timeline) == ()
+
+
+def test_a_suite_shows_findings_beside_the_tests_of_their_file_failures_first():
+    outline = Outline(html.page(suite_report()))
+    words = outline.words.split("0.8 when only the padded", 1)[1]  # the first screen told it once
+    assert words.index("suites/test_padding.py") < words.index("0.8 when only the padded") < words.index("test_leak")
+    assert words.index("test_leak") < words.index("suites/test_data.py") < words.index("no data")
+    assert "1 failed, 1 passed, 1.8 s" in words
+
+
+def test_metrics_of_the_parts_stand_side_by_side_and_nothing_twice():
+    from tsguard.render import metrics
+
+    table = metrics.learned(train_report())
+    assert table.columns == ("validation", "training", "measured")
+    rows = {row.name: row.values for row in table.rows}
+    assert rows["loss"] == (0.3, 0.2, None)
+    assert rows["r2"] == (0.41, 0.6, None)
+    assert rows["std_ratio"] == (None, None, 0.5)
+    assert table.rows[0].name == "loss"
+
+
+def test_a_further_validation_set_has_a_column_and_an_output_has_none():
+    from tsguard.render import metrics
+
+    found = {"val/r2": 0.5, "train/r2": 0.6, "night/r2": 0.1, "val/head/r2": 0.2, "train/head/r2": 0.3, "head/r2": 0.2}
+    table = metrics.learned(Report(metrics=found))
+    assert table.columns[:3] == ("validation", "training", "night")
+    assert {row.name: row.values[2] for row in table.rows}["r2"] == 0.1
+
+
+def test_what_a_run_takes_is_told_in_its_units():
+    from tsguard.render.metrics import quantity
+
+    told = {"duration_min": 0.5, "peak_mb": 1234.5, "data_wait_share": 0.051, "gpu_used": 0.0, "weights_mb": 0.03}
+    words = [quantity(name, value) for name, value in told.items()]
+    assert words == ["30.0 s", "1,234 MB", "5.1 %", "no", "0.03 MB"]
+    assert quantity("duration_min", "25..50") == "25..50"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(0.004, "4 ms"), (1.26, "1.3 s"), (99.0, "99.0 s"),
+     (119.7, "2 min 00 s"), (1800, "30 min"), (7320, "2 h 02 min"), (math.inf, "–")],
+)  # fmt: skip
+def test_time_is_told_in_the_unit_that_people_use(seconds, told):
+    assert words_of.span(seconds) == told
+
+
+def test_a_long_message_is_told_by_its_first_sentence_where_there_is_room_for_one():
+    message = "the value 1.5 of `x` left. " + "Then much more was said about it. " * 10
+    assert words_of.gist(message) == "the value 1.5 of `x` left."
+    assert words_of.gist("short. Whole.") == "short. Whole."
+
+
+def test_answers_on_the_way_are_drawn_and_a_refusal_is_told():
+    names = [figure.name for figure in drawn(train_report())]
+    assert {"quality", "histograms", "courses", "idle", "memory"} <= set(names)
+    refused = train_report().with_(figures={"snapshots_note": "RuntimeError: no inference"})
+    assert "RuntimeError: no inference" in Outline(html.page(refused)).words
+
+
+def test_activations_are_drawn_where_the_guard_listened():
+    series = {f"activation_{kind}/m/dense_{n}": Series([0.1 * n, 0.2]) for kind in ("zeros", "std") for n in range(3)}
+    assert [figure.name for figure in drawn(Report(series=series))] == ["activation-zeros", "activation-std"]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"snapshots": [{}]}, {"snapshots": [{"epochs": 1, "predicted": [1], "true": [1, 2]}]}, {"snapshots": "no"},
+        {"courses": [{}]}, {"courses": {}}, {"confusion": {"counts": [[1], [2]]}}, {"confusion": []},
+        {"predicted_true": {"true": [], "predicted": []}}, {"missing": {"rows": [], "share": {}}},
+    ],
+)  # fmt: skip
+def test_figures_of_another_version_cost_no_page(odd):
+    assert "</html>" in html.page(Report(figures=odd))

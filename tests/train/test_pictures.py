@@ -6,7 +6,7 @@ import pytest
 
 import tsguard
 from tsguard.dataset import Data
-from tsguard.diagnosis.score import sample
+from tsguard.probes.score import sample
 from tsguard.report import dumps, loads
 from tsguard.train import course, pictures
 from tsguard.train.course import Course

@@ -12,11 +12,11 @@ import tsguard
 from tsguard.dataset import Data
 from tsguard.report import dumps
 from tsguard.train import snapshots
-from tsguard.train.snapshots import MemoryTrace, Snapshots, chosen_epochs
+from tsguard.train.snapshots import Snapshots, chosen_epochs
 
 
 class Counts(keras.layers.Layer):
-    """Keeps a count of its calls in a variable and in an attribute, and draws from numpy: anything asked twice shows."""
+    """Counts its calls in a variable and in an attribute, and draws from numpy: anything asked twice shows."""
 
     def build(self, shape):
         self.count = self.add_weight(shape=(), initializer="zeros", trainable=False, name="count")
@@ -176,15 +176,3 @@ def test_targets_without_a_spread_and_answers_that_are_not_finite_are_no_reason_
     shots.after(model, 4, lambda: None)
     assert shots.note == ""
     assert sum(shots.taken[-1]["predicted"]) == 0
-
-
-def test_memory_is_looked_at_ever_less_often():
-    now = [0.0]
-    trace = MemoryTrace(clock=lambda: now[0])
-    for step in range(20_000):
-        now[0] += 0.1
-        trace.look(step)
-    series = trace.series["memory_mb"]
-    assert 50 < len(series) <= snapshots.POINTS_MAX
-    assert series.x[-1] > 19_000
-    assert min(series.y) > 1

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from tsguard import catalogue
+from tsguard.backend import preserved
 from tsguard.dataset import Data
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding, Role, Status
@@ -153,7 +154,8 @@ def collapse(watcher: Watcher, validation: tuple[Any, Any] | None) -> list[Findi
     x, y = _first(validation[0]), _first(validation[1])
     if x is None:
         return []
-    with torch.no_grad():
+    # An own layer may count or draw in every call: asked or not, the model ends with the same bits.
+    with preserved(watcher.model), torch.no_grad():
         mode = watcher.model.training
         try:
             predicted = watcher.model(x, training=False)

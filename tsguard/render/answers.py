@@ -116,8 +116,6 @@ def predicted_true(report: Report) -> Figure | None:
     if all(name in report.metrics for name in names):
         rho, ratio, bias, r2 = (_short(report.metrics[name]) for name in names)
         words = f"R² = 2ρs − s² − bias²/σ² = 2·{rho}·{ratio} − {ratio}² − {bias} = {r2}; {words}"
-    if points.get("own_loss"):
-        words += "; the loss of this run is its own and may ask for something else than these targets"
     return figure("predictions", "Predicted against true", words, draw, height=2.9, left=50)
 
 

@@ -39,7 +39,7 @@ def of_report(report: Report) -> list[tuple[str, list[Figure]]]:
                 answers.courses(report),
             ],
         ),
-        ("Inside the model", [inside.gradients(report), inside.idle(report)]),
+        ("Inside the model", [inside.gradients(report), inside.idle(report), *inside.activations(report)]),
         ("Time and memory", [_throughput(report), _memory(report)]),
         ("Missing values", [inside.missing(report)]),
     ]
@@ -162,9 +162,14 @@ def _throughput(report: Report) -> Figure | None:
         return None
     middle = sorted(value for value in series.y if math.isfinite(value)) or [math.nan]
 
+    waits = report.series.get("wait_seconds")
+
     def draw(axes: Axes) -> None:
-        line(axes, series.x, [1000 * value for value in series.y], "ms a step", 0)
+        line(axes, series.x, [1000 * value for value in series.y], "step", 0)
+        if waits is not None:
+            line(axes, waits.x, [1000 * value for value in waits.y], "waiting between steps", 1)
         axes.set_xlabel("step")
+        legend(axes)
         axes.set_ylabel("ms")
         whole_numbers(axes)
 

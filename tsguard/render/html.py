@@ -169,6 +169,10 @@ def headline(report: Report) -> tuple[str, str]:
     return f"{report.name}: nothing stands against this {what}", metrics.result(report)
 
 
+REASON_MAX = 240
+"""Characters of the first reason in the list of runs; the run's own page has the rest."""
+
+
 def summary(report: Report, href: str) -> dict[str, Any]:
     """What the list of runs shows of one run."""
     return {
@@ -179,7 +183,9 @@ def summary(report: Report, href: str) -> dict[str, Any]:
         "started": report.provenance.started,
         "loss": _finite(report.metrics.get("loss")),
         "val_loss": _finite(report.metrics.get("val_loss")),
-        "reason": (report.verdict.reasons or ("",))[0][:240],
+        "skill": _finite(report.metrics.get("skill_vs_baseline")),
+        "minutes": _finite(report.metrics.get("duration_min")),
+        "reason": words.gist((report.verdict.reasons or ("",))[0].removeprefix(UNENFORCED))[:REASON_MAX],
         "spark": spark(report.series["loss"].y) if "loss" in report.series else "",
     }
 
@@ -190,7 +196,7 @@ def _finite(value: float | None) -> float | None:
 
 UNTOLD = {
     "href": "", "name": "", "verdict": "NOT_RUN", "kind": "", "started": "", "loss": None, "val_loss": None,
-    "reason": "", "spark": "",
+    "skill": None, "minutes": None, "reason": "", "spark": "",
 }  # fmt: skip
 """What a summary of another version may lack: one odd folder must not cost the list of all runs."""
 

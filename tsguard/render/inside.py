@@ -72,6 +72,39 @@ def idle(report: Report) -> Figure | None:
     )  # fmt: skip
 
 
+ACTIVATIONS = {"zeros": "share of zeros", "std": "log₁₀ of the spread"}
+
+
+def activations(report: Report) -> list[Figure | None]:
+    """Layers × steps, where the guard was asked to listen to layers: how many outputs are zero, how far they spread."""
+    return [_activation(report, kind, label) for kind, label in ACTIVATIONS.items()]
+
+
+def _activation(report: Report, kind: str, label: str) -> Figure | None:
+    prefix = f"activation_{kind}/"
+    names = [name for name in report.series if name.startswith(prefix)][:ROWS_MAX]
+    if not names or len(report.series[names[0]]) < 2:
+        return None
+    rows = [report.series[name] for name in names]
+    zeros = kind == "zeros"
+    grid = [[value if zeros else _log10(value) for value in _largest(row.y)] for row in rows]
+    width = max(map(len, grid))
+    grid = [row + [math.nan] * (width - len(row)) for row in grid]
+    labels = _without_common([name.removeprefix(prefix) for name in names])
+    scale = {"vmin": 0, "vmax": 1} if zeros else {}
+
+    def draw(axes: Axes) -> None:
+        heat(axes, grid, labels, (f"{rows[0].x[0]:.0f}", f"{rows[0].x[-1]:.0f}"), label, **scale)
+        axes.set_xlabel("step")
+
+    title = "Activations that are zero" if zeros else "Spread of the activations"
+    words = "of what every layer puts out, once a window; empty where there is none or it is not finite"
+    return figure(
+        f"activation-{kind}", title, f"{label} {words}", draw, height=max(1.3, 0.2 * len(names) + 0.75),
+        left=label_margin(labels), right=54,
+    )  # fmt: skip
+
+
 def updates(report: Report) -> Figure | None:
     """Size of the updates against the size of the weights."""
     series = report.series.get("update_ratio")

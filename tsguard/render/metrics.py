@@ -36,13 +36,15 @@ class LearnedTable:
     columns: tuple[str, ...]
     rows: tuple[Learned, ...]
     gated: str
+    own_loss: bool = False
 
 
 def learned(report: Report) -> LearnedTable | None:
     """Every metric that is no cost: of the validation and training part where they are told apart."""
     measured = [part for part in PARTS if any(name.startswith(f"{part}/") for name in report.metrics)]
+    measured += _named_sets(report, measured)
     both = any(name.startswith("val_") and name.removeprefix("val_") in report.metrics for name in report.metrics)
-    parts = [*PARTS] if measured and both else measured
+    parts = list(dict.fromkeys([*PARTS, *measured])) if measured and both else measured
     bare = {name: value for name, value in report.metrics.items() if name.split("/", 1)[0] not in parts}
     bare = {name: value for name, value in bare.items() if name.rsplit("/", 1)[-1] not in COSTS}
     rows: dict[str, dict[str, float]] = {}
@@ -64,9 +66,18 @@ def learned(report: Report) -> LearnedTable | None:
     # Loss first: it is what every reader looks for.
     order = sorted(rows, key=lambda name: name != "loss")
     columns = [*parts, *([""] if any("" in values for values in rows.values()) else [])]
-    named = tuple(PARTS.get(column, "measured") for column in columns)
+    named = tuple(PARTS.get(column, column or "measured") for column in columns)
     table = tuple(Learned(name, tuple(rows[name].get(column) for column in columns)) for name in order)
-    return LearnedTable(named, table, PARTS[measured[0]] if measured else "")
+    return LearnedTable(named, table, PARTS[measured[0]] if measured else "", own_loss(report))
+
+
+def _named_sets(report: Report, parts: list[str]) -> list[str]:
+    """Further validation sets: they have the metrics that the parts have, and are no output of the model."""
+    told = {name.split("/", 1)[1] for name in report.metrics if name.split("/", 1)[0] in parts}
+    outputs = {rest.split("/", 1)[0] for rest in told if "/" in rest}
+    pairs = [name.split("/", 1) for name in report.metrics if "/" in name]
+    heads = dict.fromkeys(head for head, rest in pairs if rest in told)
+    return [head for head in heads if head not in parts and head not in outputs]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,10 +159,17 @@ def _against(value: Any, foretold: Any) -> str:
     return f"{ratio:.3g} ×"
 
 
+def own_loss(report: Report) -> bool:
+    """Whether the run minimises a loss of its own, which may ask for something else than its targets."""
+    points = report.figures.get("predicted_true")
+    return isinstance(points, Mapping) and bool(points.get("own_loss"))
+
+
 def result(report: Report) -> str:
     """What came of a run in one sentence: the loss, how good, after how much."""
     told = [f"{name} {number(report.metrics[name])}" for name in ("val_loss", "loss") if name in report.metrics][:1]
-    named = (("accuracy", "accuracy"), ("r2", "R²"))
+    # Of a loss of one's own nobody knows whether it asks for the targets at all.
+    named = () if own_loss(report) else (("accuracy", "accuracy"), ("r2", "R²"))
     told += [f"{words} {report.metrics[name]:.3g}" for name, words in named if name in report.metrics]
     epochs, steps = len(report.series.get("epoch/loss", ())), len(report.series.get("loss", ()))
     after = [f"{count:,} {what}{'s' * (count != 1)}" for count, what in ((epochs, "epoch"), (steps, "step")) if count]

@@ -78,7 +78,7 @@ def gist(message: str) -> str:
     """The first sentence of a long message; the whole of a short one."""
     if len(message) <= GIST_MAX:
         return message
-    end = re.search(r"(?<=[\w)`'\"])\.(?= [A-Z`])", message)
+    end = re.search(r"(?<=[\w)\]`'\"])\.(?= [A-Z`])", message)
     return message if end is None else message[: end.end()]
 
 

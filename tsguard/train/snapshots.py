@@ -1,4 +1,4 @@
-"""What the model answered after 1, 5, 10, 20 … epochs, and the memory that was used on the way: pictures for the page.
+"""What the model answered after 1, 5, 10, 20 … epochs: pictures for the page.
 
 One forward pass over a few hundred rows at a handful of epochs, with everything put back (`preserved`), so that the run
 goes on bit for bit as if nobody had asked. Time is rationed: where the passes would cost more than a small share of the
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import re
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -24,7 +23,6 @@ from tsguard.probes.idle import idle_units
 from tsguard.probes.predictions import classes_of
 from tsguard.probes.score import of_output, sample
 from tsguard.probes.stage import Batch
-from tsguard.report import Series
 
 ROWS = 256
 """Rows that are asked: a histogram of forty bins needs no more."""
@@ -148,53 +146,3 @@ def _counted(predicted: Any, true: Any, *, logits: bool) -> dict[str, Any]:
         "predicted": [int((chosen == name).sum()) for name in names],
         "true": [int((wanted == name).sum()) for name in names],
     }
-
-
-POINTS_MAX = 400
-"""Points of the memory's curve: what a figure can show."""
-
-EVERY_S = 0.25
-"""Seconds between two looks at the memory, at first."""
-
-
-class MemoryTrace:
-    """Memory over the steps: of the device where there is one, else of this process. Reading it waits for nothing."""
-
-    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
-        self.points: list[tuple[int, float]] = []
-        self._clock, self._every, self._last = clock, EVERY_S, -EVERY_S
-
-    def look(self, step: int) -> None:
-        """Note the memory, if it is time."""
-        now = self._clock()
-        if now - self._last < self._every:
-            return
-        self._last = now
-        value = memory_mb()
-        if value is None:
-            return
-        self.points.append((step, value))
-        if len(self.points) > POINTS_MAX:
-            self.points = self.points[::2]
-            self._every *= 2
-
-    @property
-    def series(self) -> dict[str, Series]:
-        """For `Report.series`."""
-        if len(self.points) < 2:
-            return {}
-        return {"memory_mb": Series(tuple(y for _, y in self.points), tuple(float(x) for x, _ in self.points))}
-
-
-def memory_mb() -> float | None:
-    """What is held now, in MB; None where the platform does not say."""
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
-        return float(torch.cuda.memory_allocated() / 1e6)
-    try:
-        import resource
-
-        with open("/proc/self/statm", encoding="ascii") as stream:
-            return int(stream.read().split()[1]) * resource.getpagesize() / 1e6
-    except (OSError, ImportError, ValueError):
-        return None

@@ -70,7 +70,9 @@ def _name(loss: Any) -> str:
     if isinstance(loss, str):
         return loss
     if hasattr(loss, "get_config"):
-        told = {key: value for key, value in loss.get_config().items() if key not in ("name", "reduction", "dtype", "fn")}
+        # Keras' own losses keep what they were given beside their configuration.
+        held = {**loss.get_config(), **(getattr(loss, "_fn_kwargs", None) or {})}
+        told = {key: value for key, value in held.items() if key not in ("name", "reduction", "dtype", "fn", "axis")}
         return f"{type(loss).__name__}({', '.join(f'{key}={_word(value)}' for key, value in told.items())})"
     return str(getattr(loss, "__name__", type(loss).__name__))
 
