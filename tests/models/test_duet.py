@@ -13,7 +13,18 @@ from models.duet import losses
 from models.duet.finetune import STRATEGIES
 from models.duet.linear import moving_average_matrix
 from models.transfer import RatedAdam, apply_freeze, copy_weights
-from tests.models.parity import array, assert_finite, assert_run_trains, assert_same, evaluate, on_jax, real
+from tests.models.oracles import policy
+from tests.models.parity import (
+    array,
+    assert_finite,
+    assert_run_trains,
+    assert_same,
+    derivative_error,
+    evaluate,
+    in_float64,
+    on_jax,
+    real,
+)
 
 # torch tensors warn about numpy 2's copy keyword whenever Keras reads one back.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
@@ -398,13 +409,28 @@ def test_half_precision_trains_and_takes_its_steps(kind, precision):
         assert int(array(model.optimizer.inner_optimizer.iterations)) >= 8
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_agree_with_finite_differences_in_float64(kind):
+    with policy("float64"):
+        assert derivative_error(*in_float64(lambda: make(kind), batch())) < 1e-7
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_float32_differs_from_float64_by_its_rounding_only(kind):
+    model, (x, y) = make(kind), batch()
+    with policy("float64"):
+        exact = evaluate(*in_float64(lambda: make(kind), (x, y), [array(w) for w in model.weights]))
+    assert exact["loss"].dtype == np.float64
+    assert_same(exact, evaluate(model, x, y))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_jax_computes_the_same(kind, tmp_path):
     model, (x, y) = make(kind), batch()
     args = {**KINDS[kind], "kind": "duet" if kind == "pretraining" else kind}
     here = evaluate(model, x, y)
-    assert_same(here, on_jax("models.duet:build", args, model, x, y, tmp_path), rtol=2e-5)
+    assert_same(here, on_jax("models.duet:build", args, model, x, y, tmp_path))
 
 
 def test_plain_arrays_are_accepted():
