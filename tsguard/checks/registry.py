@@ -77,7 +77,7 @@ MODULES = (
     *("step", "data", "laws"),
     *("wiring", "transfer", "initialisation", "signal", "regularisation", "embedding", "normalisation"),
     *("precision", "broken_start", "repeatable"),
-    *("outputs", "blind", "selection", "hidden", "terms", "lopsided"),
+    *("outputs", "blind", "selection", "hidden", "terms", "lopsided", "indifferent"),
     *("rates", "callbacks", "plan", "accumulation"),
 )
 """Modules of tsguard.checks that declare checks; imported when the table is first read."""
