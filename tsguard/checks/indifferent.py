@@ -71,11 +71,11 @@ def _turned_round(bench: Bench, head: Head) -> Iterator[Finding]:
         return
     good, fair, turned = losses
     slack = SAME * max(map(abs, losses))
-    if good > fair + slack and fair > turned + slack:
+    if turned < min(good, fair) - slack:
         yield catalogue.finding(
             "loss-degenerate",
             f"output {head.name!r}: answers close to the targets cost {good:.4g}, answers further away {fair:.4g}, and "
-            f"answers on the other side {turned:.4g}: it falls as answers get worse. Check its sign (a score that "
+            f"answers on the other side {turned:.4g}: the opposite is rewarded. Check the sign (a score that "
             "should be maximised is minimised as 1 − score).",
             where={"output": head.name, "phase": "loss"},
             evidence=(Evidence("value", {"right": good, "fair": fair, "opposite": turned}, name="loss"),),
