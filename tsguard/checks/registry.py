@@ -75,7 +75,7 @@ _CHECKS: dict[str, Check] = {}
 
 MODULES = (
     *("step", "data", "laws"),
-    *("wiring", "transfer", "initialisation", "signal", "regularisation", "embedding", "normalisation"),
+    *("wiring", "transfer", "initialisation", "signal", "regularisation", "embedding", "axes", "normalisation"),
     *("precision", "broken_start", "repeatable"),
     *("outputs", "blind", "selection", "hidden", "terms", "lopsided", "indifferent"),
     *("rates", "callbacks", "plan", "accumulation"),
