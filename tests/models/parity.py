@@ -92,6 +92,33 @@ def assert_run_trains(name):
     assert set(settings["gates"]) <= set(history)
 
 
+def in_float64(build, batch, weights=None):
+    """(model, x, y): built, with these weights where given, and fed in float64. Use it inside `policy("float64")`."""
+
+    def wide(value):
+        return value.astype("float64") if getattr(value, "dtype", None) == np.float32 else value
+
+    model = build()
+    if weights is not None:
+        model.set_weights([wide(value) for value in weights])
+    return model, *keras.tree.map_structure(wide, batch)
+
+
+def derivative_error(model, x, y, step=1e-6, seed=0):
+    """Relative gap between the gradient along a random direction and the central difference; float64 models only."""
+    rng = np.random.default_rng(seed)
+    gradients = [g for name, g in evaluate(model, x, y).items() if name.startswith("gradient/")]
+    weights = [array(variable).copy() for variable in model.trainable_variables]
+    direction = [rng.normal(size=weight.shape) for weight in weights]
+    sides = []
+    for sign in (1, -1):
+        for variable, weight, along in zip(model.trainable_variables, weights, direction, strict=True):
+            variable.assign(weight + sign * step * along)
+        sides.append(evaluate(model, x, y)["loss"])
+    expected = sum((g * along).sum() for g, along in zip(gradients, direction, strict=True))
+    return abs((sides[0] - sides[1]) / (2 * step) - expected) / abs(expected)
+
+
 def array(tensor):
     return np.asarray(keras.ops.convert_to_numpy(keras.ops.stop_gradient(tensor)))
 

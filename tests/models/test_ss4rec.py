@@ -430,9 +430,10 @@ def test_scores_that_are_not_numbers_cannot_be_ranked():
 
 @pytest.mark.slow
 @pytest.mark.realdata
-def test_movielens_is_ranked_better_than_by_popularity():
+def test_movielens_is_ranked_better_than_by_popularity(record_testsuite_property):
     bench = pytest.importorskip("benchmarks.models_tft_cloud_ss4rec")
     if not bench.data_folder().is_dir():
         pytest.skip(f"no real data at {bench.data_folder()}; set TSGUARD_DATA")
     figures = bench.COMMANDS["ss4rec-movielens"]()
+    record_testsuite_property("movielens_is_ranked_better_than_by_popularity", figures)
     assert figures["ndcg@10"] > figures["ndcg@10_popularity"]

@@ -117,6 +117,9 @@ class Guard(keras.callbacks.Callback):
         self._journal: Journal | None = None
         self._errors: list[Finding] = []
         self._logs: dict[str, list[float]] = {}
+        self._log_epochs: dict[str, list[int]] = {}
+        self.first_step = 0
+        """Steps that the run had made before: set by who resumes it, so that a step has one number in all of it."""
         self._started = 0.0
         self._interrupted = False
         self._start_time = ""
@@ -144,6 +147,18 @@ class Guard(keras.callbacks.Callback):
     def run(self) -> Run | None:
         """The run and its folder, where one was written."""
         return self.folder.run if self.folder is not None else None
+
+    @property
+    def state(self) -> str:
+        """In a few words, what was seen so far: for who follows the run."""
+        watcher = self._watcher
+        if watcher is None or self._errors:
+            return "guard: not watching"
+        if not watcher.trips:
+            return "guard: clean"
+        last = watcher.trips[-1]
+        again = f", {watcher.recoveries} recoveries" if watcher.recoveries else ""
+        return f"guard: {'stopped, ' if watcher.stopped else ''}{last.code} at step {last.step}{again}"
 
     @property
     def stopped(self) -> bool:
@@ -203,7 +218,14 @@ class Guard(keras.callbacks.Callback):
         for name, value in (logs or {}).items():
             if isinstance(value, (int, float, np.floating)):
                 self._logs.setdefault(name, []).append(float(value))
-        watcher.note({"kind": "epoch", "epoch": epoch, "logs": {k: v[-1] for k, v in self._logs.items()}})
+                self._log_epochs.setdefault(name, []).append(epoch)
+        watcher.note(
+            {
+                "kind": "epoch",
+                "epoch": epoch,
+                "logs": {k: v[-1] for k, v in self._logs.items() if self._log_epochs[k][-1] == epoch},
+            }
+        )
         watcher.check_weights()
 
     @_quietly
@@ -237,7 +259,8 @@ class Guard(keras.callbacks.Callback):
     # -- beginning and end ----------------------------------------------------------------------------------------
 
     def _begin(self, model: Any, *, adapter: Any, validation: tuple[Any, Any] | None) -> None:
-        self._report, self.outcome, self._errors, self._logs, self._found = None, None, [], {}, []
+        self._report, self.outcome, self._errors, self._found = None, None, [], []
+        self._logs, self._log_epochs = {}, {}
         self._validation = validation
         self._started, self._start_time = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
         if self.out is not None:
@@ -251,6 +274,7 @@ class Guard(keras.callbacks.Callback):
             copies=type(adapter).__name__ != "ArrayDataAdapter",
             adapter=adapter,
             budget=self.max_recoveries,
+            first_step=self.first_step,
             note=self._note,
             activations=self.activations,
             names=Names(self.names, self.ids),

@@ -23,11 +23,11 @@ def outcome_of(guard: Guard, watcher: Watcher) -> GuardOutcome:
     findings = [*watcher.findings, *guard._errors, *guard._found]
     if watcher.seam.compiled:
         findings.append(verdicts.unseen())
-    if watcher.step and not any(f.status >= Status.FAIL for f in findings):
+    if watcher.watched and not any(f.status >= Status.FAIL for f in findings):
         findings.append(
             catalogue.finding(
                 "nonfinite-loss",
-                f"{watcher.step} steps were watched: every loss, gradient and weight was finite.",
+                f"{watcher.watched} steps were watched: every loss, gradient and weight was finite.",
                 status=Status.PASS,
                 role=Role.NOTE,
                 remedy="",
@@ -38,7 +38,7 @@ def outcome_of(guard: Guard, watcher: Watcher) -> GuardOutcome:
         )
     series = dict(watcher.watch.series)
     for name, values in guard._logs.items():
-        series[f"epoch/{name}"] = list(enumerate(values))
+        series[f"epoch/{name}"] = list(zip(guard._log_epochs[name], values, strict=True))
     clean = watcher.recorder.clean
     replay = watcher.replay
     if replay is None and watcher.recorder.ready and clean is not None and clean.fits():
@@ -52,7 +52,7 @@ def outcome_of(guard: Guard, watcher: Watcher) -> GuardOutcome:
         origin=watcher.origins[0] if watcher.origins else None,
         trips=list(watcher.trips),
         replay=replay,
-        steps=watcher.step,
+        steps=watcher.watched,
         epochs=guard._epochs,
         policy=guard.policy,
         stopped=watcher.stopped,
@@ -79,7 +79,7 @@ def _facts(guard: Guard, watcher: Watcher) -> dict[str, Any]:
 
 def _metrics(guard: Guard, watcher: Watcher) -> dict[str, float]:
     seconds = time.perf_counter() - guard._started
-    found = {"duration_min": seconds / 60, "steps_per_s": watcher.step / seconds if seconds > 0 else 0.0}
+    found = {"duration_min": seconds / 60, "steps_per_s": watcher.watched / seconds if seconds > 0 else 0.0}
     if watcher.watch.data_wait_share is not None:
         found["data_wait_share"] = watcher.watch.data_wait_share
     for name in ("loss", "val_loss"):
@@ -97,8 +97,8 @@ def _metrics(guard: Guard, watcher: Watcher) -> dict[str, float]:
 def _survived(watcher: Watcher) -> Finding:
     return catalogue.finding(
         "nonfinite-loss",
-        f"{watcher.step} steps were watched; {watcher.recoveries} of them were not finite and were left out by policy "
-        f"{watcher.policy!r}. User callbacks were not rewound.",
+        f"{watcher.watched} steps were watched; {watcher.recoveries} of them were not finite and were left out by "
+        f"policy {watcher.policy!r}. User callbacks were not rewound.",
         status=Status.WARN,
         role=Role.NOTE,
         check="guard",

@@ -100,6 +100,7 @@ def handle(watcher: Watcher, trip: Trip) -> None:
     )
     if recovery is None:
         return
+    watcher.note({"kind": "recovery", "step": trip.step, "text": recovery.words})
     if goes_on:
         watcher.recoveries += 1
         watcher.force_window = True

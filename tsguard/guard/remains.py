@@ -1,10 +1,13 @@
-"""What a run that died left in its events: the numbers up to the last flush, and every finding that was made by
-then."""
+"""What a run's own events tell of it, also of one that died or was taken up again: curves, findings, the last step.
+
+The guard writes its losses window by window, the logs epoch by epoch, and every finding when it is made. Where a step
+stands twice it was trained twice, after a resume; the later one is the one that entered the weights.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from tsguard.findings import Finding
@@ -15,42 +18,44 @@ from tsguard.report import Series, finding_from
 class Remains:
     """The guard's part of a run's events."""
 
-    findings: list[Finding] = field(default_factory=list)
-    points: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    series: dict[str, Series]
+    findings: list[Finding]
     last_step: int | None = None
-
-    @property
-    def series(self) -> dict[str, Series]:
-        """The points as a report holds them."""
-        return {
-            name: Series(
-                tuple(y for _, y in points),
-                tuple(x for x, _ in points),
-                "epoch" if name.startswith("epoch/") else "step",
-            )
-            for name, points in self.points.items()
-        }
-
-    def _point(self, name: str, at: float, value: Any) -> None:
-        if isinstance(value, (int, float)):
-            self.points.setdefault(name, []).append((float(at), float(value)))
 
 
 def remains(events: Iterable[Mapping[str, Any]]) -> Remains:
     """Read them back."""
-    found = Remains()
+    events = list(events)
+    findings = [finding_from(event["finding"]) for event in events if event.get("finding")]
+    ends = [
+        int(event["first"]) + max((len(values) for values in event.values() if isinstance(values, list)), default=1) - 1
+        for event in events
+        if event.get("kind") == "steps"
+    ]
+    return Remains(curves(events), findings, max(ends, default=None))
+
+
+def curves(
+    events: Iterable[Mapping[str, Any]], *, before_step: int | None = None, before_epoch: int | None = None
+) -> dict[str, Series]:
+    """Series by the names that the guard gives them; only what lies before a step and an epoch, where given."""
+    points: dict[str, dict[float, float]] = {}
     for event in events:
-        kind = event.get("kind")
-        if kind == "steps":
+        if event.get("kind") == "steps":
             for name, values in event.items():
-                if isinstance(values, list):
-                    for offset, value in enumerate(values):
-                        found._point(name, event["first"] + offset, value)
-            length = max((len(values) for values in event.values() if isinstance(values, list)), default=0)
-            found.last_step = event["first"] + max(length - 1, 0)
-        elif kind == "epoch":
-            for name, value in (event.get("logs") or {}).items():
-                found._point(f"epoch/{name}", event["epoch"], value)
-        elif kind == "finding" and event.get("finding"):
-            found.findings.append(finding_from(event["finding"]))
-    return found
+                for offset, value in enumerate(values if isinstance(values, list) else ()):
+                    at = int(event["first"]) + offset
+                    if isinstance(value, int | float) and (before_step is None or at < before_step):
+                        points.setdefault(name, {})[at] = float(value)
+        elif event.get("kind") == "epoch":
+            epoch = int(event["epoch"])
+            if before_epoch is None or epoch < before_epoch:
+                for name, value in (event.get("logs") or {}).items():
+                    if isinstance(value, int | float):
+                        points.setdefault(f"epoch/{name}", {})[epoch] = float(value)
+    return {
+        name: Series(
+            tuple(at[x] for x in sorted(at)), tuple(sorted(at)), "epoch" if name.startswith("epoch/") else "step"
+        )
+        for name, at in points.items()
+    }

@@ -191,6 +191,8 @@ class StepSeam:
         """A step of this fit is about to come. Mends what a recompilation inside fit took away."""
         if not self.armed:
             return
+        if getattr(self.model.__dict__.get("train_function"), "no_step", False):
+            return  # a batch that is passed over, not a step
         self._announced = True
         if self.model.__dict__.get("train_function") is not self._outer:
             self._wrap_step()

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from tsguard import catalogue
+from tsguard.backend import preserved
 from tsguard.dataset import Data
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding, Role, Status
@@ -100,7 +101,7 @@ def _learning(watcher: Watcher) -> Iterator[Finding]:
 
 def _unmoved(watcher: Watcher) -> Iterator[Finding]:
     """Trainable weights that hold their first bits after many updates, and got no gradient."""
-    if watcher.step < trips.UNCHANGED_STEPS or watcher.stopped:
+    if watcher.watched < trips.UNCHANGED_STEPS or watcher.stopped:
         return
     still = watcher.unmoved()
     if not still:
@@ -109,7 +110,7 @@ def _unmoved(watcher: Watcher) -> Iterator[Finding]:
     names = ", ".join(f"`{name}`" for name in still[:4]) + (" …" if len(still) > 4 else "")
     yield catalogue.finding(
         "no-learning" if all_of_them else "disconnected-parameters",
-        f"{len(still)} trainable weights hold the very bits they began with after {watcher.step} steps: {names}. "
+        f"{len(still)} trainable weights hold the very bits they began with after {watcher.watched} steps: {names}. "
         + ("No update ever reached the model." if all_of_them else "No gradient that is not 0 reaches them."),
         where={"parameter": still[0], "step": watcher.step - 1},
         status=Status.FAIL if all_of_them else Status.WARN,
@@ -120,8 +121,8 @@ def _unmoved(watcher: Watcher) -> Iterator[Finding]:
 
 def _loader(watcher: Watcher) -> Iterator[Finding]:
     share = watcher.watch.data_wait_share
-    per_step = watcher.watch.waited / max(watcher.step, 1)
-    if watcher.step < trips.LOADER_STEPS:
+    per_step = watcher.watch.waited / max(watcher.watched, 1)
+    if watcher.watched < trips.LOADER_STEPS:
         return
     if share is not None and share > trips.LOADER_SHARE and per_step > trips.LOADER_SECONDS:
         yield catalogue.finding(
@@ -148,12 +149,13 @@ def _metrics(logs: dict[str, list[float]]) -> Iterator[Finding]:
 
 def collapse(watcher: Watcher, validation: tuple[Any, Any] | None) -> list[Finding]:
     """Whether the trained model says the same about everything."""
-    if validation is None or watcher.step < COLLAPSE_STEPS or watcher.stopped:
+    if validation is None or watcher.watched < COLLAPSE_STEPS or watcher.stopped:
         return []
     x, y = _first(validation[0]), _first(validation[1])
     if x is None:
         return []
-    with torch.no_grad():
+    # An own layer may count or draw in every call: asked or not, the model ends with the same bits.
+    with preserved(watcher.model), torch.no_grad():
         mode = watcher.model.training
         try:
             predicted = watcher.model(x, training=False)
@@ -234,7 +236,8 @@ def _named_operation(model: Any, validation: tuple[Any, Any], epoch: int, step: 
         data = Data(*validation)
         if not data.is_arrays:
             return None
-        found = every_row.passed(model, data.batches(), seconds=VALIDATION_SECONDS)
+        with preserved(model):
+            found = every_row.passed(model, data.batches(), seconds=VALIDATION_SECONDS)
         when = f"in the validation of epoch {epoch}"
         return every_row.told(found, split="val", where=when, epoch=epoch, step=max(step - 1, 0))
     except Exception:  # a kind of data that cannot be cut: the loss alone is told

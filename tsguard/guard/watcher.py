@@ -51,6 +51,7 @@ class Watcher:
         copies: bool = True,
         adapter: Any = None,
         budget: int = BUDGET,
+        first_step: int = 0,
         note: Callable[[dict[str, Any]], None] = lambda event: None,
         activations: Wanted = False,
         names: Names | None = None,
@@ -70,7 +71,8 @@ class Watcher:
         self.origins: list[Origin] = []
         self.verdict: Verdict | None = None
         self.replay: Replay | None = None
-        self.step = self.epoch = self.batch = 0
+        self.step = self.first_step = first_step
+        self.epoch = self.batch = 0
         self.stopped = False
         self.recoveries = 0
         self.answer_seconds: float | None = None
@@ -131,7 +133,7 @@ class Watcher:
     def _questions(self) -> hiding.QuestionWatch | None:
         if self.question is None or not self.on_cpu:
             return None
-        if self.step >= hiding.SCOUT_STEPS and not self.question.asked:
+        if self.watched >= hiding.SCOUT_STEPS and not self.question.asked:
             self.question = None
             return None
         self.question.met = self.question.muted = False
@@ -300,6 +302,11 @@ class Watcher:
         self.findings.append(answer.crash(error, f"watching step {self.step}"))
         self.note({"kind": "guard-error", "step": self.step, "error": repr(error)})
 
+    @property
+    def watched(self) -> int:
+        """Steps that were seen here: of a run that was resumed, those since then."""
+        return self.step - self.first_step
+
     def unmoved(self) -> list[str]:
         """Trainable weights that still have the bits of the first step."""
         return [
@@ -332,7 +339,7 @@ class Watcher:
             inquest.handle(self, self._update_trip())
             if self._over():
                 return
-        if not self._first_bits and self.step == 0:
+        if not self._first_bits and self.watched == 0:
             self._first_bits = {v.path: (v, _fingerprint(v)) for v in self.model.trainable_variables}
         self.recorder.capture(self.step)
         self._capture_seconds = now() - start
@@ -411,7 +418,9 @@ class Watcher:
 
     def check_weights(self) -> None:
         """Between epochs and at the end: nothing that is saved now may be poisoned."""
-        if not self.stopped and self.sync() and not self.stopped and self.step > 0 and not weights_finite(self.model):
+        if self.stopped or not self.sync() or self.stopped or not self.watched:
+            return
+        if not weights_finite(self.model):
             inquest.handle(self, self._update_trip())
 
     # -- trips ------------------------------------------------------------------------------------------------------
