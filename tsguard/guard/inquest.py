@@ -61,6 +61,7 @@ def _investigated(watcher: Watcher, trip: Trip) -> Verdict | None:
     if not watcher.recorder.ready or clean is None or not clean.fits() or not watcher.recorder.records:
         return None
     replay = Replay(watcher.model, clean, watcher.recorder.records, first_step=watcher.recorder.clean_step)
+    replay.spare = watcher.recorder.spare
     start = now()
     try:
         return investigate(replay, trip, scaled=watcher.scaled)
@@ -104,6 +105,9 @@ def handle(watcher: Watcher, trip: Trip) -> None:
     if goes_on:
         watcher.recoveries += 1
         watcher.force_window = True
+        bad = verdict.record if verdict is not None else None
+        healthy = [record.data for record in watcher.recorder.records if record is not bad]
+        watcher.recorder.spare = healthy[0] if healthy else watcher.recorder.spare
         watcher.recorder.records = []
         watcher.watch.pending = []
         return
