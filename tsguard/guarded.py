@@ -36,6 +36,7 @@ from tsguard.settings import GuardSettings
 from tsguard.store import RunFolder
 from tsguard.subject import Subject
 from tsguard.train import trial
+from tsguard.train.inputs import keep
 from tsguard.train.judgement import judge_run
 from tsguard.train.record import unfinished
 from tsguard.train.session import Session, merged
@@ -237,6 +238,7 @@ def fit(
         facts={"fit": dict(fit_arguments)},
     )
     folder = run_folder(out, subject.name, resume)
+    keep(folder, data)
     callbacks = tuple(fit_arguments.pop("callbacks", None) or ())
     made = session(
         context,
