@@ -38,6 +38,7 @@ from tsguard.store import RunFolder
 from tsguard.subject import Subject
 from tsguard.train import trial
 from tsguard.train.course import Course
+from tsguard.train.inputs import keep
 from tsguard.train.judgement import judge_run
 from tsguard.train.record import unfinished
 from tsguard.train.session import Session, merged
@@ -284,6 +285,7 @@ def fit(
         facts={"fit": dict(fit_arguments)},
     )
     folder = run_folder(out, subject.name, resume)
+    keep(folder, data)
     callbacks = tuple(fit_arguments.pop("callbacks", None) or ())
     with precision(settings.precision), anomaly_mode(enabled=settings.anomaly):
         return session(
