@@ -181,7 +181,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=20)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--models", default="transformer,lstm,tft")
-    parser.add_argument("--write", action="store_true", help="write benchmarks/results/guard.md")
+    parser.add_argument("--write", action="store_true", help="write benchmarks/results/guard_cost.md")
     options = parser.parse_args()
     print(HEAD)
     rows = []
@@ -196,12 +196,13 @@ def main() -> None:
         text = (
             "# What watching costs\n\n"
             f"`python benchmarks/guard.py --pairs {options.pairs} --steps {options.steps} --write`: {device}, torch "
-            f"{torch.__version__}, keras {keras.__version__}. Time of a fit of {options.steps} steps over that "
-            f"of a plain one, "
-            "within the same round; rounds in random order. “plain again” is the noise of the machine.\n\n"
+            f"{torch.__version__}, keras {keras.__version__}, load of the machine {os.getloadavg()[1]:.0f} on "
+            f"{os.cpu_count()} cores. Time of a fit of {options.steps} steps over that of a plain one, within the same "
+            "round; rounds in random order. “plain again” is the noise of the machine. Beginning and end of a fit (the "
+            "run's folder, the report) are in it.\n\n"
             f"{HEAD}\n" + "\n".join(rows) + "\n"
         )
-        Path(__file__).with_name("results").joinpath("guard.md").write_text(text, encoding="utf-8")
+        Path(__file__).with_name("results").joinpath("guard_cost.md").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ LEVELS = [
     ("measure", "probes laws expect"),
     ("judge", "checks comparison diagnosis gate"),
     ("run", "guard train repro render"),
-    ("doors", "desk opening api guarded commands doctor starter demo pytest_plugin cli __main__ __init__"),
+    ("doors", "desk display opening api guarded commands doctor starter demo pytest_plugin cli __main__ __init__"),
 ]
 LEVEL = {room: level for level, (_, rooms) in enumerate(LEVELS) for room in rooms.split()}
 SIBLINGS_THAT_DO_NOT_KNOW_EACH_OTHER = {"train", "repro", "render"}

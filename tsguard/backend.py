@@ -163,6 +163,18 @@ def precision(name: str | None) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
+@contextlib.contextmanager
+def anomaly_mode(*, enabled: bool) -> Iterator[None]:
+    """torch's anomaly mode, without its search for NaN: that would raise before the guard can name the operation."""
+    if not enabled:
+        yield
+        return
+    import torch
+
+    with torch.autograd.set_detect_anomaly(True, check_nan=False):
+        yield
+
+
 @dataclass(frozen=True, slots=True)
 class RngState:
     """Every global generator that a training step can draw from."""

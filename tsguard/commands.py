@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tsguard.backend import precision, require_torch
+from tsguard.backend import anomaly_mode, precision, require_torch
 from tsguard.checks.preflight import preflight
 from tsguard.checks.registry import Check, Context, all_checks
 from tsguard.config import Config, load_config
-from tsguard.desk import DESK, written
+from tsguard.desk import DESK, list_runs, written
 from tsguard.errors import ConfigError, StoreError, explain
 from tsguard.findings import Finding
 from tsguard.opening import Opened, open_run
-from tsguard.report import Report, dumps
+from tsguard.report import Report, dumps, loads
 from tsguard.store import RunFolder, load_report, runs, write_whole
 from tsguard.subject import Recipe, Subject
+
+if TYPE_CHECKING:
+    from tsguard.train.progress import Standing
 
 
 def check(
@@ -70,14 +72,14 @@ ENDLESS = 10**9
 
 def check_opened(opened: Opened, *, earlier: Iterable[Finding] = (), progress: Callable[[str], None]) -> Report:
     """The preflight of a subject that has been built."""
-    from tsguard.guarded import guard_checks
+    from tsguard.guarded import session_checks
 
     with precision(opened.config.settings.train.precision):
         return preflight(
             _context(opened),
             gate=opened.gate.before_training(),
             budget_s=opened.config.settings.check.budget_s,
-            checks=_checks(opened, guard_checks()),
+            checks=_checks(opened, session_checks()),
             earlier=earlier,
             config=opened.config.resolved(),
             baseline=opened.baseline,
@@ -90,14 +92,14 @@ def train(
     *,
     changes: Iterable[str] = (),
     out: Path | None = None,
-    resume: bool | Path = False,
+    resume: bool | str | Path = False,
     progress: Callable[[str], None],
-    verbose: int = 0,
+    follow: Callable[[Standing], None] | None = None,
+    profile: str | None = None,
 ) -> Report:
     """Preflight, gate, guarded training, judgement, gate; both pages in the run's folder."""
-    opened = open_run(path, changes=changes, out=out)
-    from tsguard.guarded import Guard, guard_checks, reproduce, run_folder
-    from tsguard.train.session import Session
+    opened = open_run(path, changes=changes, out=out, profile=profile)
+    from tsguard.guarded import run_folder, session, session_checks
     from tsguard.train.setup import callbacks, checkpoints, fit_arguments
     from tsguard.train.trackers import findings, trackers
 
@@ -110,31 +112,16 @@ def train(
         )
     folder = run_folder(opened.out, subject.name, resume)
     folder.write_text("config.yaml", opened.config.text())
-    watch, fitted, context = settings.guard, settings.train, _context(opened)
+    fitted = settings.train
     followed = trackers(settings.trackers, folder, config=opened.config.resolved(), name=subject.name)
-    session = Session(
-        context=context,
+    one = session(
+        _context(opened),
         gate=opened.gate,
         folder=folder,
-        guard=Guard(
-            watch.policy,
-            watch.sync_every,
-            tuple(watch.inspect),
-            diagnose=watch.diagnose,
-            repro=watch.repro,
-            budget_s=watch.budget_s,
-            folder=folder,
-            name=subject.name,
-            padding=subject.padding,
-            write=False,
-        ),
-        fit_arguments={**fit_arguments(fitted), "verbose": verbose},
-        write=lambda report: written(report, folder),
-        reproduce=partial(reproduce, context=context, folder=folder, budget_s=watch.budget_s, progress=progress),
-        checks=tuple(_checks(opened, guard_checks())),
-        diagnose=watch.diagnose,
+        watch=settings.guard,
+        fit_arguments={**fit_arguments(fitted, subject.data), "verbose": 0},
+        checks=tuple(_checks(opened, session_checks())),
         resume=bool(resume),
-        budget_s=watch.budget_s,
         preflight_s=settings.check.budget_s,
         callbacks=(*callbacks(fitted, subject.data), *followed),
         checkpoint=checkpoints(fitted),
@@ -144,9 +131,10 @@ def train(
         late_findings=lambda: (*opened.config.unused(), *findings(followed)),
         baseline=opened.baseline,
         progress=progress,
+        follow=follow,
     )
-    with precision(fitted.precision):
-        return session.run()
+    with precision(fitted.precision), anomaly_mode(enabled=fitted.anomaly):
+        return one.run()
 
 
 def _context(opened: Opened) -> Context:
@@ -162,6 +150,7 @@ def _context(opened: Opened) -> Context:
                 "batch_size": train.batch_size,
                 "shuffle": train.shuffle,
                 "class_weight": train.class_weight,
+                "steps_per_epoch": train.steps_per_epoch,
             }
         },
     )
@@ -179,10 +168,11 @@ def _declared(config: Config) -> dict[str, Any]:
 
 def rewrite(path: Path) -> Report:
     """Draw the pages of a run again from what it left; of one that died, from its events."""
+    from tsguard.train.record import unfinished
+
     folder = RunFolder.open(path)
-    if (folder.path / "report.json").is_file():
-        report = load_report(folder.path)
-    else:
+    report = load_report(folder.path) if (folder.path / "report.json").is_file() else None
+    if report is None or (report.kind == "check" and unfinished(folder.events())):  # killed after its preflight
         report = from_events(folder)
     return written(report.with_(desk=DESK), folder)
 
@@ -190,7 +180,10 @@ def rewrite(path: Path) -> Report:
 def from_events(folder: RunFolder) -> Report:
     """What was known when a run died: its last events, and that it has no end."""
     from tsguard import catalogue
-    from tsguard.report import Moment, Series, Verdict
+    from tsguard.findings import ranked
+    from tsguard.guard.remains import remains
+    from tsguard.report import Moment, Verdict
+    from tsguard.train.resume import STEPS_MADE
 
     events = folder.events()
     moments = [
@@ -200,35 +193,33 @@ def from_events(folder: RunFolder) -> Report:
         for event in events
         if event.get("text")
     ]
-    points: dict[str, list[tuple[float, float]]] = {}
-    for event in events:
-        for name, value in (event.get("values") or {}).items():
-            points.setdefault(name, []).append((float(event.get("step") or 0), float(value)))
-    last = next((event for event in reversed(events) if event.get("step") is not None), None)
-    words = "before its first flush" if last is None else f"after step {last['step']}"
+    known = remains(events)
+    made = folder.counter(STEPS_MADE).value - 1 if folder.file(STEPS_MADE).exists() else None
+    last = max((step for step in (made, known.last_step) if step is not None and step >= 0), default=None)
+    words = "before its first steps were written down" if last is None else f"after step {last}"
     died = catalogue.finding(
         "child-failed",
         f"run {folder.run.name!r} ended without a report, {words}: the process was killed or the machine went away.",
         remedy="Look at the last events in events.jsonl; `tsguard train RUN.yaml --resume` goes on from there.",
-        where={} if last is None else {"step": last["step"]},
+        where={} if last is None else {"step": last},
     )
     return Report(
         kind="train",
         name=folder.run.name,
-        findings=(died,),
-        series={name: Series(tuple(y for _, y in xy), tuple(x for x, _ in xy)) for name, xy in points.items()},
+        findings=(*ranked(known.findings), died),
+        series=known.series,
         timeline=tuple(moments),
         verdict=Verdict("ERROR", (died.message,)),  # type: ignore[arg-type]
         run=folder.run,
     )
 
 
-def repro(path: Path, *, budget_s: float, progress: Callable[[str], None]) -> dict[str, Any]:
+def repro(path: Path, *, budget_s: float, synthetic: bool = False, progress: Callable[[str], None]) -> dict[str, Any]:
     """Reduce the failure of a run in its folder; what was written and how small it is."""
     from tsguard.api import reduce
 
     folder = RunFolder.open(path)
-    case = reduce(folder.path, budget_s, progress=progress)
+    case = reduce(folder.path, budget_s, synthetic=synthetic, progress=progress)
     script = case.save(folder.path / "repro")
     return {
         "script": str(script),
@@ -247,17 +238,43 @@ def propose(data: str, target: Path) -> Path:
     return write_whole(target, text.encode("utf-8"))
 
 
-def listed(out: Path) -> list[dict[str, str]]:
-    """Every run under a folder with its verdict and the first reason."""
+def listed(out: Path) -> list[dict[str, Any]]:
+    """Every run under a folder with its verdict and the first reason, the oldest first."""
     rows = []
     for folder in runs(out):
-        try:
-            report = load_report(folder.path)
-            verdict, reasons = report.verdict.status.value, report.verdict.reasons
-        except StoreError:
-            verdict, reasons = "ENDED", ("no report was written: `tsguard report` says what was known",)
-        rows.append({"folder": str(folder.path), "verdict": verdict, "reason": reasons[0] if reasons else ""})
+        found = _summary(folder)
+        if found is None:
+            found = {"verdict": "ENDED", "reason": "no report was written: `tsguard report` says what was known"}
+        rows.append(
+            {
+                "folder": str(folder.path), "name": folder.run.name, "verdict": str(found.get("verdict", "NOT_RUN")),
+                "stage": str(found.get("kind", "")), "started": str(found.get("started", "")),
+                "pinned": (folder.path / PINNED).exists(), "reason": str(found.get("reason", "")),
+            }
+        )  # fmt: skip
     return rows
+
+
+PINNED = "pinned"
+"""A file of this name in a run's folder keeps it from being cleaned away."""
+
+
+def _summary(folder: RunFolder) -> dict[str, Any] | None:
+    """The few words of a run that the index shows too; of an older folder, taken from its whole report."""
+    try:
+        found = loads(folder.file("summary.json").read_text(encoding="utf-8"))
+        return found if isinstance(found, dict) else None
+    except (OSError, StoreError):
+        pass
+    try:
+        report = load_report(folder.path)
+    except StoreError:
+        return None
+    reasons = report.verdict.reasons
+    return {
+        "verdict": report.verdict.status.value, "kind": report.kind, "started": report.provenance.started,
+        "reason": reasons[0] if reasons else "",
+    }  # fmt: skip
 
 
 def clean(out: Path, *, keep: int) -> list[Path]:
@@ -268,7 +285,9 @@ def clean(out: Path, *, keep: int) -> list[Path]:
     removed = []
     for folders in by_name.values():
         for folder in folders[: max(0, len(folders) - keep)]:
-            if not (folder.path / "pinned").exists():
+            if not (folder.path / PINNED).exists():
                 folder.delete()
                 removed.append(folder.path)
+    if removed:
+        list_runs(out)
     return removed

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from tsguard import catalogue
 from tsguard.errors import ConfigError
 from tsguard.findings import Finding
-from tsguard.settings import RunSettings
+from tsguard.settings import RunSettings, TrainSettings
 from tsguard.yamlfile import Document, has_reference, looked_up, parse_yaml, read_yaml, write_yaml
 
 
@@ -61,17 +61,73 @@ def _safe(value: Any, written: Any) -> Any:
     return written if has_reference(written) else value
 
 
-def load_config(path: str | Path, *, changes: Iterable[str] = ()) -> Config:
-    """Read a file, apply `--set train.epochs=3` changes, and check all of it."""
+DEBUG = {
+    "train.epochs": 1,
+    "train.limit_batches": 4,
+    "train.anomaly": True,
+    "train.schedule": {"kind": "constant"},
+    "train.stop": None,
+    "guard.inspect": [0],
+    "check.budget_s": 20,
+    "gates": "report",
+    "plan": {},
+    "trackers": [],
+}
+"""`--debug`: whether all of it works, in seconds. One epoch of a few batches with the first step looked into; what only
+a whole run can answer (gates, plan, schedule, stopping) is left out, and nothing is sent to a tracker."""
+
+PRODUCTION = {"train.checkpoint.every": 200, "guard.policy": "rollback"}
+"""`--production`: where the file says nothing, a kill costs 200 steps at most and a bad batch does not end the run."""
+
+
+def load_config(path: str | Path, *, changes: Iterable[str] = (), profile: str | None = None) -> Config:
+    """Read a file, put a profile over it, apply `--set train.epochs=3` changes, and check all of it."""
     document = read_yaml(path)
+    if profile == "debug":
+        for key, value in DEBUG.items():
+            _put(document.tree, key, value)
+        _put(document.tree, "name", f"{document.tree.get('name', 'run')}-debug")
+    elif profile == "production":
+        for key, value in PRODUCTION.items():
+            _put(document.tree, key, value, over=False)
     for change in changes:
         _apply(document, change)
-    return check_config(document)
+    config = check_config(document)
+    if profile == "production":
+        _require_judged(config)
+    return config
+
+
+def _require_judged(config: Config) -> None:
+    """A run that counts is one that somebody has said what to expect of, and of which nothing was left out."""
+    settings = config.settings
+    lacking = {
+        "gates": "what the run must reach" if not isinstance(settings.gates, dict) else "",
+        "check.skip": "nothing skipped" if settings.check.skip else "",
+        "train.limit_batches": "all of the data" if settings.train.limit_batches else "",
+    }
+    mistakes = [f"{config.place}: {key}: --production expects {words}." for key, words in lacking.items() if words]
+    if mistakes:
+        raise ConfigError("\n".join(mistakes))
 
 
 def config_from(text: str, *, place: str = "run.yaml") -> Config:
     """Read a configuration from text."""
     return check_config(parse_yaml(text, place=place))
+
+
+def train_settings(given: Mapping[str, Any]) -> TrainSettings:
+    """The section `train` as a script gives it."""
+    document = Document({"train": dict(given)}, {}, "train")
+    try:
+        return TrainSettings.model_validate(dict(given))
+    except ValidationError as invalid:
+        mistakes = [words for error in invalid.errors() for words in _in_words(_below("train", error), document)]
+        raise ConfigError("\n".join(mistakes)) from None
+
+
+def _below(section: str, error: Any) -> dict[str, Any]:
+    return {**error, "loc": (section, *error["loc"])}
 
 
 def check_config(document: Document) -> Config:
@@ -171,11 +227,18 @@ def _apply(document: Document, change: str) -> None:
     key, separator, text = change.partition("=")
     if not separator or not key.strip():
         raise ConfigError(f"--set: received {change!r}. Expected key=value, such as train.epochs=3.")
-    tree = document.tree
-    *parents, last = key.strip().split(".")
+    _put(document.tree, key.strip(), parse_yaml(f"value: {text}", place=f"--set {key}").tree["value"])
+
+
+def _put(tree: dict[str, Any], key: str, value: Any, *, over: bool = True) -> None:
+    """Set a dotted key; `over=False` leaves what is there."""
+    *parents, last = key.split(".")
     for parent in parents:
         below = tree.setdefault(parent, {})
+        if below is None:
+            below = tree[parent] = {}
         if not isinstance(below, dict):
             raise ConfigError(f"--set: {key}: {parent} holds a value, not a section.")
         tree = below
-    tree[last] = parse_yaml(f"value: {text}", place=f"--set {key}").tree["value"]
+    if over or last not in tree:
+        tree[last] = value

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,12 @@ class Data:
     names: tuple[str, ...] = ()
     """Names of the features, where known."""
     batch_size: int = 32
+    validation_sets: Mapping[str, Any] = field(default_factory=dict)
+    """More validation data by name: other periods, other entities."""
+    rows: Mapping[str, Any] = field(default_factory=dict)
+    """What is known about each row beside its features, one value a row: its time, its entity."""
+    scalers: Mapping[str, Any] = field(default_factory=dict)
+    """The scalers with which "x" and "y" were made: what predictions of a trained run are made and given back with."""
 
     def __post_init__(self) -> None:
         # Frames are arrays with names; rows are cut by position here, which a frame's own `[]` does not do.
@@ -44,6 +50,7 @@ class Data:
             return value
         if isinstance(value, Mapping):
             known = {"x", "y", "sample_weight", "validation", "validation_data", "names", "batch_size"}
+            known |= {"validation_sets", "rows", "scalers"}
             extra = sorted(set(value) - known)
             if "x" not in value or extra:
                 raise ConfigError(

@@ -13,29 +13,41 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tsguard.backend import require_torch
+from tsguard.backend import anomaly_mode, precision, require_torch
 
 require_torch()
 
 from tsguard import catalogue, provenance
 from tsguard.checks.registry import Check, Context, all_checks
-from tsguard.dataset import Batches, Data
+from tsguard.config import train_settings
+from tsguard.dataset import Batches, Data, unpack
 from tsguard.desk import DESK, written
 from tsguard.errors import ConfigError, explain
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding
 from tsguard.gate import Gate
-from tsguard.guard import first_steps
+from tsguard.guard import every_row, first_steps
 from tsguard.guard.callback import Guard as CallbackGuard
 from tsguard.guard.outcome import GuardOutcome
+from tsguard.guard.stall import STALL_SECONDS
 from tsguard.padding import Padding
 from tsguard.report import Report
 from tsguard.repro.find import failing_case, other_case, reduced
+from tsguard.settings import GuardSettings
 from tsguard.store import RunFolder
 from tsguard.subject import Subject
+from tsguard.train import trial
+from tsguard.train.course import Course
 from tsguard.train.judgement import judge_run
+from tsguard.train.record import unfinished
 from tsguard.train.session import Session, merged
+from tsguard.train.setup import callbacks as callbacks_of
+from tsguard.train.setup import checkpoints, prepared, total_steps
+from tsguard.train.setup import fit_arguments as fit_arguments_of
+from tsguard.train.snapshots import Snapshots
 from tsguard.train.start import TrainStart
+from tsguard.train.told import settings_of
+from tsguard.train.validation import declared as declared_data
 
 
 class Guard(CallbackGuard):
@@ -60,15 +72,20 @@ class Guard(CallbackGuard):
         padding: Padding | None = None,
         write: bool = True,
         max_recoveries: int = 3,
+        activations: bool | str | Sequence[str] = False,
+        names: Any = None,
+        ids: Sequence[Any] | None = None,
+        stall_s: float | None = STALL_SECONDS,
     ) -> None:
         super().__init__(
             policy, sync_every, inspect, None if folder else out, diagnose, repro, budget_s,
-            name=name, max_recoveries=max_recoveries,
+            name=name, max_recoveries=max_recoveries, activations=activations, names=names, ids=ids, stall_s=stall_s,
         )  # fmt: skip
         self._given = folder
         self._padding = padding
         self._write = write
         self._remembered: TrainStart | None = None
+        self._course, self._snapshots = Course(), Snapshots()
 
     def _begin(self, model: Any, *, adapter: Any, validation: tuple[Any, Any] | None) -> None:
         if self._given is not None:
@@ -76,10 +93,39 @@ class Guard(CallbackGuard):
             self._journal = self._given.journal()
         if self._write and self.diagnose:
             self._remembered = TrainStart(model)
+        self._course, self._snapshots = Course(), Snapshots()
         super()._begin(model, adapter=adapter, validation=validation)
 
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """The epoch is over; after some of them the model is asked what it answers by now."""
+        super().on_epoch_end(epoch, logs)
+        if self._watcher is not None and not self._watcher.stopped:
+            self._snapshots.after(self.model, epoch, self._asked_rows)
+
+    def _asked_rows(self) -> Data | None:
+        """The validation part where it is arrays, else the last recorded batch: nothing is read for a picture."""
+        held = None if self._validation is None else Data(*self._validation)
+        if held is not None and held.is_arrays:
+            return held
+        records = [] if self._watcher is None else self._watcher.recorder.records
+        if not records:
+            return None
+        data = records[-1].data
+        batch = Data(*unpack(data[0] if isinstance(data, list) else data))
+        return batch if batch.is_arrays else None
+
+    def _note(self, event: dict[str, Any]) -> None:
+        super()._note(event)
+        self._course.hear(event, None if self._watcher is None else self._watcher.step)
+
+    def _facts(self, watcher: Any) -> dict[str, Any]:
+        return {**super()._facts(watcher), "course": self._course}
+
     def _made(self, outcome: GuardOutcome) -> Report:
+        if outcome.epochs:
+            self._snapshots.after(outcome.model, outcome.epochs - 1, self._asked_rows, last=True)
         report = super()._made(outcome)
+        report = report.with_(figures={**report.figures, **self._snapshots.figures})
         if not self._write:
             return report
         sick = any(finding.status == "FAIL" for finding in report.findings)
@@ -93,7 +139,12 @@ class Guard(CallbackGuard):
             )
         report = report.with_(
             verdict=Gate().judge(report, today=provenance.today()),
-            provenance=provenance.gather(),
+            provenance=replace(
+                provenance.gather(config=settings_of(outcome.model, None, _fit_of(self.params))),
+                started=report.provenance.started,
+                ended=report.provenance.ended,
+            ),
+            timeline=self._course.moments(),
             desk=DESK,
             source=outcome,
         )
@@ -104,6 +155,11 @@ class Guard(CallbackGuard):
     def _context(self, outcome: GuardOutcome) -> Context:
         subject = Subject.from_model(outcome.model, padding=self._padding)
         return Context(subject=subject, data=recorded_data(outcome), padding=self._padding)
+
+
+def _fit_of(params: Any) -> dict[str, Any]:
+    """What Keras tells its callbacks of the arguments of `fit`."""
+    return {name: params[name] for name in ("epochs", "steps") if isinstance(params, Mapping) and params.get(name)}
 
 
 def recorded_data(outcome: GuardOutcome) -> Data | None:
@@ -125,21 +181,20 @@ def reproduce(
     progress: Callable[[str], None] = lambda words: None,
 ) -> Report:
     """The report with its failure reduced to a script in the run's folder, where one training step fails."""
-    if folder is None or not any(
-        f.status == "FAIL" and catalogue.entry(f.code).group != "data" for f in report.findings
-    ):
+    if folder is None or not any(finding.status == "FAIL" for finding in report.findings):
         return report
     try:
         case = failing_case(
-            outcome=outcome, model=context.model, data=context.data, name=report.name, recipe=_recipe(context)
-        )
+            outcome=outcome, model=context.model, data=context.data, name=report.name, recipe=_recipe(context),
+            findings=report.findings,
+        )  # fmt: skip
         progress("reducing the failure to a script")
         if case is not None:
             path = reduced(case, budget_s=budget_s, progress=progress).save(folder.path / "repro")
         else:
             found = other_case(
                 report.findings, model=context.model, data=context.data, name=report.name,
-                recipe=_recipe(context), budget_s=budget_s, progress=progress,
+                recipe=_recipe(context), budget_s=budget_s, context=context, progress=progress,
             )  # fmt: skip
             if found is None:
                 return report
@@ -187,16 +242,24 @@ def fit(
     name: str | None = None,
     budget_s: float = 60,
     plan: Mapping[str, Any] | None = None,
+    train: Mapping[str, Any] | None = None,
+    validation_sets: Mapping[str, Any] | None = None,
+    rows: Mapping[str, Any] | None = None,
     progress: Callable[[str], None] = lambda name: None,
     **fit_arguments: Any,
 ) -> Report:
     """Preflight, gate, guarded `model.fit`, judgement, gate; both pages in the run's folder.
 
     `resume=True` goes on with the newest run of this name under `out`; a path names the run. `gates="report"` never
-    blocks. Everything else (`epochs`, `batch_size`, `callbacks`, `class_weight`, …) is for `model.fit`.
+    blocks. `train` is the section of that name in a run.yaml (`{"freeze": {"encoder": 3}, "ema": 0.99}`).
+    `validation_sets` are more sets by name; `rows` is what is known of each row, for `train["validation"]` to cut by.
+    Everything else (`epochs`, `batch_size`, `callbacks`, `class_weight`, …) is for `model.fit`.
     """
     gate = Gate.load(gates)
+    settings = train_settings(train or {})
     subject = Subject.of(model, padding=padding, name=name)
+    declared = fit_arguments_of(settings)
+    fit_arguments = {**{k: v for k, v in declared.items() if k in settings.model_fields_set}, **fit_arguments}
     batch_size = fit_arguments.get("batch_size") or 32
     data = Data(
         x,
@@ -204,9 +267,15 @@ def fit(
         sample_weight=fit_arguments.pop("sample_weight", None),
         validation=validation_data,
         batch_size=batch_size,
+        validation_sets=validation_sets or {},
+        rows=rows or {},
     )
     data.require_rows()
+    data = declared_data(data, settings)
     require_fit_arguments(subject.model() if subject.live is not None else None, fit_arguments)
+    # what a schedule needs to know is how long the run will be
+    settings = settings.model_copy(update={k: v for k, v in fit_arguments.items() if k in declared})
+    subject = replace(prepared(subject, settings, steps=total_steps(settings, data)), data=data)
     context = Context(
         subject=subject,
         data=data,
@@ -216,23 +285,63 @@ def fit(
     )
     folder = run_folder(out, subject.name, resume)
     callbacks = tuple(fit_arguments.pop("callbacks", None) or ())
-    session = Session(
+    with precision(settings.precision), anomaly_mode(enabled=settings.anomaly):
+        return session(
+            context,
+            gate=gate,
+            folder=folder,
+            watch=GuardSettings.model_construct(policy=policy, diagnose=diagnose, budget_s=budget_s),
+            fit_arguments=fit_arguments,
+            callbacks=(*callbacks_of(settings, data), *callbacks),
+            checkpoint=checkpoints(settings),
+            restore_best=settings.stop is not None and settings.stop.restore,
+            preflight=preflight,
+            resume=bool(resume),
+            config=settings_of(context.model, data, fit_arguments),
+            progress=progress,
+        ).run()
+
+
+def session(
+    context: Context,
+    *,
+    gate: Gate,
+    folder: RunFolder,
+    watch: GuardSettings,
+    progress: Callable[[str], None],
+    **more: Any,
+) -> Session:
+    """A guarded training with all that the doors add to it: pages, reproduction, the guard's own checks.
+
+    `more` are fields of Session, `fit_arguments` at least.
+    """
+    subject = context.subject
+    assert subject is not None
+    guard = Guard(
+        watch.policy,
+        watch.sync_every,
+        tuple(watch.inspect),
+        diagnose=watch.diagnose,
+        repro=watch.repro,
+        budget_s=watch.budget_s,
+        folder=folder,
+        name=subject.name,
+        padding=context.padding,
+        write=False,
+    )
+    more.setdefault("checks", (*all_checks(), *session_checks()))
+    return Session(
         context=context,
         gate=gate,
         folder=folder,
-        guard=Guard(policy, folder=folder, name=subject.name, padding=padding, write=False, diagnose=diagnose),
-        fit_arguments=fit_arguments,
+        guard=guard,
         write=lambda report: written(report, folder),
-        reproduce=partial(reproduce, context=context, folder=folder, budget_s=budget_s, progress=progress),
-        checks=(*all_checks(), *guard_checks()),
-        callbacks=callbacks,
-        preflight=preflight,
-        diagnose=diagnose,
-        resume=bool(resume),
-        budget_s=budget_s,
+        reproduce=partial(reproduce, context=context, folder=folder, budget_s=watch.budget_s, progress=progress),
+        diagnose=watch.diagnose,
+        budget_s=watch.budget_s,
         progress=progress,
+        **more,
     )
-    return session.run()
 
 
 def require_fit_arguments(model: Any, given: Mapping[str, Any]) -> None:
@@ -253,18 +362,23 @@ def require_fit_arguments(model: Any, given: Mapping[str, Any]) -> None:
 
 
 def run_folder(out: str | Path, name: str, resume: bool | str | Path) -> RunFolder:  # noqa: FBT001
-    """A new folder, the named one, or the newest of this name."""
-    if resume and not isinstance(resume, bool):
+    """A new folder, the named one, or the newest of this name (`"interrupted"`: only if it has no end)."""
+    if resume and resume != "interrupted" and not isinstance(resume, bool):
         return RunFolder.open(resume)
     if resume:
         from tsguard.store import runs
 
         earlier = [found for found in runs(out) if found.run.name == name]
-        if earlier:
+        if earlier and (resume is True or unfinished(earlier[-1].events())):
             return earlier[-1]
     return RunFolder.create(out, name)
 
 
+def session_checks() -> tuple[Check, ...]:
+    """What is asked before a training of ours beside the registered checks: it will be watched and resumed."""
+    return (*guard_checks(), trial.CHECK)
+
+
 def guard_checks() -> tuple[Check, ...]:
-    """Checks that use the guard's own machinery on the first batches."""
-    return (first_steps.CHECK,)
+    """Checks that use the guard's own machinery before any step of the run is taken."""
+    return (first_steps.CHECK, every_row.CHECK)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tsguard.backend import make_deterministic, require_torch
@@ -25,9 +25,9 @@ class Opened:
     baseline: Report | None
 
 
-def open_run(path: Path, *, changes: Iterable[str] = (), out: Path | None = None) -> Opened:
+def open_run(path: Path, *, changes: Iterable[str] = (), out: Path | None = None, profile: str | None = None) -> Opened:
     """Read, check, and build the subject. Mistakes in the file are said before anything is built."""
-    config = load_config(path, changes=changes)
+    config = load_config(path, changes=changes, profile=profile)
     require_torch()
     settings = config.settings
     gate = Gate.of(settings.gates)
@@ -41,7 +41,10 @@ def open_run(path: Path, *, changes: Iterable[str] = (), out: Path | None = None
         name=settings.name,
     )
     from tsguard.train.setup import prepared
+    from tsguard.train.validation import declared
 
+    if subject.data is not None:
+        subject = replace(subject, data=declared(subject.data, settings.train, seed=settings.seed))
     subject = prepared(subject, settings.train)
     baseline = None if settings.baseline is None else load_report(settings.baseline)
     return Opened(config, subject, gate, Path(out or settings.out), baseline)

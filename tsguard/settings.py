@@ -7,7 +7,7 @@ runs come to differ from what their owners believe.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
@@ -59,6 +59,8 @@ class PaddingSettings(Section):
     causal: bool = False
     features: tuple[int, str] | None = None
     timestamps: str | None = None
+    either_side: bool = False
+    feature_sets: bool = False
 
     def value(self) -> Padding:
         """The Padding itself."""
@@ -116,8 +118,21 @@ class CheckpointSettings(Section):
     keep: int = Field(default=3, ge=1)
     monitor: str = "val_loss"
     mode: Literal["min", "max"] = "min"
-    resume: bool = True
-    """Keep what an exact resume needs."""
+
+
+class ValidationSettings(Section):
+    """Rows that are held out of training under a name. One of `last`, `entities` and `values` chooses them."""
+
+    by: str | None = None
+    """A column that the data function returns in `rows`; the order of the rows where none is named."""
+    last: float | None = Field(default=None, gt=0, lt=1)
+    """A share: the latest rows."""
+    entities: float | None = Field(default=None, gt=0, lt=1)
+    """A share of the entities, with all of their rows."""
+    values: list[Any] | None = None
+    """The rows that have one of these values."""
+    purge: int = Field(default=0, ge=0)
+    """Rows before the border that neither trains nor validates on: the length of a window less one."""
 
 
 class TrainSettings(Section):
@@ -127,15 +142,25 @@ class TrainSettings(Section):
     batch_size: int | None = Field(default=None, ge=1)
     steps_per_epoch: int | None = Field(default=None, ge=1)
     validation_split: float = Field(default=0.0, ge=0, lt=1)
+    validation: dict[str, ValidationSettings] = Field(default_factory=dict)
+    """Sets by name, cut out of the training rows; the first is `val_loss` where the data has no validation itself."""
     validation_freq: int = Field(default=1, ge=1)
     shuffle: bool = True
     class_weight: dict[int, float] | None = None
     learning_rate: float | None = Field(default=None, gt=0)
+    rates: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    """Factors on the rate, by the name or path of a layer (`block_*`); of several that match the last one holds."""
+    freeze: dict[str, bool | Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+    """Epochs at the beginning in which a layer is not trained, or true: never."""
     schedule: ScheduleSettings = ScheduleSettings()
     precision: Literal["float32", "float16", "bfloat16"] | None = None
     accumulate: int | None = Field(default=None, ge=1)
     clip_norm: float | None = Field(default=None, gt=0)
     ema: float | None = Field(default=None, gt=0, lt=1)
+    limit_batches: int | None = Field(default=None, ge=1)
+    """Train and validate on so many batches only: to see whether all of it works."""
+    anomaly: bool = False
+    """torch's anomaly mode: an error in the backward pass names the line of the forward pass. Several times slower."""
     stop: StopSettings | None = None
     checkpoint: CheckpointSettings = CheckpointSettings()
 

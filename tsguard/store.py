@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import mmap
 import os
 import re
 import secrets
@@ -97,9 +98,9 @@ class RunFolder:
         """Write a whole file, or leave the old one."""
         return self.write_bytes(name, text.encode("utf-8"))
 
-    def write_bytes(self, name: str, content: bytes) -> Path:
-        """Write a whole file, or leave the old one."""
-        return write_whole(self.file(name), content)
+    def write_bytes(self, name: str, content: bytes, *, private: bool = False) -> Path:
+        """Write a whole file, or leave the old one. `private`: for its owner alone."""
+        return write_whole(self.file(name), content, private=private)
 
     def remove(self, name: str) -> None:
         """Take away one file of this run, if it is there."""
@@ -119,6 +120,10 @@ class RunFolder:
         """An open events file, for those who append often."""
         return Journal(self.file(EVENTS).open("a", encoding="utf-8"))
 
+    def counter(self, name: str) -> Counter:
+        """A number of this run that outlives a kill."""
+        return Counter(self.file(name))
+
     def events(self) -> list[dict[str, Any]]:
         """Every event that was written whole; the torn last line of a killed run is left out."""
         try:
@@ -134,6 +139,25 @@ class RunFolder:
     def save_report(self, report: Report) -> Path:
         """report.json, from which every page is drawn."""
         return self.write_text("report.json", report.to_json())
+
+
+class Counter:
+    """A number in a file that is mapped into memory: it costs a microsecond to set, and outlives a killed process."""
+
+    def __init__(self, path: Path) -> None:
+        if not path.exists():
+            path.write_bytes(bytes(8))
+        with path.open("r+b") as stream:
+            self._map = mmap.mmap(stream.fileno(), 8)
+
+    @property
+    def value(self) -> int:
+        """What was set last, by whichever process."""
+        return int.from_bytes(self._map[:8], "little")
+
+    @value.setter
+    def value(self, number: int) -> None:
+        self._map[:8] = number.to_bytes(8, "little")
 
 
 class Journal:
@@ -158,7 +182,7 @@ class Journal:
         self.close()
 
 
-def write_whole(target: Path, content: bytes) -> Path:
+def write_whole(target: Path, content: bytes, *, private: bool = False) -> Path:
     """Write beside the target, then move into place: a reader sees the old file or the new one, never a part."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -169,7 +193,8 @@ def write_whole(target: Path, content: bytes) -> Path:
                 stream.flush()
                 os.fsync(stream.fileno())
             # mkstemp makes files private; what a run leaves is meant to be read like any other file.
-            os.chmod(temporary, 0o666 & ~_umask())
+            if not private:
+                os.chmod(temporary, 0o666 & ~_umask())
             os.replace(temporary, target)
         except BaseException:
             with contextlib.suppress(OSError):

@@ -26,7 +26,7 @@ from tsguard.checks.registry import Context
 from tsguard.dataset import Data
 from tsguard.errors import Interrupted
 from tsguard.gate import Gate
-from tsguard.guard.callback import Guard
+from tsguard.guarded import Guard
 from tsguard.settings import TrainSettings
 from tsguard.store import RunFolder
 from tsguard.subject import Subject
@@ -65,6 +65,8 @@ def program(name):
         settings.update(precision="float16", learning_rate=0.01)
     elif name == "accumulate":
         settings.update(accumulate=4, ema=0.9, clip_norm=1.0, schedule={"kind": "one_cycle"}, learning_rate=0.05)
+    elif name == "averaged":
+        settings.update(ema=0.8, learning_rate=0.01)
     elif name == "plateau":
         settings.update(
             schedule={"kind": "plateau", "patience": 1}, stop={"monitor": "val_loss - 0*loss", "patience": 9}
@@ -125,7 +127,7 @@ def session(folder, name, *, epochs, every, kill_at=0, resume=False, number=sign
         context=Context(subject=subject, data=subject.data),
         gate=Gate(),
         folder=kept,
-        guard=Guard(out=None, diagnose=False, repro=False),
+        guard=Guard(folder=kept, diagnose=False, repro=False, write=False),
         fit_arguments={k: v for k, v in fit.items() if v is not None},
         write=lambda report: report,
         callbacks=tuple(made),
@@ -184,6 +186,7 @@ def torture(folder, name, *, epochs, every, kills, seed):
     return {
         "program": name,
         "kills": done,
+        "recomputed": [event["count"] for event in events if event.get("kind") == "recomputed"],
         "resumed": sum(event.get("kind") == "resume" for event in events),
         "different": int((left != right).sum()) if left.shape == right.shape else -1,
         "values": int(left.size),

@@ -129,3 +129,25 @@ def test_the_first_tensor_that_differs_is_named(project):
     assert found.status == "FAIL"
     assert found.where["parameter"].endswith("/bias")
     assert "before the first step" in found.message
+
+
+def test_the_debug_profile_tries_all_of_it_on_a_few_batches(project):
+    seen = []
+    report = commands.train(project / "run.yaml", progress=quiet, follow=seen.append, profile="debug")
+    assert report.name == "whole-debug"
+    assert report.verdict.exit_code == 0
+    assert max(report.series["loss"].x) == 3
+    assert report.series["epoch/loss"].x == (0,)
+    assert seen[-1].epoch_ended
+    assert not (report.run.path / "tensorboard").exists()
+    assert [f.where["config_key"] for f in report.findings if f.code == "config-unused-key"] == []
+
+
+def test_the_production_profile_insists_on_gates_and_saves_often(project):
+    with pytest.raises(ConfigError, match=r"gates: --production expects what the run must reach"):
+        commands.open_run(project / "run.yaml", profile="production")
+    made = commands.open_run(
+        project / "run.yaml", profile="production", changes=["gates={val_loss: '< 9'}"]
+    ).config.settings
+    assert made.train.checkpoint.every == 5  # what the file says stands
+    assert made.guard.policy == "rollback"

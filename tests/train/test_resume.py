@@ -31,7 +31,12 @@ def tortured(folder, *arguments):
 def test_a_run_killed_at_random_steps_ends_bit_equal_to_one_that_was_not(tmp_path):
     for found in tortured(tmp_path, 3, 2, 2, "plain", "dataset"):
         assert found["kills"] == 2
+        assert all(1 <= count <= WORST_LAG * 2 for count in found["recomputed"])
         assert found["different"] == 0, found
+
+
+WORST_LAG = 2
+"""A kill can meet the writing of a checkpoint: then the one before it is the last, and twice the interval is lost."""
 
 
 @pytest.mark.slow
@@ -40,6 +45,9 @@ def test_more_than_twenty_kills_in_every_kind_of_training_leave_no_trace(tmp_pat
     assert sum(row["kills"] for row in rows) >= 20
     assert sum(row["resumed"] for row in rows) >= 12  # a kill before the first checkpoint begins anew
     assert [row for row in rows if row["different"]] == []
+    counts = [count for row in rows for count in row["recomputed"]]
+    assert counts
+    assert max(counts) <= WORST_LAG * 2
 
 
 @pytest.fixture
@@ -127,6 +135,29 @@ def test_the_best_of_before_the_interruption_stay_the_best(finished):
     assert len(kept) >= 3
     events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
     assert sum(event.get("kind") == "resume" for event in events) == 1
+
+
+def test_a_finished_run_goes_on_to_the_bits_of_a_longer_one(tmp_path):
+    ends = {}
+    for name, lengths in {"whole": (4,), "extended": (2, 4)}.items():
+        for epochs in lengths:
+            one = session(str(tmp_path / name), "averaged", epochs=epochs, every=0, resume=epochs != lengths[0])
+            report = one.run()
+        ends[name] = end_state(one.context.model)
+    assert np.array_equal(ends["whole"], ends["extended"])
+    assert report.series["epoch/loss"].x == (0, 1, 2, 3)
+    assert report.metrics["steps_recomputed"] == 0
+
+
+def test_steps_are_numbered_through_a_resume_and_the_record_holds_all_of_them(tmp_path):
+    folder = tmp_path / "stopped"
+    one = session(str(folder), "plain", epochs=2, every=0, kill_at=8, number=signal.SIGTERM)
+    with pytest.raises(Interrupted):
+        one.run()
+    one = session(str(folder), "plain", epochs=2, every=0, resume=True)
+    report = one.run()
+    assert one.guard.outcome.steps == 4
+    assert report.series["loss"].x[-1] == 11
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

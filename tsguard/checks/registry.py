@@ -73,7 +73,13 @@ class Check:
 
 _CHECKS: dict[str, Check] = {}
 
-MODULES = ("step", "data", "laws", "model", "loss", "rates", "callbacks", "plan")
+MODULES = (
+    *("step", "data", "laws"),
+    *("wiring", "transfer", "initialisation", "signal", "regularisation", "embedding", "normalisation"),
+    *("precision", "broken_start", "repeatable"),
+    *("outputs", "blind", "selection", "hidden", "terms", "lopsided"),
+    *("rates", "callbacks", "plan", "accumulation"),
+)
 """Modules of tsguard.checks that declare checks; imported when the table is first read."""
 
 

@@ -1,10 +1,10 @@
 """The step seam: the only place where tsguard reaches into a training run.
 
-Outer: `model.train_function`, which sees the batch before the step. Inner: the instance's `optimizer.apply`, which sees
-gradients before the update. Between them the step's own loss: `_compute_loss` for the stock `train_step`, the root
-of backward for an own one. Both wrappers live in the instances' `__dict__`, call the original with the very same
-arguments, and take themselves out: a seam that nobody announced a step to (the callbacks list died with an exception,
-so `on_train_end` never came) passes the call through and disarms.
+Outer: `model.train_function`, which sees the batch before the step. Inner: the instance's `optimizer.apply`, which
+sees gradients before the update. Between them the step's own loss: `_compute_loss` for the stock `train_step`, the
+root of backward for an own one. Both wrappers live in the instances' `__dict__`, call the original with the very
+same arguments, and take themselves out: a seam that nobody announced a step to (the callbacks list died with an
+exception, so `on_train_end` never came) passes the call through and disarms.
 """
 
 from __future__ import annotations
@@ -112,6 +112,10 @@ class _LossTerms(_Wrapper):
         return self.seam._named_terms(self.inner, args, kwargs)
 
 
+def _nothing(*_: Any) -> None:
+    return None
+
+
 def original(function: Any) -> Any:
     """What lies below our wrappers, however many there are."""
     while isinstance(function, _Wrapper):
@@ -187,6 +191,8 @@ class StepSeam:
         """A step of this fit is about to come. Mends what a recompilation inside fit took away."""
         if not self.armed:
             return
+        if getattr(self.model.__dict__.get("train_function"), "no_step", False):
+            return  # a batch that is passed over, not a step
         self._announced = True
         if self.model.__dict__.get("train_function") is not self._outer:
             self._wrap_step()
@@ -307,6 +313,8 @@ class StepSeam:
             scale = self._scale()
             for root in roots:
                 if isinstance(root, torch.Tensor) and root.numel() == 1:
+                    if for_loose:
+                        self._tell(getattr(self.observer, "on_root", _nothing), root)
                     value = root.detach().reshape(())
                     self._tell(self.observer.on_loss, value if scale is None else value / scale)
             return backward(tensors, *args, **kwargs)

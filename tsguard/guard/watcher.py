@@ -15,8 +15,12 @@ from typing import Any
 import torch
 
 from tsguard.findings import Finding, Status
-from tsguard.guard import answer, hiding, trips
+from tsguard.guard import answer, hiding, memory, trips
+from tsguard.guard.activations import ActivationWatch, Wanted
+from tsguard.guard.clips import clipped_part
 from tsguard.guard.investigate import Verdict, inspect, investigate, weights_finite
+from tsguard.guard.loose import LooseCalls
+from tsguard.guard.names import Names
 from tsguard.guard.norms import all_finite
 from tsguard.guard.origin import extra_loss_name
 from tsguard.guard.outcome import Origin, Trip
@@ -26,7 +30,12 @@ from tsguard.guard.replay import Replay
 from tsguard.guard.rows import find_row
 from tsguard.guard.seam import GuardStop, StepSeam
 from tsguard.guard.state import StateBuffer
-from tsguard.guard.watch import Reading, Step, Watch, is_finite, now
+from tsguard.guard.watch import Reading, Step, Watch, is_finite, now, told
+from tsguard.guard.written import files_since
+from tsguard.report import fields_of
+
+FLUSH_SECONDS = 1.0
+"""What is known is on the disk after this long at the latest, or after one step where a step takes longer."""
 
 CAPTURE_SHARE = 0.005
 """Copying the clean state may take this share of the time: where a copy is slow against a step, windows get longer."""
@@ -53,7 +62,10 @@ class Watcher:
         copies: bool = True,
         adapter: Any = None,
         budget: int = BUDGET,
+        first_step: int = 0,
         note: Callable[[dict[str, Any]], None] = lambda event: None,
+        activations: Wanted = False,
+        names: Names | None = None,
     ) -> None:
         self.model = model
         self.policy = policy
@@ -70,7 +82,8 @@ class Watcher:
         self.origins: list[Origin] = []
         self.verdict: Verdict | None = None
         self.replay: Replay | None = None
-        self.step = self.epoch = self.batch = 0
+        self.step = self.first_step = first_step
+        self.epoch = self.batch = 0
         self.stopped = False
         self.recoveries = 0
         self.answer_seconds: float | None = None
@@ -86,6 +99,18 @@ class Watcher:
         self._force_window = True
         self._ended: float | None = None
         self._began = 0.0
+        self._flushed = now()
+        self._compiled_loss: tuple[torch.Tensor, torch.Tensor] | None = None
+        self.loose: LooseCalls | None = None
+        """The calls of the model in a loop of one's own."""
+        self.callbacks: tuple[Any, ...] = ()
+        """The other callbacks of the fit, which may save what is not finite yet unnoticed."""
+        self.leave: Callable[[], None] = lambda: None
+        """Called between the steps of a loop of one's own: where the end of the process was asked for, it comes now."""
+        self.usual_seconds = 0.0
+        self._activations = ActivationWatch(model, activations) if activations else None
+        self._names = names if names is not None else Names()
+        self._names.learn(adapter)
         self._capture_seconds = 0.0
         self._question: hiding.QuestionWatch | None = hiding.QuestionWatch()
         self._first_bits: dict[str, Any] = {}
@@ -107,9 +132,19 @@ class Watcher:
         self._tripped = None
         self._since += 1
         self._began = now()
+        question = self._questions()
+        if self._activations is None or self._since != 1 or self.seam.compiled:
+            return question
+        both = contextlib.ExitStack()
+        if question is not None:
+            both.enter_context(question)
+        both.enter_context(self._activations.listening(self._current))
+        return both
+
+    def _questions(self) -> hiding.QuestionWatch | None:
         if self._question is None or not self.on_cpu:
             return None
-        if self.step >= hiding.SCOUT_STEPS and not self._question.asked:
+        if self.watched >= hiding.SCOUT_STEPS and not self._question.asked:
             self._question = None
             return None
         self._question.met = self._question.muted = False
@@ -122,6 +157,11 @@ class Watcher:
         self._current.losses.append(loss)
         if self._question is not None:
             self._question.muted = True  # from here on questions are the optimizer's
+
+    def on_root(self, root: torch.Tensor) -> None:
+        """Backward starts here, in a loop of one's own."""
+        if self.loose is not None and self.on_cpu:
+            self.loose.on_root(root, self.step)
 
     def on_term(self, name: str, value: torch.Tensor) -> None:
         """A named part of it."""
@@ -144,13 +184,18 @@ class Watcher:
             optimizer.built = True
             if self.recorder.clean is not None and self.seam.in_step:
                 self.recorder.clean.extend()
-        total = self.watch.gradients(step, gradients, each=self._since == 1)
+        if self._scaled:
+            scale = self.seam._scale()
+            step.scale = scale.clone() if isinstance(scale, torch.Tensor) else scale
+        total = self.watch.gradients(step, gradients)
+        step.clipped = clipped_part(optimizer, gradients, variables, step)
         if not self.watch.paths:
             self.watch.paths = tuple(v.path for v, g in zip(variables, gradients, strict=False) if g is not None)
         if not self.on_cpu:
             return True
         finite = is_finite(total, gradients)
-        bad_loss = any(not math.isfinite(loss.item()) for loss in step.losses if loss.numel() == 1)
+        loss = told(_numbers(step.losses))
+        bad_loss = loss is not None and not math.isfinite(loss)
         if self._scaled:
             if self.amp.add(skipped=not finite) and not bad_loss:
                 self._tripped = self._trip(
@@ -200,20 +245,24 @@ class Watcher:
 
     def _without_update(self, step: Step) -> Trip | None:
         """A step in which no optimizer of Keras was heard: its loss at least is looked at."""
-        if self.seam.compiled or all(math.isfinite(loss.item()) for loss in step.losses if loss.numel() == 1):
+        loss = told(_numbers(step.losses))
+        if self.seam.compiled or loss is None or math.isfinite(loss):
             return None
-        return self._trip_at(self.step, "loss", step.losses[-1].item())
+        return self._trip_at(self.step, "loss", loss)
 
     def _loose_step(self, step: Step, trip: Trip | None) -> None:
-        """A loop of one's own: each update is a step. There is no step function, so nothing can be run again."""
+        """A loop of one's own: each update is a step. There is no step function; the model's calls can be run again."""
         ended = now()
         step.seconds = ended - self._ended if self._ended is not None else 0.0
         self._ended, self._current = ended, None
         self.watch.keep(step)
         self.step += 1
+        self.leave()
         if trip is not None:
             self._handle(trip)
-        elif len(self.watch.pending) >= WINDOW_STEPS_MAX:
+        if self.loose is not None:
+            self.loose.forget()
+        if trip is None and (len(self.watch.pending) >= WINDOW_STEPS_MAX or ended - self._flushed >= FLUSH_SECONDS):
             self.sync()
 
     def after_step(self, logs: Any) -> Any:
@@ -222,8 +271,10 @@ class Watcher:
         self._ended = now()
         if step is not None:
             step.seconds = self._ended - self._began
+            if self.seam.compiled:
+                self._hear_compiled_loss(step)
             if self.on_cpu and record is not None:
-                record.loss = step.losses[-1].item() if step.losses and step.losses[-1].numel() == 1 else None
+                record.loss = told(_numbers(step.losses))
                 record.grad_norm = step.total.item() if step.total is not None else None
             self.watch.keep(step)
         self._current = None
@@ -251,12 +302,21 @@ class Watcher:
         if tripped is not None:
             self._ended = None
             self._handle(tripped)
+        elif now() - self._flushed >= FLUSH_SECONDS:
+            self.sync()
+        if self._ended is not None:  # what we did ourselves is no waiting for data
+            self._ended = now()
         return logs
 
     def crashed(self, error: Exception) -> None:
         """Our own mistake: an ERROR finding, and training goes on."""
         self.findings.append(answer.crash(error, f"watching step {self.step}"))
         self.note({"kind": "guard-error", "step": self.step, "error": repr(error)})
+
+    @property
+    def watched(self) -> int:
+        """Steps that were seen here: of a run that was resumed, those since then."""
+        return self.step - self.first_step
 
     def unmoved(self) -> list[str]:
         """Trainable weights that still have the bits of the first step."""
@@ -290,28 +350,32 @@ class Watcher:
             self._handle(self._update_trip())
             if self._over():
                 return
-        if not self._first_bits and self.step == 0:
+        if not self._first_bits and self.watched == 0:
             self._first_bits = {v.path: (v, _fingerprint(v)) for v in self.model.trainable_variables}
         self.recorder.capture(self.step)
         self._capture_seconds = now() - start
         self._since, self._force_window = 0, False
         self._window = self._window_length()
+        held = memory.now_mb()
+        if held is not None:
+            self.watch.point("memory_mb", self.step, held)
         if self.recorder.note:
             self.note({"kind": "recorder", "step": self.step, "text": self.recorder.note})
 
     def _window_length(self) -> int:
-        if isinstance(self.sync_every, int):
-            return max(self.sync_every, 1)
         steps = [seconds for _, seconds in self.watch.series.get("step_seconds", [])[-8:]]
         if not steps:
-            return WINDOW_STEPS_MIN
-        typical = sorted(steps)[len(steps) // 2]
+            return self.sync_every if isinstance(self.sync_every, int) else WINDOW_STEPS_MIN
+        typical = self.usual_seconds = sorted(steps)[len(steps) // 2]
+        if isinstance(self.sync_every, int):
+            return max(self.sync_every, 1)
         wanted = max(WINDOW_SECONDS / max(typical, 1e-5), self._capture_seconds / (CAPTURE_SHARE * max(typical, 1e-5)))
         return int(min(max(wanted, WINDOW_STEPS_MIN), WINDOW_STEPS_MAX))
 
     def sync(self) -> bool:
         """Bring the window's numbers to the host and judge them. False where something was not finite."""
         readings = self.watch.read()
+        self._flushed = now()
         if not readings:
             return True
         by_step = {record.step: record for record in self.recorder.records}
@@ -323,20 +387,24 @@ class Watcher:
             self._judge(reading)
             if bad is None and not self.on_cpu and self._reading_is_bad(reading):
                 bad = reading
-        self.note(
-            {
-                "kind": "steps",
-                "first": readings[0].step,
-                "epoch": self.epoch,
-                "loss": [reading.loss for reading in readings],
-                "grad_norm": [reading.grad_norm for reading in readings],
-            }
-        )
+        self._note_steps(readings)
         if bad is not None:
             phase = "loss" if bad.loss is not None and not math.isfinite(bad.loss) else "backward"
             self._handle(self._trip_at(bad.step, phase, bad.loss))
             return False
         return True
+
+    def _note_steps(self, readings: list[Reading]) -> None:
+        if readings:
+            self.note(
+                {
+                    "kind": "steps",
+                    "first": readings[0].step,
+                    "epoch": self.epoch,
+                    "loss": [reading.loss for reading in readings],
+                    "grad_norm": [reading.grad_norm for reading in readings],
+                }
+            )
 
     def _reading_is_bad(self, reading: Reading) -> bool:
         if reading.loss is not None and not math.isfinite(reading.loss):
@@ -344,7 +412,6 @@ class Watcher:
         return not self._scaled and reading.grad_norm is not None and not math.isfinite(reading.grad_norm)
 
     def _judge(self, reading: Reading) -> None:
-        self._count_clip(reading)
         rise = self.rise.add(reading.step, reading.loss, reading.grad_norm)
         if rise is None:
             return
@@ -360,17 +427,11 @@ class Watcher:
         )
         self.rises.append((rise, trip))
 
-    def _count_clip(self, reading: Reading) -> None:
-        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
-        clip = getattr(optimizer, "global_clipnorm", None)
-        if clip is None or reading.grad_norm is None or not math.isfinite(reading.grad_norm):
-            return
-        self.watch.clip_seen += 1
-        self.watch.clipped += reading.grad_norm > clip
-
     def check_weights(self) -> None:
         """Between epochs and at the end: nothing that is saved now may be poisoned."""
-        if not self.stopped and self.sync() and not self.stopped and self.step > 0 and not weights_finite(self.model):
+        if self.stopped or not self.sync() or self.stopped or not self.watched:
+            return
+        if not weights_finite(self.model):
             self._handle(self._update_trip())
 
     # -- trips ------------------------------------------------------------------------------------------------------
@@ -388,9 +449,8 @@ class Watcher:
         return trip
 
     def _nonfinite(self, phase: str, step: Step, gradients: list[Any], variables: list[Any]) -> Trip:
-        losses = [loss.item() for loss in step.losses if loss.numel() == 1]
         bad = [v.path for v, g in zip(variables, gradients, strict=False) if not all_finite([g])]
-        return self._trip_at(self.step, phase, losses[-1] if losses else None, bad)
+        return self._trip_at(self.step, phase, told(_numbers(step.losses)), bad)
 
     def _trip_at(self, step: int, phase: str, loss: float | None, bad: list[str] | None = None) -> Trip:
         what = (
@@ -420,11 +480,22 @@ class Watcher:
         """torch.compile hides the inside of a step; its gradients stay on the weights afterwards."""
         gradients = [v.value.grad for v in self.model.trainable_variables if v.value.grad is not None]
         step = self.watch.pending[-1]
-        total = self.watch.gradients(step, gradients, each=True)
+        total = self.watch.gradients(step, gradients)
         self.watch.paths = tuple(v.path for v in self.model.trainable_variables if v.value.grad is not None)
         if self._record is not None and total is not None and self.on_cpu:
             self._record.grad_norm = total.item()
         return not self.on_cpu or self._scaled or (is_finite(total, gradients) and weights_finite(self.model))
+
+    def _hear_compiled_loss(self, step: Step) -> None:
+        """The step's own loss, worked out from Keras' running mean: nothing can listen inside a compiled step."""
+        tracker = getattr(self.model, "_loss_tracker", None)
+        if tracker is None or step.losses:
+            return
+        total, count = tracker.total.value.detach().clone(), tracker.count.value.detach().clone()
+        before, self._compiled_loss = self._compiled_loss, (total, count)
+        if before is None or self.batch == 0:
+            before = (torch.zeros_like(total), torch.zeros_like(count))
+        step.losses.append((total - before[0]) / (count - before[1]))
 
     def _look_for_hidden(self) -> None:
         """A question about NaN was answered with yes, and yet loss and gradients look fine."""
@@ -448,6 +519,8 @@ class Watcher:
             self._tell(verdict, trip)
 
     def _investigated(self, trip: Trip) -> Verdict | None:
+        if self.loose is not None and self.loose.calls and not self.seam.in_step and not self.recorder.records:
+            return self._investigated_loosely()
         clean = self.recorder.clean
         if not self.recorder.ready or clean is None or not clean.fits() or not self.recorder.records:
             return None
@@ -459,25 +532,39 @@ class Watcher:
             self.answer_seconds = now() - start
             self.seam.retake()
 
+    def _investigated_loosely(self) -> Verdict | None:
+        assert self.loose is not None
+        start = now()
+        origin, record = self.loose.origin(self.step - 1)
+        self.answer_seconds = now() - start
+        self.seam.retake()
+        return None if origin is None else Verdict(origin=origin, record=record)
+
     def _handle(self, trip: Trip) -> None:
         """Go back, find the origin, answer, and do what the policy says."""
         if self.stopped:
             return
-        for reading in self.watch.read():
+        readings = self.watch.read()
+        for reading in readings:
             self._judge(reading)
+        self._note_steps(readings)
         verdict = self._investigated(trip)
         self.verdict = verdict if verdict is not None else self.verdict
         recovery = None
+        poisoned = self._poisoned(trip, verdict)
         if trip.nonfinite:
             recovery = recover(self.model, self.policy, self.recoveries, self.budget, self.recorder, verdict)
             self._forced_facts(verdict)
         goes_on = recovery.goes_on if recovery is not None else True
         status = Status.FAIL if trip.nonfinite and not goes_on else (Status.WARN if recovery is not None else None)
-        finding = self._tell(verdict, trip, status=status, cost=recovery.words if recovery is not None else "")
+        finding = self._tell(
+            verdict, trip, status=status, cost=(recovery.words if recovery is not None else "") + poisoned
+        )
         if recovery is None:
             return
         if goes_on:
             self.recoveries += 1
+            self.note({"kind": "recovery", "step": trip.step, "text": recovery.words})
             self._force_window = True
             self.recorder.records = []
             self.watch.pending = []
@@ -487,6 +574,20 @@ class Watcher:
         self.model.stop_training = True
         if self.policy == "raise":
             raise NonFiniteTraining(finding)
+
+    def _poisoned(self, trip: Trip, verdict: Verdict | None) -> str:
+        """Where the weights have been bad for a while, what callbacks saved meanwhile."""
+        if not trip.nonfinite or weights_finite(self.model):
+            return ""
+        bad = verdict.record if verdict is not None else None
+        since = bad if bad is not None else next(iter(self.recorder.records), None)
+        files = files_since(self.callbacks, since.at) if since is not None else []
+        if not files:
+            return ""
+        return (
+            f" Callbacks saved {len(files)} file(s) after step {since.step if since else trip.step} began and before "
+            f"this was noticed; they may hold weights that are not finite: {', '.join(files[:8])}."
+        )
 
     def _forced_facts(self, verdict: Verdict | None) -> None:
         """Keep what reproduction and diagnosis need: the window up to the bad step."""
@@ -500,33 +601,29 @@ class Watcher:
 
     def _tell(self, verdict: Verdict | None, trip: Trip, *, status: Status | None = None, cost: str = "") -> Finding:
         if verdict is not None and verdict.origin is not None and trip.code != "amp-steps-skipped":
-            verdict.origin = find_row(verdict.origin, verdict.record, self.adapter)
+            verdict.origin = self._names.told(find_row(verdict.origin, verdict.record, self.adapter))
             self.origins.append(verdict.origin)
             finding = answer.of_origin(verdict.origin, trip, verdict, status=status or Status.FAIL, cost=cost)
         else:
             finding = answer.of_trip(trip, verdict, status=status, cost=cost)
             self.findings.append(finding)
             if verdict is not None and verdict.origin is not None:
-                verdict.origin = find_row(verdict.origin, verdict.record, self.adapter)
+                verdict.origin = self._names.told(find_row(verdict.origin, verdict.record, self.adapter))
                 self.origins.append(verdict.origin)
                 self.findings.append(answer.of_origin(verdict.origin, trip, verdict))
-            self.note({"kind": "finding", "code": finding.code, "step": trip.step, "text": finding.message})
+            self._note_finding(finding, trip)
             if verdict is not None and verdict.diverged_at is not None:
                 self.findings.append(answer.diverged(verdict.diverged_at, trip))
             return finding
         self.findings.append(finding)
-        self.note(
-            {
-                "kind": "finding",
-                "code": finding.code,
-                "step": trip.step,
-                "text": finding.message,
-                "where": dict(finding.where),
-            }
-        )
+        self._note_finding(finding, trip)
         if verdict.diverged_at is not None:
             self.findings.append(answer.diverged(verdict.diverged_at, trip))
         return finding
+
+    def _note_finding(self, finding: Finding, trip: Trip) -> None:
+        event = {"kind": "finding", "code": finding.code, "step": trip.step, "text": finding.message}
+        self.note(event | {"finding": fields_of(finding)})
 
     def _inspect(self, step: int) -> None:
         """Asked for: this step again, with every instrument on."""
@@ -540,6 +637,10 @@ class Watcher:
         self.findings.append(answer.inspected(step, trace, origin))
         if origin is not None:
             self.origins.append(origin)
+
+
+def _numbers(losses: list[torch.Tensor]) -> list[float]:
+    return [loss.item() for loss in losses if loss.numel() == 1]
 
 
 def _fingerprint(variable: Any) -> torch.Tensor:

@@ -108,13 +108,13 @@ class LossOfAnswers:
             return float("nan")
         return float("nan") if value is None else float(value.detach().float().mean())
 
-    def slopes(self, answers: Iterable[Any]) -> list[Any] | None:
+    def slopes(self, answers: Iterable[Any], *, y: Any = None) -> list[Any] | None:
         """The gradient of the loss at the given answers; None where the loss has none to give."""
         import torch
 
         free = [a.detach().float().clone().requires_grad_() for a in answers]
         try:
-            value = self.tensor(free)
+            value = self.tensor(free, y=y)
             if value is None or not value.requires_grad:
                 return None
             return list(torch.autograd.grad(value.float().mean(), free, allow_unused=True))
@@ -160,8 +160,11 @@ def standardised(leaf: Any) -> Any:
     return (leaf - mean) / deviation.clamp(min=1e-6 * float(leaf.abs().max()) + 1e-12)
 
 
-def draw_weights(model: Any, scale: float, generator: Any) -> None:
-    """Give every trainable weight a random value: kernels about `scale` times what Glorot would give."""
+def draw_weights(model: Any, scale: float, generator: Any, *, turning: bool = False) -> None:
+    """Give every trainable weight a random value: kernels about `scale` times what Glorot would give.
+
+    With `turning`, square kernels are rotations: applied again and again, over time, they neither grow nor fade.
+    """
     import torch
 
     with torch.no_grad():
@@ -170,7 +173,9 @@ def draw_weights(model: Any, scale: float, generator: Any) -> None:
             if not value.is_floating_point():
                 continue
             noise = torch.randn(value.shape, generator=generator).to(value)
-            if value.ndim >= 2 and "embedding" not in variable.path:
+            if turning and value.ndim == 2 and value.shape[0] == value.shape[1]:
+                value.copy_(torch.linalg.qr(noise.float())[0].to(value) * scale)
+            elif value.ndim >= 2 and "embedding" not in variable.path:
                 fan_in = max(1, int(value[..., 0].numel()))
                 value.copy_(noise * (scale / fan_in**0.5))
             elif "bias" in variable.path.split("/")[-1]:

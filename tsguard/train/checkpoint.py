@@ -182,7 +182,8 @@ class Writer:
         self._thread.start()
 
     def write(self, stem: str, snapshot: Snapshot, *, drop: Iterable[str] = ()) -> None:
-        """Hand over a snapshot; `drop` names what goes once it is safely there."""
+        """Hand over a snapshot; `drop` names what goes once it is safely there. One at most is on its way."""
+        self._queue.join()
         self._queue.put((stem, snapshot, tuple(drop)))
 
     def flush(self) -> None:

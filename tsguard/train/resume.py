@@ -24,6 +24,9 @@ from tsguard.train import feed
 from tsguard.train.checkpoint import NotFiniteError, Position, Snapshot, Writer, candidates, read_manifest, stems
 from tsguard.train.formula import Formula
 
+STEPS_MADE = "steps.bin"
+"""How many steps a run has made, written after each: what was made since the last checkpoint is made again."""
+
 _SAMPLED_BYTES = 1 << 24
 """How much of an array enters its fingerprint: its ends and an even sample between, 16 MB in all."""
 
@@ -128,6 +131,7 @@ class Checkpoints(keras.callbacks.Callback):
         self.source = source
         self.others = others
         self.writer = Writer(folder, failed)
+        self._made = folder.counter(STEPS_MADE)
         begun = start or Position(0, 0, 0)
         # Steps that a resumed run only consumes count, but nothing is saved before it is past its own start.
         self.position = Position(begun.epoch, 0, begun.step - begun.batch)
@@ -180,20 +184,32 @@ class Checkpoints(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """One step further; saved every `every` steps."""
         self.position = Position(self.position.epoch, batch + 1, self.position.step + 1)
+        if self.position.step >= self._first_to_save:
+            self._made.value = self.position.step
         if self.every and self.position.step % self.every == 0 and self.position.step >= self._first_to_save:
             self.save_now()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Keep the epoch's metrics for its checkpoint, which is made when the next one begins."""
+        """Keep the epoch's metrics for its checkpoint, which is made when the next one begins.
+
+        After the last one `fit` may lay averages over the weights, with which no longer training could go on: its state
+        is taken here already.
+        """
         self._finished_epoch = (epoch, {k: float(v) for k, v in (logs or {}).items() if np.ndim(v) == 0})
+        if self.model.stop_training or epoch + 1 == self.params.get("epochs"):
+            self._save_last()
 
     def on_train_end(self, logs: Any = None) -> None:
-        """The last state, and nothing left unwritten."""
+        """The last state, where it was not known to be the last, and nothing left unwritten."""
         if self._finished_epoch is not None:
-            self.position = Position(self._finished_epoch[0] + 1, 0, self.position.step)
-            self._epoch_rng, self._epoch_feed = rng_state(), feed.state(self.source)
-            self._save_epoch()
+            self._save_last()
         self.writer.flush()
+
+    def _save_last(self) -> None:
+        assert self._finished_epoch is not None
+        self.position = Position(self._finished_epoch[0] + 1, 0, self.position.step)
+        self._epoch_rng, self._epoch_feed = rng_state(), feed.state(self.source)
+        self._save_epoch()
 
     def save_now(self) -> None:
         """A checkpoint of this very moment."""
@@ -294,7 +310,7 @@ class Resume(keras.callbacks.Callback):
         put_back(self.model, self.snapshot.tensors)
         if self.snapshot.position.batch:
             self._inner = self.model.train_function
-            self.model.train_function = self._consume
+            self.model.train_function = _Consume(self)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """The generators as they stood when this epoch began; the history that `fit` has just emptied."""
@@ -309,11 +325,6 @@ class Resume(keras.callbacks.Callback):
         if self.snapshot.position.batch == 0:
             self._finish()
 
-    def _consume(self, data: Any) -> Any:
-        """In place of a step that was trained already: nothing."""
-        self.consumed += 1
-        return self.model.get_metrics_result()
-
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """After the last batch that was trained already, everything is put back."""
         if not self.done and batch + 1 >= self.snapshot.position.batch:
@@ -321,9 +332,28 @@ class Resume(keras.callbacks.Callback):
             self._finish()
 
     def _finish(self) -> None:
-        put_back(self.model, self.snapshot.tensors)
+        # `fit` has just emptied the metrics for an epoch that begins; in the middle of one they hold its batches.
+        begins = self.snapshot.position.batch == 0
+        put_back(
+            self.model,
+            {k: v for k, v in self.snapshot.tensors.items() if not (begins and k.startswith("metrics/"))},
+        )
         restore_rng(self.snapshot.rng)
         self.done = True
+
+
+class _Consume:
+    """In place of a step that was trained already: nothing."""
+
+    no_step = True
+    """What the guard's seam asks: this is not to be watched, counted or recorded."""
+
+    def __init__(self, resume: Resume) -> None:
+        self._resume = resume
+
+    def __call__(self, data: Any) -> Any:
+        self._resume.consumed += 1
+        return self._resume.model.get_metrics_result()
 
 
 def choose(folder: RunFolder, marks: Mapping[str, str]) -> tuple[Snapshot | None, dict[str, str]]:

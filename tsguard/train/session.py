@@ -30,12 +30,16 @@ from tsguard.findings import Finding, Role, Status
 from tsguard.gate import Gate
 from tsguard.guard.callback import Guard
 from tsguard.guard.outcome import GuardOutcome
-from tsguard.report import Moment, Report, Verdict
+from tsguard.guard.remains import curves
+from tsguard.report import Moment, Report, Series, Verdict
 from tsguard.store import RunFolder
 from tsguard.train.artifact import checkpoint_mb, export, put_back_weights
 from tsguard.train.checkpoint import Position, load
 from tsguard.train.judgement import Judgement, judge_run
-from tsguard.train.resume import Checkpoints, Resume, choose, fingerprint
+from tsguard.train.layers import ByLayer
+from tsguard.train.progress import Follow, Standing
+from tsguard.train.record import joined
+from tsguard.train.resume import STEPS_MADE, Checkpoints, Resume, choose, fingerprint
 from tsguard.train.start import RememberStart, TrainStart
 from tsguard.train.trackers import Tracker
 
@@ -74,8 +78,13 @@ class Session:
     """Whether the model is written as model.keras at the end."""
     artifact_mb: float | None = None
     progress: Progress = lambda name: None
+    follow: Callable[[Standing], None] | None = None
+    """Told a few times a second how far the training is."""
     moments: list[Moment] = field(default_factory=list)
     interrupted: int | None = None
+    recomputed: int = 0
+    """Steps that were made before a kill and again after the resume."""
+    _earlier: dict[str, Series] = field(default_factory=dict)
     _started: float = field(default_factory=time.monotonic)
     _start: TrainStart | None = None
 
@@ -91,10 +100,10 @@ class Session:
             raise failure
         return report
 
-    def _tell(self, kind: str, text: str, step: int | None = None) -> None:
+    def _tell(self, kind: str, text: str, step: int | None = None, **facts: Any) -> None:
         moment = Moment(round(time.monotonic() - self._started, 3), kind, text, step)
         self.moments.append(moment)
-        self.folder.append({"kind": kind, "at": moment.at, "text": text, "step": step})
+        self.folder.append({"kind": kind, "at": moment.at, "text": text, "step": step, **facts})
 
     def _before(self) -> Report:
         self._tell("start", "preflight")
@@ -107,6 +116,8 @@ class Session:
             baseline=self.baseline,
             progress=self.progress,
         )
+        began = self.moments[-1].at
+        self.moments += [dataclasses.replace(m, at=began + m.at) for m in report.timeline if m.kind == "check"]
         self._tell("gate", f"before training: {report.verdict.status}")
         return self.write(report if report.verdict else self.reproduce(report, None))
 
@@ -118,7 +129,7 @@ class Session:
         found.extend(_mismatch(words) for words in refused.values())
         start = snapshot.position if snapshot is not None else Position(0, 0, 0)
         if snapshot is not None:
-            self._tell("resume", f"from step {start.step}, batch {start.batch} of epoch {start.epoch}", start.step)
+            self._resumed(start)
 
         def others() -> list[Any]:
             return [one for one in self.callbacks if not isinstance(one, Tracker)]
@@ -137,6 +148,8 @@ class Session:
         ours: list[Any] = [remembered, self.guard]
         if snapshot is not None:
             ours.append(Resume(snapshot, others, data.x))
+        if self.follow is not None:
+            ours.append(Follow(self.follow, lambda: self.guard.state))
         ours += [keeper, _Interruptible(self, keeper)]
         self.progress("training")
         self._tell("train", "training")
@@ -162,6 +175,8 @@ class Session:
         for one in self.callbacks:
             if isinstance(one, Tracker):
                 one.finish()
+            if isinstance(one, ByLayer):
+                one.release()
         with contextlib.suppress(Exception):
             keeper.writer.close()
         if failure is None and self.interrupted is not None:  # the signal came after the last step: all is saved
@@ -170,6 +185,18 @@ class Session:
             self._finish(model, keeper, found)
         self._start = remembered.start
         return history, failure
+
+    def _resumed(self, start: Position) -> None:
+        """Say where the run goes on and which steps are made a second time; take over what was recorded before."""
+        events = self.folder.events()
+        self._tell("resume", f"from step {start.step}, batch {start.batch} of epoch {start.epoch}", start.step)
+        made = self.folder.counter(STEPS_MADE).value
+        self.recomputed = max(0, made - start.step)
+        if self.recomputed:
+            words = f"steps {start.step} to {made - 1} were made before and are made again: the run died after them"
+            self._tell("recomputed", words, start.step, count=self.recomputed)
+        self.guard.first_step = start.step
+        self._earlier = curves(events, before_step=start.step, before_epoch=start.epoch)
 
     def _finish(self, model: Any, keeper: Checkpoints, found: list[Finding]) -> None:
         """The best weights back into the model and out as a file, where that was asked for."""
@@ -211,6 +238,8 @@ class Session:
         metrics = {**(guarded.metrics if guarded is not None else {}), **judged.metrics}
         if self.artifact_mb is not None:
             metrics["artifact_mb"] = self.artifact_mb
+        if self._earlier:
+            metrics["steps_recomputed"] = float(self.recomputed)
         off = off_plan(self.context.declared, metrics) if self.interrupted is None else ()
         told = deepest(merged([*found, *findings, *judged.findings, *off, *self.late_findings()]))
         facts = provenance.gather(config=dict(self.config), seeds=seeds_of(self.context))
@@ -220,7 +249,7 @@ class Session:
             source=outcome,
             findings=told,
             metrics=metrics,
-            series=guarded.series if guarded is not None else {},
+            series=joined(self._earlier, guarded.series if guarded is not None else {}),
             figures={**(guarded.figures if guarded is not None else {}), **judged.figures},
             plan={**(before.plan if before is not None else {}), **dict(self.context.declared)},
             provenance=dataclasses.replace(
@@ -231,7 +260,13 @@ class Session:
         verdict = self.gate.judge(report, baseline=self.baseline, today=provenance.today())
         if self.interrupted is not None:
             verdict = Verdict(Status.NOT_RUN, ("interrupted; resumable with --resume", *verdict.reasons))
-        self._tell("end", f"after training: {verdict.status}")
+        course = None if outcome is None else outcome.facts.get("course")
+        if course is not None:
+            self.moments = sorted([*self.moments, *course.moments(self._started)], key=lambda moment: moment.at)
+        if self.interrupted is None:
+            self._tell("end", f"after training: {verdict.status}")
+        else:
+            self._tell("interrupted", f"stopped by signal {int(self.interrupted)}; --resume goes on from here")
         report = report.with_(verdict=verdict, timeline=tuple(self.moments))
         return self.write(self.reproduce(report, outcome) if self.interrupted is None else report)
 

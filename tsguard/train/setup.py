@@ -19,6 +19,8 @@ from tsguard.errors import ConfigError, explain
 from tsguard.settings import ScheduleSettings, TrainSettings
 from tsguard.subject import Subject
 from tsguard.train.formula import Formula
+from tsguard.train.layers import ByLayer, freeze_for_good
+from tsguard.train.validation import ValidationSets
 
 ONE_CYCLE_RISE = 0.3
 """Share of a one-cycle run that the rate rises, where no `warmup_steps` are given: Smith's own and torch's default."""
@@ -29,20 +31,41 @@ ONE_CYCLE_START = 25.0
 def prepared(subject: Subject, settings: TrainSettings, *, steps: int | None = None) -> Subject:
     """The subject whose models come with these settings, however often one is built."""
     make, steps = subject.make_model, steps or total_steps(settings, subject.data)
+    if subject.live is not None:
+        if settings.precision is not None:
+            raise _mistake(
+                "train.precision",
+                f"{settings.precision} for a model that has been built already",
+                "a function that builds the model, so that it is built in that precision",
+                "Pass the function, or set the dtype policy before building.",
+            )
+        applied(subject.live, settings, steps=steps)
+        return subject  # what is copied from it comes with the settings
     return dataclasses.replace(subject, make_model=lambda: applied(make(), settings, steps=steps))
 
 
-def fit_arguments(settings: TrainSettings) -> dict[str, Any]:
-    """What `model.fit` itself is told."""
-    return {
+def fit_arguments(settings: TrainSettings, data: Data | None = None) -> dict[str, Any]:
+    """What `model.fit` itself is told. Arrays are cut where only a few batches are wanted; other data is left early."""
+    told = {
         "epochs": settings.epochs,
         "batch_size": settings.batch_size,
         "steps_per_epoch": settings.steps_per_epoch,
         "validation_split": settings.validation_split,
         "validation_freq": settings.validation_freq,
-        "shuffle": settings.shuffle,
+        # a DataLoader has an order of its own, and Keras warns of every `shuffle=True` beside one
+        "shuffle": settings.shuffle and not (data is not None and hasattr(data.x, "batch_sampler")),
         "class_weight": settings.class_weight,
     }
+    most = settings.limit_batches
+    if most is not None and data is not None and not data.is_arrays:
+        told["steps_per_epoch"] = _at_most(most, data.x)
+    if most is not None and data is not None and not isinstance(data.validation, tuple | list | type(None)):
+        told["validation_steps"] = _at_most(most, data.validation)
+    return told
+
+
+def _at_most(most: int, batches: Any) -> int:
+    return min(most, len(batches)) if hasattr(batches, "__len__") else most
 
 
 def checkpoints(settings: TrainSettings) -> dict[str, Any]:
@@ -55,6 +78,7 @@ def checkpoints(settings: TrainSettings) -> dict[str, Any]:
 
 def applied(model: Any, settings: TrainSettings, *, steps: int | None) -> Any:
     """The same model, its optimizer made again as declared. `steps` is the length of the whole run, where known."""
+    freeze_for_good(model, settings.freeze)
     old = getattr(model, "optimizer", None)
     if old is None or not _changes(settings):
         return model
@@ -81,8 +105,21 @@ def applied(model: Any, settings: TrainSettings, *, steps: int | None) -> Any:
 def callbacks(settings: TrainSettings, data: Data | None) -> list[Any]:
     """Keras callbacks for what an optimizer cannot do alone; the rate is recorded first, as the epoch used it."""
     made: list[Any] = [RecordRate()]
-    if settings.ema is not None:
-        made.append(keras.callbacks.SwapEMAWeights())
+    if settings.rates or settings.freeze:
+        made.append(ByLayer(settings.rates, settings.freeze))
+    averages = keras.callbacks.SwapEMAWeights() if settings.ema is not None else None
+    if averages is not None:
+        made.append(averages)
+    if data is not None and data.validation_sets:
+        made.append(
+            ValidationSets(
+                data.validation_sets,
+                main=data.validation,
+                every=settings.validation_freq,
+                batch_size=settings.batch_size,
+                averages=averages,
+            )
+        )
     if settings.schedule.kind == "plateau":
         schedule = settings.schedule
         made.append(

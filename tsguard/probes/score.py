@@ -7,7 +7,6 @@ above the majority; several outputs by the worst of them, because a head that is
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,19 +53,16 @@ def sample(data: Data, rows: int = JUDGED_ROWS) -> Batch | None:
     return Batch(joined([r[0] for r in raws]), joined([r[1] for r in raws]))
 
 
-def judge(
-    model: Any, batch: Batch, *, change_x: Callable[[Any], Any] | None = None, targets: Any = None
-) -> Judged | None:
+def judge(model: Any, batch: Batch) -> Judged | None:
     """Predictions on a batch against its targets (the inputs themselves, where there are none)."""
     try:
-        answer = predict(model, batch.x if change_x is None else map_leaves(change_x, batch.x))
+        answer = predict(model, batch.x)
     except Exception:  # a user's model may refuse inference; then there is nothing to judge
         return None
-    y = batch.y if targets is None else targets
     found = {}
     kinds = set()
     skills = []
-    listed = heads(model, Batch(batch.x, y), answer)
+    listed = heads(model, batch, answer)
     x_leaves = list(leaves(batch.x))
     for head in listed:
         target = head.target
@@ -74,7 +70,7 @@ def judge(
             target = x_leaves[0]
         if target is None:
             continue
-        metrics, kind = _of_output(head, target)
+        metrics, kind = of_output(head, target)
         if metrics:
             found[head.name] = metrics
             kinds.add(kind)
@@ -86,7 +82,7 @@ def judge(
     return Judged(min(skills), flat_metrics, found, "classes" if "classes" in kinds else "regression")
 
 
-def _of_output(head: Any, target: Any) -> tuple[dict[str, float], str]:
+def of_output(head: Any, target: Any) -> tuple[dict[str, float], str]:
     asked = question(head.loss) if head.loss is not None else None
     written = labels_of(target)
     p = head.answer.detach().float().cpu().numpy()
