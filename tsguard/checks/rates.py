@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tsguard import catalogue
-from tsguard.checks.bench import Bench, planned_steps, set_up
+from tsguard.checks.bench import Bench, fit_arguments, planned_steps, set_up
 from tsguard.checks.registry import Context, check
 from tsguard.evidence import Curve, Evidence, Proof
 from tsguard.findings import Finding
@@ -131,12 +131,29 @@ def first_steps(context: Context) -> Iterable[Finding]:
     if first is None:
         return
     yield from _rate_too_high(first)
-    slow = list(_rate_too_low(first))
+    # What a callback makes of the rate is seen when the run has been made.
+    slow = [] if _set_by_a_callback(context) else list(_rate_too_low(first))
     clipped = list(_clipped(first))
     decayed = list(_decayed(first))
     # A threshold that cuts every gradient makes any rate look too low: the threshold is the cause.
     yield from clipped or slow
     yield from decayed
+
+
+def _set_by_a_callback(context: Context) -> bool:
+    """Whether a callback's own code speaks of the rate (one that only lowers it on a plateau does not count)."""
+    import keras
+
+    for callback in fit_arguments(context).get("callbacks") or ():
+        if isinstance(callback, keras.callbacks.ReduceLROnPlateau):
+            continue
+        for kind in type(callback).__mro__:
+            if kind in (keras.callbacks.Callback, object):
+                break
+            codes = [getattr(one, "__code__", None) for one in vars(kind).values()]
+            if any(code is not None and "learning_rate" in code.co_names for code in codes):
+                return True
+    return False
 
 
 def take_first_steps(context: Context) -> FirstSteps | None:
