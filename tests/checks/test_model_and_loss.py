@@ -75,7 +75,7 @@ def test_a_model_whose_step_fails_is_not_called_healthy():
     found = asked(Context(subject=Subject.from_model(model, data), data=data), "disconnected-parameters")
     silent = [f for f in found if f.code == "disconnected-parameters"]
     assert silent
-        assert all(f.status == "NOT_RUN" for f in silent)
+    assert all(f.status == "NOT_RUN" for f in silent)
     assert "fails" in silent[0].message
 
 
