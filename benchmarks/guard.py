@@ -204,8 +204,8 @@ def main() -> None:
         )
         text = (
             "# What watching costs\n\n"
-            f"`python benchmarks/guard.py --pairs {options.pairs} --steps {options.steps} --write` (with `--models` one "
-            f"after another, if you like): {device}, torch "
+            f"`python benchmarks/guard.py --pairs {options.pairs} --steps {options.steps} --write` (or model by "
+            f"model, with `--models`): {device}, torch "
             f"{torch.__version__}, keras {keras.__version__}, load of the machine {os.getloadavg()[1]:.0f} on "
             f"{os.cpu_count()} cores. Time of a fit of {options.steps} steps over that of a plain one, within the same "
             "round; rounds in random order. “plain again” is the noise of the machine. Beginning and end of a fit (the "
