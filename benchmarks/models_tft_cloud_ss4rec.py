@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.models_duet_moola import in_turns, step_of
+from benchmarks.models_embedded import instead_of
 from models import cloud, ss4rec, tft
 from models.ss4rec import ranking, scan
 
@@ -269,7 +270,11 @@ def main(arguments: list[str]) -> int:
         return 2
     for name in names:
         started = time.perf_counter()
-        figures = COMMANDS[name](**{key: _literal(value) for key, value in options.items()})
+        family = name.split("-")[0]
+        if family in ("tft", "cloud", "ss4rec") and not data_folder().is_dir():
+            figures = instead_of(data_folder(), f"{family}.yaml")
+        else:
+            figures = COMMANDS[name](**{key: _literal(value) for key, value in options.items()})
         print(f"# {' '.join([name, *arguments[len(names) :]])} ({time.perf_counter() - started:.0f} s)")
         for key, value in figures.items():
             print(f"{key} {value:.4g}")

@@ -14,8 +14,8 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-import yaml
 
+from benchmarks.models_embedded import run_of
 from tsguard.padding import Padding
 
 SEPARATOR = "|"
@@ -64,18 +64,6 @@ def evaluate(model, x, y=None, sample_weight=None):
         path = variable.path.removeprefix(f"{model.name}/")
         found[f"gradient/{path}"] = np.zeros(variable.shape, "float32") if gradient is None else array(gradient)
     return found
-
-
-def run_of(name):
-    """The run beside the models: (settings, compiled model, data), built as its file says."""
-    settings = yaml.safe_load((Path(__file__).parents[2] / "models" / name).read_text(encoding="utf-8"))
-
-    def make(part):
-        module, function = part["use"].split(":")
-        return getattr(importlib.import_module(module), function)(**part["args"])
-
-    keras.utils.set_random_seed(settings["seed"])
-    return settings, make(settings["model"]), make(settings["data"])
 
 
 def assert_run_trains(name):
