@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +17,7 @@ from tsguard.desk import DESK, written
 from tsguard.errors import ConfigError, StoreError, explain
 from tsguard.findings import Finding
 from tsguard.opening import Opened, open_run
-from tsguard.report import Report, dumps
+from tsguard.report import Report, dumps, loads
 from tsguard.store import RunFolder, load_report, runs, write_whole
 from tsguard.subject import Recipe, Subject
 
@@ -31,20 +34,62 @@ def check(
     progress: Callable[[str], None],
 ) -> Report:
     """Preflight of a RUN.yaml, written into a run's folder of its own."""
+    changes = list(changes)
     opened = open_run(path, changes=changes, out=out)
     folder = RunFolder.create(opened.out, opened.subject.name)
     folder.write_text("config.yaml", opened.config.text())
-    earlier = _twice(opened, progress) if twice else ()
+    earlier = _twice(path, changes, opened, progress) if twice else ()
     return written(check_opened(opened, earlier=earlier, progress=progress), folder)
 
 
-def _twice(opened: Opened, progress: Callable[[str], None]) -> Iterable[Finding]:
+def _twice(path: Path, changes: Iterable[str], opened: Opened, progress: Callable[[str], None]) -> Iterable[Finding]:
     from tsguard.train.setup import fit_arguments
     from tsguard.train.twice import compared
 
     progress("the same steps twice")
     with precision(opened.config.settings.train.precision):
-        return compared(opened.subject, fit_arguments(opened.config.settings.train))
+        return compared(
+            opened.subject,
+            fit_arguments(opened.config.settings.train, opened.subject.data),
+            elsewhere=lambda: _marks_elsewhere(path, changes),
+        )
+
+
+OTHER_HASHES = "20011"
+"""PYTHONHASHSEED of the other process: the order of sets and of what hangs on it is another one there."""
+
+
+def _marks_elsewhere(path: Path, changes: Iterable[str]) -> Any:
+    """What a new process makes of the same run; its own words where it fails."""
+    code = "import sys; from tsguard.commands import tell_marks; tell_marks(sys.argv[1], sys.argv[2:])"
+    here = str(Path(__file__).resolve().parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path), *changes],
+        env={**os.environ, "PYTHONHASHSEED": OTHER_HASHES, "PYTHONPATH": os.pathsep.join([here, *sys.path])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(
+            f"--twice: the second process ended with exit code {done.returncode}.\n{done.stderr.strip()}"
+        )
+    return [(place, digest) for place, digest in loads(done.stdout.rsplit(MARKS_BEGIN, 1)[-1])]
+
+
+MARKS_BEGIN = "--- marks ---"
+
+
+def tell_marks(path: str, changes: list[str]) -> None:
+    """Print what the steps of a run hold: what the other process of `--twice` does."""
+    from tsguard.train.setup import fit_arguments
+    from tsguard.train.twice import marks
+
+    opened = open_run(Path(path), changes=changes)
+    train = opened.config.settings.train
+    with precision(train.precision):
+        found = marks(opened.subject, fit_arguments(train, opened.subject.data))
+    sys.stdout.write(MARKS_BEGIN + dumps([[place, digest] for place, digest in found]))
 
 
 def predict(run: Path, data: str, *, to: Path | None = None, checkpoint: str = "best") -> dict[str, Any]:
@@ -190,8 +235,7 @@ def from_events(folder: RunFolder) -> Report:
     """What was known when a run died: its last events, and that it has no end."""
     from tsguard import catalogue
     from tsguard.report import Moment, Verdict
-    from tsguard.train.record import curves
-    from tsguard.train.resume import STEPS_MADE
+    from tsguard.train.record import STEPS_MADE, curves
 
     events = folder.events()
     moments = [

@@ -151,3 +151,29 @@ def test_the_production_profile_insists_on_gates_and_saves_often(project):
     ).config.settings
     assert made.train.checkpoint.every == 5  # what the file says stands
     assert made.guard.policy == "rollback"
+
+
+@pytest.mark.slow
+def test_what_hangs_on_the_order_of_a_set_is_found_in_another_process(project):
+    module = next(project.glob("model_*.py"))
+    text = module.read_text()
+    module.write_text(
+        text.replace(
+            "    return dict(x=x[32:]",
+            "    x = x + ord(sorted({'a', 'b', 'c', 'd', 'e', 'f'}, key=hash)[0])\n    return dict(x=x[32:]",
+        )
+    )
+    report = commands.check(project / "run.yaml", twice=True, progress=quiet)
+    (found,) = (f for f in report.findings if f.code == "nondeterministic")
+    assert found.status == "FAIL"
+    assert "in a process of its own" in found.message
+    assert found.where["phase"] == "data"
+    module.write_text(text)
+
+
+@pytest.mark.slow
+def test_a_sound_run_agrees_in_another_process(project):
+    report = commands.check(project / "run.yaml", twice=True, progress=quiet)
+    (found,) = (f for f in report.findings if f.code == "nondeterministic")
+    assert found.status == "PASS", found.message
+    assert "in one process and in a process of its own" in found.message

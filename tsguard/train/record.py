@@ -11,6 +11,9 @@ from typing import Any
 
 from tsguard.report import Series
 
+STEPS_MADE = "steps.bin"
+"""How many steps a run has made, written after each: what was made since the last checkpoint is made again."""
+
 Points = dict[str, dict[float, float]]
 
 

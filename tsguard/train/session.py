@@ -37,8 +37,8 @@ from tsguard.train.checkpoint import Position, load
 from tsguard.train.judgement import Judgement, judge_run
 from tsguard.train.layers import ByLayer
 from tsguard.train.progress import Follow, Standing
-from tsguard.train.record import curves, joined
-from tsguard.train.resume import STEPS_MADE, Checkpoints, Resume, choose, fingerprint
+from tsguard.train.record import STEPS_MADE, curves, joined
+from tsguard.train.resume import Checkpoints, Resume, choose, fingerprint
 from tsguard.train.start import RememberStart, TrainStart
 from tsguard.train.trackers import Tracker
 
