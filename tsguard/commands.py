@@ -290,11 +290,15 @@ def propose(data: str, target: Path) -> Path:
 
 def listed(out: Path) -> list[dict[str, str]]:
     """Every run under a folder with its verdict and the first reason."""
+    from tsguard.train.record import unfinished
+
     rows = []
     for folder in runs(out):
         try:
             report = load_report(folder.path)
             verdict, reasons = report.verdict.status.value, report.verdict.reasons
+            if report.kind == "check" and unfinished(folder.events()):
+                verdict, reasons = "DIED", ("killed while training: --continue goes on, `tsguard report` says more",)
         except StoreError:
             verdict, reasons = "ENDED", ("no report was written: `tsguard report` says what was known",)
         rows.append({"folder": str(folder.path), "verdict": verdict, "reason": reasons[0] if reasons else ""})
