@@ -203,7 +203,7 @@ def test_a_failure_in_a_worker_arrives_with_its_own_traceback_and_the_folder_say
         commands.train(project / "run.yaml", changes=changes, progress=quiet)
     (folder,) = (path for path in (project / "reports").iterdir() if path.is_dir())
     report = commands.load_report(folder)
-    (found,) = (f for f in report.findings if f.code == "child-failed")
+    (found,) = (f for f in report.findings if f.check == "training")
     trace = next(e.value for e in found.evidence if e.kind == "traceback")
     assert "in __getitem__" in trace
     assert "worker process" in trace
