@@ -5,6 +5,7 @@ What differs is the script; that it is confirmed in a fresh process before it is
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +60,7 @@ class FoundCase:
         """Write repro.py, test_repro.py and README.md; the path of the script."""
         folder = Path(folder)
         script = self.makers[0]()
-        for candidate in (script, *(make() for make in self.makers[1:])):
+        for candidate in itertools.chain([script], (make() for make in self.makers[1:])):
             if candidate.refused:
                 continue
             script = candidate
