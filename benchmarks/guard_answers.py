@@ -2,10 +2,10 @@
 
     KERAS_BACKEND=torch python benchmarks/guard_answers.py [--only NAME…] [--write]
 
-Every planted fault (`fixtures/operations`) is trained once sick and once as its healthy twin. Right is: code, operation,
-layer, phase, step and loss term; the element by itself; a twin is right where nothing fails. The time from trip to answer is
-held against that of the replayed steps once more, plus one instrumented step, on the models of `benchmarks/guard.py` with a
-NaN in one batch.
+Every planted fault (`fixtures/operations`) is trained once sick and once as its healthy twin. Right is: code,
+operation, layer, phase, step and loss term; the element by itself; a twin is right where nothing fails. The time from
+trip to answer is held against that of the replayed steps once more, plus one instrumented step, on the models of
+`benchmarks/guard.py` with a NaN in one batch.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from typing import Any
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 
+import guard as models
 import keras
 import numpy as np
 import torch
 
-import guard as models
 from fixtures.operations.faults import BATCH, FAULTS, STEP, Fault
 from fixtures.operations.programs import PROGRAMS
 from tsguard.findings import Status
@@ -126,7 +126,8 @@ FAULT_HEAD = (
     "|---|---|---|---|---|---|---|"
 )
 TRIP_HEAD = (
-    "| model | steps replayed | their time in the run | instrumented step | trip to answer | beyond both | within 2 s |\n"
+    "| model | steps replayed | their time in the run | instrumented step | trip to answer | beyond both | "
+    "within 2 s |\n"
     "|---|---|---|---|---|---|---|"
 )
 

@@ -18,6 +18,7 @@ import keras
 import numpy as np
 import pandas as pd
 
+from benchmarks.models_embedded import instead_of
 from models import baselines, duet, moola
 from models.duet.data import standardise, take
 
@@ -288,16 +289,16 @@ def run_finetune_alone(*, quick=False):
 # Moola
 
 
-def arem_windows(steps=64, stride=32):
-    """x, y and held-out x, y: whole files are held out (the last 30 % of each class), scaled by the training files."""
+def arem_windows(held, steps=64, stride=32):
+    """x, y and held-out x, y of AReM, scaled by the training files; `held(place, count)` says which of a class's files
+    are held out, always whole."""
+    parts = {True: [], False: []}
     files = read_arem()
-    train, held = [], []
     for label in range(len(AREM_CLASSES)):
         mine = [item for item in files if item[0] == label]
-        edge = max(1, round(0.7 * len(mine)))
-        train += mine[:edge]
-        held += mine[edge:]
-    rows = np.concatenate([table for _, table in train])
+        for place, item in enumerate(mine):
+            parts[held(place, len(mine))].append(item)
+    rows = np.concatenate([table for _, table in parts[False]])
     middle, size = rows.mean(axis=0), rows.std(axis=0)
 
     def cut(part):
@@ -306,31 +307,56 @@ def arem_windows(steps=64, stride=32):
         x = np.ascontiguousarray(np.concatenate(x), dtype="float32")
         return {"values": x, "mask": np.ones(x.shape[:2], bool)}, y
 
-    return cut(train), cut(held)
+    return cut(parts[False]), cut(parts[True])
 
 
-def run_moola(*, quick=False):
-    """The classifier alone, and started from the masked autoencoder, against the majority class."""
-    (x, y), (x_held, y_held) = arem_windows()
+def last_files(place, count):
+    """The last 30 % of a class's files."""
+    return place >= max(1, round(0.7 * count))
+
+
+FOLDS = 3
+"""Every file is held out once, each third with its neighbours in training."""
+
+
+def moola_on_arem(held, *, quick):
+    """{who: classes predicted} of one split, and the true ones: majority, a forest on simple features, moola twice."""
+    from sklearn.ensemble import RandomForestClassifier
+
+    (x, y), (x_held, y_held) = arem_windows(held)
+    simple = [np.concatenate([getattr(part["values"], name)(axis=1) for name in ("mean", "std", "min", "max")], axis=1)
+              for part in (x, x_held)]  # fmt: skip
+    forest = RandomForestClassifier(300, random_state=0).fit(simple[0], y)
+    found = {"majority": baselines.majority_class(y, len(y_held)), "forest": forest.predict(simple[1])}
     keras.utils.set_random_seed(0)
     settings = {"features": 6, "units": 48, "scale": False}
     encoder = moola.build_pretraining(mask="patch", **settings)
-    pretraining = encoder.fit(x, validation_data=(x_held,), epochs=1 if quick else 15, batch_size=64, verbose=0)
-    results = {"pretraining val_loss": [round(v, 4) for v in pretraining.history["val_loss"]]}
+    encoder.fit(x, epochs=1 if quick else 15, batch_size=64, verbose=0)
     for name in ("scratch", "transferred"):
         keras.utils.set_random_seed(0)
-        model = moola.build(classes=len(AREM_CLASSES), dropout=0.2, **settings)
-        callbacks = []
+        model, callbacks = moola.build(classes=len(AREM_CLASSES), dropout=0.2, **settings), []
         if name == "transferred":
-            results["transfer"] = len(moola.transfer(encoder, model).loaded)
+            assert not moola.transfer(encoder, model).nothing
             callbacks = [moola.unfreeze_after(model, 3)]
-        start = time.monotonic()
         model.fit(x, y, epochs=1 if quick else 25, batch_size=32, verbose=0, callbacks=callbacks)
-        results[name] = classified(model.predict(x_held, verbose=0).argmax(axis=1), y_held, len(AREM_CLASSES))
-        results[name]["seconds"] = round(time.monotonic() - start)
-    majority = baselines.majority_class(y, len(y_held))
-    results["majority"] = classified(majority, y_held, len(AREM_CLASSES))
-    return results
+        found[name] = model.predict(x_held, verbose=0).argmax(axis=1)
+    return found, y_held
+
+
+def run_moola(*, quick=False):
+    """AReM with the last files of each class held out: what was recorded last may look like nothing before it."""
+    found, y = moola_on_arem(last_files, quick=quick)
+    return {name: classified(predicted, y, len(AREM_CLASSES)) for name, predicted in found.items()}
+
+
+def run_moola_folds(*, quick=False):
+    """AReM with every file held out once, in three folds; the figures are of all windows together."""
+    folds = [moola_on_arem(lambda place, count, fold=fold: place % FOLDS == fold, quick=quick) for fold in range(FOLDS)]
+    y = np.concatenate([part for _, part in folds])
+    return {
+        name: classified(np.concatenate([found[name] for found, _ in folds]), y, len(AREM_CLASSES))
+        for name in folds[0][0]
+    }
 
 
 def run_vowels(*, quick=False):
@@ -564,9 +590,16 @@ RECIPES = {
     "finetune": run_finetune,
     "finetune-alone": run_finetune_alone,
     "moola": run_moola,
+    "moola-folds": run_moola_folds,
     "vowels": run_vowels,
     "throughput": run_throughput,
 }
+
+
+EMBEDDED = {"linear": "duet.yaml", "duet": "duet.yaml", "pretrain": "duet_pretrain.yaml", "finetune": "duet.yaml",
+            "finetune-alone": "duet.yaml", "moola": "moola.yaml", "moola-folds": "moola.yaml",
+            "vowels": "moola.yaml"}  # fmt: skip
+"""The run that stands in for a recipe without its data; throughput needs none, baselines are nothing without it."""
 
 
 def main(arguments=None):
@@ -576,7 +609,11 @@ def main(arguments=None):
     parser.add_argument("--quick", action="store_true")
     chosen = parser.parse_args(arguments)
     for what in chosen.what:
-        print(what, json.dumps(RECIPES[what](quick=chosen.quick), indent=1))
+        if what in EMBEDDED and not data_folder().is_dir():
+            figures = instead_of(data_folder(), EMBEDDED[what])
+        else:
+            figures = RECIPES[what](quick=chosen.quick)
+        print(what, json.dumps(figures, indent=1))
         sys.stdout.flush()
 
 

@@ -3,17 +3,30 @@
 import keras
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
 
+from benchmarks.models_embedded import FOLDER
 from models import common, duet
 from models.duet import data as duet_data
 from models.duet import losses
 from models.duet.finetune import STRATEGIES
 from models.duet.linear import moving_average_matrix
 from models.transfer import RatedAdam, apply_freeze, copy_weights
-from tests.models.parity import array, assert_finite, assert_run_trains, assert_same, evaluate, on_jax, real
+from tests.models.oracles import policy
+from tests.models.parity import (
+    array,
+    assert_finite,
+    assert_run_trains,
+    assert_same,
+    derivative_error,
+    evaluate,
+    in_float64,
+    on_jax,
+    real,
+)
 
 # torch tensors warn about numpy 2's copy keyword whenever Keras reads one back.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
@@ -93,6 +106,16 @@ def test_masked_patch_loss_ignores_nan_outside_the_selection_and_shows_it_inside
     )
     assert np.isfinite(float(outside))
     assert np.isnan(float(inside))
+
+
+@pytest.mark.parametrize(("loss", "axes"), [(losses.next_patch_loss, 3), (losses.autoencoder_loss, 4)])
+def test_next_patch_and_autoencoder_losses_are_the_mean_over_real_cells(loss, axes):
+    shape = (1,) * (axes - 2) + (2, 2)
+    target, predicted = np.zeros(shape), np.reshape([1.0, 2.0, 9.0, 3.0], shape)
+    cells = np.reshape([1, 1, 0, 1], shape)
+    found = [float(loss(tensor(target), tensor(predicted), tensor(cells, "bool"), kind=k)) for k in ("mse", "huber")]
+    assert found == pytest.approx([(1 + 4 + 9) / 3, (0.5 + 1.5 + 2.5) / 3])
+    assert float(loss(tensor(target), tensor(predicted), tensor(0 * cells, "bool"))) == 0.0
 
 
 def test_order_loss_is_the_binary_cross_entropy_of_both_versions():
@@ -360,6 +383,13 @@ def test_a_shift_of_the_level_shifts_the_forecast(kind):
     assert np.abs(gap - 50).max() < 1e-2
 
 
+@pytest.mark.parametrize("kind", ["duet", "patchtst", "nlinear", "dlinear"])
+def test_other_units_give_the_same_forecast_in_them(kind):
+    model, (x, _) = make(kind), batch()
+    first, second = array(model(x)), array(model({**x, "values": x["values"] * 8}))
+    assert np.abs(second / 8 - first).max() < 1e-3
+
+
 def test_evaluation_is_not_a_draw():
     model, (x, y) = make("pretraining"), batch()
     assert_same(evaluate(model, x, y), evaluate(model, x, y), rtol=1e-7)
@@ -398,13 +428,28 @@ def test_half_precision_trains_and_takes_its_steps(kind, precision):
         assert int(array(model.optimizer.inner_optimizer.iterations)) >= 8
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_agree_with_finite_differences_in_float64(kind):
+    with policy("float64"):
+        assert derivative_error(*in_float64(lambda: make(kind), batch())) < 1e-7
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_float32_differs_from_float64_by_its_rounding_only(kind):
+    model, (x, y) = make(kind), batch()
+    with policy("float64"):
+        exact = evaluate(*in_float64(lambda: make(kind), (x, y), [array(w) for w in model.weights]))
+    assert exact["loss"].dtype == np.float64
+    assert_same(exact, evaluate(model, x, y))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_jax_computes_the_same(kind, tmp_path):
     model, (x, y) = make(kind), batch()
     args = {**KINDS[kind], "kind": "duet" if kind == "pretraining" else kind}
     here = evaluate(model, x, y)
-    assert_same(here, on_jax("models.duet:build", args, model, x, y, tmp_path), rtol=2e-5)
+    assert_same(here, on_jax("models.duet:build", args, model, x, y, tmp_path))
 
 
 def test_plain_arrays_are_accepted():
@@ -625,6 +670,18 @@ def test_the_embedded_run_learns(kind, bound):
 @pytest.mark.parametrize("name", ["duet.yaml", pytest.param("duet_pretrain.yaml", marks=pytest.mark.slow)])
 def test_the_run_beside_the_model_trains(name):
     assert_run_trains(name)
+
+
+def test_the_long_recipe_starts_at_a_reduced_size():
+    settings = yaml.safe_load((FOLDER / "duet_long.yaml").read_text(encoding="utf-8"))
+    assert settings["data"]["use"] == "benchmarks.models_duet_moola:ett"
+    args = {**settings["model"]["args"], "width": 16, "heads": 2, "depth": 1}
+    model = duet.build(**args)
+    rng = np.random.default_rng(0)
+    x, y = (rng.normal(size=(8, steps, 7)).astype("float32") for steps in (args["context"], args["horizon"]))
+    history = model.fit(x, y, batch_size=4, epochs=2, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+    assert set(settings["gates"]) == {"val_loss"}
 
 
 # Public data

@@ -10,13 +10,12 @@ from typing import Any
 
 import torch
 
-from tsguard.guard.norms import dense, each_norm
+from tsguard.guard.norms import dense, each_norm, total_of
+from tsguard.guard.watch import Step
 
 
-def clipped_part(
-    optimizer: Any, gradients: list[Any], variables: list[Any], total: torch.Tensor | None, scale: Any
-) -> torch.Tensor | None:
-    """The part that is cut, or None where there is no clip. `scale`: what a loss scaler has multiplied them by."""
+def clipped_part(optimizer: Any, gradients: list[Any], variables: list[Any], step: Step) -> torch.Tensor | None:
+    """The part that is cut, or None where there is no clip. Norms and scale of the step are known already."""
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     # Keras takes the first of the three that is set.
     for kind in ("clipnorm", "global_clipnorm", "clipvalue"):
@@ -25,23 +24,19 @@ def clipped_part(
             break
     else:
         return None
-    factor = 1.0 if scale is None else 1.0 / scale
+    factor, norms = 1.0 if step.scale is None else 1.0 / step.scale, step.norms
     if getattr(optimizer, "gradient_accumulation_steps", None):
         gradients = _accumulated(optimizer, gradients, variables, factor)
-        if not gradients:
-            return None
-        factor, total = 1.0, None
+        factor, norms = 1.0, each_norm(gradients)
     if kind == "clipvalue":
         parts = dense(gradients)
         cut = sum(((part * factor).abs() > limit).sum() for part in parts)
         return None if not parts else torch.as_tensor(cut).float() / sum(part.numel() for part in parts)
-    norms = each_norm(gradients)
     if norms is None:
         return None
     if kind == "clipnorm":
         return (norms * factor > limit).float().mean()
-    whole = torch.linalg.vector_norm(norms) if total is None else total
-    return (whole * factor > limit).float()
+    return (total_of(norms) * factor > limit).float()
 
 
 def _accumulated(optimizer: Any, gradients: list[Any], variables: list[Any], factor: Any) -> list[Any]:

@@ -226,11 +226,19 @@ def _trig(record: OpRecord, values: dict[str, Any]) -> Mechanism | None:
     return None
 
 
+def _spread(record: OpRecord, values: dict[str, Any]) -> Mechanism | None:
+    value = next((v for _, v, _ in record.operands if isinstance(v, torch.Tensor)), None)
+    if value is not None and record.nan_out and not record.bad_in:
+        return Mechanism(f"{record.name} of a single value with a correction of 1 is 0/0", "singularity")
+    return None
+
+
 _FORWARD = {
     **dict.fromkeys(("log", "log2", "log10", "log1p", "xlogy"), _log),
     **dict.fromkeys(("sqrt", "rsqrt", "reciprocal"), _sqrt),
     **dict.fromkeys(("div", "true_divide", "floor_divide", "remainder", "fmod"), _div),
     "pow": _pow,
+    **dict.fromkeys(("std", "var", "std_mean", "var_mean"), _spread),
     **dict.fromkeys(("exp", "expm1", "exp2", "cosh", "sinh"), _exp),
     **dict.fromkeys(("softmax", "log_softmax", "safe_softmax"), _softmax),
     **dict.fromkeys(("acos", "asin", "atanh", "acosh", "erfinv", "logit", "digamma", "lgamma"), _trig),

@@ -284,7 +284,10 @@ def _backward_tag(record: OpRecord, index: tuple[int, ...] | None, tag: Tag) -> 
 
 
 def _input_element(record: OpRecord, index: tuple[int, ...] | None, tag: Tag) -> tuple[tuple[int, ...] | None, Tag]:
-    """Where the output says nothing (a mean over all), an input that stands out may: the largest number in it."""
+    """Where the output says nothing (a sum over all), an input that stands out may: the largest number in it. A NaN is
+    made by all of them together."""
+    if record.nan_out:
+        return index, Tag(())
     known = [
         (value, t) for _, value, t in record.operands if isinstance(value, torch.Tensor) and t.known and value.numel()
     ]

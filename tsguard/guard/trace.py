@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tsguard.guard.axes import UNKNOWN, Tag, batch_tag, follow
+from tsguard.guard.axes import TIMESTEP, UNKNOWN, Tag, batch_tag, follow
 from tsguard.guard.recorder import leaves
 
 VIEWS = frozenset(
@@ -135,6 +135,8 @@ class Trace(TorchDispatchMode):
         self.extra_names: list[str] = []
         self.count = 0
         self._layers: list[Any] = []
+        self._time: int | None = None
+        """The timestep of the recurrent cell that is being called."""
         self._writers: dict[int, list[OpRecord]] = {}
         self._leaves: dict[int, Leaf] = {}
         self._tags: dict[int, dict[Any, Tag]] = {}
@@ -154,6 +156,7 @@ class Trace(TorchDispatchMode):
         def call_layer(layer: Any, *args: Any, **kwargs: Any) -> Any:
             stack.append(layer)
             timed = any(tag.fixed for tag in map(self._known_tag, _tensors((args, kwargs))))
+            entered = self._enter_time(args)
             try:
                 out = layer_call(layer, *args, **kwargs)
                 self._note_mask(out)
@@ -162,6 +165,8 @@ class Trace(TorchDispatchMode):
                 return out
             finally:
                 stack.pop()
+                if entered:
+                    self._time = None
 
         def call_operation(operation: Any, *args: Any, **kwargs: Any) -> Any:
             if isinstance(operation, Layer) or not getattr(operation, "_inbound_nodes", None):
@@ -180,6 +185,14 @@ class Trace(TorchDispatchMode):
         finally:
             Layer.__call__ = layer_call
             Operation.__call__ = operation_call
+
+    def _enter_time(self, args: Any) -> bool:
+        """A cell works at the timestep of its input, whatever timestep its state comes from (forwards or backwards)."""
+        first = next(iter(_tensors(args[:1])), None)
+        if self._time is not None or first is None:
+            return False
+        self._time = dict(self._known_tag(first).fixed).get(TIMESTEP)
+        return self._time is not None
 
     def _known_tag(self, tensor: torch.Tensor) -> Tag:
         return self._tags.get(_memory(tensor), {}).get(_shape_key(tensor), UNKNOWN)
@@ -225,6 +238,8 @@ class Trace(TorchDispatchMode):
             record.forward = self._by_sequence.get(node._sequence_nr())
         record.tags_in = [(tuple(tensor.shape), tag) for tensor, tag in tagged if tag.known]
         tags = follow(name, args, tagged, outputs)
+        if self._time is not None:
+            tags = [_at_time(tag, self._time) for tag in tags]
         given = before if before is not None else inputs
         # an output whose every element is overwritten (copy_, fill_) owes nothing to what was there before
         read = (
@@ -491,6 +506,12 @@ def _tensors(value: Any) -> list[torch.Tensor]:
     if isinstance(value, dict):
         return [tensor for part in value.values() for tensor in _tensors(part)]
     return []
+
+
+def _at_time(tag: Tag, time: int) -> Tag:
+    if all(kind != TIMESTEP or value == time for kind, value in tag.fixed):
+        return tag
+    return Tag(tag.axes, tuple((kind, time if kind == TIMESTEP else value) for kind, value in tag.fixed))
 
 
 def _written(func: Any, args: Any, kwargs: Any) -> list[torch.Tensor]:

@@ -68,6 +68,9 @@ NO_LEARNING_DROP = 0.01
 LOADER_SHARE = 0.5
 """More than half of the time spent waiting for data …"""
 
+LOADER_STEPS = 20
+"""… over so many steps: the first batch of an epoch is always waited for."""
+
 LOADER_SECONDS = 0.02
 """… and this long a step: a tiny model spends half its time in Keras' own loop, which nobody needs to be told."""
 

@@ -122,6 +122,8 @@ def _unmoved(watcher: Watcher) -> Iterator[Finding]:
 def _loader(watcher: Watcher) -> Iterator[Finding]:
     share = watcher.watch.data_wait_share
     per_step = watcher.watch.waited / max(watcher.watched, 1)
+    if watcher.watched < trips.LOADER_STEPS:
+        return
     if share is not None and share > trips.LOADER_SHARE and per_step > trips.LOADER_SECONDS:
         yield catalogue.finding(
             "loader-bound",
@@ -234,7 +236,8 @@ def _named_operation(model: Any, validation: tuple[Any, Any], epoch: int, step: 
         data = Data(*validation)
         if not data.is_arrays:
             return None
-        found = every_row.passed(model, data.batches(), seconds=VALIDATION_SECONDS)
+        with preserved(model):
+            found = every_row.passed(model, data.batches(), seconds=VALIDATION_SECONDS)
         when = f"in the validation of epoch {epoch}"
         return every_row.told(found, split="val", where=when, epoch=epoch, step=max(step - 1, 0))
     except Exception:  # a kind of data that cannot be cut: the loss alone is told

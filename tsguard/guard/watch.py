@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from tsguard.guard.norms import StepNorm, all_finite, each_norm
+from tsguard.guard.norms import StepNorm, all_finite, total_of
 
 Points = list[tuple[int, float]]
 
@@ -63,17 +63,14 @@ class Watch:
         self.series: dict[str, Points] = {}
         self.pending: list[Step] = []
         self.paths: tuple[str, ...] = ()
-        self.norm_sums: dict[str, float] = {}
-        self.norm_steps = 0
         self.waited = self.computed = 0.0
         self.clipped = self.clip_seen = 0
         self._norm = StepNorm()
 
-    def gradients(self, step: Step, gradients: list[Any], *, each: bool) -> torch.Tensor | None:
-        """The norm over all gradients, still on the device; where asked for, one for each too."""
-        step.total = self._norm(gradients)
-        if each:
-            step.norms = each_norm(gradients)
+    def gradients(self, step: Step, gradients: list[Any]) -> torch.Tensor | None:
+        """The norm of each gradient and over all of them, still on the device."""
+        step.norms = self._norm(gradients)
+        step.total = None if step.norms is None else total_of(step.norms)
         return step.total
 
     def keep(self, step: Step) -> None:
@@ -113,16 +110,20 @@ class Watch:
         return readings
 
     def _add_norms(self) -> None:
-        """Per-variable norms: the last step of the window as a point, all of them in the mean."""
-        stacked = [step.norms for step in self.pending if step.norms is not None]
-        if not stacked or any(norms.shape != stacked[0].shape for norms in stacked):
+        """Per variable: the mean over the window as a point (a run has too many steps for one each), and of each step
+        how many were not finite."""
+        steps = [step for step in self.pending if step.norms is not None]
+        each = [step.norms for step in steps if step.norms is not None]
+        if not each or any(norms.shape != each[0].shape for norms in each):
             return
-        last = self.pending[-1]
-        for path, value in zip(self.paths, stacked[-1].tolist(), strict=False):
-            self.point(f"grad_norm/{path}", last.step, value)
-        self.norm_steps += len(stacked)
-        for path, total in zip(self.paths, torch.stack(stacked).sum(dim=0).tolist(), strict=False):
-            self.norm_sums[path] = self.norm_sums.get(path, 0.0) + total
+        norms = torch.stack(each)
+        scales = [step.scale for step in steps if step.scale is not None]
+        if len(scales) == len(steps):
+            norms = norms / torch.stack([torch.as_tensor(scale, device=norms.device) for scale in scales])[:, None]
+        for path, value in zip(self.paths, norms.mean(dim=0).tolist(), strict=False):
+            self.point(f"grad_norm/{path}", steps[-1].step, value)
+        for step, count in zip(steps, (~torch.isfinite(norms)).sum(dim=1).tolist(), strict=True):
+            self.point("nonfinite_gradients", step.step, count)
 
     def _add(self, step: Step, reading: Reading) -> None:
         if reading.loss is not None:

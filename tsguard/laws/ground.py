@@ -6,6 +6,7 @@ they count, and has the layer at fault named.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -38,9 +39,10 @@ class Ground:
     bench: Bench
     reading: Reading
     material: Material
-    grave_data: bool = False
     broken: dict[str, Any] = field(default_factory=dict)
     """Counterexamples found so far, by code: some laws only make sense once another is broken."""
+    until: float = math.inf
+    """When the time for all laws is up, on the monotonic clock."""
 
     # ------------------------------------------------------------------ batches
 

@@ -20,6 +20,10 @@ Applies = Callable[[Ground], str | None]
 """The reason why a law does not apply, or None where it does."""
 
 
+class NotAsked(Exception):
+    """Raised by a judge that finds out on the way that the law cannot be asked here; its words say why."""
+
+
 @dataclass(frozen=True)
 class Law:
     """What must hold of every batch."""

@@ -1,7 +1,8 @@
 """Asking all laws, in the order in which their answers build on each other.
 
 More padding comes first, because some laws only speak where padding leaks at all; the polarity of a mask comes after
-the leaks that its complement may heal. A law that crashes says so with its traceback and stops no other.
+the leaks that its complement may heal; the other backend comes last, because another process takes what time is left. A
+law that crashes says so with its traceback and stops no other.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from tsguard.laws.bench import Bench, LossFunction
 from tsguard.laws.emit import pytest_source
 from tsguard.laws.ground import Ground
 from tsguard.laws.infer import read
-from tsguard.laws.law import Law
+from tsguard.laws.law import Law, NotAsked
 from tsguard.laws.reading import Reading
 from tsguard.laws.results import Counterexample, LawResult
 from tsguard.laws.search import profile_named, search
@@ -49,7 +50,6 @@ LAWS: tuple[Law, ...] = (
     batch.ORDER,
     batch.TRAINING,
     halves.HALF,
-    halves.OTHER_BACKEND,
     length.LENGTH,
     padding.VALUES,
     padding.TRAINING_VALUES,
@@ -78,6 +78,7 @@ LAWS: tuple[Law, ...] = (
     clock.NEUTRAL,
     clock.GAPS,
     clock.SHIFT,
+    halves.OTHER_BACKEND,
 )
 
 SHRINK_SHARE = 0.25
@@ -133,6 +134,7 @@ def examine(
     until = time.monotonic() + budget_s
     with backend.preserved(model):
         ground = _ground(model, data, padding, loss)
+        ground.until = until
         results = []
         for law in chosen:
             result = _ask(law, ground, profile, until, budget_s)
@@ -225,6 +227,8 @@ def _ask(law: Law, ground: Ground, profile: str, until: float, budget_s: float) 
             found, examples = searched.best, searched.examples
         if found is not None and law.finish is not None:
             found = law.finish(ground, found)
+    except NotAsked as words:
+        return LawResult(law.name, law.code, "not-applicable", str(words), seconds=time.monotonic() - started)
     except Exception as crash:  # a law that cannot be judged here must not keep the others from being asked
         trace = "".join(traceback.format_exception(crash))
         reason = f"{type(crash).__name__}: {crash}\n{trace}"

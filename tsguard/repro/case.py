@@ -7,6 +7,7 @@ guard's own instruments, and leaves the model as it was.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ import torch
 
 from tsguard.backend import preserved, rng_state, seed_everything
 from tsguard.dataset import leaves, map_leaves
+from tsguard.evidence import Evidence
 from tsguard.guard.investigate import all_finite, weights_finite
 from tsguard.guard.origin import find
 from tsguard.guard.outcome import GuardOutcome, Origin
@@ -26,6 +28,9 @@ from tsguard.guard.replay import Replay
 from tsguard.guard.state import StateBuffer
 from tsguard.guard.trace import Trace
 from tsguard.repro import often
+
+LOGIC = "it fails as well: a fault of logic or data"
+RANGE = "it does not fail: a fault of range"
 
 
 @dataclass(frozen=True)
@@ -163,6 +168,14 @@ class Case:
             hidden=self.fingerprint.code == "nan-hidden",
         )  # fmt: skip
 
+    @property
+    def evidence(self) -> tuple[Evidence, ...]:
+        """What stands beside the failing case, for the finding that it reproduces."""
+        told = [("nearest healthy case", self.nearest_healthy), ("how often it fails", self.often_in_words)]
+        if self.logic is not None:
+            told.append(("in float64", LOGIC if self.logic else RANGE))
+        return tuple(Evidence("value", words, name=name) for name, words in told if words)
+
     def save(self, folder: str | Path, *, confirm: bool = True) -> Path:
         """Write repro.py, test_repro.py and README.md; the path of the script. A fresh process confirms it first."""
         from tsguard.repro import emit
@@ -185,7 +198,10 @@ def fingerprint_of(
 ) -> tuple[Fingerprint | None, Origin | None]:
     """Run one step; None where it is healthy. Shapes that do not fit are healthy too: no step, no failure."""
     try:
-        return _step(model, batch, weights, seed, slots, hidden)
+        with warnings.catch_warnings():
+            # A remark of Keras on a model that was cut is no answer, not even where a user turns remarks into errors.
+            warnings.simplefilter("ignore")
+            return _step(model, batch, weights, seed, slots, hidden)
     except Exception:  # a candidate may break a user's model in any way; a crash is never the failure that is sought
         return None, None
 
@@ -225,9 +241,11 @@ def _step(
         trace = Trace(model, record.data)
         _, heard = replay.run(record, allow=all_finite, eager=True, around=trace.listening)
         origin = find(trace, heard, record, model)
+        # Asked before a model that was not built is so again: its layers' paths go with it.
+        kind = None if origin is None else _kind(model, origin.layer)
     if origin is None:
         return None, None
-    return Fingerprint(origin.code, origin.phase, origin.op, _kind(model, origin.layer)), origin
+    return Fingerprint(origin.code, origin.phase, origin.op, kind), origin
 
 
 def _tensor(value: Any) -> Any:

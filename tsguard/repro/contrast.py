@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
 import numpy as np
 
 from tsguard.backend import preserved, true_float64
 from tsguard.dataset import leaves
 from tsguard.repro.case import Batch, Case, fingerprint_of
-from tsguard.repro.graphs import cloned, compile_like, is_graph
+from tsguard.repro.graphs import REFUSALS, compile_like, graph_of, has_graph, rebuilt, remade
 
 PLAIN_VALUES = (1.0, 0.5, 0.0, -1.0)
 """What is put in place of a value: one, something between, nothing, the other sign."""
@@ -83,17 +84,22 @@ def float64_query(case: Case) -> bool | None:
 
 
 def _in_float64(model: Any) -> Any:
-    if not is_graph(model):
+    if not has_graph(model):
         return None
+    entries = {
+        entry.name: keras.Input(batch_shape=entry.shape, dtype="float64", name=entry.name)
+        for entry in graph_of(model).inputs
+        if entry.dtype in ("float32", "float16", "bfloat16")
+    }
     try:
-
-        def double(layer: Any) -> Any:
-            config = layer.get_config()
-            config["dtype"] = "float64"
-            return type(layer).from_config(config)
-
-        fresh = cloned(model, double)
+        fresh, _ = rebuilt(model, _doubled, inputs=entries)
         compile_like(model, fresh, optimizer="sgd")
-    except (ValueError, TypeError, AttributeError, KeyError, NotImplementedError):
+    except REFUSALS:
         return None
     return fresh
+
+
+def _doubled(one: Any) -> Any:
+    if isinstance(one, keras.layers.Lambda):
+        return keras.layers.Lambda(one.function, dtype="float64", name=one.name)
+    return remade(one, {id(one): {"dtype": "float64"}}) if isinstance(one, keras.layers.Layer) else one

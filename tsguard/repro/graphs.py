@@ -10,7 +10,10 @@ import keras
 
 from tsguard.backend import seed_everything
 from tsguard.repro.code.lines import NotCode
-from tsguard.repro.user import given_to, held_by, is_own_graph, own_attributes
+from tsguard.repro.user import config_of, given_to, held_by, is_own_graph, own_attributes
+
+REFUSALS = (ValueError, TypeError, AttributeError, KeyError, IndexError, RuntimeError, NotImplementedError, NotCode)
+"""What Keras and torch raise for a configuration that cannot be."""
 
 
 def reinitialised(model: Any, seed: int = 0) -> Any:
@@ -58,7 +61,7 @@ def remade(thing: Any, changed: Mapping[int, Mapping[str, Any]] | None = None) -
     try:
         takes = inspect.signature(kind.__init__).parameters
         given = {key: value for key, value in given_to(thing).items() if key in takes or "kwargs" in takes}
-        return kind.from_config({**given, **other}) if _has_config(thing) else kind(**{**given, **other})
+        return kind(**{**given, **other}) if config_of(thing) is None else kind.from_config({**given, **other})
     except NotCode:
         base, held = held_by(thing)
     fresh: Any = kind.__new__(kind)
@@ -68,13 +71,6 @@ def remade(thing: Any, changed: Mapping[int, Mapping[str, Any]] | None = None) -
     for name, value in held.items():
         setattr(fresh, name, keras.tree.map_structure(lambda one: _part(one, seen, changed), value))
     return fresh
-
-
-def _has_config(thing: Any) -> bool:
-    try:
-        return bool(thing.get_config()) or True
-    except (NotImplementedError, TypeError, AttributeError, KeyError):
-        return False
 
 
 def _part(value: Any, seen: dict[int, Any], changed: Mapping[int, Mapping[str, Any]] | None) -> Any:
@@ -91,7 +87,14 @@ def compile_like(model: Any, fresh: Any, *, optimizer: str | None) -> None:
     settings = model._compile_config.config
     chosen = optimizer or type(model.optimizer).from_config(model.optimizer.get_config())
     loss = settings.get("loss") or getattr(model, "loss", None)
-    fresh.compile(optimizer=chosen, loss=loss, loss_weights=settings.get("loss_weights"))
+    # Metrics have no part in a step; they have one where the whole of the configuration is asked about.
+    metrics = settings.get("metrics") if optimizer is None and plain_names(settings.get("metrics")) else None
+    fresh.compile(optimizer=chosen, loss=loss, loss_weights=settings.get("loss_weights"), metrics=metrics)
+
+
+def plain_names(metrics: Any) -> bool:
+    """Whether metrics are told by their names alone: others hold a state, and cannot be in two models."""
+    return bool(metrics) and all(isinstance(one, str) for one in keras.tree.flatten(metrics))
 
 
 def cloned(model: Any, again: Callable[[Any], Any], tensors: Any = None) -> Any:

@@ -23,7 +23,8 @@ from tsguard.repro import script as scripts
 from tsguard.repro.case import Batch, Case, Fingerprint, weights_in
 from tsguard.repro.code.lines import Lines, NotCode
 from tsguard.repro.found import FoundCase
-from tsguard.repro.passes.narrow import REFUSALS, bypass_layers, narrow_layers
+from tsguard.repro.graphs import REFUSALS
+from tsguard.repro.passes.narrow import bypass_layers, narrow_layers
 from tsguard.repro.passes.plain import forget_weights
 from tsguard.repro.reduce import Reduction
 

@@ -104,8 +104,8 @@ def _joined(imports: Iterable[str]) -> list[str]:
 
 def _returning(body: list[str]) -> list[str]:
     """The lines of `build`."""
-    if len(body) == 1 and body[0].startswith("model = "):
-        return [f"return {body[0].removeprefix('model = ')}"]
+    if body[-1].startswith("model = "):
+        return [*body[:-1], f"return {body[-1].removeprefix('model = ')}"]
     return [*body, "return model"]
 
 
@@ -124,7 +124,7 @@ def page(
     facts = {
         "mechanism": "",
         "remedy": "",
-        "logic": None,
+        "logic": "",
         "nearest": "",
         "often": "",
         "exhausted": False,
@@ -139,6 +139,7 @@ def page(
         device=provenance.gather().device,
         confirmed=script.confirmed,
         refused=script.refused,
+        needs="tsguard, which asks the question" if b"tsguard" in script.files.get("repro.py", b"") else "",
         **facts,
     )  # fmt: skip
     return text.encode()

@@ -27,8 +27,8 @@ from tsguard.repro import script as scripts
 from tsguard.repro.case import Batch, Case, Fingerprint
 from tsguard.repro.code.lines import Lines, NotCode
 from tsguard.repro.found import FoundCase
-from tsguard.repro.graphs import reinitialised
-from tsguard.repro.passes.narrow import REFUSALS, bypass_layers, narrow_layers
+from tsguard.repro.graphs import REFUSALS, reinitialised
+from tsguard.repro.passes.narrow import bypass_layers, narrow_layers
 from tsguard.repro.reduce import Reduction
 
 GAP = 0.3

@@ -29,10 +29,10 @@ def is_own_graph(built: Any) -> bool:
 
 def given_to(thing: Any) -> dict[str, Any]:
     """What a constructor was given: by `get_config`, or by attributes of the same names where that is refused."""
-    try:
-        return dict(thing.get_config())
-    except (NotImplementedError, TypeError, AttributeError, KeyError):
-        found: dict[str, Any] = {}
+    told = config_of(thing)
+    if told is not None:
+        return told
+    found: dict[str, Any] = {}
     kind = type(thing)
     for name, parameter in list(inspect.signature(kind.__init__).parameters.items())[1:]:
         if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
@@ -50,6 +50,20 @@ def given_to(thing: Any) -> dict[str, Any]:
     if isinstance(thing, keras.layers.Layer):
         found |= {"name": thing.name, "dtype": None}
     return found
+
+
+def config_of(thing: Any) -> dict[str, Any] | None:
+    """The configuration that an object gives of itself; None where it has none that is true."""
+    kind = type(thing)
+    if isinstance(thing, keras.Model) and not kind.__module__.startswith("keras."):
+        # Keras notes the arguments of a layer, but of a model it notes the defaults, whatever was given.
+        says = next(one for one in kind.__mro__ if "get_config" in vars(one))
+        if says.__module__.startswith("keras."):
+            return None
+    try:
+        return dict(thing.get_config())
+    except (NotImplementedError, TypeError, AttributeError, KeyError):
+        return None
 
 
 def held_by(thing: Any) -> tuple[type, dict[str, Any]]:

@@ -52,7 +52,8 @@ def fit_arguments(settings: TrainSettings, data: Data | None = None) -> dict[str
         "steps_per_epoch": settings.steps_per_epoch,
         "validation_split": settings.validation_split,
         "validation_freq": settings.validation_freq,
-        "shuffle": settings.shuffle,
+        # a DataLoader has an order of its own, and Keras warns of every `shuffle=True` beside one
+        "shuffle": settings.shuffle and not (data is not None and hasattr(data.x, "batch_sampler")),
         "class_weight": settings.class_weight,
     }
     most = settings.limit_batches

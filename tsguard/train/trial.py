@@ -15,7 +15,6 @@ import keras
 import torch
 
 from tsguard import catalogue
-from tsguard.backend import restore_rng, rng_state
 from tsguard.checks.registry import Check, Context
 from tsguard.checks.runner import passed
 from tsguard.dataset import Data
@@ -23,7 +22,6 @@ from tsguard.evidence import Evidence
 from tsguard.findings import Finding, Role, Status
 from tsguard.store import RunFolder
 from tsguard.train import feed
-from tsguard.train.checkpoint import stems
 from tsguard.train.resume import Checkpoints, Resume, choose, fingerprint, state_tensors, variables_of
 from tsguard.train.start import TrainStart
 
@@ -56,29 +54,25 @@ def resumed_exactly(context: Context) -> Iterable[Finding]:
     if data is None or not _can_be_read_again(data):
         yield _not_asked("the data can be read only once")
         return
-    fit = {"shuffle": True, **{k: v for k, v in (context.facts.get("fit") or {}).items() if k in _TAKEN}}
+    fit = {"shuffle": not _is_loader(data.x)}
+    fit.update((k, v) for k, v in (context.facts.get("fit") or {}).items() if k in _TAKEN and k not in fit)
     part = _first_rows(data, int(fit.get("batch_size") or data.batch_size))
-    began, kept = _Began(), feed.state(data.x)
+    began, kept = _Began(part.x), feed.state(data.x)
+    failed: list[BaseException] = []
     with tempfile.TemporaryDirectory() as place:
         folder = RunFolder.create(place, "trial")
         try:
             _fit(model, part, fit, [began, _After(STEPS)])
             whole, _ = state_tensors(model)
             marks = fingerprint(model, part, fit)
-            began.again(model, part, kept)
-            failed: list[BaseException] = []
             keeper = Checkpoints(folder, marks, every=STEPS // 2, source=part.x, failed=failed.append)
-            _fit(model, part, fit, [keeper, _After(STEPS // 2)])
+            _fit(model, part, fit, [began, keeper, _After(STEPS // 2)])
             keeper.writer.close()
-            if not stems(folder):
-                yield _not_asked(str(failed[0]) if failed else "the data has fewer than two batches")
-                return
             snapshot, refused = choose(folder, marks)
-            _spoil(model)
-            if snapshot is None:
-                yield _differs(f"the checkpoint of step {STEPS // 2} was refused: {'; '.join(refused.values())}", {})
+            if snapshot is None or not snapshot.position.batch:
+                reasons = [*map(str, failed), *refused.values()]
+                yield _not_asked("; ".join(reasons) or "the data has fewer than three batches")
                 return
-            began.again(model, part, kept)
             _spoil(model)
             _fit(model, part, fit, [Resume(snapshot, list, part.x), _After(STEPS)])
         finally:
@@ -103,29 +97,26 @@ def resumed_exactly(context: Context) -> Iterable[Finding]:
     )
 
 
-_TAKEN = ("batch_size", "shuffle", "class_weight")
+_TAKEN = ("batch_size", "class_weight")
 CHECK = Check(NAME, ("resume-mismatch",), resumed_exactly, ("model", "data"), 3)
 
 
 class _Began(keras.callbacks.Callback):
-    """Where the first of the fits began, once `fit` has built the model."""
+    """Where the first of the fits began once `fit` had built the model; the others begin there again."""
 
-    def __init__(self) -> None:
+    def __init__(self, source: Any) -> None:
         super().__init__()
+        self._source = source
         self._start: TrainStart | None = None
-        self._rng: Any = None
+        self._feed: dict[str, Any] = {}
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Now."""
-        self._start, self._rng = TrainStart(self.model), rng_state()
-
-    def again(self, model: Any, data: Data, kept: Any) -> None:
-        """Stand there once more."""
-        assert self._start is not None
-        self._start.restore(model)
-        model.reset_metrics()
-        feed.restore(data.x, kept)
-        restore_rng(self._rng)
+        if self._start is None:
+            self._start, self._feed = TrainStart(self.model), feed.state(self._source)
+        else:
+            self._start.restore(self.model)
+            feed.restore(self._source, self._feed)
 
 
 def _fit(model: Any, data: Data, fit: dict[str, Any], callbacks: list[Any]) -> None:

@@ -44,7 +44,13 @@ def number(value: Any) -> str:
             return 'float("nan")'
         if math.isinf(value):
             return 'float("inf")' if value > 0 else '-float("inf")'
-    return str(value.item() if isinstance(value, np.float64) else value)
+    short = str(np.float32(value)) if isinstance(value, float) and float(np.float32(value)) == value else ""
+    # A rate that was kept in float32 and read back has digits that nobody gave.
+    return (
+        short
+        if short and len(short) < len(str(value))
+        else str(value.item() if isinstance(value, np.float64) else value)
+    )
 
 
 def plain(value: Any) -> str:

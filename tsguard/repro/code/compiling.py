@@ -10,6 +10,7 @@ from tsguard.repro.code.arrays import plain
 from tsguard.repro.code.lines import Lines
 from tsguard.repro.code.objects import construction
 from tsguard.repro.code.sources import function_code
+from tsguard.repro.graphs import plain_names
 
 
 def loss(model_: Any, lines: Lines) -> str:
@@ -52,4 +53,7 @@ def compile_line(model_: Any, lines: Lines, *, exact: bool, apart: bool = False)
     weights = model_._compile_config.config.get("loss_weights") if model_._compile_config else None
     if weights is not None:
         words.append(f"loss_weights={plain(weights)}")
+    metrics = model_._compile_config.config.get("metrics") if model_._compile_config else None
+    if exact and plain_names(metrics):
+        words.append(f"metrics={plain(metrics)}")
     return [f"model.compile({', '.join(words)})"] if words else []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
@@ -42,7 +42,7 @@ def construction(thing: Any, lines: Lines) -> str:
             if _given_name(thing, value):
                 words.append(f"name={plain(value)}")
             continue
-        if _is_default(value, default):
+        if _is_default(value, default) or (default is None and value == _implied(key, config)):
             continue
         words.append(f"{key}={_setting(value, _live(thing, key), lines)}")
     return f"{maker}({', '.join(_positional(words, parameters))})"
@@ -96,11 +96,21 @@ def _is_default(value: Any, default: Any) -> bool:
         return value is None
     if isinstance(value, dict) and "class_name" in value and isinstance(default, str):
         return _is_named(value, default)
-    if isinstance(value, list) and isinstance(default, tuple | int):
+    if isinstance(value, list | tuple) and isinstance(default, tuple | int):
         return tuple(value) == (default if isinstance(default, tuple) else (default,) * len(value))
     if value == "linear" and default is None:
         return True
     return bool(value == default)
+
+
+def _implied(key: str, config: Mapping[str, Any]) -> Any:
+    """What Keras puts in place of an argument that was not given."""
+    if key == "data_format":
+        return keras.config.image_data_format()
+    if key == "attention_axes":
+        return (1,)  # the only axis that attention over (batch, time, features) can have
+    taken_from = {"strides": "pool_size", "value_dim": "key_dim"}.get(key)
+    return config.get(taken_from, ...) if taken_from else ...
 
 
 def _is_named(value: dict[str, Any], default: str) -> bool:
@@ -116,6 +126,8 @@ def _is_named(value: dict[str, Any], default: str) -> bool:
 
 
 def _setting(value: Any, live: Any, lines: Lines) -> str:
+    if isinstance(value, tuple) and len(value) == 1:
+        return plain(value[0])
     if isinstance(value, bool | int | float | str | tuple) or value is None:
         return plain(value)
     if isinstance(value, list) and all(isinstance(item, bool | int | float | str) for item in value):

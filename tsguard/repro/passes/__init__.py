@@ -57,6 +57,7 @@ CONFIGURATION: tuple[Pass, ...] = (
     narrow_layers,
     shorten_sequence,
     drop_features,
+    simplify_values,
     drop_samples,
 )
 """Those that ask only whether something fails, and not where: for a check."""

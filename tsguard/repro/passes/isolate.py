@@ -15,8 +15,7 @@ import numpy as np
 from tsguard.backend import preserved, seed_everything
 from tsguard.dataset import map_leaves
 from tsguard.repro.case import Batch, Case
-from tsguard.repro.graphs import compile_like, remade
-from tsguard.repro.passes.narrow import REFUSALS
+from tsguard.repro.graphs import REFUSALS, compile_like, remade
 from tsguard.repro.passes.subset import Keep
 
 
