@@ -48,12 +48,16 @@ def judged(name: str) -> tuple[list[laws.LawResult], float, float]:
     return results, time.process_time() - processor, time.perf_counter() - wall
 
 
-def reasons(results: list[laws.LawResult]) -> dict[str, list[str]]:
-    """The laws that do not apply, by the reason why."""
-    found: dict[str, list[str]] = {}
-    for row in results:
-        if row.outcome == "not-applicable":
-            found.setdefault(row.reason, []).append(row.law)
+def reasons(answers: dict[str, list[laws.LawResult]]) -> dict[tuple[str, str], list[str]]:
+    """The families to which laws do not apply, by these laws and the reason why."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for name, results in answers.items():
+        why: dict[str, list[str]] = {}
+        for row in results:
+            if row.outcome == "not-applicable":
+                why.setdefault(row.reason, []).append(row.law)
+        for reason, which in why.items():
+            found.setdefault((reason, "; ".join(which)), []).append(name)
     return found
 
 
@@ -70,10 +74,9 @@ def main() -> None:
         examples = sum(row.examples for row in results)
         cells = (name, f"{processor:.1f}", f"{wall:.1f}", len(held), examples, ", ".join(wrong) or "none", verdict)
         print(f"| {' | '.join(map(str, cells))} |")
-    print("\n| family | laws that do not apply | reason |\n|---|---|---|")
-    for name, (results, _, _) in answers.items():
-        for reason, which in reasons(results).items():
-            print(f"| {name} | {'; '.join(which)} | {reason} |")
+    print("\n| laws that do not apply | to | reason |\n|---|---|---|")
+    for (reason, which), names in reasons({name: results for name, (results, _, _) in answers.items()}).items():
+        print(f"| {which} | {', '.join(names)} | {reason} |")
 
 
 if __name__ == "__main__":

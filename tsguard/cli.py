@@ -182,14 +182,14 @@ def train(
 @app.command()
 def predict(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a trained run.")],
-    data: Annotated[str, typer.Argument(metavar="DATA", help="A .npz or .npy file, or module:function.")],
+    data: Annotated[str, typer.Argument(metavar="DATA", help="A table, a .npz or .npy file, or module:function.")],
     to: Annotated[
         Path | None, typer.Option("--to", help="Where to: .npz or .parquet (default: RUN/predictions.npz).")
     ] = None,
     checkpoint: Annotated[str, typer.Option("--checkpoint", help="best, last, or the name of one.")] = "best",
     json: Json = False,
 ) -> None:
-    """Predictions of a trained run from one of its checkpoints."""
+    """Predictions of a trained run from one of its checkpoints, in the units of its targets."""
     from tsguard import commands
 
     made = commands.predict(run, data, to=to, checkpoint=checkpoint)

@@ -49,7 +49,8 @@ def _twice(opened: Opened, progress: Callable[[str], None]) -> Iterable[Finding]
 
 def predict(run: Path, data: str, *, to: Path | None = None, checkpoint: str = "best") -> dict[str, Any]:
     """Predictions of a trained run for data of the same form, written to a file."""
-    from tsguard.train.predict import answers, chosen, data_from, file_of
+    from tsguard.train.inputs import in_units, inputs_from, kept
+    from tsguard.train.predict import answers, chosen, file_of
     from tsguard.train.setup import prepared
 
     folder = RunFolder.open(run)
@@ -59,8 +60,14 @@ def predict(run: Path, data: str, *, to: Path | None = None, checkpoint: str = "
         Recipe(settings.model.use, settings.model.args, "model.use"), None, seed=settings.seed, name=settings.name
     )
     stem = chosen(folder, checkpoint, settings.train)
+    known = kept(
+        folder,
+        padding=None if settings.padding is None else settings.padding.value(),
+        makes=None if settings.data is None else settings.data.inputs,
+    )
     with precision(settings.train.precision):
-        found = answers(prepared(subject, settings.train, steps=ENDLESS).rebuild(), folder, stem, data_from(data))
+        model = prepared(subject, settings.train, steps=ENDLESS).rebuild()
+        found = in_units(answers(model, folder, stem, inputs_from(data, model, known)), known)
     target = to or folder.file("predictions.npz")
     rows = len(next(iter(found.values())))
     return {"file": str(write_whole(target, file_of(found, target))), "rows": rows, "checkpoint": stem}
@@ -100,6 +107,7 @@ def train(
     """Preflight, gate, guarded training, judgement, gate; both pages in the run's folder."""
     opened = open_run(path, changes=changes, out=out, profile=profile)
     from tsguard.guarded import run_folder, session, session_checks
+    from tsguard.train.inputs import keep
     from tsguard.train.setup import callbacks, checkpoints, fit_arguments
     from tsguard.train.trackers import findings, trackers
 
@@ -112,6 +120,7 @@ def train(
         )
     folder = run_folder(opened.out, subject.name, resume)
     folder.write_text("config.yaml", opened.config.text())
+    keep(folder, subject.data)
     fitted = settings.train
     followed = trackers(settings.trackers, folder, config=opened.config.resolved(), name=subject.name)
     one = session(

@@ -38,6 +38,7 @@ from tsguard.store import RunFolder
 from tsguard.subject import Subject
 from tsguard.train import trial
 from tsguard.train.course import Course
+from tsguard.train.inputs import keep
 from tsguard.train.judgement import judge_run
 from tsguard.train.record import unfinished
 from tsguard.train.session import Session, merged
@@ -189,21 +190,20 @@ def reproduce(
             findings=report.findings,
         )  # fmt: skip
         progress("reducing the failure to a script")
-        if case is not None:
-            path = reduced(case, budget_s=budget_s, progress=progress).save(folder.path / "repro")
-        else:
-            found = other_case(
-                report.findings, model=context.model, data=context.data, name=report.name,
-                recipe=_recipe(context), budget_s=budget_s, context=context, progress=progress,
-            )  # fmt: skip
-            if found is None:
-                return report
-            path = found.save(folder.path / "repro")
+        step = None if case is None else reduced(case, budget_s=budget_s, progress=progress)
+        small = step or other_case(
+            report.findings, model=context.model, data=context.data, name=report.name, recipe=_recipe(context),
+            budget_s=budget_s, context=context, progress=progress,
+        )  # fmt: skip
+        if small is None:
+            return report
+        path = small.save(folder.path / "repro")
     except Exception as crash:  # a reproduction that cannot be made is said, and harms nothing
         return report.with_(findings=(*report.findings, not_reproduced(crash)))
     script = Evidence("file", f"repro/{path.name}", name="reproduction", file=f"repro/{path.name}")
-    first = next(f for f in report.findings if f.status == "FAIL")
-    linked = replace(first, evidence=(*first.evidence, script))
+    failed = [finding for finding in report.findings if finding.status == "FAIL"]
+    first = next((finding for finding in failed if finding.code == small.fingerprint.code), failed[0])
+    linked = replace(first, evidence=(*first.evidence, script, *small.evidence))
     return report.with_(findings=tuple(linked if f is first else f for f in report.findings))
 
 
@@ -284,6 +284,7 @@ def fit(
         facts={"fit": dict(fit_arguments)},
     )
     folder = run_folder(out, subject.name, resume)
+    keep(folder, data)
     callbacks = tuple(fit_arguments.pop("callbacks", None) or ())
     with precision(settings.precision), anomaly_mode(enabled=settings.anomaly):
         return session(

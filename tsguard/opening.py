@@ -30,6 +30,8 @@ def open_run(path: Path, *, changes: Iterable[str] = (), out: Path | None = None
     config = load_config(path, changes=changes, profile=profile)
     require_torch()
     settings = config.settings
+    if settings.data is not None and settings.data.inputs is not None:
+        Recipe(settings.data.inputs, {}, "data.inputs").load()  # used by predictions only: a mistake is said now
     gate = Gate.of(settings.gates)
     if settings.deterministic:
         make_deterministic()

@@ -48,6 +48,13 @@ class Use(Section):
     args: dict[str, Any] = Field(default_factory=dict)
 
 
+class DataUse(Use):
+    """The function that makes the data, and the one that makes inputs of a table of new data."""
+
+    inputs: str | None = None
+    """`module:function`: takes a table (a pandas frame) and returns x; what `tsguard predict RUN table.csv` calls."""
+
+
 class PaddingSettings(Section):
     """tsguard.Padding, field by field."""
 
@@ -192,7 +199,7 @@ class RunSettings(Section):
     deterministic: bool = False
     out: str = "reports"
     model: Use
-    data: Use | None = None
+    data: DataUse | None = None
     padding: PaddingSettings | None = None
     train: TrainSettings = TrainSettings()
     guard: GuardSettings = GuardSettings()

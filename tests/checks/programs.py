@@ -508,3 +508,30 @@ def autoencoder_that_looks_at_nothing(sick):
     model = Net()
     model.compile("adam")
     return model, x, x, {}
+
+
+@case("loss-degenerate", "opposite is rewarded")
+def correlation_that_is_minimised(sick):
+    def agreement(truth, guess):
+        a, b = truth - ops.mean(truth), guess - ops.mean(guess)
+        r = ops.sum(a * b) / (ops.sqrt(ops.sum(a**2) * ops.sum(b**2)) + 1e-6)
+        return (r if sick else 1.0 - r) + 0.05 * ops.mean(ops.square(truth - guess))
+
+    x = rows()
+    return dense(layers.Dense(16, "tanh"), layers.Dense(1), loss=agreement), x, values(x), {}
+
+
+@case("loss-mismatch", "directions and not amounts")
+def direction_of_an_amount(sick):
+    x = rows()
+    y = np.concatenate([values(x), values(x[:, ::-1]), values(x[:, 1:])], axis=1)
+    loss = "cosine_similarity" if sick else "mse"
+    return dense(layers.Dense(16, "tanh"), layers.Dense(3), loss=loss, metrics=["mae"]), x, y, {}
+
+
+@case("over-regularised", "constraints cut")
+def kernels_cut_short(sick):
+    short = keras.constraints.MaxNorm(0.01 if sick else 3.0)
+    stack = [layers.Dense(16, "relu", kernel_constraint=short), layers.Dense(1, kernel_constraint=short)]
+    x = rows()
+    return dense(*stack), x, values(x), {}

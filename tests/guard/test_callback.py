@@ -12,7 +12,7 @@ from tests.guard.test_seam import Boom, Raises, Recompiles
 from tsguard.errors import ConfigError
 from tsguard.findings import Status
 from tsguard.guard.callback import Guard
-from tsguard.guard.watcher import NonFiniteTraining
+from tsguard.guard.inquest import NonFiniteTraining
 
 ZERO_ROW = 61
 """The one row of the data with a zero in it: log of 0 at timestep 2, feature 1."""

@@ -39,7 +39,7 @@ def tail(path):
     return None if path is None else path.split("/")[-1]
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore:std:UserWarning")
 @pytest.mark.parametrize("fault", list(cases()))
 def test_a_planted_fault_is_named_and_its_twin_is_not(fault):
     found = top(fault, sick=True)

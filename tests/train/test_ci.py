@@ -94,7 +94,7 @@ def test_the_action_checks_a_pull_request_on_the_cpu(project):
     made = dict(line.split("=", 1) for line in output.read_text().splitlines())
     assert made["exit-code"] == "1"
     folder = project / made["folder"]
-    assert {"junit.xml", "report.json", "index.html"} <= {file.name for file in folder.iterdir()}
+    assert {"junit.xml", "report.json", "before.html"} <= {file.name for file in folder.iterdir()}
 
 
 @pytest.mark.slow
@@ -127,7 +127,7 @@ def test_a_rented_run_trains_writes_pages_and_tells_how_it_ended(project):
     assert done.returncode == 0, done.stderr
     folder, code = re.search(r"DONE (\S+) (\d+)", done.stdout).groups()
     assert code == "0"
-    assert (project / folder / "index.html").exists()
+    assert (project / folder / "after.html").exists()
     assert "epoch 3/3" in done.stderr
     lacking = script(RENTED / "entry", cwd=project, TSGUARD_NEEDS_GPU="1", CUDA_VISIBLE_DEVICES="")
     assert lacking.returncode == 3

@@ -80,16 +80,16 @@ def initial_scale(bench: Bench) -> Iterator[Finding]:
     """Kernels far from any usual size whose consequence is seen at the output."""
     import torch
 
-    gains = {v.path: _gain(v) for v in bench.model.trainable_variables if is_kernel(v) and "embedding" not in v.path}
+    gains = {v.path: gain_of(v) for v in bench.model.trainable_variables if is_kernel(v) and "embedding" not in v.path}
     large = {path: gain for path, gain in gains.items() if gain > GAIN_HIGH}
     small = {path: gain for path, gain in gains.items() if gain < GAIN_LOW}
     if not large and len(small) < 2:
         return
-    loss, spread = bench.step.loss, _spread_of(bench)
+    loss, spread = bench.step.loss, spread_of(bench)
     draw_weights(bench.model, 1.0, torch.Generator().manual_seed(5))
     usually = take_step(bench.model, bench.batch)
     usual = usually.loss
-    usual_spread = _spread_of(bench)
+    usual_spread = spread_of(bench)
     idle = list(unit_findings([usually]))
     bench.start.restore()
     saturated = list(unit_findings([bench.step])) and not idle
@@ -124,13 +124,13 @@ def _scale_finding(kernels: dict[str, float], consequence: str) -> Finding:
     )
 
 
-def _gain(variable: Any) -> float:
+def gain_of(variable: Any) -> float:
     value = variable.value.detach().float()
     fan_in = max(1, int(value[..., 0].numel()))
     return float(float(value.pow(2).mean().sqrt()) * fan_in**0.5)
 
 
-def _spread_of(bench: Bench) -> float:
+def spread_of(bench: Bench) -> float:
     """How much answers differ between samples (greatest output)."""
     return max(
         (float(a.float().std(0).mean()) if a.shape[0] > 1 else 0.0) for a in flat(predict(bench.model, bench.batch.x))

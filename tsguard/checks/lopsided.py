@@ -27,7 +27,7 @@ def lopsided_loss(context: Context) -> Iterable[Finding]:
     import torch
 
     bench = set_up(context)
-    if bench.step.error is not None or bench.step.answer is None or not _reports_central_error(bench.model):
+    if bench.step.error is not None or bench.step.answer is None or not reports_central_error(bench.model):
         return
     for head in bench.heads:
         y = head.target
@@ -72,7 +72,7 @@ def _central_mean(y: Any, best: float) -> bool:
     return abs(share - best) > 0.2
 
 
-def _reports_central_error(model: Any) -> bool:
+def reports_central_error(model: Any) -> bool:
     said = getattr(getattr(model, "_compile_metrics", None), "_user_metrics", None)
     words = " ".join(str(getattr(one, "name", one)).lower() for one in leaves(said) if one is not None)
     return any(

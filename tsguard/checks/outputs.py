@@ -224,6 +224,39 @@ def _squared_error_on_classes(bench: Bench, head: Head, range_: Reach, where: di
             where=where,
             score=0.9,
         )
+    else:
+        yield from _numbered_classes(bench, head, where)
+
+
+MIN_CLASSES, MAX_CLASSES = 3, 20
+"""Numbers that name groups are few; two of them are an answer of yes or no, which a line can give as well."""
+
+EVEN = 0.5
+"""Share of an even share that the rarest class must have: counts and ranks fall off, names are drawn evenly."""
+
+
+def _numbered_classes(bench: Bench, head: Head, where: dict[str, Any]) -> Iterator[Finding]:
+    """Targets that are whole numbers by type, few and about equally frequent, on one unit of a distance."""
+    import numpy as np
+
+    if not bench.data.is_arrays or len(bench.heads) != 1 or int(head.answer.shape[-1]) != 1:
+        return
+    whole = np.asarray(next(iter(leaves(bench.data.y))))
+    if whole.dtype.kind not in "iu" or whole.size != len(whole):
+        return
+    names, counts = np.unique(whole, return_counts=True)
+    if not MIN_CLASSES <= len(names) <= MAX_CLASSES or counts.min() < EVEN * len(whole) / len(names):
+        return
+    yield catalogue.finding(
+        "loss-mismatch",
+        f"output {head.name!r}: {question(head.loss).name} measures the distance to the whole numbers "
+        f"{', '.join(map(str, names[:8].tolist()))} ({whole.dtype}), all about equally frequent, as classes are: a "
+        "class has a name and no place on a line. If these are classes, use one unit per class and "
+        "sparse_categorical_crossentropy; if they are amounts, pass them as floats.",
+        where=where,
+        status="WARN",
+        score=0.6,
+    )
 
 
 def _is_column(target: Any, answer: Any) -> bool:

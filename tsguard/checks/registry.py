@@ -75,10 +75,10 @@ _CHECKS: dict[str, Check] = {}
 
 MODULES = (
     *("step", "data", "laws"),
-    *("wiring", "transfer", "initialisation", "signal", "regularisation", "embedding", "normalisation"),
+    *("wiring", "transfer", "initialisation", "signal", "regularisation", "embedding", "axes", "normalisation"),
     *("precision", "broken_start", "repeatable"),
-    *("outputs", "blind", "selection", "hidden", "terms", "lopsided"),
-    *("rates", "callbacks", "plan", "accumulation"),
+    *("outputs", "blind", "selection", "hidden", "terms", "lopsided", "indifferent"),
+    *("order", "rates", "callbacks", "plan", "accumulation"),
 )
 """Modules of tsguard.checks that declare checks; imported when the table is first read."""
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from tsguard import catalogue
 from tsguard.checks.bench import Bench, name_of, not_asked, set_up
+from tsguard.checks.initialisation import CONSEQUENCE, GAIN_LOW, gain_of, is_kernel, spread_of
 from tsguard.checks.registry import Context, check
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding
@@ -51,6 +52,7 @@ def regularisation(context: Context) -> Iterable[Finding]:
         )
     else:
         yield from _penalised_bias(bench)
+    yield from _cut_by_constraints(bench)
     drops = [c.layer for c in bench.step.calls if isinstance(c.layer, keras.layers.Dropout) or hasattr(c.layer, "rate")]
     heavy = sorted({name_of(d): float(d.rate) for d in drops if rate_of(d) >= DROPOUT_RATE}.items())
     if heavy:
@@ -69,6 +71,35 @@ def regularisation(context: Context) -> Iterable[Finding]:
                 evidence=(Evidence("value", dict(heavy), name="dropout rates"),),
                 score=0.9,
             )
+
+
+def _cut_by_constraints(bench: Bench) -> Iterator[Finding]:
+    """Constraints that leave next to nothing of the kernels, applied once as every update applies them."""
+    import torch
+
+    held = [v for v in bench.model.trainable_variables if getattr(v, "constraint", None) is not None and is_kernel(v)]
+    if not held:
+        return
+    before = {v.path: gain_of(v) for v in held}
+    spread = spread_of(bench)
+    with torch.no_grad():
+        for variable in held:
+            variable.value.copy_(variable.constraint(variable.value))
+    after = {v.path: gain_of(v) for v in held}
+    left = spread_of(bench)
+    bench.start.restore()
+    cut = {path: gain for path, gain in after.items() if gain < GAIN_LOW <= before[path]}
+    if cut and left < spread / CONSEQUENCE:
+        worst = min(cut, key=lambda path: cut[path])
+        yield catalogue.finding(
+            "over-regularised",
+            f"constraints cut {len(cut)} kernel(s) at every update: {worst} then multiplies its signal by "
+            f"{cut[worst]:.2g} (as initialised {before[worst]:.2g}; usual: 0.1 to 2), and answers of samples differ "
+            f"by {left:.2g} in place of {spread:.2g}. Loosen the constraint (MaxNorm of 2 to 4 is usual).",
+            where={"parameter": worst, "phase": "update"},
+            evidence=(Evidence("value", after, name="gain per constrained kernel"),),
+            score=1.0,
+        )
 
 
 def _penalised_bias(bench: Bench) -> Iterator[Finding]:

@@ -20,7 +20,7 @@ from tsguard.probes.activations import single_choices
 from tsguard.probes.answers import draw_weights
 from tsguard.probes.gradients import norm
 from tsguard.probes.graph import leaf_tensors
-from tsguard.probes.stage import flat, take_step
+from tsguard.probes.stage import flat, optimizers, take_step
 
 
 @check(
@@ -51,8 +51,12 @@ def _accumulated(bench: Bench) -> Iterator[Finding]:
     first, second = bench.batches[:2]
     before = bench.again(first, record_calls=False)
     bench.start.restore(keep_gradients=True)
+    _count_one_update(bench)
     after = take_step(bench.model, second, record_calls=False)
-    fresh = bench.again(second, record_calls=False)
+    bench.start.restore()
+    _count_one_update(bench)
+    fresh = take_step(bench.model, second, record_calls=False)
+    bench.start.restore()
     if not (before.fed and after.fed and fresh.fed):
         return
     wanted, got, sums = [], [], []
@@ -75,6 +79,13 @@ def _accumulated(bench: Bench) -> Iterator[Finding]:
             where={"phase": "backward"},
             score=1.0,
         )
+
+
+def _count_one_update(bench: Bench) -> None:
+    """The second step of a run: an own step that resets by the count of updates must see that there was one."""
+    for optimizer in optimizers(bench.model):
+        if optimizer.built:
+            optimizer.iterations.assign(optimizer.iterations + 1)
 
 
 def _degenerate_attention(bench: Bench) -> Iterator[Finding]:
@@ -142,7 +153,65 @@ def _untracked(bench: Bench) -> Iterator[Finding]:
             score=1.0,
         )
         return
-    yield from _not_in_the_optimizer(bench)
+    plain = list(_plain_tensors(bench))
+    yield from plain or _not_in_the_optimizer(bench)
+
+
+def _plain_tensors(bench: Bench) -> Iterator[Finding]:
+    """Tensors kept as attributes that look drawn at random, take part in the loss, and are no variables.
+
+    Tables of sines and masks are kept so on purpose; what looks like a fresh kernel was meant to be one.
+    """
+    known = {id(v.value) for v in bench.model.variables}
+    for layer in bench.model._flatten_layers(include_self=True, recursive=True):
+        for name, value in list(vars(layer).items()):
+            if not _like_a_kernel(value) or id(value) in known:
+                continue
+            layer.__dict__[name] = value * 2
+            try:
+                changed = bench.again(record_calls=False)
+            finally:
+                layer.__dict__[name] = value
+                bench.start.restore()
+            if changed.error is not None or changed.loss == bench.step.loss:
+                continue
+            yield catalogue.finding(
+                "untracked-parameters",
+                f"`{name}` of {name_of(layer)} is a plain tensor of shape {tuple(value.shape)} with random values that "
+                "takes part in the loss, and no variable of the model: no optimizer gets it and no file keeps it. Make "
+                "it with `add_weight` (trainable=False, where it is to stay as it was drawn).",
+                where={"layer": name_of(layer), "parameter": name},
+                status="WARN",
+                score=0.8,
+            )
+            return
+
+
+def _like_a_kernel(value: Any) -> bool:
+    """A floating matrix without a gradient whose values are spread as a normal or uniform draw around zero is."""
+    import torch
+
+    if not isinstance(value, torch.Tensor) or isinstance(value, torch.nn.Parameter) or value.requires_grad:
+        return False
+    if value.ndim != 2 or min(value.shape) < 2 or not value.is_floating_point() or not bool(value.isfinite().all()):
+        return False
+    numbers = value.detach().double().reshape(-1)
+    size = float(numbers.std())
+    if size == 0 or len(numbers.unique()) < 0.9 * len(numbers):
+        return False
+    centred = abs(float(numbers.mean())) < 4 * size / len(numbers) ** 0.5
+    # Fourth moment over the squared second: 1.8 for a uniform draw, 3 for a normal one; 1.5 for a sine.
+    peaked = float((numbers - numbers.mean()).pow(4).mean()) / size**4
+    # Neighbours in a table resemble each other, neighbours in a draw do not.
+    alike = max(
+        abs(float(torch.corrcoef(torch.stack([a.reshape(-1), b.reshape(-1)]))[0, 1])) for a, b in _beside(value)
+    )
+    return centred and 1.6 < peaked < 5.0 and alike < 0.5
+
+
+def _beside(value: Any) -> list[tuple[Any, Any]]:
+    wide = value.detach().double()
+    return [(wide[1:], wide[:-1]), *([(wide[:, 1:], wide[:, :-1])] if wide.shape[1] > 2 else [])]
 
 
 def _not_in_the_optimizer(bench: Bench) -> Iterator[Finding]:

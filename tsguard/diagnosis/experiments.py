@@ -241,14 +241,16 @@ def no_dropout() -> Experiment:
 
 
 def no_penalties() -> Experiment:
-    """Regularisers and weight decay off."""
+    """Regularisers, weight decay and constraints off."""
 
     def change(model: Any) -> Any:
-        return changes.all_at_once(changes.without_penalties(model), changes.without_decay(model))
+        return changes.all_at_once(
+            changes.without_penalties(model), changes.without_decay(model), changes.without_constraints(model)
+        )
 
     return Experiment(
         "over-regularised",
-        "without penalties and decay",
+        "without penalties, decay and constraints",
         change=change,
         remedy="Divide the regularisers' factors (or weight_decay) by 100.",
     )
@@ -441,6 +443,16 @@ def with_last_activation(code: str, layer: Any, activation: str) -> Experiment:
 def paired(data: Data, code: str, name: str, remedy: str) -> Experiment:
     """Other pairs of inputs and targets."""
     return Experiment(code, name, data=data, remedy=remedy)
+
+
+def validation_pairs(data: Data) -> Experiment:
+    """Trained on pairs of the validation part: where they teach what the training pairs do not, those are mispaired."""
+    return Experiment(
+        "data-mispaired",
+        "trained on pairs of the validation part",
+        data=data,
+        remedy="Compare how training and validation rows are read: x and y of the training part belong to other rows.",
+    )
 
 
 def ready(record: Record) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from tsguard.backend import preserved
+from tsguard.diagnosis.doubt import in_doubt
 from tsguard.diagnosis.record import Record
 from tsguard.diagnosis.seen import measure
 from tsguard.diagnosis.trials import try_all
@@ -39,7 +40,7 @@ def diagnose(
             s for s in seen.symptoms if s.status is Status.FAIL or s.code in ("biased-predictions", "variance-collapse")
         ]
         if not sick and not any(f.status is Status.FAIL for f in earlier):
-            return seen.symptoms
+            return in_doubt(record, seen, earlier, deadline=deadline, progress=progress, clock=clock)
         tested = try_all(record, seen, earlier, deadline=deadline, progress=progress, clock=clock)
     explained = any(f.status is Status.FAIL for f in earlier)
     seen = replace(seen, symptoms=unfinished(seen, tested, record, explained=explained))

@@ -132,6 +132,7 @@ def _restraint(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> I
         yield do.no_dropout()
     penal = any(getattr(v, "regularizer", None) is not None for v in model.variables)
     active = any(getattr(one, "activity_regularizer", None) is not None for one in layers)
+    penal = penal or any(getattr(v, "constraint", None) is not None for v in model.variables)
     if penal or active or any(getattr(o, "weight_decay", None) for o in optimizers(model)):
         yield do.no_penalties()
 

@@ -15,7 +15,7 @@ from tsguard.evidence import Evidence
 from tsguard.findings import Finding, Role, Status
 from tsguard.probes.baselines import learnable_share, regression_baselines
 from tsguard.probes.score import JUDGED_ROWS, Judged, judge, sample
-from tsguard.probes.stage import Batch, take_step
+from tsguard.probes.stage import Batch, Snapshot, take_step
 from tsguard.probes.trial import stream
 
 
@@ -27,10 +27,33 @@ class Seen:
     judged: Judged | None
     learnable: float
     symptoms: tuple[Finding, ...]
+    rates: tuple[float, float] | None = None
+    """The learning rate at the start of the run and at its end; None where a schedule of the optimizer sets it."""
 
 
 def measure(record: Record) -> Seen:
-    """Predictions of the model as it stands on its own training rows, and the symptoms of curves and predictions."""
+    """The state as it stands: its own training rows answered, the symptoms of curves and predictions, the rates."""
+    return replace(_measure(record), rates=_rates(record))
+
+
+def _rates(record: Record) -> tuple[float, float] | None:
+    import keras
+
+    def rate() -> float | None:
+        optimizer = getattr(record.model, "optimizer", None)
+        value = getattr(getattr(optimizer, "inner_optimizer", optimizer), "_learning_rate", None)
+        if value is None or isinstance(value, keras.optimizers.schedules.LearningRateSchedule):
+            return None
+        return float(value)
+
+    end, last = Snapshot(record.model), rate()
+    record.start.restore(record.model)
+    first = rate()
+    end.restore()
+    return (first, last) if first and last is not None else None
+
+
+def _measure(record: Record) -> Seen:
     from tsguard.probes.score import answers_and_targets
 
     rows = sample(record.data, JUDGED_ROWS)

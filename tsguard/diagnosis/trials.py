@@ -57,6 +57,7 @@ def try_all(
     seen: Seen,
     earlier: tuple[Finding, ...],
     *,
+    extra: tuple[Experiment, ...] = (),
     deadline: float,
     progress: Callable[[str], None],
     clock: Callable[[], float],
@@ -67,7 +68,8 @@ def try_all(
     record.start.restore(record.model)
     try:
         ready(record)
-        listed = list(proposals(record, seen.sample, earlier))
+        listed: list[tuple[Rule | None, Experiment]] = [(None, one) for one in extra]
+        listed += proposals(record, seen.sample, earlier)
         standing = {f.code for f in earlier if f.status is Status.FAIL}
         if standing:
             # A structural cause stands: only what can prove it is tried; ways round it are not second causes.

@@ -64,7 +64,7 @@ def causes_of(tested: list[Tested], earlier: tuple[Finding, ...], seen: Seen, re
         best.pop(rates[0])  # both directions cannot be wrong: the weaker one is another draw of luck
     if _hardly_begun(record):
         return tuple(found)  # what would help a longer run accuses nobody of this one
-    stopped = _stopped_early(base, record, seen)
+    stopped = _stopped_early(base, record, seen) or changed_on_the_way(base, record, seen)
     if stopped is not None:
         return (*found, stopped)
     strong = sorted(best.values(), key=lambda t: -t.effect)
@@ -120,6 +120,49 @@ def _stopped_early(base: Tested, record: Record, seen: Seen) -> Finding | None:
             certainty=1.0,
         ),
         score=effect,
+    )
+
+
+RATE_CHANGED = 10.0
+"""Factor between the rate at the start and the last one from which the rate is another one."""
+
+
+def changed_on_the_way(base: Tested, record: Record, seen: Seen) -> Finding | None:
+    """The same settings, carried on without callbacks for no longer than the run, learn what the run did not.
+
+    What a trial lacks is what callbacks did. Where the rate at the end of the run is another one than at its start,
+    and no schedule of the optimizer made it so, that is what they did.
+    """
+    made, ended = len(record.series.get("loss", ())), 0.0 if seen.judged is None else seen.judged.skill
+    if (
+        made < len(base.outcome.trial.losses)
+        or base.outcome.skill < ended + 2 * HELPED
+        or not base.outcome.trial.finite
+    ):
+        return None
+    if seen.rates is None:
+        return None
+    first, last = seen.rates
+    rates = [last, *map(float, record.series.get("learning_rate", ()))]
+    highest, lowest = max(rates) / first, min(rates) / first
+    if highest < RATE_CHANGED and lowest > 1 / RATE_CHANGED:
+        return None
+    code, rate = ("lr-too-high", max(rates)) if highest >= RATE_CHANGED else ("lr-too-low", min(rates))
+    return catalogue.finding(
+        code,
+        f"a callback took the rate from {first:g} to {rate:g}; at {first:g}, without callbacks and in "
+        f"{len(base.outcome.trial.losses)} steps, the explained share is {base.outcome.skill:.0%} in place of "
+        f"{ended:.0%}. Look at the callbacks that set the rate.",
+        status=Status.FAIL,
+        role=Role.CAUSE,
+        where={"phase": "update", "config_key": "callbacks"},
+        proof=Proof(
+            "without callbacks",
+            f"the explained share goes from {ended:.0%} to {base.outcome.skill:.0%}",
+            after=base.outcome.curve("without callbacks"),
+            effect=min(1.0, (base.outcome.skill - ended) / max(1.0 - ended, NOISE)),
+        ),
+        score=1.0,
     )
 
 

@@ -27,15 +27,14 @@ from tsguard import catalogue
 from tsguard.backend import require_torch, restore_rng, rng_state
 from tsguard.errors import TsguardError
 from tsguard.evidence import Evidence
-from tsguard.findings import Finding, Role, Status, ranked
-from tsguard.guard import answer, captures, fitcall, memory, verdicts
+from tsguard.findings import Finding, Role, Status
+from tsguard.guard import answer, captures, closing, fitcall, verdicts
 from tsguard.guard.activations import Wanted
 from tsguard.guard.farewell import Farewell
 from tsguard.guard.loose import LooseCalls
 from tsguard.guard.names import Names, checked_names
 from tsguard.guard.outcome import GuardOutcome
 from tsguard.guard.recovery import BUDGET, checked_policy
-from tsguard.guard.replay import Replay
 from tsguard.guard.seam import GuardStop
 from tsguard.guard.stall import STALL_SECONDS, Stall, StallWatch
 from tsguard.guard.watcher import Watcher
@@ -392,7 +391,7 @@ class Guard(keras.callbacks.Callback):
         if self.folder is not None and watcher.replay is not None and watcher.replay.records:
             with contextlib.suppress(Exception):  # a full disk, a kind of batch that no file can hold
                 captures.keep(self.folder, watcher.replay.records[-1])
-        outcome = self.outcome = self._outcome(watcher)
+        outcome = self.outcome = closing.outcome_of(self, watcher)
         for finisher in self.finishers:
             try:
                 finisher(outcome)
@@ -412,78 +411,6 @@ class Guard(keras.callbacks.Callback):
         watcher.findings += list(verdicts.at_end(watcher, self._logs))
         watcher.findings += verdicts.validation_fault(self._logs, self._validation, watcher.step, watcher.model)
         watcher.findings += verdicts.collapse(watcher, self._validation)
-
-    def _outcome(self, watcher: Watcher) -> GuardOutcome:
-        findings = [*watcher.findings, *self._errors, *self._found]
-        if watcher.seam.compiled:
-            findings.append(verdicts.unseen())
-        if watcher.watched and not any(f.status >= Status.FAIL for f in findings):
-            findings.append(
-                catalogue.finding(
-                    "nonfinite-loss",
-                    f"{watcher.watched} steps were watched: every loss, gradient and weight was finite.",
-                    status=Status.PASS,
-                    role=Role.NOTE,
-                    remedy="",
-                    check="guard",
-                )
-                if not watcher.recoveries
-                else _survived(watcher)
-            )
-        series = dict(watcher.watch.series)
-        for name, values in self._logs.items():
-            series[f"epoch/{name}"] = list(zip(self._log_epochs[name], values, strict=True))
-        clean = watcher.recorder.clean
-        replay = watcher.replay
-        if replay is None and watcher.recorder.ready and clean is not None and clean.fits():
-            replay = Replay(watcher.model, clean, watcher.recorder.records, first_step=watcher.recorder.clean_step)
-        return GuardOutcome(
-            model=watcher.model,
-            findings=list(ranked(findings)),
-            series=series,
-            metrics=self._metrics(watcher),
-            trip=next((trip for trip in watcher.trips if trip.nonfinite), watcher.trips[0] if watcher.trips else None),
-            origin=watcher.origins[0] if watcher.origins else None,
-            trips=list(watcher.trips),
-            replay=replay,
-            steps=watcher.watched,
-            epochs=self._epochs,
-            policy=self.policy,
-            stopped=watcher.stopped,
-            recoveries=watcher.recoveries,
-            data=watcher.adapter,
-            folder=self.folder.path if self.folder is not None else None,
-            facts=self._facts(watcher),
-        )
-
-    def _facts(self, watcher: Watcher) -> dict[str, Any]:
-        verdict = watcher.verdict
-        return {
-            "diagnose": self.diagnose,
-            "repro": self.repro,
-            "budget_s": self.budget_s,
-            "binding": verdict.binding if verdict is not None else None,
-            "weight_growth": verdict.weight_growth if verdict is not None else None,
-            "answer_seconds": watcher.answer_seconds,
-            "recorder_note": watcher.recorder.note,
-            "recorder_budget": watcher.recorder.budget,
-        }
-
-    def _metrics(self, watcher: Watcher) -> dict[str, float]:
-        seconds = time.perf_counter() - self._started
-        found = {"duration_min": seconds / 60, "steps_per_s": watcher.watched / seconds if seconds > 0 else 0.0}
-        if watcher.watch.data_wait_share is not None:
-            found["data_wait_share"] = watcher.watch.data_wait_share
-        for name in ("loss", "val_loss"):
-            if self._logs.get(name):
-                found[name] = self._logs[name][-1]
-        losses = [value for value in watcher.watch.values("loss") if np.isfinite(value)]
-        if losses and ("loss" not in found or found["loss"] == 0.0 < min(losses)):
-            # Keras logs 0 where an own train_step leaves the compiled loss tracker untouched.
-            found["loss"] = losses[-1]
-        found["peak_mb"] = memory.peak_mb()
-        found["gpu_used"] = 0.0 if watcher.on_cpu else 1.0
-        return found
 
     def _made(self, outcome: GuardOutcome) -> Report:
         series = {
@@ -505,17 +432,6 @@ class Guard(keras.callbacks.Callback):
             ),
             run=self.run,
         )
-
-
-def _survived(watcher: Watcher) -> Finding:
-    return catalogue.finding(
-        "nonfinite-loss",
-        f"{watcher.watched} steps were watched; {watcher.recoveries} of them were not finite and were left out by "
-        f"policy {watcher.policy!r}. User callbacks were not rewound.",
-        status=Status.WARN,
-        role=Role.NOTE,
-        check="guard",
-    )
 
 
 def _checked_sync(sync_every: int | str) -> int | str:

@@ -118,6 +118,7 @@ def _binding(replay: Replay, bad: StepRecord, before: StateBuffer, *, scaled: bo
     others = [record.data for record in replay.records if record.step != bad.step]
     if not fails(None):
         return "transient"
+    others = others or ([] if replay.spare is None else [replay.spare])
     if not others:
         return None
     return "persistent" if fails(others[-1]) else "data-bound"

@@ -144,6 +144,8 @@ class Recorder:
         self.held = 0
         self.budget = 0
         self.note = ""
+        self.spare: Any = None
+        """One batch of an earlier window: whether a fault hangs on the data is told by trying another batch."""
         self._rng = RngWatch()
         self._rate = Unchanged()
         self._off = False
@@ -163,8 +165,9 @@ class Recorder:
                 return
         self.clean.capture()
         self.clean_step = step
+        self.spare = self.records[-1].data if self.records else self.spare
         self.records = []
-        self.held = self.clean.nbytes
+        self.held = self.clean.nbytes + sum(_leaf_bytes(leaf) for leaf in leaves(self.spare))
 
     def _make_room(self) -> None:
         self.clean = None

@@ -91,6 +91,8 @@ class Replay:
         self.clean = clean
         self.records = list(records)
         self.first_step = first_step
+        self.spare: Any = None
+        """A batch of an earlier window, where there is one."""
 
     @contextlib.contextmanager
     def session(self) -> Iterator[Replay]:

@@ -236,7 +236,8 @@ def _named_operation(model: Any, validation: tuple[Any, Any], epoch: int, step: 
         data = Data(*validation)
         if not data.is_arrays:
             return None
-        found = every_row.passed(model, data.batches(), seconds=VALIDATION_SECONDS)
+        with preserved(model):
+            found = every_row.passed(model, data.batches(), seconds=VALIDATION_SECONDS)
         when = f"in the validation of epoch {epoch}"
         return every_row.told(found, split="val", where=when, epoch=epoch, step=max(step - 1, 0))
     except Exception:  # a kind of data that cannot be cut: the loss alone is told

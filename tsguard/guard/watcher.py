@@ -14,39 +14,28 @@ from typing import Any
 
 import torch
 
-from tsguard.findings import Finding, Status
-from tsguard.guard import answer, hiding, memory, trips
+from tsguard.findings import Finding
+from tsguard.guard import answer, hiding, inquest, memory, trips
 from tsguard.guard.activations import ActivationWatch, Wanted
 from tsguard.guard.clips import clipped_part
-from tsguard.guard.investigate import Verdict, inspect, investigate, weights_finite
+from tsguard.guard.investigate import Verdict, weights_finite
 from tsguard.guard.loose import LooseCalls
 from tsguard.guard.names import Names
 from tsguard.guard.norms import all_finite
 from tsguard.guard.origin import extra_loss_name
 from tsguard.guard.outcome import Origin, Trip
 from tsguard.guard.recorder import WINDOW_SECONDS, WINDOW_STEPS_MAX, WINDOW_STEPS_MIN, Recorder, StepRecord
-from tsguard.guard.recovery import BUDGET, recover
+from tsguard.guard.recovery import BUDGET
 from tsguard.guard.replay import Replay
-from tsguard.guard.rows import find_row
-from tsguard.guard.seam import GuardStop, StepSeam
+from tsguard.guard.seam import StepSeam
 from tsguard.guard.state import StateBuffer
 from tsguard.guard.watch import Reading, Step, Watch, is_finite, now, told
-from tsguard.guard.written import files_since
-from tsguard.report import fields_of
 
 FLUSH_SECONDS = 1.0
 """What is known is on the disk after this long at the latest, or after one step where a step takes longer."""
 
 CAPTURE_SHARE = 0.005
 """Copying the clean state may take this share of the time: where a copy is slow against a step, windows get longer."""
-
-
-class NonFiniteTraining(GuardStop):
-    """Policy "raise": training met a value that is not finite. `finding` says where it came from."""
-
-    def __init__(self, finding: Finding) -> None:
-        super().__init__(f"{finding.code}: {finding.message}")
-        self.finding = finding
 
 
 class Watcher:
@@ -96,7 +85,7 @@ class Watcher:
         self._tripped: Trip | None = None
         self._window = WINDOW_STEPS_MIN
         self._since = 0
-        self._force_window = True
+        self.force_window = True
         self._ended: float | None = None
         self._began = 0.0
         self._flushed = now()
@@ -109,15 +98,15 @@ class Watcher:
         """Called between the steps of a loop of one's own: where the end of the process was asked for, it comes now."""
         self.usual_seconds = 0.0
         self._activations = ActivationWatch(model, activations) if activations else None
-        self._names = names if names is not None else Names()
-        self._names.learn(adapter)
+        self.names = names if names is not None else Names()
+        self.names.learn(adapter)
         self._capture_seconds = 0.0
-        self._question: hiding.QuestionWatch | None = hiding.QuestionWatch()
+        self.question: hiding.QuestionWatch | None = hiding.QuestionWatch()
         self._first_bits: dict[str, Any] = {}
         self._never_moved: set[str] = set()
         self._extra_names: dict[str, str] = {}
-        self._zero_gradients = 0
-        self._final: StateBuffer | None = None
+        self.zero_gradients = 0
+        self.final: StateBuffer | None = None
 
     # -- the seam speaks --------------------------------------------------------------------------------------------
 
@@ -125,7 +114,7 @@ class Watcher:
         """Clean state if due, then the batch."""
         start = now()
         waited = start - self._ended if self._ended is not None else 0.0
-        if self._force_window or self._since >= self._window or self.recorder.full or self._grown():
+        if self.force_window or self._since >= self._window or self.recorder.full or self._grown():
             self._open_window()
         self._record = self.recorder.record(data, step=self.step, epoch=self.epoch, batch=self.batch)
         self._current = Step(self.step, waited=waited)
@@ -142,21 +131,21 @@ class Watcher:
         return both
 
     def _questions(self) -> hiding.QuestionWatch | None:
-        if self._question is None or not self.on_cpu:
+        if self.question is None or not self.on_cpu:
             return None
-        if self.watched >= hiding.SCOUT_STEPS and not self._question.asked:
-            self._question = None
+        if self.watched >= hiding.SCOUT_STEPS and not self.question.asked:
+            self.question = None
             return None
-        self._question.met = self._question.muted = False
-        return self._question
+        self.question.met = self.question.muted = False
+        return self.question
 
     def on_loss(self, loss: torch.Tensor) -> None:
         """The step's own loss."""
         if self._current is None:
             self._current = Step(self.step)
         self._current.losses.append(loss)
-        if self._question is not None:
-            self._question.muted = True  # from here on questions are the optimizer's
+        if self.question is not None:
+            self.question.muted = True  # from here on questions are the optimizer's
 
     def on_root(self, root: torch.Tensor) -> None:
         """Backward starts here, in a loop of one's own."""
@@ -184,7 +173,7 @@ class Watcher:
             optimizer.built = True
             if self.recorder.clean is not None and self.seam.in_step:
                 self.recorder.clean.extend()
-        if self._scaled:
+        if self.scaled:
             scale = self.seam._scale()
             step.scale = scale.clone() if isinstance(scale, torch.Tensor) else scale
         total = self.watch.gradients(step, gradients)
@@ -196,7 +185,7 @@ class Watcher:
         finite = is_finite(total, gradients)
         loss = told(_numbers(step.losses))
         bad_loss = loss is not None and not math.isfinite(loss)
-        if self._scaled:
+        if self.scaled:
             if self.amp.add(skipped=not finite) and not bad_loss:
                 self._tripped = self._trip(
                     "amp-steps-skipped",
@@ -259,7 +248,7 @@ class Watcher:
         self.step += 1
         self.leave()
         if trip is not None:
-            self._handle(trip)
+            inquest.handle(self, trip)
         if self.loose is not None:
             self.loose.forget()
         if trip is None and (len(self.watch.pending) >= WINDOW_STEPS_MAX or ended - self._flushed >= FLUSH_SECONDS):
@@ -280,10 +269,10 @@ class Watcher:
         self._current = None
         if self._tripped is None and self.on_cpu and step is not None and step.total is None:
             self._tripped = self._without_update(step)
-        if self._tripped is None and self._question is not None and self._question.met:
-            self._look_for_hidden()
+        if self._tripped is None and self.question is not None and self.question.met:
+            inquest.look_for_hidden(self)
         if self._tripped is None and record is not None and record.grad_norm == 0.0 and record.loss is not None:
-            self._look_behind_zero()
+            inquest.look_behind_zero(self)
         if self._tripped is None and self.seam.compiled and not self._compiled_step_is_finite():
             self._tripped = self._trip(
                 "nonfinite-update",
@@ -292,16 +281,16 @@ class Watcher:
                 nonfinite=True,
             )
         if self.step in self.inspect_steps and self._tripped is None:
-            self._inspect(self.step)
+            inquest.look_into(self, self.step)
         tripped, self._tripped = self._tripped, None
-        if self.stopped and self._final is not None:  # the step ran only because fit does not stop in the middle of one
-            self._final.restore()
+        if self.stopped and self.final is not None:  # the step ran only because fit does not stop in the middle of one
+            self.final.restore()
             return logs
         self.step += 1
         self.batch += 1
         if tripped is not None:
             self._ended = None
-            self._handle(tripped)
+            inquest.handle(self, tripped)
         elif now() - self._flushed >= FLUSH_SECONDS:
             self.sync()
         if self._ended is not None:  # what we did ourselves is no waiting for data
@@ -329,7 +318,7 @@ class Watcher:
     # -- windows ----------------------------------------------------------------------------------------------------
 
     @property
-    def _scaled(self) -> bool:
+    def scaled(self) -> bool:
         return hasattr(self.model.optimizer, "dynamic_scale")
 
     def _grown(self) -> bool:
@@ -347,14 +336,14 @@ class Watcher:
         clean = self.recorder.clean
         at_hand = clean.judged if clean is not None and clean.seems_to_fit() else None
         if not (weights_finite(self.model) if at_hand is None else all_finite(at_hand)):
-            self._handle(self._update_trip())
+            inquest.handle(self, self._update_trip())
             if self._over():
                 return
         if not self._first_bits and self.watched == 0:
             self._first_bits = {v.path: (v, _fingerprint(v)) for v in self.model.trainable_variables}
         self.recorder.capture(self.step)
         self._capture_seconds = now() - start
-        self._since, self._force_window = 0, False
+        self._since, self.force_window = 0, False
         self._window = self._window_length()
         held = memory.now_mb()
         if held is not None:
@@ -384,17 +373,17 @@ class Watcher:
             record = by_step.get(reading.step)
             if record is not None:
                 record.loss, record.grad_norm = reading.loss, reading.grad_norm
-            self._judge(reading)
+            self.judge(reading)
             if bad is None and not self.on_cpu and self._reading_is_bad(reading):
                 bad = reading
-        self._note_steps(readings)
+        self.note_steps(readings)
         if bad is not None:
             phase = "loss" if bad.loss is not None and not math.isfinite(bad.loss) else "backward"
-            self._handle(self._trip_at(bad.step, phase, bad.loss))
+            inquest.handle(self, self._trip_at(bad.step, phase, bad.loss))
             return False
         return True
 
-    def _note_steps(self, readings: list[Reading]) -> None:
+    def note_steps(self, readings: list[Reading]) -> None:
         if readings:
             self.note(
                 {
@@ -409,9 +398,9 @@ class Watcher:
     def _reading_is_bad(self, reading: Reading) -> bool:
         if reading.loss is not None and not math.isfinite(reading.loss):
             return True
-        return not self._scaled and reading.grad_norm is not None and not math.isfinite(reading.grad_norm)
+        return not self.scaled and reading.grad_norm is not None and not math.isfinite(reading.grad_norm)
 
-    def _judge(self, reading: Reading) -> None:
+    def judge(self, reading: Reading) -> None:
         rise = self.rise.add(reading.step, reading.loss, reading.grad_norm)
         if rise is None:
             return
@@ -432,7 +421,7 @@ class Watcher:
         if self.stopped or not self.sync() or self.stopped or not self.watched:
             return
         if not weights_finite(self.model):
-            self._handle(self._update_trip())
+            inquest.handle(self, self._update_trip())
 
     # -- trips ------------------------------------------------------------------------------------------------------
 
@@ -484,7 +473,7 @@ class Watcher:
         self.watch.paths = tuple(v.path for v in self.model.trainable_variables if v.value.grad is not None)
         if self._record is not None and total is not None and self.on_cpu:
             self._record.grad_norm = total.item()
-        return not self.on_cpu or self._scaled or (is_finite(total, gradients) and weights_finite(self.model))
+        return not self.on_cpu or self.scaled or (is_finite(total, gradients) and weights_finite(self.model))
 
     def _hear_compiled_loss(self, step: Step) -> None:
         """The step's own loss, worked out from Keras' running mean: nothing can listen inside a compiled step."""
@@ -496,147 +485,6 @@ class Watcher:
         if before is None or self.batch == 0:
             before = (torch.zeros_like(total), torch.zeros_like(count))
         step.losses.append((total - before[0]) / (count - before[1]))
-
-    def _look_for_hidden(self) -> None:
-        """A question about NaN was answered with yes, and yet loss and gradients look fine."""
-        trip = Trip("nan-hidden", self.step, self.epoch, self.batch, "", phase="hidden")
-        verdict = self._investigated(trip)
-        self._question = None  # told once; a model that handles missing data on purpose is not asked again either
-        if verdict is None or verdict.origin is None or verdict.origin.code != "nan-hidden":
-            return
-        self.trips.append(trip)
-        self._tell(verdict, trip)
-
-    def _look_behind_zero(self) -> None:
-        """A gradient that is exactly zero everywhere: a loss replaced by a constant looks like that."""
-        self._zero_gradients += 1
-        if self._zero_gradients != 1:
-            return
-        trip = Trip("nan-hidden", self.step, self.epoch, self.batch, "", phase="hidden")
-        verdict = self._investigated(trip)
-        if verdict is not None and verdict.origin is not None:
-            self.trips.append(trip)
-            self._tell(verdict, trip)
-
-    def _investigated(self, trip: Trip) -> Verdict | None:
-        if self.loose is not None and self.loose.calls and not self.seam.in_step and not self.recorder.records:
-            return self._investigated_loosely()
-        clean = self.recorder.clean
-        if not self.recorder.ready or clean is None or not clean.fits() or not self.recorder.records:
-            return None
-        replay = Replay(self.model, clean, self.recorder.records, first_step=self.recorder.clean_step)
-        start = now()
-        try:
-            return investigate(replay, trip, scaled=self._scaled)
-        finally:
-            self.answer_seconds = now() - start
-            self.seam.retake()
-
-    def _investigated_loosely(self) -> Verdict | None:
-        assert self.loose is not None
-        start = now()
-        origin, record = self.loose.origin(self.step - 1)
-        self.answer_seconds = now() - start
-        self.seam.retake()
-        return None if origin is None else Verdict(origin=origin, record=record)
-
-    def _handle(self, trip: Trip) -> None:
-        """Go back, find the origin, answer, and do what the policy says."""
-        if self.stopped:
-            return
-        readings = self.watch.read()
-        for reading in readings:
-            self._judge(reading)
-        self._note_steps(readings)
-        verdict = self._investigated(trip)
-        self.verdict = verdict if verdict is not None else self.verdict
-        recovery = None
-        poisoned = self._poisoned(trip, verdict)
-        if trip.nonfinite:
-            recovery = recover(self.model, self.policy, self.recoveries, self.budget, self.recorder, verdict)
-            self._forced_facts(verdict)
-        goes_on = recovery.goes_on if recovery is not None else True
-        status = Status.FAIL if trip.nonfinite and not goes_on else (Status.WARN if recovery is not None else None)
-        finding = self._tell(
-            verdict, trip, status=status, cost=(recovery.words if recovery is not None else "") + poisoned
-        )
-        if recovery is None:
-            return
-        if goes_on:
-            self.recoveries += 1
-            self.note({"kind": "recovery", "step": trip.step, "text": recovery.words})
-            self._force_window = True
-            self.recorder.records = []
-            self.watch.pending = []
-            return
-        self.stopped = True
-        self._final = verdict.before if verdict is not None and verdict.before is not None else self.recorder.clean
-        self.model.stop_training = True
-        if self.policy == "raise":
-            raise NonFiniteTraining(finding)
-
-    def _poisoned(self, trip: Trip, verdict: Verdict | None) -> str:
-        """Where the weights have been bad for a while, what callbacks saved meanwhile."""
-        if not trip.nonfinite or weights_finite(self.model):
-            return ""
-        bad = verdict.record if verdict is not None else None
-        since = bad if bad is not None else next(iter(self.recorder.records), None)
-        files = files_since(self.callbacks, since.at) if since is not None else []
-        if not files:
-            return ""
-        return (
-            f" Callbacks saved {len(files)} file(s) after step {since.step if since else trip.step} began and before "
-            f"this was noticed; they may hold weights that are not finite: {', '.join(files[:8])}."
-        )
-
-    def _forced_facts(self, verdict: Verdict | None) -> None:
-        """Keep what reproduction and diagnosis need: the window up to the bad step."""
-        clean = self.recorder.clean
-        if clean is None or not self.recorder.ready:
-            return
-        last = verdict.record.step if verdict is not None and verdict.record is not None else self.step
-        records = [record for record in self.recorder.records if record.step <= last]
-        if self.replay is None:
-            self.replay = Replay(self.model, clean, records, first_step=self.recorder.clean_step)
-
-    def _tell(self, verdict: Verdict | None, trip: Trip, *, status: Status | None = None, cost: str = "") -> Finding:
-        if verdict is not None and verdict.origin is not None and trip.code != "amp-steps-skipped":
-            verdict.origin = self._names.told(find_row(verdict.origin, verdict.record, self.adapter))
-            self.origins.append(verdict.origin)
-            finding = answer.of_origin(verdict.origin, trip, verdict, status=status or Status.FAIL, cost=cost)
-        else:
-            finding = answer.of_trip(trip, verdict, status=status, cost=cost)
-            self.findings.append(finding)
-            if verdict is not None and verdict.origin is not None:
-                verdict.origin = self._names.told(find_row(verdict.origin, verdict.record, self.adapter))
-                self.origins.append(verdict.origin)
-                self.findings.append(answer.of_origin(verdict.origin, trip, verdict))
-            self._note_finding(finding, trip)
-            if verdict is not None and verdict.diverged_at is not None:
-                self.findings.append(answer.diverged(verdict.diverged_at, trip))
-            return finding
-        self.findings.append(finding)
-        self._note_finding(finding, trip)
-        if verdict.diverged_at is not None:
-            self.findings.append(answer.diverged(verdict.diverged_at, trip))
-        return finding
-
-    def _note_finding(self, finding: Finding, trip: Trip) -> None:
-        event = {"kind": "finding", "code": finding.code, "step": trip.step, "text": finding.message}
-        self.note(event | {"finding": fields_of(finding)})
-
-    def _inspect(self, step: int) -> None:
-        """Asked for: this step again, with every instrument on."""
-        clean = self.recorder.clean
-        record = next((r for r in self.recorder.records if r.step == step), None)
-        if record is None or clean is None or not self.recorder.ready:
-            return
-        replay = Replay(self.model, clean, self.recorder.records, first_step=self.recorder.clean_step)
-        trace, origin = inspect(replay, record)
-        self.seam.retake()
-        self.findings.append(answer.inspected(step, trace, origin))
-        if origin is not None:
-            self.origins.append(origin)
 
 
 def _numbers(losses: list[torch.Tensor]) -> list[float]:

@@ -216,13 +216,44 @@ def reach(
     generator = torch.Generator().manual_seed(0)
     x = map_leaves(tamed, batch.x)
     seen: dict[float, list[list[Any]]] = {}
-    for scale in WEIGHT_SCALES:
+
+    def draw(scale: float) -> None:
         for _ in range(draws):
             draw_weights(model, scale, generator)
             seen.setdefault(scale, []).append([a.detach().float() for a in flat(predict(model, x))])
+
+    for scale in WEIGHT_SCALES:
+        draw(scale)
+    places = range(len(seen[1.0][0]))
+    # A bounded output of a faint signal opens late: it has not closed yet, and does not grow tenfold either.
+    while any(_undecided([(s, row[i]) for s, rows in seen.items() for row in rows]) for i in places):
+        draw(10 * max(seen))
+        if max(seen) >= LARGEST_SCALE:
+            break
     restore()
-    count = len(seen[1.0][0])
-    return [_reach_of([(s, row[i]) for s, rows in seen.items() for row in rows]) for i in range(count)], seen[1.0]
+    return [_reach_of([(s, row[i]) for s, rows in seen.items() for row in rows]) for i in places], seen[1.0]
+
+
+LARGEST_SCALE = 1e6
+"""Weights beyond this leave float32 in a few layers."""
+
+TENFOLD = 4.0
+"""Growth over a factor of ten in weights that an unbounded output surpasses; what grows by less has not decided."""
+
+
+def _undecided(drawn: list[tuple[float, Any]]) -> bool:
+    """Whether the last factor of ten still widened the range, and by less than it widens an unbounded one."""
+    import torch
+
+    largest = max(scale for scale, _ in drawn)
+    ends = []
+    for keep in (False, True):
+        values = [t[torch.isfinite(t)].abs().max() for s, t in drawn if (s == largest) is keep and t.numel()]
+        finite = [float(v) for v in values if bool(torch.isfinite(v))]
+        if not finite:
+            return False
+        ends.append(max(finite))
+    return BOUNDED_GROWTH < ends[1] / max(ends[0], 1e-30) < TENFOLD
 
 
 def _reach_of(drawn: list[tuple[float, Any]]) -> Reach:
@@ -235,8 +266,8 @@ def _reach_of(drawn: list[tuple[float, Any]]) -> Reach:
             return float("nan")
         return min(float(v.min()) for v in kept) if side == "low" else max(float(v.max()) for v in kept)
 
-    low, high = extreme(WEIGHT_SCALES, "low"), extreme(WEIGHT_SCALES, "high")
-    less = WEIGHT_SCALES[:-1]
+    scales = tuple(sorted({scale for scale, _ in drawn}))
+    low, high, less = extreme(scales, "low"), extreme(scales, "high"), scales[:-1]
     span = max(abs(extreme(less, "low")), abs(extreme(less, "high")), 1e-6)
     margin = (BOUNDED_GROWTH - 1) * span
     # A range whose end is reached by many draws alike (0 of a ReLU) is closed there.

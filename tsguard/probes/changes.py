@@ -118,6 +118,19 @@ def without_dropout(model: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def without_constraints(model: Any) -> Iterator[None]:
+    """No constraint on any weight."""
+    held = [(v, v.constraint) for v in model.variables if getattr(v, "constraint", None) is not None]
+    for variable, _ in held:
+        variable.constraint = None
+    try:
+        yield
+    finally:
+        for variable, constraint in held:
+            variable.constraint = constraint
+
+
+@contextlib.contextmanager
 def without_penalties(model: Any) -> Iterator[None]:
     """No regulariser on weights or activities."""
     variables = [v for v in model.variables if getattr(v, "regularizer", None) is not None]

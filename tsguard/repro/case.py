@@ -19,6 +19,7 @@ import torch
 
 from tsguard.backend import preserved, rng_state, seed_everything
 from tsguard.dataset import leaves, map_leaves
+from tsguard.evidence import Evidence
 from tsguard.guard.investigate import all_finite, weights_finite
 from tsguard.guard.origin import find
 from tsguard.guard.outcome import GuardOutcome, Origin
@@ -27,6 +28,9 @@ from tsguard.guard.replay import Replay
 from tsguard.guard.state import StateBuffer
 from tsguard.guard.trace import Trace
 from tsguard.repro import often
+
+LOGIC = "it fails as well: a fault of logic or data"
+RANGE = "it does not fail: a fault of range"
 
 
 @dataclass(frozen=True)
@@ -163,6 +167,14 @@ class Case:
             self.model, batch, self.weights, self.seed if seed is None else seed, slots=self.slots,
             hidden=self.fingerprint.code == "nan-hidden",
         )  # fmt: skip
+
+    @property
+    def evidence(self) -> tuple[Evidence, ...]:
+        """What stands beside the failing case, for the finding that it reproduces."""
+        told = [("nearest healthy case", self.nearest_healthy), ("how often it fails", self.often_in_words)]
+        if self.logic is not None:
+            told.append(("in float64", LOGIC if self.logic else RANGE))
+        return tuple(Evidence("value", words, name=name) for name, words in told if words)
 
     def save(self, folder: str | Path, *, confirm: bool = True) -> Path:
         """Write repro.py, test_repro.py and README.md; the path of the script. A fresh process confirms it first."""

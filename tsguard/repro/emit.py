@@ -20,7 +20,7 @@ import numpy as np
 from tsguard import catalogue
 from tsguard.backend import preserved, seed_everything
 from tsguard.dataset import map_leaves
-from tsguard.repro.case import Case
+from tsguard.repro.case import LOGIC, RANGE, Case
 from tsguard.repro.code import compiling, graph
 from tsguard.repro.code.arrays import array, plain
 from tsguard.repro.code.lines import Lines, NotCode
@@ -164,7 +164,7 @@ def readme(case: Case, script: Script) -> bytes:
         original_size=case.original_size,
         exhausted=case.exhausted,
         synthetic="made, wherever the failure does not hang on the measured ones" if case.synthetic else "",
-        logic=case.logic,
+        logic="" if case.logic is None else LOGIC if case.logic else RANGE,
         nearest=case.nearest_healthy,
         often=case.often_in_words,
     )

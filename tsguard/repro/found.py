@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tsguard.evidence import Evidence
 from tsguard.findings import Finding
 from tsguard.repro import script as scripts
 from tsguard.repro.case import Fingerprint
@@ -47,6 +48,12 @@ class FoundCase:
     def words(self) -> str:
         """The failure in one line."""
         return scripts.one_line(f"{self.finding.code}: {self.finding.message}")
+
+    @property
+    def evidence(self) -> tuple[Evidence, ...]:
+        """What stands beside the failing case, for the finding that it reproduces."""
+        words = self.nearest_healthy
+        return (Evidence("value", words, name="nearest healthy case"),) if words else ()
 
     def save(self, folder: str | Path, *, confirm: bool = True) -> Path:
         """Write repro.py, test_repro.py and README.md; the path of the script."""

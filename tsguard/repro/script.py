@@ -124,7 +124,7 @@ def page(
     facts = {
         "mechanism": "",
         "remedy": "",
-        "logic": None,
+        "logic": "",
         "nearest": "",
         "often": "",
         "exhausted": False,

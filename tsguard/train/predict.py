@@ -13,7 +13,6 @@ from tsguard.dataset import Data, leaves
 from tsguard.errors import ConfigError, StoreError, explain
 from tsguard.settings import TrainSettings
 from tsguard.store import RunFolder
-from tsguard.subject import Recipe
 from tsguard.train.artifact import put_back_weights
 from tsguard.train.checkpoint import load, read_manifest, stems
 from tsguard.train.formula import Formula
@@ -42,32 +41,6 @@ def chosen(folder: RunFolder, wanted: str, settings: TrainSettings) -> str:
         if not formula.missing(metrics) and np.isfinite(value := formula.value(metrics)):
             ranked.append((sign * value, stem))
     return min(ranked)[1] if ranked else there[-1]
-
-
-def data_from(name: str) -> Any:
-    """Inputs: `module:function` as in `data.use`, a .npy array, or a .npz with one array x or with inputs by name."""
-    if ":" in name and not Path(name).exists():
-        return Data.of(Recipe(name, {}, "DATA").make()).x
-    path = Path(name)
-    try:
-        if path.suffix == ".npy":
-            return np.load(path, allow_pickle=False)
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                held = {key: file[key] for key in file.files}
-            return held["x"] if set(held) <= {"x", "y", "sample_weight"} and "x" in held else held
-    except (OSError, ValueError) as unreadable:
-        raise ConfigError(
-            explain(name, received=str(unreadable), expected="an array file that numpy reads", todo="Check the path.")
-        ) from None
-    raise ConfigError(
-        explain(
-            name,
-            received=f"a name ending in {path.suffix or 'nothing'}",
-            expected="a .npz or .npy file, or module:function",
-            todo="Save the inputs with numpy.savez(file, x=…), or name the function that makes them.",
-        )
-    )
 
 
 def answers(model: Any, folder: RunFolder, stem: str, x: Any) -> dict[str, Any]:
