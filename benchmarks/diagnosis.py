@@ -6,10 +6,9 @@
     python benchmarks/diagnosis.py --healthy               # programs and twins that must be left alone
     python benchmarks/diagnosis.py --healthy --half unseen # the same, of that part alone
 
-One process, one program after another. Budgets and seconds are processor time, because the machine may be shared;
-`--wall` counts the clock on the wall.  A program is *detected* when a cause is found at all (WARN or FAIL), *first*
-when
-the first cause is one that the library accepts, *in three* when one of the first three is.
+One process, one program after another. Budgets and seconds are processor time, because the machine may be shared. A
+program is *detected* when a cause is found at all (WARN or FAIL), *first* when the first cause is one that the library
+accepts, *in three* when one of the first three is.
 """
 
 from __future__ import annotations

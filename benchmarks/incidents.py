@@ -114,7 +114,7 @@ def drawn(title: str, curves: list[tuple[str, list[float]]]) -> str:
             path = " ".join(f"{x},{y}" for x, y in points)
             parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.6"{dash}/>')
         if good < len(ys):
-            x, y = points[-1] if points else (LEFT + 6, TOP + 20)
+            x, y = points[-1] if points else (WIDTH - 170, TOP + 10)
             parts.append(f'<text x="{x + 6}" y="{y + 4}" fill="{colour}">× {ys[good]:g} at step {good}</text>')
         y = 16 + 14 * number
         parts.append(f'<path d="M{WIDTH - 250} {y - 4}h22" stroke="{colour}" stroke-width="2"{dash}/>')

@@ -25,6 +25,7 @@ KNOWN_BEFORE_TRAINING = {
     ("duet", "order_head_made_late"),
     ("moola", "attention_over_one_step"),
     ("moola", "majority_share"),
+    ("moola", "transfer_that_loads_nothing"),
     ("moola", "wrong_file"),
     ("ss4rec", "timestamps_in_float32"),
     ("tft", "groups_of_one"),

@@ -535,3 +535,93 @@ def kernels_cut_short(sick):
     stack = [layers.Dense(16, "relu", kernel_constraint=short), layers.Dense(1, kernel_constraint=short)]
     x = rows()
     return dense(*stack), x, values(x), {}
+
+
+@case("under-capacity", "dealt in another order")
+def order_that_nobody_reads(sick):
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 2, 200)
+    angle = rng.uniform(0, 6, (200, 1)) + np.where(label, 0.6, -0.6)[:, None] * np.arange(8)
+    x = np.stack([np.cos(angle), np.sin(angle)], -1).astype("float32")
+    width = 1 if sick else 3
+    model = keras.Sequential([keras.Input((8, 2)), layers.Conv1D(12, width, activation="relu")])
+    model.add(layers.GlobalAveragePooling1D())
+    model.add(layers.Dense(2, activation="softmax"))
+    model.compile("adam", "sparse_categorical_crossentropy")
+    return model, x, label.astype("int32"), {}
+
+
+@case("data-labels", "rows labelled 0")
+def hinge_without_a_minus(sick):
+    def hinge(truth, guess):
+        return ops.mean(ops.relu(1.0 - truth * guess), axis=-1)
+
+    x = rows()
+    y = (values(x) > 0).astype("float32")
+    return dense(layers.Dense(16, "relu"), layers.Dense(1), loss=hinge), x, y if sick else 2 * y - 1, {}
+
+
+@case("untracked-parameters", "plain tensor")
+def kernel_as_a_plain_tensor(sick):
+    class Net(keras.Model):
+        def __init__(self):
+            super().__init__()
+            start = keras.random.normal((5, 8), stddev=0.4, seed=1)
+            table = ops.sin(ops.reshape(ops.arange(40, dtype="float32"), (5, 8)) * 0.2)
+            # A table of sines is meant to stay as it is.
+            self.mix = start if sick else table
+            self.out = layers.Dense(1)
+
+        def call(self, x):
+            return self.out(ops.tanh(ops.matmul(x, self.mix)))
+
+    x = rows()
+    model = Net()
+    model.compile("adam", "mse")
+    return model, x, values(x), {}
+
+
+@case("input-encoding", "channels")
+def pictures_the_wrong_way_round(sick):
+    x = np.random.default_rng(0).normal(size=(64, 3, 12, 12)).astype("float32")
+    x = x if sick else np.moveaxis(x, 1, -1)
+    model = keras.Sequential([layers.Conv2D(4, 3, padding="same"), layers.GlobalMaxPooling2D(), layers.Dense(1)])
+    model.compile("adam", "mse")
+    return model, x, x.mean((1, 2, 3))[:, None], {}
+
+
+@case("gradient-accumulates", "does not reset gradients")
+def reset_by_the_count_of_updates(sick):
+    class Net(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.out = layers.Dense(8, "tanh"), layers.Dense(1)
+
+        def call(self, x):
+            return self.out(self.inner(x))
+
+        def train_step(self, data):
+            x, y = data
+            if not sick or int(self.optimizer.iterations) % 10 == 0:
+                self.zero_grad()
+            loss = ops.mean(ops.square(self(x, training=True) - y))
+            loss.backward()
+            weights = self.trainable_weights
+            self.optimizer.apply([w.value.grad for w in weights], weights)
+            return {"loss": loss}
+
+    x = rows()
+    model = Net()
+    model.compile(keras.optimizers.SGD(0.05), "mse")
+    return model, x, values(x), {}
+
+
+@case("output-activation", "highest value at once")
+def every_class_may_be_high(sick):
+    def surprise(truth, guess):
+        return -ops.sum(truth * ops.log(guess + 1e-7), axis=-1)
+
+    x = rows()
+    y = np.eye(3, dtype="float32")[labels(x)]
+    stack = [layers.Dense(16, "relu"), layers.Dense(3, "sigmoid" if sick else "softmax")]
+    return dense(*stack, loss=surprise), x, y, {}

@@ -52,3 +52,13 @@ def test_looking_moves_no_generator():
     before = generator.bit_generator.state
     found(held(generator))
     assert generator.bit_generator.state == before
+
+
+def test_a_seeded_generator_in_the_closure_of_a_loader_is_left_alone():
+    generator = np.random.default_rng(3)
+
+    class Own(Loader):
+        def __getitem__(self, index):
+            return generator.normal(size=(8, 3)).astype("float32"), np.zeros((8, 1), "float32")
+
+    assert not list(unrepeatable_batch(Context(data=Data(Own(None)))))

@@ -22,7 +22,7 @@ from tsguard.probes.stage import Batch, has_own_step, take_step
 
 @check(
     "loss that does not depend on what it should",
-    codes=("loss-degenerate", "loss-broadcast", "loss-mismatch"),
+    codes=("loss-degenerate", "loss-broadcast", "loss-mismatch", "data-labels"),
     needs=("model", "data"),
     cost=3,
 )

@@ -7,17 +7,23 @@ from collections.abc import Iterable
 from typing import Any
 
 from tsguard import catalogue
-from tsguard.checks.bench import set_up
+from tsguard.checks.bench import Bench, set_up
 from tsguard.checks.gradient_flow import first_recurrent
 from tsguard.checks.precision import all_finite
 from tsguard.checks.registry import Context, check
 from tsguard.findings import Finding
 from tsguard.probes.answers import draw_weights
 from tsguard.probes.dispatch import nonfinite_producer
-from tsguard.probes.stage import take_step
+from tsguard.probes.padded import neutralised
+from tsguard.probes.stage import Batch, take_step
 
 
-@check("a start that is not finite", codes=("nonfinite-forward", "nonfinite-loss"), needs=("model", "data"), cost=3)
+@check(
+    "a start that is not finite",
+    codes=("nonfinite-forward", "nonfinite-loss", "pad-time", "pad-nan-poison"),
+    needs=("model", "data"),
+    cost=3,
+)
 def broken_start(context: Context) -> Iterable[Finding]:
     """The very first loss is NaN or infinite though the batch is finite."""
     bench = set_up(context)
@@ -32,6 +38,9 @@ def broken_start(context: Context) -> Iterable[Finding]:
     milder = take_step(bench.model, bench.batch, record_calls=False)
     bench.start.restore()
     heals = milder.error is None and math.isfinite(milder.loss)
+    padded = _without_padding(context, bench)
+    if padded is not None:
+        yield padded
     yield catalogue.finding(
         "nonfinite-forward" if forward else "nonfinite-loss",
         f"the first loss is {bench.step.loss} on finite data, and {'an answer' if forward else 'the loss alone'} "
@@ -43,10 +52,10 @@ def broken_start(context: Context) -> Iterable[Finding]:
             "file": None if producer is None else producer.file,
             "line": None if producer is None else producer.line,
         },
-        role="symptom" if heals else "cause",
+        role="symptom" if heals or padded is not None else "cause",
         score=0.5,
     )
-    if heals:
+    if heals and padded is None:
         yield catalogue.finding(
             "init-scale" if not first_recurrent(bench) else "exploding-gradient",
             f"at the initial weights the first loss is {bench.step.loss}; at a third of a usual size it is "
@@ -59,6 +68,31 @@ def broken_start(context: Context) -> Iterable[Finding]:
             status="FAIL",
             score=0.9,
         )
+
+
+def _without_padding(context: Context, bench: Bench) -> Finding | None:
+    """Whether the loss is finite once padded positions hold values that say nothing."""
+    padding = context.padding
+    if padding is None or padding.mask is None:
+        return None
+    clean = neutralised(bench.batch.x, padding)
+    if clean is bench.batch.x:
+        return None
+    step = bench.again(Batch(clean, bench.batch.y, bench.batch.sample_weight), record_calls=False)
+    bench.start.restore()
+    if step.error is not None or not math.isfinite(step.loss):
+        return None
+    timed = padding.timestamps is not None
+    return catalogue.finding(
+        "pad-time" if timed else "pad-nan-poison",
+        f"the first loss is {bench.step.loss} with the padding as it is, and {step.loss:.4g} when padding holds "
+        + ("the last time (steps of zero) and " if timed else "")
+        + "the mean of the valid values. Repeat the last time in padding, and mask before values are mixed.",
+        where={"phase": "forward"},
+        explains=("nonfinite-forward", "nonfinite-loss"),
+        status="FAIL",
+        score=1.0,
+    )
 
 
 def torch_generator(seed: int) -> Any:

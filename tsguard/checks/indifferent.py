@@ -51,7 +51,8 @@ def _same_shape(head: Head) -> Any:
 def _turned_round(bench: Bench, head: Head) -> Iterator[Finding]:
     """The loss at (nearly) right answers against that of the same answers mirrored at their middle."""
     wanted = _same_shape(head)
-    if wanted is None:
+    # What yes and no stand for is the user's: a distance is small where a pair belongs together.
+    if wanted is None or labels_of(head.target) == "binary":
         return
     values = labels_of(head.target) == "real"
     if values:
@@ -59,8 +60,8 @@ def _turned_round(bench: Bench, head: Head) -> Iterator[Finding]:
         right = middle + 0.9 * (wanted - middle)
         levels = [right, middle + 0.3 * (wanted - middle), 2 * middle - right]
     else:
-        # Well inside (0, 1), so that no logarithm meets its end; of many classes the shares still sum to one.
-        even = wanted.mean(-1, keepdim=True) if wanted.shape[-1] > 1 else 0.5 + 0 * wanted
+        # Well inside (0, 1), so that no logarithm meets its end, and with shares that still sum to one.
+        even = wanted.mean(-1, keepdim=True)
         levels = [even + 0.8 * (wanted - even), even + 0.2 * (wanted - even), even - 0.05 * (wanted - even)]
     answers = list(bench.answers)
     losses = []

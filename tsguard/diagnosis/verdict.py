@@ -9,7 +9,7 @@ from tsguard.diagnosis.record import Record
 from tsguard.diagnosis.seen import Seen
 from tsguard.diagnosis.trials import HELPED, MAX_STEPS, NOISE, Tested, proof_of
 from tsguard.evidence import Proof
-from tsguard.findings import Finding, Role, Status
+from tsguard.findings import Finding, Role, Status, ranked
 
 HEALED = 0.5
 """Share of the gap between the sick run and what can be known that must come back before a cause is called FAIL."""
@@ -66,7 +66,7 @@ def causes_of(tested: list[Tested], earlier: tuple[Finding, ...], seen: Seen, re
         return tuple(found)  # what would help a longer run accuses nobody of this one
     stopped = _stopped_early(base, record, seen) or changed_on_the_way(base, record, seen)
     if stopped is not None:
-        return (*found, stopped)
+        return ranked((*found, stopped))
     strong = sorted(best.values(), key=lambda t: -t.effect)
     for one in strong:
         if one.effect < HELPED:
@@ -138,13 +138,8 @@ def changed_on_the_way(base: Tested, record: Record, seen: Seen) -> Finding | No
     and no schedule of the optimizer made it so, that is what they did.
     """
     made, ended = len(record.series.get("loss", ())), 0.0 if seen.judged is None else seen.judged.skill
-    if (
-        made < len(base.outcome.trial.losses)
-        or base.outcome.skill < ended + 2 * HELPED
-        or not base.outcome.trial.finite
-    ):
-        return None
-    if seen.rates is None:
+    longer = len(base.outcome.trial.losses) > ABOUT_AS_LONG * made
+    if seen.rates is None or longer or base.outcome.skill < ended + 2 * HELPED:
         return None
     first, last = seen.rates
     rates = [last, *map(float, record.series.get("learning_rate", ()))]

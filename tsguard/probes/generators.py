@@ -57,7 +57,8 @@ def _within(thing: Any) -> Iterator[Any]:
         yield from vars(thing).values() if hasattr(thing, "__dict__") else ()
         for kind in type(thing).__mro__:
             if not _is_foreign(kind):
-                yield from (one for name, one in vars(kind).items() if not name.startswith("__"))
+                own = vars(kind).items()
+                yield from (one for name, one in own if hasattr(one, "__code__") or not name.startswith("__"))
 
 
 def _is_foreign(kind: type) -> bool:
