@@ -149,7 +149,7 @@ class Guard(keras.callbacks.Callback):
     @_quietly
     def on_train_begin(self, logs: Any = None) -> None:
         """Open the run's folder and take the seam."""
-        adapter, validation = _from_fit(self.model)
+        adapter, validation = from_fit(self.model)
         self._begin(self.model, adapter=adapter, validation=validation)
         if self._watcher is not None:
             self._watcher.seam.arm()
@@ -398,7 +398,7 @@ def _checked_sync(sync_every: int | str) -> int | str:
     )
 
 
-def _from_fit(model: Any) -> tuple[Any, tuple[Any, Any] | None]:
+def from_fit(model: Any) -> tuple[Any, tuple[Any, Any] | None]:
     """The data adapter and the validation arrays of the `fit` that is calling, read from its frame.
 
     Keras hands neither to callbacks. Nothing depends on them: without, batches are copied and rows stay unknown.

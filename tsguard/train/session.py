@@ -34,6 +34,7 @@ from tsguard.report import Moment, Report, Series, Verdict
 from tsguard.store import RunFolder
 from tsguard.train.artifact import checkpoint_mb, export, put_back_weights
 from tsguard.train.checkpoint import Position, load
+from tsguard.train.feed import Afresh
 from tsguard.train.judgement import Judgement, judge_run
 from tsguard.train.layers import ByLayer
 from tsguard.train.progress import Follow, Standing
@@ -142,7 +143,7 @@ class Session:
             **self.checkpoint,
         )
         remembered = RememberStart()
-        ours: list[Any] = [remembered, self.guard]
+        ours: list[Any] = [Afresh(), remembered, self.guard]
         if snapshot is not None:
             ours.append(Resume(snapshot, others, data.x))
         if self.follow is not None:
