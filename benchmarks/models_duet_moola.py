@@ -18,6 +18,7 @@ import keras
 import numpy as np
 import pandas as pd
 
+from benchmarks.models_embedded import instead_of
 from models import baselines, duet, moola
 from models.duet.data import standardise, take
 
@@ -288,16 +289,16 @@ def run_finetune_alone(*, quick=False):
 # Moola
 
 
-def arem_windows(steps=64, stride=32):
-    """x, y and held-out x, y: whole files are held out (the last 30 % of each class), scaled by the training files."""
+def arem_windows(held, steps=64, stride=32):
+    """x, y and held-out x, y of AReM, scaled by the training files; `held(place, count)` says which of a class's files
+    are held out, always whole."""
+    parts = {True: [], False: []}
     files = read_arem()
-    train, held = [], []
     for label in range(len(AREM_CLASSES)):
         mine = [item for item in files if item[0] == label]
-        edge = max(1, round(0.7 * len(mine)))
-        train += mine[:edge]
-        held += mine[edge:]
-    rows = np.concatenate([table for _, table in train])
+        for place, item in enumerate(mine):
+            parts[held(place, len(mine))].append(item)
+    rows = np.concatenate([table for _, table in parts[False]])
     middle, size = rows.mean(axis=0), rows.std(axis=0)
 
     def cut(part):
@@ -306,31 +307,56 @@ def arem_windows(steps=64, stride=32):
         x = np.ascontiguousarray(np.concatenate(x), dtype="float32")
         return {"values": x, "mask": np.ones(x.shape[:2], bool)}, y
 
-    return cut(train), cut(held)
+    return cut(parts[False]), cut(parts[True])
 
 
-def run_moola(*, quick=False):
-    """The classifier alone, and started from the masked autoencoder, against the majority class."""
-    (x, y), (x_held, y_held) = arem_windows()
+def last_files(place, count):
+    """The last 30 % of a class's files."""
+    return place >= max(1, round(0.7 * count))
+
+
+FOLDS = 3
+"""Every file is held out once, each third with its neighbours in training."""
+
+
+def moola_on_arem(held, *, quick):
+    """{who: classes predicted} of one split, and the true ones: majority, a forest on simple features, moola twice."""
+    from sklearn.ensemble import RandomForestClassifier
+
+    (x, y), (x_held, y_held) = arem_windows(held)
+    simple = [np.concatenate([getattr(part["values"], name)(axis=1) for name in ("mean", "std", "min", "max")], axis=1)
+              for part in (x, x_held)]  # fmt: skip
+    forest = RandomForestClassifier(300, random_state=0).fit(simple[0], y)
+    found = {"majority": baselines.majority_class(y, len(y_held)), "forest": forest.predict(simple[1])}
     keras.utils.set_random_seed(0)
     settings = {"features": 6, "units": 48, "scale": False}
     encoder = moola.build_pretraining(mask="patch", **settings)
-    pretraining = encoder.fit(x, validation_data=(x_held,), epochs=1 if quick else 15, batch_size=64, verbose=0)
-    results = {"pretraining val_loss": [round(v, 4) for v in pretraining.history["val_loss"]]}
+    encoder.fit(x, epochs=1 if quick else 15, batch_size=64, verbose=0)
     for name in ("scratch", "transferred"):
         keras.utils.set_random_seed(0)
-        model = moola.build(classes=len(AREM_CLASSES), dropout=0.2, **settings)
-        callbacks = []
+        model, callbacks = moola.build(classes=len(AREM_CLASSES), dropout=0.2, **settings), []
         if name == "transferred":
-            results["transfer"] = len(moola.transfer(encoder, model).loaded)
+            assert not moola.transfer(encoder, model).nothing
             callbacks = [moola.unfreeze_after(model, 3)]
-        start = time.monotonic()
         model.fit(x, y, epochs=1 if quick else 25, batch_size=32, verbose=0, callbacks=callbacks)
-        results[name] = classified(model.predict(x_held, verbose=0).argmax(axis=1), y_held, len(AREM_CLASSES))
-        results[name]["seconds"] = round(time.monotonic() - start)
-    majority = baselines.majority_class(y, len(y_held))
-    results["majority"] = classified(majority, y_held, len(AREM_CLASSES))
-    return results
+        found[name] = model.predict(x_held, verbose=0).argmax(axis=1)
+    return found, y_held
+
+
+def run_moola(*, quick=False):
+    """AReM with the last files of each class held out: what was recorded last may look like nothing before it."""
+    found, y = moola_on_arem(last_files, quick=quick)
+    return {name: classified(predicted, y, len(AREM_CLASSES)) for name, predicted in found.items()}
+
+
+def run_moola_folds(*, quick=False):
+    """AReM with every file held out once, in three folds; the figures are of all windows together."""
+    folds = [moola_on_arem(lambda place, count, fold=fold: place % FOLDS == fold, quick=quick) for fold in range(FOLDS)]
+    y = np.concatenate([part for _, part in folds])
+    return {
+        name: classified(np.concatenate([found[name] for found, _ in folds]), y, len(AREM_CLASSES))
+        for name in folds[0][0]
+    }
 
 
 def run_vowels(*, quick=False):
@@ -368,7 +394,10 @@ def classified(predicted, y, classes):
 
 
 def torch_twin(model):
-    """Hand-written torch of a supervised Duet, without its masks: one training step as a function, and its size."""
+    """Hand-written torch of a supervised Duet: the same function of the same weights, masks and all.
+
+    Returns the module, whose forward pass takes the inputs' tensors, and a training step of it.
+    """
     import torch
     from torch import nn
     from torch.nn import functional
@@ -379,110 +408,177 @@ def torch_twin(model):
     class Attention(nn.Module):
         def __init__(self):
             super().__init__()
-            self.norm, self.project, self.out = (
-                nn.LayerNorm(width),
-                nn.Linear(width, 3 * width),
-                nn.Linear(width, width),
-            )
+            self.project, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+            self.norm = nn.LayerNorm(width, eps=1e-3)
 
-        def forward(self, tokens):
+        def forward(self, tokens, mask):
             shape = tokens.shape
             split = self.project(self.norm(tokens)).view(-1, shape[-2], 3, heads, width // heads).permute(2, 0, 3, 1, 4)
-            mixed = functional.scaled_dot_product_attention(*split).transpose(1, 2).reshape(shape)
-            return functional.dropout(self.out(mixed), s["dropout"])
+            mixed = functional.scaled_dot_product_attention(*split, attn_mask=mask).transpose(1, 2).reshape(shape)
+            return functional.dropout(self.out(mixed), s["dropout"], self.training)
 
     class Block(nn.Module):
         def __init__(self):
             super().__init__()
             self.time, self.across = Attention(), Attention() if s["mix_features"] else None
-            self.dense = nn.Sequential(
-                nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width),
-                nn.Dropout(s["dropout"]),
-            )  # fmt: skip
+            self.widen, self.narrow = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
+            self.norm = nn.LayerNorm(width, eps=1e-3)
 
-        def forward(self, tokens):
-            tokens = tokens + self.time(tokens)
+        def forward(self, tokens, over_time, over_features):
+            tokens = tokens + self.time(tokens, over_time)
             if self.across is not None:
-                tokens = tokens + self.across(tokens.transpose(1, 2)).transpose(1, 2)
-            return tokens + self.dense(tokens)
+                tokens = tokens + self.across(tokens.transpose(1, 2), over_features).transpose(1, 2)
+            changed = self.narrow(functional.gelu(self.widen(self.norm(tokens))))
+            return tokens + functional.dropout(changed, s["dropout"], self.training)
 
     class Twin(nn.Module):
         def __init__(self):
             super().__init__()
+            self.position = nn.Parameter(torch.zeros(count, width))
             self.embed = nn.Linear(2 * s["patch"], width)
-            self.position = nn.Parameter(0.02 * torch.randn(count, width))
-            self.blocks = nn.Sequential(*[Block() for _ in range(s["depth"])])
-            self.norm, self.head = nn.LayerNorm(width), nn.Linear(count * width, s["horizon"])
+            self.blocks = nn.ModuleList([Block() for _ in range(s["depth"])])
+            self.norm, self.head = nn.LayerNorm(width, eps=1e-3), nn.Linear(count * width, s["horizon"])
 
-        def forward(self, x):
-            mean = x.mean(1, keepdim=True)
-            deviation = torch.sqrt(x.var(1, keepdim=True, unbiased=False) + 1e-5)
-            patches = ((x - mean) / deviation).transpose(1, 2).unfold(2, s["patch"], s["stride"])
-            tokens = self.embed(torch.cat([patches, torch.ones_like(patches)], -1)) + self.position
-            tokens = self.norm(self.blocks(functional.dropout(tokens, s["dropout"])))
-            return self.head(tokens.flatten(2)).transpose(1, 2) * deviation + mean
+        def forward(self, values, mask=None, feature_mask=None):
+            cells = torch.ones_like(values, dtype=torch.bool)
+            cells = cells if mask is None else cells & mask[:, :, None]
+            cells = cells if feature_mask is None else cells & feature_mask[:, None, :]
+            last = torch.where(cells.any(2), torch.arange(values.shape[1]), -1).amax(1, keepdim=True)
+            index = torch.arange(s["context"]) + last - s["context"] + 1
+            real = ((index >= 0) & (last >= 0))[..., None]
+            index = index.clamp(0, values.shape[1] - 1)[..., None].expand(-1, -1, values.shape[2])
+            cells = cells.gather(1, index) & real
+            values = values.gather(1, index).where(cells, 0.0)
+            number = cells.sum(1, keepdim=True).clamp(min=1)
+            mean = values.sum(1, keepdim=True) / number
+            centred = (values - mean).where(cells, 0.0)
+            deviation = torch.sqrt(centred.square().sum(1, keepdim=True) / number + 1e-5)
+            patches = (centred / deviation).transpose(1, 2).unfold(2, s["patch"], s["stride"])
+            known = cells.transpose(1, 2).unfold(2, s["patch"], s["stride"])
+            tokens = self.embed(torch.cat([patches, known.to(patches.dtype)], -1)) + self.position
+            tokens = functional.dropout(tokens, s["dropout"], self.training)
+            held = known.any(-1)
+            over = [torch.where(part.reshape(-1, 1, 1, part.shape[2]), 0.0, -3e38) for part in (held, held.mT)]
+            for block in self.blocks:
+                tokens = block(tokens, *over)
+            tokens = self.norm(tokens).where(held[..., None], 0.0)
+            ahead = self.head(tokens.flatten(2)).transpose(1, 2) * deviation + mean
+            features = cells.any(1, keepdim=True)
+            return ahead.where(features, 0.0), features
 
     twin = Twin()
-    optimizer = torch.optim.Adam(twin.parameters(), 1e-3)
+    optimizer = torch.optim.Adam(twin.parameters(), 1e-3, eps=1e-7)
 
     def step(x, y):
         optimizer.zero_grad()
-        loss = functional.mse_loss(twin(x), y)
+        ahead, features = twin(**x)
+        error = (ahead - y).where(features, 0.0).square()
+        loss = error.sum() / (features.sum() * y.shape[1]).clamp(min=1)
         loss.backward()
         optimizer.step()
         return float(loss.detach())
 
-    parameters = sum(p.numel() for p in twin.parameters())
-    return step, parameters
+    return twin, step
+
+
+def share_weights(model, twin):
+    """Copy the weights of a Duet into its twin; the order of creation is the same, Keras' kernels lie transposed."""
+    import torch
+
+    mine = [keras.ops.convert_to_numpy(v) for v in model.trainable_variables]
+    with torch.no_grad():
+        for given, (name, wanted) in zip(mine, twin.named_parameters(), strict=True):
+            linear = given.ndim == 2 and name != "position"
+            wanted.copy_(torch.as_tensor(given.T if linear else given))
+
+
+def empty_calls(model, x):
+    """A function that calls as many layers as a forward pass of the model does; each returns what it was given: what
+    Keras asks for being there."""
+    from torch.nn.modules.module import register_module_forward_hook
+
+    calls = []
+    hook = register_module_forward_hook(lambda module, inputs, output: calls.append(module))
+    model(x, training=True)
+    hook.remove()
+    empty = [keras.layers.Identity(name=f"empty_{i}") for i in range(len(calls))]
+    tokens = keras.ops.zeros((len(x["values"]), x["values"].shape[2], model.patches, model.width))
+
+    def run():
+        for layer in empty:
+            layer(tokens)
+
+    return run
+
+
+LARGE = {"context": 336, "horizon": 96, "patch": 16, "width": 128, "heads": 8, "depth": 3}
+DUETS = {
+    "width 32, 32 windows of 7": ({}, 32, 7),
+    "width 32, one window of one": ({}, 1, 1),
+    "width 128, 32 windows of 7": (LARGE, 32, 7),
+}
+"""Settings, windows and features of the duets that stand beside their twins. One window of one feature leaves next to
+nothing to compute: what is left is what the calls themselves cost."""
+
+
+def step_of(model, x, y):
+    """The training step of `fit` on this batch. (`train_on_batch` looks at every layer before each step.)"""
+    model.train_on_batch(x, y)
+    return lambda: model.train_function([(x, y)])
+
+
+def in_turns(runs, turns, warm=2):
+    """{name: median milliseconds of processor time} of functions that take turns, so that a busy machine is busy for
+    all."""
+    spent = {name: [] for name in runs}
+    for turn in range(turns + warm):
+        for name, run in runs.items():
+            start = time.process_time()
+            run()
+            if turn >= warm:
+                spent[name].append(time.process_time() - start)
+    return {name: 1e3 * float(np.median(times)) for name, times in spent.items()}
 
 
 def run_throughput(*, quick=False):
-    """Milliseconds a training step: duet beside its torch twin (in turns, the median of each), and moola."""
+    """Processor milliseconds of a training step: duet, its torch twin and as many Keras layers that do nothing, in
+    turns; and moola."""
     import torch
 
-    rng, turns = np.random.default_rng(0), 5 if quick else 40
+    rng, turns = np.random.default_rng(0), 5 if quick else 60
     results = {}
-    for name, settings in {
-        "small (context 96, width 32)": {},
-        "large (context 336, width 128)": {
-            "context": 336,
-            "horizon": 96,
-            "patch": 16,
-            "width": 128,
-            "heads": 8,
-            "depth": 3,
-        },
-    }.items():
+    for name, (settings, windows, features) in DUETS.items():
         keras.utils.set_random_seed(0)
         model = duet.build(**settings)
-        x = rng.normal(size=(32, model.context, 7)).astype("float32")
-        y = rng.normal(size=(32, model.horizon, 7)).astype("float32")
-        step, parameters = torch_twin(model)
-        assert parameters == model.count_params(), (parameters, model.count_params())
-        times = {"keras": [], "torch": []}
-        tensors = torch.as_tensor(x), torch.as_tensor(y)
-        for turn in range(turns + 2):
-            for who, run, batch in (("keras", model.train_on_batch, (x, y)), ("torch", step, tensors)):
-                start = time.perf_counter()
-                run(*batch)
-                if turn >= 2:
-                    times[who].append(time.perf_counter() - start)
-        mine, twin = (1e3 * float(np.median(times[who])) for who in ("keras", "torch"))
-        results[f"duet, {name}"] = {
-            "ms": round(mine, 2),
-            "torch twin ms": round(twin, 2),
-            "ratio": round(mine / twin, 2),
+        lengths = rng.integers(model.context // 2, model.context + 1, (windows, 1))
+        x = {
+            "values": rng.normal(size=(windows, model.context, features)).astype("float32"),
+            "mask": np.arange(model.context)[None, :] < lengths,
+            "feature_mask": np.arange(features)[None, :]
+            < rng.integers(features - features // 3, features + 1, (windows, 1)),
+        }
+        y = rng.normal(size=(windows, model.horizon, features)).astype("float32")
+        twin, step = torch_twin(model)
+        share_weights(model, twin)
+        tensors = {key: torch.as_tensor(value) for key, value in x.items()}, torch.as_tensor(y)
+        spent = in_turns(
+            {
+                "duet": step_of(model, *tensors),
+                "torch twin": lambda: step(*tensors),  # noqa: B023
+                "empty layers": empty_calls(model, tensors[0]),
+            },
+            turns,
+        )
+        results[f"duet, {name}"] = {f"{who} ms": round(figure, 2) for who, figure in spent.items()} | {
+            "more ms": round(spent["duet"] - spent["torch twin"], 2),
+            "ratio": round(spent["duet"] / spent["torch twin"], 2),
         }
     for name, model, made in (
         ("moola classifier", moola.build(), moola.synthetic(samples=32)),
         ("moola autoencoder", moola.build_pretraining(), moola.synthetic(samples=32, labels=False)),
     ):
-        spent = []
-        for _ in range(turns // 2 + 2):
-            start = time.perf_counter()
-            model.train_on_batch(made["x"], made["y"])
-            spent.append(time.perf_counter() - start)
-        results[name] = {"ms": round(1e3 * float(np.median(spent[2:])), 2)}
+        spent = in_turns({name: step_of(model, made["x"], made["y"])}, turns // 2)
+        results[name] = {"ms": round(spent[name], 2)}
     return results
 
 
@@ -494,9 +590,16 @@ RECIPES = {
     "finetune": run_finetune,
     "finetune-alone": run_finetune_alone,
     "moola": run_moola,
+    "moola-folds": run_moola_folds,
     "vowels": run_vowels,
     "throughput": run_throughput,
 }
+
+
+EMBEDDED = {"linear": "duet.yaml", "duet": "duet.yaml", "pretrain": "duet_pretrain.yaml", "finetune": "duet.yaml",
+            "finetune-alone": "duet.yaml", "moola": "moola.yaml", "moola-folds": "moola.yaml",
+            "vowels": "moola.yaml"}  # fmt: skip
+"""The run that stands in for a recipe without its data; throughput needs none, baselines are nothing without it."""
 
 
 def main(arguments=None):
@@ -506,7 +609,11 @@ def main(arguments=None):
     parser.add_argument("--quick", action="store_true")
     chosen = parser.parse_args(arguments)
     for what in chosen.what:
-        print(what, json.dumps(RECIPES[what](quick=chosen.quick), indent=1))
+        if what in EMBEDDED and not data_folder().is_dir():
+            figures = instead_of(data_folder(), EMBEDDED[what])
+        else:
+            figures = RECIPES[what](quick=chosen.quick)
+        print(what, json.dumps(figures, indent=1))
         sys.stdout.flush()
 
 

@@ -19,6 +19,8 @@ import keras
 import numpy as np
 import pandas as pd
 
+from benchmarks.models_duet_moola import in_turns, step_of
+from benchmarks.models_embedded import instead_of
 from models import cloud, ss4rec, tft
 from models.ss4rec import ranking, scan
 
@@ -188,14 +190,42 @@ def cloud_era5(
     return figures | {"train_s": time.perf_counter() - started}
 
 
-def step_costs(*, steps: int = 10, batch_size: int = 32) -> dict[str, float]:
-    """Milliseconds of a training step of each family's default model on its synthetic data, best of `steps`."""
+ERA5_OPTIONS = {
+    "plain": {},
+    "1 frame": {"num_frames": 1},
+    "3 frames": {"num_frames": 3},
+    "7 frames": {"num_frames": 7},
+    "hour as auxiliary input": {"aux": True},
+    "pre-trained on frames": {"pretrained": True},
+    "output_init 0.01": {"output_init": 0.01},
+    "output_init 0.5": {"output_init": 0.5},
+    "loss huber": {"loss": "huber"},
+    "loss variance": {"loss": "variance"},
+    "loss ccc": {"loss": "ccc"},
+    "overweight 1": {"overweight": 1.0},
+}
+"""What the field changed when predictions were flat, one at a time."""
+
+
+def cloud_era5_options() -> dict[str, float]:
+    """Each option of cloud by itself beside the plain model, on the same rows and seeds."""
+    shown = ("r2", "std_ratio", "correlation", "r2_worst_seed", "r2_best_seed")
     figures = {}
+    for name, options in ERA5_OPTIONS.items():
+        found = cloud_era5(**options)
+        figures |= {f"{name}/{key}": found[key] for key in shown}
+        print(name, *(f"{key} {found[key]:.3f}" for key in shown), flush=True)
+    return figures
+
+
+def step_costs(*, turns: int = 20, batch_size: int = 32) -> dict[str, float]:
+    """Processor milliseconds of a training step of each family's default model on its synthetic data, in turns."""
+    runs = {}
     for family in (tft, cloud, ss4rec):
         data, model = family.synthetic(), family.build()
         x, y = {key: value[:batch_size] for key, value in data["x"].items()}, data["y"][:batch_size]
-        figures[f"{family.__name__.split('.')[1]}_ms"] = 1e3 * _best(lambda: model.train_on_batch(x, y), steps)  # noqa: B023
-    return figures
+        runs[f"{family.__name__.split('.')[1]}_ms"] = step_of(model, x, y)
+    return in_turns(runs, turns)
 
 
 def scan_costs(*, repeats: int = 5) -> dict[str, float]:
@@ -223,6 +253,7 @@ COMMANDS = {
     "tft-etth1": tft_etth1,
     "cloud-era5": cloud_era5,
     "cloud-era5-ridge": cloud_era5_ridge,
+    "cloud-era5-options": cloud_era5_options,
     "ss4rec-movielens": ss4rec_movielens,
     "steps": step_costs,
     "scan": scan_costs,
@@ -239,7 +270,11 @@ def main(arguments: list[str]) -> int:
         return 2
     for name in names:
         started = time.perf_counter()
-        figures = COMMANDS[name](**{key: _literal(value) for key, value in options.items()})
+        family = name.split("-")[0]
+        if family in ("tft", "cloud", "ss4rec") and not data_folder().is_dir():
+            figures = instead_of(data_folder(), f"{family}.yaml")
+        else:
+            figures = COMMANDS[name](**{key: _literal(value) for key, value in options.items()})
         print(f"# {' '.join([name, *arguments[len(names) :]])} ({time.perf_counter() - started:.0f} s)")
         for key, value in figures.items():
             print(f"{key} {value:.4g}")

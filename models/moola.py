@@ -11,15 +11,15 @@ import numpy as np
 from keras import ops
 
 from models.common import (
-    FreezeSchedule,
     InstanceScaling,
     TermLossModel,
-    Transfer,
     cells_of,
     masked_softmax,
     register,
     weighted_error,
 )
+from models.precise import at_least_float32, precise
+from models.transfer import FreezeSchedule, Transfer
 
 MASKS = ("random", "block", "patch")
 """What is hidden: single steps; one run of steps; whole patches of a fixed grid."""
@@ -44,15 +44,15 @@ class ValidSteps(keras.layers.Layer):
         # Valid steps first, in reading order; the rest behind them, where a causal pass cannot be disturbed by it.
         order = ops.argsort(ops.where(mask, place, place + 4 * ops.shape(values)[1]), axis=1)
         values = ops.where(mask[..., None], values, ops.zeros_like(values))
-        read = self.lstm(ops.take_along_axis(values, widened(order, values.shape[-1]), axis=1))
-        back = ops.take_along_axis(read, widened(ops.argsort(order, axis=1), self.units), axis=1)
+        read = self.lstm(ops.take_along_axis(values, spread(order, values.shape[-1]), axis=1))
+        back = ops.take_along_axis(read, spread(ops.argsort(order, axis=1), self.units), axis=1)
         return ops.where(mask[..., None], back, ops.zeros_like(back))
 
     def get_config(self):
         return {**super().get_config(), "units": self.units, "reverse": self.reverse}
 
 
-def widened(index, width):
+def spread(index, width):
     """(batch, time) to (batch, time, width), as take_along_axis wants it."""
     return ops.broadcast_to(index[..., None], (*ops.shape(index), width))
 
@@ -112,7 +112,8 @@ class MaskedAutoencoder(TermLossModel):
             features, units, layers, mask, ratio, patch
         )  # fmt: skip
         self.point_kind, policy = loss, self.dtype_policy
-        self.scaling = InstanceScaling(name="scale") if scale else None
+        precision = at_least_float32(policy.compute_dtype)
+        self.scaling = InstanceScaling(name="scale", dtype=precision) if scale else None
         self.forward_layers = [ValidSteps(units, name=f"forward_{i}", dtype=policy) for i in range(layers)]
         self.backward_layers = [
             ValidSteps(units, reverse=True, name=f"backward_{i}", dtype=policy) for i in range(layers)
@@ -136,7 +137,7 @@ class MaskedAutoencoder(TermLossModel):
 
     def prepare(self, x):
         """Scaled values, real cells, and the steps that have any."""
-        values, cells = cells_of(x)
+        values, cells = cells_of(x, at_least_float32(self.compute_dtype))
         if self.scaling is not None:
             values = self.scaling(values, cells)[0]
         return values, cells, ops.any(cells, axis=-1)
@@ -191,18 +192,18 @@ class MaskedAutoencoder(TermLossModel):
 
 @register
 class Scaled(keras.layers.Layer):
-    """Instance scaling as a layer of one output; masked cells are 0. In float32 whatever the policy."""
+    """Instance scaling as a layer of one output; masked cells are 0. In float32 under any half policy."""
 
     def __init__(self, scale=True, **kwargs):
-        super().__init__(**{"dtype": "float32", "autocast": False, **kwargs})
+        super().__init__(**{"dtype": precise(), "autocast": False, **kwargs})
         self.scale = scale
-        self.scaling = InstanceScaling(name="scaling")
+        self.scaling = InstanceScaling(name="scaling", dtype=self.compute_dtype)
 
     def build(self, input_shape):
         self.built = True
 
     def call(self, values, mask):
-        values, cells = cells_of({"values": values, "mask": mask})
+        values, cells = cells_of({"values": values, "mask": mask}, self.compute_dtype)
         return self.scaling(values, cells)[0] if self.scale else values
 
     def get_config(self):
@@ -221,7 +222,7 @@ def classifier(features=4, classes=2, units=32, layers=1, dropout=0.1, scale=Tru
         states = ValidSteps(units, name=f"forward_{i}")(states, mask)
     pooled = AttentionOverSteps(units, name="attention")(states, mask)
     pooled = keras.layers.Dropout(dropout, name="drop")(pooled)
-    logits = keras.layers.Dense(classes, name="head", dtype="float32")(pooled)
+    logits = keras.layers.Dense(classes, name="head", dtype=precise())(pooled)
     return keras.Model({"values": values, "mask": mask}, logits, name="moola")
 
 

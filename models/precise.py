@@ -11,3 +11,8 @@ import keras
 def at_least_float32(dtype) -> str:
     """The type in which a loss or a scan of this dtype is computed."""
     return "float64" if keras.backend.standardize_dtype(dtype) == "float64" else "float32"
+
+
+def precise() -> str:
+    """The type in which a model of the policy in force keeps what half cannot hold."""
+    return at_least_float32(keras.config.dtype_policy().compute_dtype)

@@ -32,6 +32,23 @@ def laws_of(request):
     return ask
 
 
+@pytest.fixture
+def must_hold(record_finding):
+    """A function that puts one law's answer on the suite's page and fails where the law is broken."""
+    from tsguard.checks.laws import findings_of
+
+    def hold(rows, law):
+        row = rows[law]
+        named = [f for f in findings_of(rows.values()) if f.where.get("law") == law]
+        for finding in named or findings_of([row]):
+            record_finding(finding)
+        if row.outcome == "not-applicable":
+            pytest.skip(row.reason)
+        assert row.outcome == "holds", row.reason
+
+    return hold
+
+
 SEVERITY = ("not-applicable", "holds", "broken", "crashed")
 
 

@@ -174,3 +174,28 @@ def test_the_started_project_checks_and_its_suite_runs(tmp_path):
     )
     assert suite.returncode == 0, suite.stdout + suite.stderr
     assert list((tmp_path / "reports").glob("suites-*/suite.html"))
+
+
+def test_runs_are_listed_with_pins_and_cleaned_without_them(tmp_path, capsys):
+    from tests.render.reports import train_report
+    from tsguard import cli
+    from tsguard.desk import written
+    from tsguard.store import RunFolder
+
+    folders = [RunFolder.create(tmp_path, "r") for _ in range(4)]
+    for folder in folders[:3]:
+        written(train_report().with_(series={}, figures={}), folder)
+    (folders[0].path / "pinned").touch()
+    cli.list_runs(tmp_path, json=False)
+    told = capsys.readouterr().out
+    assert f"{folders[0].path} (pinned)" in told
+    assert told.count("✕ FAIL") == 3
+    assert "○ ENDED" in told
+    cli.list_runs(tmp_path, json=True)
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["pinned"] for row in rows] == [True, False, False, False]
+    assert {row["stage"] for row in rows[:3]} == {"train"}
+    cli.clean_runs(tmp_path, keep=1)
+    assert [folder.path.exists() for folder in folders] == [True, False, False, True]
+    assert "2 removed, 2 kept" in capsys.readouterr().out
+    assert folders[1].path.name not in (tmp_path / "index.html").read_text()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from tsguard import provenance
 from tsguard.backend import require_torch
@@ -67,45 +67,63 @@ def compare(report_a: Any, report_b: Any, *more: Any) -> Comparison:
     return compared(*(one if isinstance(one, Report) else load_report(one) for one in (report_a, report_b, *more)))
 
 
-def reduce(report_or_run: Any, budget_s: float = 120, *, progress: Callable[[str], None] = lambda words: None) -> Any:
+def reduce(
+    report_or_run: Any,
+    budget_s: float = 120,
+    *,
+    synthetic: bool = False,
+    progress: Callable[[str], None] = lambda words: None,
+) -> Any:
     """The failure of a report as the smallest Case that still fails in the same way; `case.save(folder)` writes it.
 
-    Takes a report of this process, or the folder of a run whose `config.yaml` says how to build it again.
+    Takes a report of this process, or the folder of a run whose `config.yaml` says how to build it again. `synthetic`
+    puts made values in place of measured ones wherever it still fails.
     """
-    from tsguard.repro.find import failing_case, other_case, reduced
+    from tsguard.repro.find import failing_case, other_case, recorded_arrays, reduced
 
-    outcome, model, data, name = None, None, None, "repro"
+    outcome, model, data, context, name = None, None, None, None, "repro"
     findings = report_or_run.findings if isinstance(report_or_run, Report) else ()
     if isinstance(report_or_run, Report):
         name = report_or_run.name
         source = report_or_run.source
+        if isinstance(source, Audited):
+            found = source.case(report_or_run, budget_s=budget_s, synthetic=synthetic, progress=progress)
+            return found if found is not None else _nothing_fails(name)
         if isinstance(source, Context):
-            model, data = source.model, source.data
+            context, model, data = source, source.model, source.data
         elif source is not None:
-            outcome = source
+            outcome, model, data = source, source.model, recorded_arrays(source)
+            context = Context(subject=Subject.from_model(model), data=data)
         elif report_or_run.run is not None:
             report_or_run = report_or_run.run.folder
     if not isinstance(report_or_run, Report):
         folder = RunFolder.open(report_or_run)
         subject = open_run(folder.path / "config.yaml").subject
         name, model, data = folder.run.name, subject.rebuild(), subject.data
+        context = Context(subject=subject, data=data, padding=subject.padding)
         if not findings and (folder.path / "report.json").exists():
             findings = read_report(folder.path).findings
-    case = failing_case(outcome=outcome, model=model, data=data, name=name)
+    case = failing_case(outcome=outcome, model=model, data=data, name=name, findings=findings)
     if case is None and findings:
-        found = other_case(findings, model=model, data=data, name=name, budget_s=budget_s, progress=progress)
+        found = other_case(
+            findings, model=model, data=data, name=name, budget_s=budget_s, context=context, progress=progress
+        )
         if found is not None:
             return found
     if case is None:
-        raise SubjectError(
-            explain(
-                f"reduce {name!r}",
-                received="a report in which no training step fails, no law is broken and no cause was proven",
-                expected="a value that is not finite, a broken law, or a cause whose removal was shown to heal",
-                todo="Let the checks and the diagnosis run first, on arrays, in this process.",
-            )
+        return _nothing_fails(name)
+    return reduced(case, budget_s=budget_s, synthetic=synthetic, progress=progress)
+
+
+def _nothing_fails(name: str) -> NoReturn:
+    raise SubjectError(
+        explain(
+            f"reduce {name!r}",
+            received="a report in which no training step fails, no law is broken and no cause was proven",
+            expected="a value that is not finite, a broken law, or a cause whose removal was shown to heal",
+            todo="Let the checks and the diagnosis run first, on arrays, in this process.",
         )
-    return reduced(case, budget_s=budget_s, progress=progress)
+    )
 
 
 def audit(data: Any, suite: Any = None, engine: str = "arrow", out: str | Path | None = None) -> Report:
@@ -122,6 +140,24 @@ def audit(data: Any, suite: Any = None, engine: str = "arrow", out: str | Path |
         figures=found.figures,
         provenance=dataclasses.replace(facts, ended=provenance.now()),
         desk=DESK,
+        source=Audited(data, suite),
     )
     report = report.with_(verdict=Gate().judge(report, today=provenance.today()))
     return report if out is None else written(report, RunFolder.create(out, report.name))
+
+
+@dataclasses.dataclass(frozen=True)
+class Audited:
+    """What an audit was about, for a reproduction to start from."""
+
+    data: Any
+    suite: Any
+
+    def case(self, report: Report, *, budget_s: float, synthetic: bool, progress: Callable[[str], None]) -> Any:
+        """The least of the data that breaks an expectation; None where it is no table."""
+        from tsguard.repro.tables import table_case
+
+        return table_case(
+            self.data, self.suite, report.findings, name=report.name, budget_s=budget_s, synthetic=synthetic,
+            progress=progress,
+        )  # fmt: skip

@@ -260,12 +260,13 @@ def audit(
 def repro(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
     budget_s: Annotated[float, typer.Option("--budget", help="Seconds that the reduction may take.")] = 120.0,
+    synthetic: Annotated[bool, typer.Option("--synthetic", help="Made values in place of measured ones.")] = False,
     json: Json = False,
 ) -> None:
     """The minimal reproduction of a failed run: repro.py, test_repro.py and README.md in the run's folder."""
     from tsguard import commands
 
-    made = commands.repro(run, budget_s=budget_s, progress=_progress(json))
+    made = commands.repro(run, budget_s=budget_s, synthetic=synthetic, progress=_progress(json))
     if json:
         _print_json(made)
     else:
@@ -313,15 +314,19 @@ def where_is(name: Annotated[str, typer.Argument(help="Name of a catalogued set.
 def list_runs(
     out: Annotated[Path, typer.Argument(help="The folder of runs.")] = Path("reports"), json: Json = False
 ) -> None:
-    """Every run with its verdict, the newest last."""
+    """Every run with its verdict and first reason, the newest last."""
     from tsguard import commands
 
     rows = commands.listed(out)
     if json:
         _print_json(rows)
         return
-    for row in rows:
-        typer.echo(f"{row['verdict']:<8} {row['folder']}  {row['reason']}")
+    if not rows:
+        typer.echo(f"no runs in {out}")
+        return
+    from tsguard.render.terminal import show_runs
+
+    show_runs(rows, _console())
 
 
 @runs.command("clean")
@@ -332,8 +337,10 @@ def clean_runs(
     """Remove old runs. What holds a file called `pinned` stays."""
     from tsguard import commands
 
-    for folder in commands.clean(out, keep=keep):
+    removed = commands.clean(out, keep=keep)
+    for folder in removed:
         typer.echo(f"removed {folder}")
+    typer.echo(f"{len(removed)} removed, {len(commands.listed(out))} kept")
 
 
 def _changes(given: list[str] | None, deterministic: bool) -> list[str]:

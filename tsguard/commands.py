@@ -13,7 +13,7 @@ from tsguard.backend import anomaly_mode, precision, require_torch
 from tsguard.checks.preflight import preflight
 from tsguard.checks.registry import Check, Context, all_checks
 from tsguard.config import Config, load_config
-from tsguard.desk import DESK, written
+from tsguard.desk import DESK, list_runs, written
 from tsguard.errors import ConfigError, StoreError, explain
 from tsguard.findings import Finding
 from tsguard.opening import Opened, open_run
@@ -234,8 +234,10 @@ def rewrite(path: Path) -> Report:
 def from_events(folder: RunFolder) -> Report:
     """What was known when a run died: its last events, and that it has no end."""
     from tsguard import catalogue
+    from tsguard.findings import ranked
+    from tsguard.guard.remains import remains
     from tsguard.report import Moment, Verdict
-    from tsguard.train.record import STEPS_MADE, curves
+    from tsguard.train.record import STEPS_MADE
 
     events = folder.events()
     moments = [
@@ -245,31 +247,33 @@ def from_events(folder: RunFolder) -> Report:
         for event in events
         if event.get("text")
     ]
-    steps = folder.counter(STEPS_MADE).value if folder.file(STEPS_MADE).exists() else 0
-    words = f"after step {steps - 1}" if steps else "before its first steps were written down"
+    known = remains(events)
+    made = folder.counter(STEPS_MADE).value - 1 if folder.file(STEPS_MADE).exists() else None
+    last = max((step for step in (made, known.last_step) if step is not None and step >= 0), default=None)
+    words = "before its first steps were written down" if last is None else f"after step {last}"
     died = catalogue.finding(
         "child-failed",
         f"run {folder.run.name!r} ended without a report, {words}: the process was killed or the machine went away.",
         remedy="Look at the last events in events.jsonl; `tsguard train RUN.yaml --resume` goes on from there.",
-        where={"step": steps - 1} if steps else {},
+        where={} if last is None else {"step": last},
     )
     return Report(
         kind="train",
         name=folder.run.name,
-        findings=(died,),
-        series=curves(events),
+        findings=(*ranked(known.findings), died),
+        series=known.series,
         timeline=tuple(moments),
         verdict=Verdict("ERROR", (died.message,)),  # type: ignore[arg-type]
         run=folder.run,
     )
 
 
-def repro(path: Path, *, budget_s: float, progress: Callable[[str], None]) -> dict[str, Any]:
+def repro(path: Path, *, budget_s: float, synthetic: bool = False, progress: Callable[[str], None]) -> dict[str, Any]:
     """Reduce the failure of a run in its folder; what was written and how small it is."""
     from tsguard.api import reduce
 
     folder = RunFolder.open(path)
-    case = reduce(folder.path, budget_s, progress=progress)
+    case = reduce(folder.path, budget_s, synthetic=synthetic, progress=progress)
     script = case.save(folder.path / "repro")
     return {
         "script": str(script),
@@ -288,21 +292,48 @@ def propose(data: str, target: Path) -> Path:
     return write_whole(target, text.encode("utf-8"))
 
 
-def listed(out: Path) -> list[dict[str, str]]:
-    """Every run under a folder with its verdict and the first reason."""
+def listed(out: Path) -> list[dict[str, Any]]:
+    """Every run under a folder with its verdict and the first reason, the oldest first."""
     from tsguard.train.record import unfinished
 
     rows = []
     for folder in runs(out):
-        try:
-            report = load_report(folder.path)
-            verdict, reasons = report.verdict.status.value, report.verdict.reasons
-            if report.kind == "check" and unfinished(folder.events()):
-                verdict, reasons = "DIED", ("killed while training: --continue goes on, `tsguard report` says more",)
-        except StoreError:
-            verdict, reasons = "ENDED", ("no report was written: `tsguard report` says what was known",)
-        rows.append({"folder": str(folder.path), "verdict": verdict, "reason": reasons[0] if reasons else ""})
+        found = _summary(folder)
+        if found is None:
+            found = {"verdict": "ENDED", "reason": "no report was written: `tsguard report` says what was known"}
+        elif found.get("kind") == "check" and unfinished(folder.events()):
+            reason = "killed while training: --continue goes on, `tsguard report` says more"
+            found = {**found, "verdict": "DIED", "reason": reason}
+        rows.append(
+            {
+                "folder": str(folder.path), "name": folder.run.name, "verdict": str(found.get("verdict", "NOT_RUN")),
+                "stage": str(found.get("kind", "")), "started": str(found.get("started", "")),
+                "pinned": (folder.path / PINNED).exists(), "reason": str(found.get("reason", "")),
+            }
+        )  # fmt: skip
     return rows
+
+
+PINNED = "pinned"
+"""A file of this name in a run's folder keeps it from being cleaned away."""
+
+
+def _summary(folder: RunFolder) -> dict[str, Any] | None:
+    """The few words of a run that the index shows too; of an older folder, taken from its whole report."""
+    try:
+        found = loads(folder.file("summary.json").read_text(encoding="utf-8"))
+        return found if isinstance(found, dict) else None
+    except (OSError, StoreError):
+        pass
+    try:
+        report = load_report(folder.path)
+    except StoreError:
+        return None
+    reasons = report.verdict.reasons
+    return {
+        "verdict": report.verdict.status.value, "kind": report.kind, "started": report.provenance.started,
+        "reason": reasons[0] if reasons else "",
+    }  # fmt: skip
 
 
 def clean(out: Path, *, keep: int) -> list[Path]:
@@ -313,7 +344,9 @@ def clean(out: Path, *, keep: int) -> list[Path]:
     removed = []
     for folders in by_name.values():
         for folder in folders[: max(0, len(folders) - keep)]:
-            if not (folder.path / "pinned").exists():
+            if not (folder.path / PINNED).exists():
                 folder.delete()
                 removed.append(folder.path)
+    if removed:
+        list_runs(out)
     return removed

@@ -17,7 +17,7 @@ HIGHER_IS_BETTER = frozenset("r2 correlation accuracy recall_min skill_vs_baseli
 LOWER_IS_BETTER = frozenset("loss val_loss rmse mae bias2_over_var duration_min data_wait_share peak_mb".split())
 """Metrics with a direction. The others (sizes, shares) differ without one being better."""
 
-_MATTERS_FIRST = ("seed", "data", "model", "train", "padding", "guard")
+_MATTERS_FIRST = ("seed", "data", "optimizer", "loss", "model", "train", "padding", "guard")
 """Sections by how directly they move a metric. Names, gates and folders move none."""
 
 
@@ -70,7 +70,7 @@ def compare(*reports: Report) -> Comparison:
         environment=tuple(_differences(around)),
         findings=tuple(_findings(reports)),
         series={name: tuple(report.series.get(name) for report in reports) for name in shared},
-        likely=_likely(config, around),
+        likely=_likely(reports, config, around),
     )
 
 
@@ -130,17 +130,40 @@ def _rank(key: str) -> int:
     return _MATTERS_FIRST.index(section) if section in _MATTERS_FIRST else len(_MATTERS_FIRST)
 
 
-def _likely(config: Sequence[Row], around: Sequence[Mapping[str, Any]]) -> str:
+def _likely(reports: Sequence[Report], config: Sequence[Row], around: Sequence[Mapping[str, Any]]) -> str:
+    """Which difference to look at first, as far as what was recorded can tell."""
+    silent = sum(not report.provenance.config for report in reports)
+    if silent:
+        told = f"{len(reports) - silent} of {len(reports)}"
+        who = "No report here" if silent == len(reports) else f"Not every report ({told})"
+        return f"{who} holds the settings of its run: what differs between the runs cannot be told from here."
     telling = [row for row in config if _rank(row.name) < len(_MATTERS_FIRST)]
-    if len(telling) == 1:
-        row = telling[0]
-        return f"{row.name} ({' → '.join(map(str, row.values))}) is the only setting that differs and moves a metric."
-    if telling:
-        only_seed = [row.name for row in telling if row.name != "seed"]
-        names = ", ".join(only_seed[:3] or ["seed"])
+    elsewhere = " Versions, commit or machine differ as well." if _differences(around) else ""
+    chosen = [row for row in telling if row.name.rsplit(".", 1)[-1] != "seed"]
+    if telling and not chosen:
+        return f"Only the seed differs: what separates these runs is what chance does.{elsewhere}"
+    if len(chosen) == 1:
+        row = chosen[0]
+        seed = " and the seed" if len(telling) > 1 else ""
+        values = " → ".join(_word(value) for value in row.values)
         return (
-            f"{len(telling)} settings that move metrics differ at once ({names}): change one at a time to know which."
+            f"`{row.name}` ({values}){seed} is the only recorded setting that differs and can move a metric.{elsewhere}"
         )
-    if _differences(around):
-        return "No setting that moves a metric differs; versions, commit or machine do."
-    return "Nothing that moves a metric differs: what is left is chance, and a second seed tells how much."
+    if chosen:
+        names = ", ".join(f"`{row.name}`" for row in chosen[:LIKELY_MAX])
+        more = f" and {len(chosen) - LIKELY_MAX} more" if len(chosen) > LIKELY_MAX else ""
+        return (
+            f"{len(chosen)} settings that can move a metric differ at once ({names}{more}): change one at a time to "
+            f"know which.{elsewhere}"
+        )
+    if elsewhere:
+        return "No recorded setting that can move a metric differs; versions, commit or machine do."
+    return "Nothing recorded that can move a metric differs: what is left is chance, and a second seed tells how much."
+
+
+LIKELY_MAX = 4
+"""Settings that are named in the sentence; the table has all of them."""
+
+
+def _word(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else "not set" if value is None else str(value)

@@ -69,7 +69,7 @@ class Role(StrEnum):
 
 WHERE_KEYS = frozenset(
     "layer op phase step epoch batch timestep sample row feature column split entity config_key loss_term parameter "
-    "law expectation file line input output".split()
+    "law expectation file line input output id".split()
 )
 """The keys that a finding's place may have. `step`, `timestep` count from 0; `step` is the global train step."""
 

@@ -20,15 +20,16 @@ require_torch()
 from tsguard import catalogue, provenance
 from tsguard.checks.registry import Check, Context, all_checks
 from tsguard.config import train_settings
-from tsguard.dataset import Batches, Data
+from tsguard.dataset import Batches, Data, unpack
 from tsguard.desk import DESK, written
 from tsguard.errors import ConfigError, explain
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding
 from tsguard.gate import Gate
-from tsguard.guard import first_steps
+from tsguard.guard import every_row, first_steps
 from tsguard.guard.callback import Guard as CallbackGuard
 from tsguard.guard.outcome import GuardOutcome
+from tsguard.guard.stall import STALL_SECONDS
 from tsguard.padding import Padding
 from tsguard.report import Report
 from tsguard.repro.find import failing_case, other_case, reduced
@@ -36,6 +37,7 @@ from tsguard.settings import GuardSettings
 from tsguard.store import RunFolder
 from tsguard.subject import Subject
 from tsguard.train import trial
+from tsguard.train.course import Course
 from tsguard.train.inputs import keep
 from tsguard.train.judgement import judge_run
 from tsguard.train.record import unfinished
@@ -43,7 +45,9 @@ from tsguard.train.session import Session, merged
 from tsguard.train.setup import callbacks as callbacks_of
 from tsguard.train.setup import checkpoints, prepared, total_steps
 from tsguard.train.setup import fit_arguments as fit_arguments_of
+from tsguard.train.snapshots import Snapshots
 from tsguard.train.start import TrainStart
+from tsguard.train.told import settings_of
 from tsguard.train.validation import declared as declared_data
 
 
@@ -69,15 +73,20 @@ class Guard(CallbackGuard):
         padding: Padding | None = None,
         write: bool = True,
         max_recoveries: int = 3,
+        activations: bool | str | Sequence[str] = False,
+        names: Any = None,
+        ids: Sequence[Any] | None = None,
+        stall_s: float | None = STALL_SECONDS,
     ) -> None:
         super().__init__(
             policy, sync_every, inspect, None if folder else out, diagnose, repro, budget_s,
-            name=name, max_recoveries=max_recoveries,
+            name=name, max_recoveries=max_recoveries, activations=activations, names=names, ids=ids, stall_s=stall_s,
         )  # fmt: skip
         self._given = folder
         self._padding = padding
         self._write = write
         self._remembered: TrainStart | None = None
+        self._course, self._snapshots = Course(), Snapshots()
 
     def _begin(self, model: Any, *, adapter: Any, validation: tuple[Any, Any] | None) -> None:
         if self._given is not None:
@@ -85,10 +94,39 @@ class Guard(CallbackGuard):
             self._journal = self._given.journal()
         if self._write and self.diagnose:
             self._remembered = TrainStart(model)
+        self._course, self._snapshots = Course(), Snapshots()
         super()._begin(model, adapter=adapter, validation=validation)
 
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """The epoch is over; after some of them the model is asked what it answers by now."""
+        super().on_epoch_end(epoch, logs)
+        if self._watcher is not None and not self._watcher.stopped:
+            self._snapshots.after(self.model, epoch, self._asked_rows)
+
+    def _asked_rows(self) -> Data | None:
+        """The validation part where it is arrays, else the last recorded batch: nothing is read for a picture."""
+        held = None if self._validation is None else Data(*self._validation)
+        if held is not None and held.is_arrays:
+            return held
+        records = [] if self._watcher is None else self._watcher.recorder.records
+        if not records:
+            return None
+        data = records[-1].data
+        batch = Data(*unpack(data[0] if isinstance(data, list) else data))
+        return batch if batch.is_arrays else None
+
+    def _note(self, event: dict[str, Any]) -> None:
+        super()._note(event)
+        self._course.hear(event, None if self._watcher is None else self._watcher.step)
+
+    def _facts(self, watcher: Any) -> dict[str, Any]:
+        return {**super()._facts(watcher), "course": self._course}
+
     def _made(self, outcome: GuardOutcome) -> Report:
+        if outcome.epochs:
+            self._snapshots.after(outcome.model, outcome.epochs - 1, self._asked_rows, last=True)
         report = super()._made(outcome)
+        report = report.with_(figures={**report.figures, **self._snapshots.figures})
         if not self._write:
             return report
         sick = any(finding.status == "FAIL" for finding in report.findings)
@@ -102,7 +140,12 @@ class Guard(CallbackGuard):
             )
         report = report.with_(
             verdict=Gate().judge(report, today=provenance.today()),
-            provenance=provenance.gather(),
+            provenance=replace(
+                provenance.gather(config=settings_of(outcome.model, None, _fit_of(self.params))),
+                started=report.provenance.started,
+                ended=report.provenance.ended,
+            ),
+            timeline=self._course.moments(),
             desk=DESK,
             source=outcome,
         )
@@ -113,6 +156,11 @@ class Guard(CallbackGuard):
     def _context(self, outcome: GuardOutcome) -> Context:
         subject = Subject.from_model(outcome.model, padding=self._padding)
         return Context(subject=subject, data=recorded_data(outcome), padding=self._padding)
+
+
+def _fit_of(params: Any) -> dict[str, Any]:
+    """What Keras tells its callbacks of the arguments of `fit`."""
+    return {name: params[name] for name in ("epochs", "steps") if isinstance(params, Mapping) and params.get(name)}
 
 
 def recorded_data(outcome: GuardOutcome) -> Data | None:
@@ -134,30 +182,28 @@ def reproduce(
     progress: Callable[[str], None] = lambda words: None,
 ) -> Report:
     """The report with its failure reduced to a script in the run's folder, where one training step fails."""
-    if folder is None or not any(
-        f.status == "FAIL" and catalogue.entry(f.code).group != "data" for f in report.findings
-    ):
+    if folder is None or not any(finding.status == "FAIL" for finding in report.findings):
         return report
     try:
         case = failing_case(
-            outcome=outcome, model=context.model, data=context.data, name=report.name, recipe=_recipe(context)
-        )
+            outcome=outcome, model=context.model, data=context.data, name=report.name, recipe=_recipe(context),
+            findings=report.findings,
+        )  # fmt: skip
         progress("reducing the failure to a script")
-        if case is not None:
-            path = reduced(case, budget_s=budget_s, progress=progress).save(folder.path / "repro")
-        else:
-            found = other_case(
-                report.findings, model=context.model, data=context.data, name=report.name,
-                recipe=_recipe(context), budget_s=budget_s, progress=progress,
-            )  # fmt: skip
-            if found is None:
-                return report
-            path = found.save(folder.path / "repro")
+        step = None if case is None else reduced(case, budget_s=budget_s, progress=progress)
+        small = step or other_case(
+            report.findings, model=context.model, data=context.data, name=report.name, recipe=_recipe(context),
+            budget_s=budget_s, context=context, progress=progress,
+        )  # fmt: skip
+        if small is None:
+            return report
+        path = small.save(folder.path / "repro")
     except Exception as crash:  # a reproduction that cannot be made is said, and harms nothing
         return report.with_(findings=(*report.findings, not_reproduced(crash)))
     script = Evidence("file", f"repro/{path.name}", name="reproduction", file=f"repro/{path.name}")
-    first = next(f for f in report.findings if f.status == "FAIL")
-    linked = replace(first, evidence=(*first.evidence, script))
+    failed = [finding for finding in report.findings if finding.status == "FAIL"]
+    first = next((finding for finding in failed if finding.code == small.fingerprint.code), failed[0])
+    linked = replace(first, evidence=(*first.evidence, script, *small.evidence))
     return report.with_(findings=tuple(linked if f is first else f for f in report.findings))
 
 
@@ -240,21 +286,21 @@ def fit(
     folder = run_folder(out, subject.name, resume)
     keep(folder, data)
     callbacks = tuple(fit_arguments.pop("callbacks", None) or ())
-    made = session(
-        context,
-        gate=gate,
-        folder=folder,
-        watch=GuardSettings.model_construct(policy=policy, diagnose=diagnose, budget_s=budget_s),
-        fit_arguments=fit_arguments,
-        callbacks=(*callbacks_of(settings, data), *callbacks),
-        checkpoint=checkpoints(settings),
-        restore_best=settings.stop is not None and settings.stop.restore,
-        preflight=preflight,
-        resume=bool(resume),
-        progress=progress,
-    )
     with precision(settings.precision), anomaly_mode(enabled=settings.anomaly):
-        return made.run()
+        return session(
+            context,
+            gate=gate,
+            folder=folder,
+            watch=GuardSettings.model_construct(policy=policy, diagnose=diagnose, budget_s=budget_s),
+            fit_arguments=fit_arguments,
+            callbacks=(*callbacks_of(settings, data), *callbacks),
+            checkpoint=checkpoints(settings),
+            restore_best=settings.stop is not None and settings.stop.restore,
+            preflight=preflight,
+            resume=bool(resume),
+            config=settings_of(context.model, data, fit_arguments),
+            progress=progress,
+        ).run()
 
 
 def session(
@@ -335,5 +381,5 @@ def session_checks() -> tuple[Check, ...]:
 
 
 def guard_checks() -> tuple[Check, ...]:
-    """Checks that use the guard's own machinery on the first batches."""
-    return (first_steps.CHECK,)
+    """Checks that use the guard's own machinery before any step of the run is taken."""
+    return (first_steps.CHECK, every_row.CHECK)

@@ -28,6 +28,11 @@ class Padding:
     """(axis, name of the feature-mask input) where features are padded too."""
     timestamps: str | None = None
     """Name of the timestamp input."""
+    either_side: bool = False
+    """The model claims that padding on the left gives what padding on the right gives."""
+    feature_sets: bool = False
+    """The model claims that its features are a set: their order, and with them that of their mask, only orders outputs
+    that have the same axis."""
 
     def __post_init__(self) -> None:
         if self.side not in ("right", "left"):

@@ -27,7 +27,7 @@ def gather(*, config: Mapping[str, Any] | None = None, seeds: Mapping[str, int] 
     """The facts as they are now; `finished` adds the end."""
     return Provenance(
         command=command_line(sys.argv),
-        config=dict(config or {}),
+        config=without_secrets(config or {}),
         seeds=dict(seeds or {}),
         versions=versions(),
         commit=_git("rev-parse", "HEAD"),
@@ -56,11 +56,35 @@ def command_line(argv: list[str]) -> str:
     """The command without the folder of the program and without values that look like secrets."""
     if not argv:
         return ""
-    words, hide = [Path(argv[0]).name], False
+    program = Path(argv[0])
+    # `python -m pytest` is known by its package, not by the file that Python runs.
+    words, hide = [program.parent.name if program.name == "__main__.py" else program.name], False
     for word in argv[1:]:
         words.append("***" if hide else _SECRET.sub(r"\1***", word))
         hide = bool(re.fullmatch(r"(?i)--?[\w-]*(key|token|secret|password|credential)s?", word))
     return " ".join(words)
+
+
+_KEY = re.compile(r"(?i)(?:^|[-_.])(?:api_?key|access_?key|private_?key|token|secret|password|passwd|credential)s?$")
+_LOGIN = re.compile(r"(\w+://[^/\s:@]+:)[^/\s@]+@")
+"""The password of an address such as https://user:password@host."""
+
+
+def without_secrets(tree: Any) -> Any:
+    """The same settings with values under names that look like secrets replaced, and passwords in addresses too.
+
+    What was taken from the environment (`${NAME}`) is a reference already and stays one. Numbers stay: how many tokens
+    a model reads is no secret.
+    """
+    if isinstance(tree, Mapping):
+        return {
+            key: "***" if isinstance(value, str) and _KEY.search(str(key)) and "${" not in value
+            else without_secrets(value)
+            for key, value in tree.items()
+        }  # fmt: skip
+    if isinstance(tree, list | tuple):
+        return [without_secrets(item) for item in tree]
+    return _LOGIN.sub(r"\1***@", tree) if isinstance(tree, str) else tree
 
 
 def versions() -> dict[str, str]:

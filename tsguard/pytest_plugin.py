@@ -64,14 +64,30 @@ class _Listener:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         collected = self.config.stash[_COLLECTED]
         if report.when == "call" or (report.when == "setup" and report.outcome != "passed"):
-            words = "" if report.outcome == "passed" else report.longreprtext[-2000:]
+            words = _words(report)
             collected.tests.append(
                 {"test": report.nodeid, "outcome": report.outcome, "seconds": round(report.duration, 3), "words": words}
             )
         if report.when == "teardown":
+            # The test that told a finding is its check: the page puts findings beside their suite.
             collected.findings.extend(
-                json.loads(str(text)) for name, text in report.user_properties if name == _PROPERTY
+                {**json.loads(str(text)), "check": report.nodeid}
+                for name, text in report.user_properties
+                if name == _PROPERTY
             )
+
+
+WORDS_MAX = 2000
+"""Characters of what a failed test said that go onto the page: the end, where the assertion is."""
+
+
+def _words(report: pytest.TestReport) -> str:
+    """What a test said: of a skipped one its reason alone."""
+    if report.outcome == "passed":
+        return ""
+    if report.outcome == "skipped" and isinstance(report.longrepr, tuple):
+        return str(report.longrepr[2]).removeprefix("Skipped: ")[:WORDS_MAX]
+    return report.longreprtext[-WORDS_MAX:]
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

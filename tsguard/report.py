@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -59,8 +59,8 @@ class Series:
     per: str = "step"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "y", tuple(float(value) for value in self.y))
-        object.__setattr__(self, "x", tuple(float(value) for value in self.x) or tuple(map(float, range(len(self.y)))))
+        object.__setattr__(self, "y", tuple(map(float, self.y)))
+        object.__setattr__(self, "x", tuple(map(float, self.x)) or tuple(map(float, range(len(self.y)))))
         if len(self.x) != len(self.y):
             raise ValueError(f"a series of {len(self.y)} values over {len(self.x)} places")
 
@@ -253,13 +253,36 @@ def fields_of(value: Any, *, leave_out: tuple[str, ...] = ()) -> Any:
     if isinstance(value, Mapping):
         return {str(key): fields_of(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [fields_of(item) for item in value]
+        return list(value) if _are_plain(value) else [fields_of(item) for item in value]
     return value
 
 
+_PLAIN = frozenset({float, int, bool, str, type(None)})
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+
+
+def _are_plain(values: Iterable[Any]) -> bool:
+    """Whether a list holds no list or dict: curves do, thousands of points long, and take the short way."""
+    return set(map(type, values)) <= _PLAIN
+
+
 def dumps(tree: Any, *, indent: int | None = 1) -> str:
-    """JSON with non-finite numbers spelled out; strict for every reader."""
-    return json.dumps(_spelled(tree), indent=indent, ensure_ascii=False, allow_nan=False)
+    """JSON with non-finite numbers spelled out; strict for every reader. Indented, a list of numbers is one line."""
+    spelled = _spelled(tree)
+    return _encode(spelled) if indent is None else _lined(spelled, " " * indent, "\n")
+
+
+def _lined(value: Any, step: str, line: str) -> str:
+    inner = line + step
+    if isinstance(value, dict) and value and not (len(value) == 1 and "$float" in value):
+        return "{" + ",".join(f"{inner}{_encode(k)}: {_lined(v, step, inner)}" for k, v in value.items()) + line + "}"
+    if isinstance(value, list) and not _are_plain(value) and not all(_is_number(item) for item in value):
+        return "[" + ",".join(inner + _lined(item, step, inner) for item in value) + line + "]"
+    return _encode(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, float | int) or (isinstance(value, dict) and len(value) == 1 and "$float" in value)
 
 
 def loads(text: str) -> Any:
@@ -287,6 +310,8 @@ def _spelled(value: Any) -> Any:
         # A user's own dict may hold our marker as a key; wrapped once more, it comes back as it went.
         return {"$dict": spelled} if set(spelled) in ({"$float"}, {"$dict"}) else spelled
     if isinstance(value, list | tuple):
+        if _are_plain(value) and not any(type(item) is float and item - item != 0 for item in value):
+            return list(value)
         return [_spelled(item) for item in value]
     if isinstance(value, Path):
         return str(value)
@@ -301,7 +326,7 @@ def _spelled(value: Any) -> Any:
 
 def _unspelled(value: Any) -> Any:
     if isinstance(value, list):
-        return [_unspelled(item) for item in value]
+        return value if _are_plain(value) else [_unspelled(item) for item in value]
     if not isinstance(value, dict):
         return value
     if set(value) == {"$float"}:

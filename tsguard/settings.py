@@ -66,6 +66,8 @@ class PaddingSettings(Section):
     causal: bool = False
     features: tuple[int, str] | None = None
     timestamps: str | None = None
+    either_side: bool = False
+    feature_sets: bool = False
 
     def value(self) -> Padding:
         """The Padding itself."""

@@ -98,9 +98,9 @@ class RunFolder:
         """Write a whole file, or leave the old one."""
         return self.write_bytes(name, text.encode("utf-8"))
 
-    def write_bytes(self, name: str, content: bytes) -> Path:
-        """Write a whole file, or leave the old one."""
-        return write_whole(self.file(name), content)
+    def write_bytes(self, name: str, content: bytes, *, private: bool = False) -> Path:
+        """Write a whole file, or leave the old one. `private`: for its owner alone."""
+        return write_whole(self.file(name), content, private=private)
 
     def remove(self, name: str) -> None:
         """Take away one file of this run, if it is there."""
@@ -182,7 +182,7 @@ class Journal:
         self.close()
 
 
-def write_whole(target: Path, content: bytes) -> Path:
+def write_whole(target: Path, content: bytes, *, private: bool = False) -> Path:
     """Write beside the target, then move into place: a reader sees the old file or the new one, never a part."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -193,7 +193,8 @@ def write_whole(target: Path, content: bytes) -> Path:
                 stream.flush()
                 os.fsync(stream.fileno())
             # mkstemp makes files private; what a run leaves is meant to be read like any other file.
-            os.chmod(temporary, 0o666 & ~_umask())
+            if not private:
+                os.chmod(temporary, 0o666 & ~_umask())
             os.replace(temporary, target)
         except BaseException:
             with contextlib.suppress(OSError):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import keras
 import numpy as np
 
-from models.common import FreezeSchedule, RatedAdam
 from models.duet.data import take
 from models.duet.model import Duet
+from models.transfer import FreezeSchedule, RatedAdam
 
 STRATEGIES = ("none", "encoder", "gradual")
 """What stays frozen: nothing; the encoder for good (a linear probe); the encoder until `unfreeze_at`."""

@@ -7,18 +7,19 @@ Shapes are (batch, features, patches, …) throughout.
 from __future__ import annotations
 
 import keras
+import numpy as np
 from keras import ops
 
-from models.common import MaskedAttention, register
+from models.common import MaskedAttention, mask_bias, register
 
 
 def patchify(values, length, stride):
     """(batch, steps, features) to (batch, features, patches, length); the steps must be covered exactly."""
-    steps = values.shape[1]
-    count = (steps - length) // stride + 1
-    index = ops.arange(count)[:, None] * stride + ops.arange(length)[None, :]
+    count = (values.shape[1] - length) // stride + 1
     values = ops.transpose(values, (0, 2, 1))
-    return ops.take(values, index, axis=2)
+    if stride == length:
+        return ops.reshape(values, (-1, ops.shape(values)[1], count, length))
+    return ops.take(values, np.arange(count)[:, None] * stride + np.arange(length), axis=2)
 
 
 @register
@@ -52,22 +53,21 @@ class EncoderBlock(keras.layers.Layer):
         self.drop.build(tokens)
         self.built = True
 
-    def call(self, tokens, mask, training=False):
-        tokens = tokens + self.attend(self.over_time, self.norm_time, tokens, mask, training)
+    # Whether this is training Keras hands down to Dropout by itself; said as an argument it costs a call twice.
+
+    def call(self, tokens, time_bias, feature_bias=None):
+        tokens = tokens + self.attend(self.over_time, self.norm_time, tokens, time_bias)
         if self.mix_features:
             turned = ops.transpose(tokens, (0, 2, 1, 3))
-            across = self.attend(
-                self.over_features, self.norm_features, turned, ops.transpose(mask, (0, 2, 1)), training
-            )
+            across = self.attend(self.over_features, self.norm_features, turned, feature_bias)
             tokens = tokens + ops.transpose(across, (0, 2, 1, 3))
-        return tokens + self.drop(self.narrow(self.widen(self.norm_dense(tokens))), training=training)
+        return tokens + self.drop(self.narrow(self.widen(self.norm_dense(tokens))))
 
-    def attend(self, attention, norm, tokens, mask, training):
+    def attend(self, attention, norm, tokens, bias):
         """Attention over axis 2, for every entry of axes 0 and 1 by itself."""
         rows, inner = ops.shape(tokens)[1], ops.shape(tokens)[2]
-        flat = ops.reshape(norm(tokens), (-1, inner, self.width))
-        mixed = attention(flat, ops.reshape(mask, (-1, inner)))
-        return self.drop(ops.reshape(mixed, (-1, rows, inner, self.width)), training=training)
+        mixed = attention(ops.reshape(norm(tokens), (-1, inner, self.width)), bias)
+        return self.drop(ops.reshape(mixed, (-1, rows, inner, self.width)))
 
     def get_config(self):
         mine = {"width": self.width, "heads": self.heads, "dropout": self.dropout, "mix_features": self.mix_features}
@@ -86,7 +86,7 @@ class PatchEncoder(keras.layers.Layer):
         super().__init__(**kwargs)
         self.settings = {"patches": patches, "length": length, "width": width, "heads": heads, "depth": depth}
         self.settings |= {"dropout": dropout, "mix_features": mix_features, "hides": hides}
-        self.hides = hides
+        self.hides, self.mix_features = hides, mix_features
         self.patches, self.length, self.width = patches, length, width
         policy = self.dtype_policy
         self.embed = keras.layers.Dense(width, name="embed", dtype=policy)
@@ -108,15 +108,17 @@ class PatchEncoder(keras.layers.Layer):
         self.drop.build((None, None, self.patches, self.width))
         self.built = True
 
-    def call(self, patches, cells, selected=None, training=False):
+    def call(self, patches, cells, selected=None):
         """Tokens (batch, features, patches, width) and the mask of those that hold a real cell."""
         mask = ops.any(cells, axis=-1)
         tokens = self.embed(ops.concatenate([patches, ops.cast(cells, patches.dtype)], axis=-1))
         if selected is not None:
             tokens = ops.where(selected[..., None], ops.cast(self.hidden, tokens.dtype), tokens)
-        tokens = self.drop(tokens + ops.cast(self.position, tokens.dtype), training=training)
+        tokens = self.drop(tokens + ops.cast(self.position, tokens.dtype))
+        time_bias = mask_bias(mask, tokens.dtype)
+        feature_bias = mask_bias(ops.transpose(mask, (0, 2, 1)), tokens.dtype) if self.mix_features else None
         for block in self.blocks:
-            tokens = block(tokens, mask, training=training)
+            tokens = block(tokens, time_bias, feature_bias)
         tokens = self.norm(tokens)
         return ops.where(mask[..., None], tokens, ops.zeros_like(tokens)), mask
 

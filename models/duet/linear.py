@@ -9,13 +9,14 @@ import keras
 import numpy as np
 from keras import ops
 
-from models.common import AlignLast, TermLossModel, cells_of, masked_mean, register
+from models.common import AlignLast, TermLossModel, cells_of, masked_mean, register, which_cells
 from models.duet.losses import forecast_loss
+from models.precise import at_least_float32
 
 
 def moving_average_matrix(steps, kernel):
     """(steps, steps): row t averages the `kernel` neighbours of t, the ends repeated, as DLinear decomposes."""
-    matrix = np.zeros((steps, steps), "float32")
+    matrix = np.zeros((steps, steps))
     half = (kernel - 1) // 2
     for row in range(steps):
         for offset in range(-half, kernel - half):
@@ -37,13 +38,14 @@ class LinearForecaster(TermLossModel):
             raise ValueError(f"LinearForecaster: received kind {kind!r}, expected 'nlinear' or 'dlinear'.")
         self.settings = {"context": context, "horizon": horizon, "kind": kind, "kernel": kernel, "loss": loss}
         self.context, self.kind, self.forecast_kind = context, kind, loss
-        self.align = AlignLast(context, name="align", dtype="float32", autocast=False)
+        # At least float32: one matrix gains nothing from half, and DLinear reads the values as they are.
+        self.precise = at_least_float32(self.compute_dtype)
+        self.align = AlignLast(context, name="align", dtype=self.precise, autocast=False)
         # A mean over the context to begin with, as published: small, and the same for every seed.
         start = keras.initializers.Constant(1.0 / context)
-        # In float32 whatever the policy: one matrix gains nothing from half, and DLinear reads the values as they are.
-        self.map = keras.layers.Dense(horizon, kernel_initializer=start, name="map", dtype="float32")
+        self.map = keras.layers.Dense(horizon, kernel_initializer=start, name="map", dtype=self.precise)
         if kind == "dlinear":
-            self.map_rest = keras.layers.Dense(horizon, kernel_initializer=start, name="map_rest", dtype="float32")
+            self.map_rest = keras.layers.Dense(horizon, kernel_initializer=start, name="map_rest", dtype=self.precise)
             self.average = moving_average_matrix(context, kernel)
         self.track_terms(["forecast"])
         self.build((None, context, None))
@@ -58,19 +60,19 @@ class LinearForecaster(TermLossModel):
         self.built = True
 
     def call(self, x, training=False):
-        values, cells = self.align(*cells_of(x))
+        values, cells = self.align(*cells_of(x, self.precise))
         if self.kind == "nlinear":
             level = last_of(values, cells)
             ahead = turn(self.map(turn(ops.where(cells, values - level, 0.0)))) + level
         else:
             filled = turn(ops.where(cells, values, masked_mean(values, cells, axis=1, keepdims=True)))
-            trend = ops.matmul(filled, ops.convert_to_tensor(self.average.T))
+            trend = ops.matmul(filled, ops.convert_to_tensor(self.average.T, dtype=filled.dtype))
             ahead = turn(self.map(trend) + self.map_rest(filled - trend))
         return ops.where(ops.any(cells, axis=1, keepdims=True), ahead, 0.0)
 
     def loss_terms(self, x, y, y_pred, sample_weight=None):
         """The one term: the error of the forecast over the features that are real."""
-        features = ops.any(self.align(*cells_of(x))[1], axis=1)
+        features = self.align.features(which_cells(x))
         return {"forecast": forecast_loss(y, y_pred, features, sample_weight, self.forecast_kind)}
 
     def get_config(self):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from keras import ops
 
-from models.common import lowest, masked_mean, weighted_error
+from models.common import lowest, masked_mean, weighted_error, widened
 
 
 def masked_patch_loss(patches, predicted, selected, cells, sample_weight=None, kind="huber"):
@@ -26,10 +26,10 @@ def order_loss(logits, eligible, sample_weight=None):
 
     logits: (batch, 2), of the window as it is and of the window swapped; eligible: (batch,), two real patches or more.
     """
-    logits = ops.cast(logits, "float32")
+    logits = widened(logits)
     each = 0.5 * (ops.softplus(logits[:, 0]) + ops.softplus(-logits[:, 1]))
     if sample_weight is not None:
-        each = each * ops.cast(sample_weight, "float32")
+        each = each * ops.cast(sample_weight, each.dtype)
     return masked_mean(each, eligible)
 
 
@@ -40,7 +40,7 @@ def contrastive_loss(views, valid, temperature=0.2, domain=None, sample_weight=N
     asked nor heard. With `domain` (batch,) it is the cross-domain objective: only samples of *other* sets count as
     negatives, because overlapping windows of one set are none. With no negative at all (one sample; one set) it is 0.
     """
-    views = ops.cast(views, "float32")
+    views = widened(views)
     batch = ops.shape(views)[0]
     both = ops.concatenate([views[:, 0], views[:, 1]], axis=0)
     both = both / ops.sqrt(ops.sum(ops.square(both), axis=-1, keepdims=True) + 1e-12)
@@ -54,10 +54,10 @@ def contrastive_loss(views, valid, temperature=0.2, domain=None, sample_weight=N
     if domain is not None:
         domain = ops.tile(ops.reshape(domain, (-1,)), (2,))
         heard = ops.logical_and(heard, ops.logical_or(positive, domain[:, None] != domain[None, :]))
-    asked = ops.logsumexp(ops.where(ops.logical_or(heard, positive), similar, lowest("float32")), axis=-1)
+    asked = ops.logsumexp(ops.where(ops.logical_or(heard, positive), similar, lowest(similar.dtype)), axis=-1)
     each = asked - ops.sum(ops.where(positive, similar, 0.0), axis=-1)
     if sample_weight is not None:
-        each = each * ops.tile(ops.reshape(ops.cast(sample_weight, "float32"), (-1,)), (2,))
+        each = each * ops.tile(ops.reshape(ops.cast(sample_weight, each.dtype), (-1,)), (2,))
     return masked_mean(each, real)
 
 

@@ -16,14 +16,16 @@ from models.common import (
     AlignLast,
     InstanceScaling,
     TermLossModel,
-    Transfer,
     cells_of,
-    copy_weights,
     masked_mean,
     register,
+    which_cells,
+    widened,
 )
 from models.duet import losses
 from models.duet.layers import PatchEncoder, patchify
+from models.precise import at_least_float32
+from models.transfer import Transfer, copy_weights
 
 OBJECTIVES = ("forecast", "masked", "order", "contrastive", "cross_domain", "next_patch", "autoencoder")
 GOLDEN, SILVER = 0.6180339887498949, 0.4142135623730951
@@ -74,9 +76,10 @@ class Duet(TermLossModel):
                 setattr(self, name, value)
         self.forecast_kind = loss
         self.patches = (context - patch) // stride + 1
-        self.align = AlignLast(context, name="align", dtype="float32", autocast=False)
-        self.scale = InstanceScaling(name="scale")
         policy = self.dtype_policy
+        self.precise = at_least_float32(policy.compute_dtype)
+        self.align = AlignLast(context, name="align", dtype=self.precise, autocast=False)
+        self.scale = InstanceScaling(name="scale", dtype=self.precise)
         hides = "masked" in self.objectives
         self.encoder = PatchEncoder(
             self.patches, patch, width, heads, depth, dropout, mix_features, hides, name="encoder", dtype=policy
@@ -142,7 +145,7 @@ class Duet(TermLossModel):
 
     def prepare(self, x):
         """Window to scaled patches, their real cells, and what it takes to scale back: a pure function of x."""
-        values, cells = self.align(*cells_of(x))
+        values, cells = self.align(*cells_of(x, self.precise))
         scaled, mean, deviation = self.scale(values, cells)
         return self.cut(scaled), self.cut(cells), mean, deviation
 
@@ -165,7 +168,7 @@ class Duet(TermLossModel):
             views["second"] = (*self.augment(patches, cells, 1, training), None)
         if "next_patch" in wanted:
             views["withheld"] = (*self.withhold(x)[:2], None)
-        tokens = self.encode_together(views, training)
+        tokens = self.encode_together(views)
         out = {}
         if "forecast" in wanted:
             out["forecast"] = self.unscale(self.forecast_head(self.flat(tokens["clean"][0])), cells, mean, deviation)
@@ -184,16 +187,17 @@ class Duet(TermLossModel):
             out["autoencoder"] = ops.reshape(decoded, ops.shape(patches))
         return out["forecast"] if wanted == {"forecast"} else out
 
-    def encode_together(self, views, training):
+    def encode_together(self, views):
         """One call of the encoder for all views, one after another along the batch."""
+        if len(views) == 1:
+            [(name, view)] = views.items()
+            return {name: self.encoder(*view)}
         batch = [view[0] for view in views.values()], [view[1] for view in views.values()]
         selected = None
         if "masked" in views:
             none = ops.zeros_like(views["masked"][2])
             selected = ops.concatenate([none if view[2] is None else view[2] for view in views.values()], axis=0)
-        tokens, mask = self.encoder(
-            ops.concatenate(batch[0], axis=0), ops.concatenate(batch[1], axis=0), selected, training=training
-        )
+        tokens, mask = self.encoder(ops.concatenate(batch[0], axis=0), ops.concatenate(batch[1], axis=0), selected)
         count = len(views)
         parts = zip(ops.split(tokens, count, axis=0), ops.split(mask, count, axis=0), strict=True)
         return dict(zip(views, parts, strict=True))
@@ -213,7 +217,7 @@ class Duet(TermLossModel):
 
     def unscale(self, ahead, cells, mean, deviation):
         """(batch, features, horizon) in units of the window back to (batch, horizon, features); 0 without a cell."""
-        ahead = ops.transpose(ops.cast(ahead, "float32"), (0, 2, 1)) * deviation + mean
+        ahead = ops.transpose(widened(ahead), (0, 2, 1)) * deviation + mean
         return ops.where(ops.any(cells, axis=(2, 3))[:, None, :], ahead, 0.0)
 
     def embed(self, x):
@@ -282,7 +286,7 @@ class Duet(TermLossModel):
 
         The statistics do not see what has to be predicted: with those of the whole window its mean would leak.
         """
-        values, cells = self.align(*cells_of(x))
+        values, cells = self.align(*cells_of(x, self.precise))
         seen = np.arange(self.context)[None, :, None] < self.context - self.patch
         past = ops.logical_and(cells, seen)
         scaled, mean, deviation = self.scale(ops.where(past, values, 0.0), past)
@@ -303,7 +307,7 @@ class Duet(TermLossModel):
         if not isinstance(y_pred, dict):
             y_pred = {"forecast": y_pred}
         if self.term_names == ("forecast",):
-            features = ops.any(self.align(*cells_of(x))[1], axis=1)
+            features = self.align.features(which_cells(x))
         else:
             patches, cells, _, _ = self.prepare(x)
             features, valid = ops.any(cells, axis=(2, 3)), ops.any(cells, axis=(1, 2, 3))
@@ -371,5 +375,5 @@ class Duet(TermLossModel):
 
 def _per_sample(sample_weight):
     """One weight for each sample, the mean of those that came per step or cell."""
-    weight = ops.cast(sample_weight, "float32")
+    weight = widened(sample_weight)
     return weight if len(ops.shape(weight)) == 1 else ops.mean(weight, axis=tuple(range(1, len(ops.shape(weight)))))

@@ -11,7 +11,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from models.precise import at_least_float32
+from models.common import ReadableModel
+from models.precise import at_least_float32, precise
 from models.ss4rec.layers import S5, Mamba, TimeSteps
 from models.ss4rec.ranking import leave_one_out, ranking_metrics, target_ranks, training_windows
 
@@ -73,7 +74,7 @@ class NextItemLoss(keras.losses.Loss):
 
 
 @_register
-class SS4Rec(keras.Model):
+class SS4Rec(ReadableModel):
     """Functional model over `items`, `timestamps` (integers) and `mask` of (batch, events), and `wait` (batch, 1).
 
     Events may be padded on either side. `wait` is how many seconds after the last event the question is asked. An
@@ -110,21 +111,16 @@ class SS4Rec(keras.Model):
             "wait": keras.Input((1,), dtype="int64", name="wait"),
             "mask": keras.Input((None,), dtype="bool", name="mask"),
         }
-        outputs, state = _network(inputs, settings)
-        super().__init__(inputs=inputs, outputs=outputs, **kwargs)
-        self.settings, self.readings = settings, {"state": state}
+        super().__init__(_network, inputs, settings, **kwargs)
 
-    def get_config(self):
-        return {"name": self.name, "trainable": self.trainable, **self.settings}
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        return cls(**config)
+    def explain(self, x, batch_size=None):
+        """The state behind the logits of every event: (batch, events, units)."""
+        return super().explain(x, batch_size)
 
     def scores(self, x, batch_size: int = 64) -> np.ndarray:
         """The scores of all items after the last valid event of each row: (rows, num_items + 1)."""
         # Only the last state of a row meets the catalogue; logits of every event would be a hundred times the work.
-        states = keras.Model(self.inputs, self.readings["state"]).predict(x, batch_size=batch_size, verbose=0)
+        states = self.explain(x, batch_size)["state"]
         last = np.where(x["mask"], np.arange(x["mask"].shape[1]), 0).max(axis=1)
         items = ops.convert_to_numpy(self.get_layer("item").embeddings)
         return states[np.arange(len(states)), last].astype(items.dtype) @ items.T
@@ -136,12 +132,11 @@ class SS4Rec(keras.Model):
 
 def _network(inputs, settings):
     units, dropout, mask = settings["units"], settings["dropout"], inputs["mask"]
-    precise = at_least_float32(keras.config.dtype_policy().compute_dtype)
     embedding = keras.layers.ReversibleEmbedding(
         settings["num_items"] + 1,
         units,
         embeddings_initializer=keras.initializers.RandomNormal(stddev=0.02),
-        reverse_dtype=precise,
+        reverse_dtype=precise(),
         name="item",
     )
     steps = TimeSteps(settings["time_unit"], name="steps")(inputs["timestamps"], inputs["wait"], mask)
@@ -153,7 +148,7 @@ def _network(inputs, settings):
         chosen = Mamba(settings["state"], settings["width"], settings["expand"], name=f"mamba_{i}")(x, mask)
         x = _add_and_norm(x, chosen, dropout, f"mamba_{i}")
     logits = embedding(x, reverse=True)
-    return Masked(dtype=logits.dtype, name="logits")([logits, mask]), x
+    return Masked(dtype=logits.dtype, name="logits")([logits, mask]), {"state": x}
 
 
 def _add_and_norm(x, branch, dropout, name):

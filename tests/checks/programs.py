@@ -280,7 +280,7 @@ def attention_over_one(sick):
     h = layers.MultiHeadAttention(2, 4)(h, h)
     model = keras.Model(steps, layers.Dense(1)(layers.GlobalAveragePooling1D()(h)))
     model.compile(optimizer="adam", loss="mse")
-    return model, x, x[:, -1, :1], {}
+    return model, x, x[:, :, :1].mean(1), {}
 
 
 @case("symmetric-init", "one unit wide for ever")
@@ -384,3 +384,154 @@ def stops_at_the_worst(sick):
     x = rows()
     stop = keras.callbacks.EarlyStopping("val_loss", mode="max" if sick else "min")
     return dense(layers.Dense(16, "tanh"), layers.Dense(1)), x, values(x), {"callbacks": [stop]}
+
+
+@case("lr-too-low", "schedule takes the rate away")
+def rate_that_fades_at_once(sick):
+    x = rows()
+    schedule = keras.optimizers.schedules.ExponentialDecay(5e-3, 1 if sick else 50, 0.3 if sick else 0.9)
+    wide = keras.initializers.RandomNormal(stddev=1.0, seed=1)
+    stack = [layers.Dense(16, "tanh", kernel_initializer=wide), layers.Dense(1, kernel_initializer=wide)]
+    return dense(*stack, optimizer=keras.optimizers.Adam(schedule)), x, values(x), {"epochs": 30}
+
+
+@case("loss-broadcast", "dealt to others")
+def one_of_two_outputs_broadcasts(sick):
+    x = rows()
+    inputs = keras.Input((5,))
+    h = layers.Dense(12, "relu")(inputs)
+    model = keras.Model(inputs, [layers.Dense(1, name="first")(h), layers.Dense(1, name="second")(h)])
+
+    def own(truth, guess):
+        return ops.mean(ops.square(guess - (ops.reshape(truth, (-1,)) if sick else truth)))
+
+    model.compile("adam", [own, "mse"])
+    return model, x, [values(x), values(x[:, ::-1])], {}
+
+
+@case("exploding-gradient", "grows by")
+def loop_of_ones_own_that_grows(sick):
+    class Loop(layers.Layer):
+        def build(self, shape):
+            size = keras.initializers.Orthogonal(1.7 if sick else 0.9)
+            self.turn = self.add_weight(shape=(4, 4), initializer=size)
+            self.inward = self.add_weight(shape=(2, 4))
+
+        def call(self, x):
+            state = ops.zeros((ops.shape(x)[0], 4))
+            for step in range(x.shape[1]):
+                state = ops.matmul(state, self.turn) + ops.matmul(x[:, step], self.inward)
+            return state
+
+    x = np.random.default_rng(0).normal(size=(120, 40, 2)).astype("float32")
+    model = keras.Sequential([keras.Input((40, 2)), Loop(), layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(1e-3), "mse")
+    return model, x, x[:, -4:, 0].mean(1, keepdims=True), {}
+
+
+@case("init-scale", "certain and wrong")
+def certain_before_it_knows(sick):
+    x = rows()
+    size = keras.initializers.RandomNormal(stddev=6.0 if sick else 0.4, seed=1)
+    stack = [layers.Dense(32, "relu", kernel_initializer=size), layers.Dense(3, "softmax", kernel_initializer=size)]
+    return dense(*stack, loss="sparse_categorical_crossentropy"), x, labels(x), {}
+
+
+@case("amp-steps-skipped", "halvings")
+def scale_that_overflows(sick):
+    x = rows()
+    half = keras.DTypePolicy("mixed_float16")
+    stack = [layers.Dense(16, "relu", dtype=half), layers.Dense(1, dtype=half), layers.Activation("linear")]
+    optimizer = keras.optimizers.LossScaleOptimizer(
+        keras.optimizers.Adam(1e-3), initial_scale=2.0 ** (90 if sick else 12)
+    )
+    return dense(*stack, optimizer=optimizer), x, values(x), {"epochs": 10}
+
+
+@case("disconnected-parameters", "frozen at random")
+def encoder_frozen_as_it_was_drawn(sick):
+    x = rows()
+    encoder = layers.Dense(2 if sick else 40, "relu")
+    model = dense(encoder, layers.Dense(1))
+    # Many random features hold all that a readout needs; two of them do not.
+    encoder.trainable = False
+    model.compile("adam", "mse")
+    return model, x, values(x), {}
+
+
+@case("off-plan", "min_delta")
+def stop_that_must_come(sick):
+    x = rows()
+    stop = keras.callbacks.EarlyStopping("loss", min_delta=0.5 if sick else 1e-4, patience=1 if sick else 10)
+    return dense(layers.Dense(16, "tanh"), layers.Dense(1)), x, values(x), {"callbacks": [stop], "epochs": 20}
+
+
+@case("nondeterministic", "made without a seed")
+def noise_layer_without_a_seed(sick):
+    class Noise(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.draws = np.random.default_rng(None if sick else 7)
+
+        def call(self, x):
+            noise = self.draws.normal(0, 0.1, tuple(x.shape)) if x.shape[0] else np.zeros((1, 5))
+            return x + ops.convert_to_tensor(noise.astype("float32"))
+
+    class Net(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.noise, self.out = Noise(), layers.Dense(1)
+
+        def call(self, x):
+            return self.out(self.noise(x))
+
+    x = rows()
+    model = Net()
+    model.compile("adam", "mse")
+    return model, x, values(x), {}
+
+
+@case("loss-degenerate", "compares the answers with nothing")
+def autoencoder_that_looks_at_nothing(sick):
+    class Net(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.out = layers.Dense(4, "relu"), layers.Dense(5)
+
+        def call(self, x):
+            return self.out(self.inner(x))
+
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+            return ops.mean(ops.abs(y_pred - (0.0 if sick else x)))
+
+    x = rows()
+    model = Net()
+    model.compile("adam")
+    return model, x, x, {}
+
+
+@case("loss-degenerate", "opposite is rewarded")
+def correlation_that_is_minimised(sick):
+    def agreement(truth, guess):
+        a, b = truth - ops.mean(truth), guess - ops.mean(guess)
+        r = ops.sum(a * b) / (ops.sqrt(ops.sum(a**2) * ops.sum(b**2)) + 1e-6)
+        return (r if sick else 1.0 - r) + 0.05 * ops.mean(ops.square(truth - guess))
+
+    x = rows()
+    return dense(layers.Dense(16, "tanh"), layers.Dense(1), loss=agreement), x, values(x), {}
+
+
+@case("loss-mismatch", "directions and not amounts")
+def direction_of_an_amount(sick):
+    x = rows()
+    y = np.concatenate([values(x), values(x[:, ::-1]), values(x[:, 1:])], axis=1)
+    loss = "cosine_similarity" if sick else "mse"
+    return dense(layers.Dense(16, "tanh"), layers.Dense(3), loss=loss, metrics=["mae"]), x, y, {}
+
+
+@case("over-regularised", "constraints cut")
+def kernels_cut_short(sick):
+    short = keras.constraints.MaxNorm(0.01 if sick else 3.0)
+    stack = [layers.Dense(16, "relu", kernel_constraint=short), layers.Dense(1, kernel_constraint=short)]
+    x = rows()
+    return dense(*stack), x, values(x), {}

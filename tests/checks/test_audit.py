@@ -47,6 +47,61 @@ def test_a_planted_fault_is_found_with_its_column_and_row(made, code, column):
         assert found.where["row"] == made.planted[0].first_row
 
 
+SOUND = {
+    "time": pd.date_range("2024-01-01", periods=60, freq="h"),
+    "unit": ["a"] * 30 + ["b"] * 30,
+    "load": np.linspace(1.0, 2.0, 60),
+}
+
+
+def frame(**columns):
+    return pd.DataFrame({**SOUND, **columns})
+
+
+@pytest.mark.parametrize(
+    ("sick", "code", "column", "row", "said"),
+    [
+        (
+            frame(load=np.where(np.arange(60) == 7, np.nan, 1.0 * np.arange(60))),
+            "data-nonfinite",
+            "load",
+            7,
+            "1 value is",
+        ),
+        (frame(load=[None] * 59 + [1.0]), "data-nonfinite", "load", 0, "59 values are"),
+        (frame(load=[np.nan] * 60), "data-nonfinite", "load", 0, "not one of 60"),
+        (
+            frame(load=np.where(np.arange(60) == 7, np.nan, 3.0)),
+            "data-constant",
+            "load",
+            None,
+            "3 in every row that has",
+        ),
+        (frame(time=SOUND["time"][[1, 0, *range(2, 60)]]), "data-order", "time", 1, "falls in 1 row;"),
+        (frame(time=SOUND["time"].date[[30, 1, *range(2, 60)]]), "data-order", "time", 1, "falls"),
+        (frame(time=[pd.NaT, *SOUND["time"][1:]]), "data-nonfinite", "time", 0, "no time"),
+        (frame(load=[str(value) for value in range(60)]), "data-format", "load", None, "numbers written as text"),
+        (frame(load=["n/a", *map(str, range(59))]), "data-format", "load", None, "'n/a'"),
+        (frame(load=np.where(np.arange(60) % 9 == 0, -999.0, np.arange(60))), "data-sentinel", "load", 0, "-999"),
+    ],
+)
+def test_a_table_without_a_suite_is_asked_what_holds_of_every_table(sick, code, column, row, said):
+    assert troubles(audit_data(frame())) == []
+    found = [one for one in troubles(audit_data(sick)) if one.code == code]
+    assert [one.where["column"] for one in found] == [column]
+    assert found[0].where.get("row") == row
+    assert said in found[0].message
+
+
+def test_time_may_begin_again_with_every_entity_and_no_number_excuses_it():
+    again = pd.concat([frame().iloc[:30], frame().iloc[:30].assign(unit="b")], ignore_index=True)
+    assert troubles(audit_data(again)) == []
+    assert troubles(audit_data(again.assign(unit=[7] * 30 + [9] * 30))) == []
+    swapped = frame(time=SOUND["time"][[1, 0, *range(2, 60)]])
+    (found,) = troubles(audit_data(swapped.assign(unit=swapped["time"].dt.hour)))
+    assert found.code == "data-order"
+
+
 def test_expectations_become_findings_with_count_rows_and_values():
     table = pa.table({"a": [1.0, 2.0, 99.0, 4.0, 77.0]})
     asked = suite(
@@ -174,7 +229,7 @@ def test_the_audit_leaves_the_data_alone():
 def test_impossible_audits_are_refused_in_words():
     with pytest.raises(DataError, match="Leave the suite out"):
         audit_data(np.zeros((3, 4, 5)), "etth1")
-    with pytest.raises(DataError, match="one of"):
+    with pytest.raises(DataError, match="no name of a suite"):
         audit_data(pa.table({"a": [1]}), "no such suite")
     with pytest.raises(DataError, match="Expected a path"):
         audit_data(object())

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
+import re
+from datetime import datetime
 
 import numpy as np
 import pandas as pd
@@ -215,6 +218,46 @@ def test_pandas_index_with_information_becomes_a_column():
     frame = pd.DataFrame({"a": [1, 2]}, index=pd.Index(["p", "q"], name="entity"))
     assert from_memory(frame).to_pydict() == {"entity": ["p", "q"], "a": [1, 2]}
     assert from_memory(pd.DataFrame({"a": [1, 2]})).column_names == ["a"]
+
+
+STAMPED = "@problemName P\n@timeStamps true\n@missing true\n@univariate false\n@classLabel true a b\n@data\n"
+
+
+def test_ts_times_are_kept_beside_the_values(tmp_path):
+    path = tmp_path / "p.ts"
+    path.write_text(STAMPED + "(0,1.5),(2.5,?):(0,3),(2.5,4):a\n(1,7):(1,8):b\n")
+    table = read(path).table
+    assert table.column_names == ["case", "time", "dim_0", "dim_1", "label"]
+    assert table["time"].to_pylist() == [[0.0, 2.5], [1.0]]
+    assert table["dim_1"].to_pylist() == [[3.0, 4.0], [8.0]]
+    assert table["label"].to_pylist() == ["a", "b"]
+    assert math.isnan(table["dim_0"].to_pylist()[0][1])
+
+
+def test_ts_dates_may_hold_colons_and_differ_between_dimensions(tmp_path):
+    path = tmp_path / "p.ts"
+    path.write_text(STAMPED + "(2007-01-01 00:00:00,1),(2007-01-01 00:01:00,2):(2007-01-01 00:00:30,3):a\n")
+    table = read(path).table
+    assert table["time_0"].to_pylist()[0][1] == datetime.fromisoformat("2007-01-01 00:01:00")
+    assert table["time_1"].to_pylist()[0] == [datetime.fromisoformat("2007-01-01 00:00:30")]
+    assert table["dim_0"].to_pylist() == [[1.0, 2.0]]
+
+
+@pytest.mark.parametrize(
+    ("case", "said"),
+    [
+        ("(0,1),2:(0,3):a", "(time,value)"),
+        ("(soon,1):(0,3):a", "soon"),
+        ("(2007-01-01,1):(0,3):a", "the number '0' beside the date '2007-01-01'"),
+        ("(nan,1):(0,3):a", "nan"),
+        ("(2007-01-01 00:00:00,1):(2007-01-01 00:00:00+01:00,3):a", "zone"),
+    ],
+)
+def test_ts_times_that_are_none_are_refused(tmp_path, case, said):
+    path = tmp_path / "p.ts"
+    path.write_text(STAMPED + case + "\n")
+    with pytest.raises(DataError, match=re.escape(said)):
+        read(path)
 
 
 def test_numpy_keeps_nan_as_a_value_and_wants_two_axes():

@@ -304,3 +304,33 @@ def test_importing_the_package_imports_neither_great_expectations_nor_pandas() -
     heavy = "('great_expectations', 'pandas', 'pyarrow')"
     code = f"import sys, tsguard.expect; sys.exit(any(name in sys.modules for name in {heavy}))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_columns_of_tensors_and_lists_stand_beside_those_that_are_judged():
+    frames = np.random.default_rng(0).random((20, 3, 2)).astype("float32")
+    table = pa.table(
+        {
+            "load": pa.array(np.arange(20.0)),
+            "field": pa.FixedShapeTensorArray.from_numpy_ndarray(frames),
+            "window": pa.array([[1.0, 2.0]] * 19 + [None]),
+        }
+    )
+    suite = [
+        gxe.ExpectColumnMinToBeBetween(column="load", min_value=0),
+        gxe.ExpectColumnValuesToNotBeNull(column="field"),
+        gxe.ExpectColumnValuesToNotBeNull(column="window"),
+    ]
+    assert [each.success for each in tsguard.expect.validate(suite, table).results] == [True, True, False]
+
+
+def test_a_suite_has_a_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    table = pa.table({"load": [1.0, -1.0]})
+    assert tsguard.expect.validate("etth1", table).suite_name == "etth1"
+    assert not tsguard.expect.validate("etth1", table).success
+    (tmp_path / "suites").mkdir()
+    mine = gx.ExpectationSuite(name="mine", expectations=[gxe.ExpectColumnToExist(column="load")])
+    (tmp_path / "suites" / "etth1.json").write_text(json.dumps(mine.to_json_dict()))
+    assert tsguard.expect.validate("etth1", table).suite_name == "mine"
+    with pytest.raises(DataError, match="air_quality"):
+        tsguard.expect.validate("nothing_here", table)

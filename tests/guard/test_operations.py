@@ -4,6 +4,7 @@ import keras
 import pytest
 
 from fixtures.operations.faults import BATCH, FAULTS, STEP
+from fixtures.operations.programs import PROGRAMS
 from tsguard.findings import Status
 from tsguard.guard.callback import Guard
 
@@ -30,7 +31,7 @@ def top(fault, sick):
 
 
 def cases():
-    for fault in FAULTS:
+    for fault in [*FAULTS, *PROGRAMS]:
         yield pytest.param(fault, id=fault.name, marks=() if fault.name in QUICK else pytest.mark.slow)
 
 
@@ -38,7 +39,7 @@ def tail(path):
     return None if path is None else path.split("/")[-1]
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore:std:UserWarning")
 @pytest.mark.parametrize("fault", list(cases()))
 def test_a_planted_fault_is_named_and_its_twin_is_not(fault):
     found = top(fault, sick=True)
@@ -64,7 +65,8 @@ def test_a_planted_fault_is_named_and_its_twin_is_not(fault):
 
 
 def test_there_are_enough_faults_and_half_of_them_are_held_out():
-    assert len(FAULTS) >= 40
-    assert len({fault.name for fault in FAULTS}) == len(FAULTS)
-    assert abs(sum(fault.held_out for fault in FAULTS) - len(FAULTS) / 2) <= 1
+    assert len(FAULTS) + len(PROGRAMS) >= 90
+    for faults in (FAULTS, PROGRAMS):
+        assert len({fault.name for fault in faults}) == len(faults)
+        assert abs(sum(fault.held_out for fault in faults) - len(faults) / 2) <= 1
     assert {fault.phase for fault in FAULTS} == {"data", "forward", "loss", "backward", "update"}

@@ -6,7 +6,7 @@ import pytest
 from keras import layers, ops
 
 from fixtures.operations.faults import BATCH, FAULTS, STEP
-from tests.guard.programs import arrays, bits
+from tests.guard.programs import arrays
 from tsguard.findings import Status
 from tsguard.guard.callback import Guard
 from tsguard.guard.recorder import Recorder
@@ -188,33 +188,6 @@ def test_a_replay_that_is_not_the_run_says_so():
     guard = fit(dense(loss=strange), x, y)
     assert "nondeterministic" in codes(guard)
     assert guard.report.findings[0].code == "data-nonfinite"
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")  # torch.compile warns about itself
-def test_under_torch_compile_the_bits_stay_and_the_fault_is_found():
-    x, y = arrays()
-
-    def build():
-        keras.utils.clear_session()
-        keras.utils.set_random_seed(3)
-        model = keras.Sequential([keras.Input((6, 3)), layers.Flatten(), layers.Dense(4, "tanh"), layers.Dense(1)])
-        model.compile("adam", "mse", jit_compile=True)
-        return model
-
-    plain = build()
-    plain.fit(x, y, batch_size=16, shuffle=False, epochs=2, verbose=0)
-    watched, guard = build(), Guard(out=None)
-    watched.fit(x, y, batch_size=16, shuffle=False, epochs=2, verbose=0, callbacks=[guard])
-    assert bits(plain) == bits(watched)
-    assert [f.status for f in guard.report.findings if f.status >= Status.FAIL] == []
-    x[70, 2, 1] = np.nan
-    sick = build()
-    guard = Guard(out=None)
-    sick.fit(x, y, batch_size=16, shuffle=False, verbose=0, callbacks=[guard])
-    assert guard.report.findings[0].code == "data-nonfinite"
-    assert guard.report.findings[0].where["step"] == 4
-    assert all(np.isfinite(v.value.detach().numpy()).all() for v in sick.variables)
 
 
 def test_a_validation_loss_that_is_not_finite_names_the_row():

@@ -14,8 +14,8 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-import yaml
 
+from benchmarks.models_embedded import run_of
 from tsguard.padding import Padding
 
 SEPARATOR = "|"
@@ -66,18 +66,6 @@ def evaluate(model, x, y=None, sample_weight=None):
     return found
 
 
-def run_of(name):
-    """The run beside the models: (settings, compiled model, data), built as its file says."""
-    settings = yaml.safe_load((Path(__file__).parents[2] / "models" / name).read_text(encoding="utf-8"))
-
-    def make(part):
-        module, function = part["use"].split(":")
-        return getattr(importlib.import_module(module), function)(**part["args"])
-
-    keras.utils.set_random_seed(settings["seed"])
-    return settings, make(settings["model"]), make(settings["data"])
-
-
 def assert_run_trains(name):
     """One epoch of the run as it is written leaves finite losses, and its padding names inputs that are there."""
     settings, model, data = run_of(name)
@@ -90,6 +78,33 @@ def assert_run_trains(name):
     ).history  # fmt: skip
     assert np.isfinite([history["loss"], history["val_loss"]]).all()
     assert set(settings["gates"]) <= set(history)
+
+
+def in_float64(build, batch, weights=None):
+    """(model, x, y): built, with these weights where given, and fed in float64. Use it inside `policy("float64")`."""
+
+    def wide(value):
+        return value.astype("float64") if getattr(value, "dtype", None) == np.float32 else value
+
+    model = build()
+    if weights is not None:
+        model.set_weights([wide(value) for value in weights])
+    return model, *keras.tree.map_structure(wide, batch)
+
+
+def derivative_error(model, x, y, step=1e-6, seed=0):
+    """Relative gap between the gradient along a random direction and the central difference; float64 models only."""
+    rng = np.random.default_rng(seed)
+    gradients = [g for name, g in evaluate(model, x, y).items() if name.startswith("gradient/")]
+    weights = [array(variable).copy() for variable in model.trainable_variables]
+    direction = [rng.normal(size=weight.shape) for weight in weights]
+    sides = []
+    for sign in (1, -1):
+        for variable, weight, along in zip(model.trainable_variables, weights, direction, strict=True):
+            variable.assign(weight + sign * step * along)
+        sides.append(evaluate(model, x, y)["loss"])
+    expected = sum((g * along).sum() for g, along in zip(gradients, direction, strict=True))
+    return abs((sides[0] - sides[1]) / (2 * step) - expected) / abs(expected)
 
 
 def array(tensor):

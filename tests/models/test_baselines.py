@@ -65,8 +65,9 @@ def test_sliding_windows_of_a_short_series_are_none():
 
 @pytest.mark.realdata
 @pytest.mark.slow
-def test_baselines_reach_the_figures_of_the_ett_protocol():
+def test_baselines_reach_the_figures_of_the_ett_protocol(record_testsuite_property):
     found = real("ett").run_baselines()
+    record_testsuite_property("baselines_reach_the_figures_of_the_ett_protocol", found)
     assert found["least squares"]["mse"] == pytest.approx(0.370, abs=0.001)
     assert found["least squares"]["mae"] == pytest.approx(0.3915, abs=0.001)
     assert found["seasonal naive"]["mse"] == pytest.approx(0.512, abs=0.001)

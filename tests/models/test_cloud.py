@@ -298,10 +298,11 @@ def test_sequences_join_frames_to_the_field_that_lies_ahead():
 
 @pytest.mark.slow
 @pytest.mark.realdata
-def test_temperature_six_hours_ahead_is_forecast_with_positive_skill():
+def test_temperature_six_hours_ahead_is_forecast_with_positive_skill(record_testsuite_property):
     bench = pytest.importorskip("benchmarks.models_tft_cloud_ss4rec")
     if not bench.data_folder().is_dir():
         pytest.skip(f"no real data at {bench.data_folder()}; set TSGUARD_DATA")
     figures = bench.COMMANDS["cloud-era5"]()
+    record_testsuite_property("temperature_six_hours_ahead_is_forecast_with_positive_skill", figures)
     assert figures["r2"] > 0.2
     assert figures["r2_persistence"] < 0

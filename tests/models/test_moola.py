@@ -8,8 +8,19 @@ import pytest
 from keras import ops
 
 from models import moola
-from models.common import FreezeSchedule
-from tests.models.parity import array, assert_finite, assert_run_trains, assert_same, evaluate, on_jax, real
+from models.transfer import FreezeSchedule
+from tests.models.oracles import policy
+from tests.models.parity import (
+    array,
+    assert_finite,
+    assert_run_trains,
+    assert_same,
+    derivative_error,
+    evaluate,
+    in_float64,
+    on_jax,
+    real,
+)
 
 # torch tensors warn about numpy 2's copy keyword whenever Keras reads one back.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
@@ -40,6 +51,11 @@ def batch(steps=14, seed=0):
 
 def target(kind, y):
     return y if kind == "classifier" else None
+
+
+def problem(kind):
+    x, y = batch()
+    return x, target(kind, y)
 
 
 def valid_outputs(found, mask):
@@ -232,13 +248,28 @@ def test_half_precision_trains_and_takes_its_steps(kind, precision):
         assert int(array(model.optimizer.inner_optimizer.iterations)) >= 4
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_agree_with_finite_differences_in_float64(kind):
+    with policy("float64"):
+        assert derivative_error(*in_float64(lambda: make(kind), problem(kind))) < 1e-7
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_float32_differs_from_float64_by_its_rounding_only(kind):
+    model, (x, y) = make(kind), problem(kind)
+    with policy("float64"):
+        exact = evaluate(*in_float64(lambda: make(kind), (x, y), [array(w) for w in model.weights]))
+    assert exact["loss"].dtype == np.float64
+    assert_same(exact, evaluate(model, x, y))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_jax_computes_the_same(kind, tmp_path):
     model, (x, y) = make(kind), batch()
     here = evaluate(model, x, target(kind, y))
     there = on_jax(RECIPE[kind], ARGS[kind], model, x, target(kind, y), tmp_path)
-    assert_same(here, there, rtol=2e-5)
+    assert_same(here, there)
 
 
 def test_an_unknown_mask_is_refused():
@@ -372,8 +403,9 @@ def test_the_run_beside_the_model_trains(name):
 
 @pytest.mark.realdata
 @pytest.mark.slow
-def test_speakers_are_told_apart_with_every_class_found():
+def test_speakers_are_told_apart_with_every_class_found(record_testsuite_property):
     found = real("japanese_vowels").run_vowels()
+    record_testsuite_property("speakers_are_told_apart_with_every_class_found", found)
     for name in ("scratch", "transferred"):
         assert found[name]["accuracy"] > found["majority"]["accuracy"] + 0.5
         assert found[name]["recall_min"] >= 0.3

@@ -1,4 +1,7 @@
 import importlib.util
+import os
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -52,6 +55,32 @@ def test_scan_equals_the_recurrence_for_real_and_complex_numbers(method, dtype, 
     np.testing.assert_allclose(array(both[0]) + 1j * array(both[1]), plain_scan(a, b), atol=tolerance)
     if keras.backend.backend() == "torch":
         assert keras.backend.standardize_dtype(both[0].dtype) == dtype
+
+
+ON_JAX = """
+import jax
+import numpy as np
+from models.ss4rec import scan
+from tests.models.test_ss4rec import plain_scan
+rng = np.random.default_rng(0)
+for dtype, tolerance in (("float32", 1e-5), ("float64", 1e-13)):
+    for length in (1, 9, 18):
+        p = rng.uniform(-0.9, 0.9, (4, 2, length, 3)).astype(dtype)
+        for method in ("loop", "tree"):
+            run = jax.jit(lambda a, b, c, d: scan.linear_scan((a, b), (c, d), method))
+            real, imaginary = run(p[0], (0.3 * p[1]).astype(dtype), p[2], p[3])
+            assert real.dtype == dtype, real.dtype
+            exact = plain_scan(p[0] + 0.3j * p[1], p[2] + 1j * p[3])
+            np.testing.assert_allclose(np.asarray(real) + 1j * np.asarray(imaginary), exact, atol=tolerance)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
+def test_scan_equals_the_recurrence_on_jax_too():
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "1"}
+    done = subprocess.run([sys.executable, "-c", ON_JAX], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_scan_refuses_an_unknown_method():
@@ -430,9 +459,10 @@ def test_scores_that_are_not_numbers_cannot_be_ranked():
 
 @pytest.mark.slow
 @pytest.mark.realdata
-def test_movielens_is_ranked_better_than_by_popularity():
+def test_movielens_is_ranked_better_than_by_popularity(record_testsuite_property):
     bench = pytest.importorskip("benchmarks.models_tft_cloud_ss4rec")
     if not bench.data_folder().is_dir():
         pytest.skip(f"no real data at {bench.data_folder()}; set TSGUARD_DATA")
     figures = bench.COMMANDS["ss4rec-movielens"]()
+    record_testsuite_property("movielens_is_ranked_better_than_by_popularity", figures)
     assert figures["ndcg@10"] > figures["ndcg@10_popularity"]

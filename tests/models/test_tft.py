@@ -344,9 +344,10 @@ def test_torch_and_jax_agree_on_forward_loss_and_gradients(tmp_path):
 @pytest.mark.slow
 @pytest.mark.realdata
 @pytest.mark.parametrize("recipe", ["tft-nab", "tft-etth1"])
-def test_forecasts_of_real_series_beat_the_last_value_in_q_risk(recipe):
+def test_forecasts_of_real_series_beat_the_last_value_in_q_risk(recipe, record_testsuite_property):
     bench = pytest.importorskip("benchmarks.models_tft_cloud_ss4rec")
     if not bench.data_folder().is_dir():
         pytest.skip(f"no real data at {bench.data_folder()}; set TSGUARD_DATA")
     figures = bench.COMMANDS[recipe]()
+    record_testsuite_property(recipe, figures)
     assert figures["q_risk"] < figures["q_risk_last_value"]

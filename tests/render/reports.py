@@ -1,6 +1,7 @@
 """Reports of every kind, made by hand: what the pages must be able to show, from nothing at all to far too much."""
 
 import math
+from dataclasses import replace
 
 from tsguard import catalogue
 from tsguard.evidence import Curve, Evidence, Proof
@@ -59,7 +60,7 @@ def check_report():
             ),
         ),
         verdict=Verdict("FAIL", ("pad-leak-value: padding leaks", "artifact_mb = 900 is not < 500")),
-        plan={"forecast_min": 42.0, "forecast_cost": 1.25, "samples": 512},
+        plan={"forecast": {"duration_min": 42.0, "cost": 1.25}, "samples": 512},
         timeline=(
             Moment(0.0, "start", "preflight started"),
             *(Moment(0.1 * n, "check", f"check {n}") for n in range(1, 30)),
@@ -67,6 +68,15 @@ def check_report():
         ),
         provenance=Provenance(command="tsguard check run.yaml", config={"train": {"epochs": 3}}, seeds={"seed": 1}),
     )  # fmt: skip
+
+
+def shot(done):
+    """What was answered after some epochs."""
+    return {
+        "epochs": done, "output": "load", "edges": [0.0, 1.0, 2.0, 3.0], "predicted": [done, 20 - done, 2],
+        "true": [8, 8, 8], "outside": 0.1, "metrics": {"r2": 0.1 * done - 0.3, "std_ratio": 0.1, "correlation": 0.3},
+        "idle": {"model/dense": 1 / done, "model/gru": 0.0},
+    }  # fmt: skip
 
 
 def train_report(steps=60, epochs=6):
@@ -79,7 +89,9 @@ def train_report(steps=60, epochs=6):
             where={"step": 20, "layer": "dense"},
             proof=proof(),
             evidence=[Evidence("file", name="reproduction", file="repro/repro.py")],
+            explains=("divergence",),
         ),
+        catalogue.finding("divergence", "the loss ended a hundred times as high", where={"step": 41}),
         catalogue.finding("below-baseline", "the model is worse than the mean", where={"output": "load"}),
     )
     classes = [[40, 3, 0], [6, 20, 1], [9, 1, 0]]
@@ -93,7 +105,8 @@ def train_report(steps=60, epochs=6):
             "train/r2": 0.6, "val/r2": 0.41, "train/rmse": 0.1, "val/rmse": 0.2, "rmse": 0.2,
         },
         series={
-            "loss": Series(falling, x), "term/mse": Series(falling, x), "term/l2": Series([0.1] * steps, x),
+            "loss": Series(falling, x), "loss/mse": Series(falling, x), "loss/l2": Series([0.1] * steps, x),
+            "memory_mb": Series([500.0 + n for n in range(8)], [n * steps / 8 for n in range(8)]),
             "epoch/loss": Series([1 / (1 + n) for n in range(epochs)], (), "epoch"),
             "epoch/val_loss": Series([1.2 / (1 + n) for n in range(epochs)], (), "epoch"),
             "update_ratio": Series([1e-3 * (1 + n % 3) for n in x], x),
@@ -103,13 +116,20 @@ def train_report(steps=60, epochs=6):
         verdict=Verdict("FAIL", ("lr-too-high: the loss grew",)),
         figures={
             "predicted_true": {"true": [0.0, 1.0, 2.0, math.nan], "predicted": [0.1, 0.8, 1.5, 1.0]},
-            "confusion": classes,
+            "confusion": {"classes": [0, 1, 2], "counts": classes},
+            "courses": [
+                {"name": name, "sample": n, "rmse": 0.1, "true": [0.0, 1.0, 0.0, -1.0], "predicted": [0.1, n, 1, 0]}
+                for n, name in enumerate(("best", "typical", "worst"))
+            ],
+            "snapshots": [shot(done) for done in (1, 5, 10)],
         },
-        plan={"forecast_min": 2.5, "duration_min": 2.0, "peak_mb": 800},
+        plan={"forecast": {"duration_min": 2.5, "peak_mb": 880.0}, "duration_min": 2.0, "peak_mb": 800},
         timeline=(
             Moment(0.0, "start", "preflight"), Moment(3.1, "gate", "before training: PASS"),
-            Moment(3.2, "train", "training"), Moment(5.2, "trip", "loss grew", 20),
-            Moment(9.9, "end", "after training: FAIL"),
+            Moment(3.2, "train", "training"), Moment(4.2, "epoch", "epoch 0: loss 0.9", 10),
+            Moment(5.2, "trip", "loss grew", 20), Moment(5.3, "recovery", "rolled back", 20),
+            *(Moment(5.3 + n, "epoch", f"epoch {n}", 10 * n + 10) for n in range(1, epochs)),
+            Moment(6.3 + epochs, "end", "after training: FAIL"),
         ),
         provenance=Provenance(
             started="2026-01-02T03:04:05+00:00", versions={"keras": "3.15"}, config={"seed": 1}, host={"cores": 2}
@@ -146,7 +166,12 @@ def suite_report():
     return Report(
         kind="suite",
         name="suites",
-        findings=(counterexample(law="padding changes nothing"),),
+        findings=(
+            replace(counterexample(law="padding changes nothing"), check="suites/test_padding.py::test_leak"),
+            Finding(
+                "future-leak", Status.NOT_RUN, Role.NOTE, "no run was named", check="suites/test_data.py::test_rows"
+            ),
+        ),
         verdict=Verdict("FAIL", ("pad-leak-value",)),
         figures={
             "tests": [
@@ -184,17 +209,21 @@ def hostile_report():
         name=odd,
         findings=findings,
         metrics={**base.metrics, odd: 1.0, f"val/{odd}": 2.0},
-        series={**base.series, f"term/{odd}": base.series["loss"], f"grad_norm/{odd}/kernel": base.series["loss"]},
+        series={**base.series, f"loss/{odd}": base.series["loss"], f"grad_norm/{odd}/kernel": base.series["loss"]},
         verdict=Verdict("FAIL", (odd,)),
         figures={
             **base.figures,
+            "confusion": {"classes": [odd, "b"], "counts": [[1, 2], [0, 4]]},
+            "courses": [{"name": odd, "sample": 0, "rmse": 1.0, "true": [0.0, 1.0], "predicted": [1.0, 0.0]}],
+            "snapshots": [{**shot(1), "idle": {odd: 0.5}, "classes": [odd, odd, odd], "edges": None}],
+            "snapshots_note": odd,
             "distributions": {odd: {"edges": [0.0, 1.0], "counts": [3], "mean": 0.5, "std": 0.1}},
             "missing": {"rows": [0, 1], "share": {odd: [0.5]}},
             "tests": [{"test": odd, "outcome": "failed", "seconds": 1.0, "words": odd}],
             "expectations": [{"status": "FAIL", "expectation": odd, "column": odd, "message": odd}],
             "repairs": [odd],
         },
-        plan={odd: odd},
+        plan={odd: odd, "forecast": {odd: 1.0, "duration_min": odd}},
         timeline=(Moment(0.0, odd, odd, 1),),
         provenance=Provenance(command=odd, config={odd: odd}, versions={odd: odd}, host={odd: odd}),
     )

@@ -56,6 +56,29 @@ def pages(tmp_path_factory):
 ALL = [*KINDS, "index", "comparison"]
 
 
+def violations(driver):
+    """What axe-core finds against WCAG and its best practices, by rule and place."""
+    script = pytest.importorskip("axe_core_python.base", reason="NOT_RUN: axe-core-python is not installed").AXE_SCRIPT
+    driver.execute_script(script)
+    found = driver.execute_async_script(
+        "const done = arguments[0]; axe.run(document, {resultTypes: ['violations']}).then(done)"
+    )
+    return [
+        f"{rule['id']}: {node['target']} {node['html'][:120]} {node.get('failureSummary', '')[:200]}"
+        for rule in found["violations"]
+        for node in rule["nodes"][:3]
+    ]
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_violation_with_everything_unfolded(driver, pages, name, scheme):
+    show(driver, pages / f"{name}.html", scheme=scheme)
+    driver.set_script_timeout(60)
+    driver.execute_script("document.querySelectorAll('details').forEach(d => d.open = true)")
+    assert violations(driver) == []
+
+
 def show(driver, page, *, width=1150, height=1000, scripts=True, scheme="light"):
     driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": not scripts})
     driver.execute_cdp_cmd(
@@ -95,6 +118,16 @@ def test_a_page_is_quiet_named_legible_and_fits(driver, pages, name):
     }
     foreign = [url for url in asked if not url.startswith(("data:", page.as_uri()))]
     assert foreign == []
+
+
+def test_axe_would_find_what_is_wrong(driver, pages, tmp_path):
+    page = tmp_path / "sick.html"
+    page.write_text((pages / "train.html").read_text(encoding="utf-8").replace('role="img"', 'role="imgg"', 1), "utf-8")
+    show(driver, page)
+    driver.execute_script("document.querySelector('main').append(document.createElement('img'))")
+    found = violations(driver)
+    assert any(one.startswith("image-alt") for one in found)
+    assert any("role" in one for one in found)
 
 
 def test_everything_can_be_read_with_scripts_off(driver, pages):
@@ -151,7 +184,7 @@ def test_columns_of_the_index_sort_as_numbers(driver, pages):
     loss = next(head for head in heads if head.text == "loss")
 
     def values():
-        return [float(cell.text) for cell in driver.find_elements("css selector", "tbody td:nth-child(5)")]
+        return [float(cell.text) for cell in driver.find_elements("css selector", "tbody td.loss")]
 
     loss.find_element("tag name", "button").click()
     assert values() == sorted(values())
@@ -195,3 +228,42 @@ def test_a_large_page_is_painted_soon(driver, tmp_path):
         driver.execute_async_script("const done = arguments[0]; requestAnimationFrame(() => setTimeout(done, 200))")
         times.append(driver.execute_script(paint))
     assert min(time for time in times if time is not None) < 5000, "ten times the figure of the benchmark"
+
+
+def test_a_report_in_a_notebook_is_styled_and_changes_nothing_around_it(driver, tmp_path):
+    outside = "<h1>Mine</h1><p class='lead'>text</p><table><tr><td>1</td></tr></table><pre>x</pre><code>y</code>"
+    before, after = tmp_path / "before.html", tmp_path / "after.html"
+    frame = "<!doctype html><html lang='en'><title>n</title><body><main>{}<div id='here'></div></main></body></html>"
+    before.write_text(frame.format(outside), encoding="utf-8")
+    shown = html.first_screen(check_report()) + html.first_screen(train_report())
+    after.write_text(frame.format(outside).replace("<div id='here'></div>", shown), encoding="utf-8")
+    look = """
+        const skip = e => e.closest('.tsguard-report');
+        const all = [...document.querySelectorAll('body, main, h1, p, table, td, pre, code')];
+        return all.filter(e => !skip(e)).map(e => {
+          const s = getComputedStyle(e);
+          return [e.tagName, s.color, s.font, s.margin, s.padding, s.backgroundColor, s.display].join(';');
+        });
+    """
+    show(driver, before)
+    plain = driver.execute_script(look)
+    show(driver, after, height=1200)
+    keep(driver, "notebook")
+    assert driver.execute_script(look) == plain
+    box = driver.find_element("css selector", ".tsguard-report")
+    assert box.value_of_css_property("border-left-color") == "rgba(201, 55, 44, 1)"
+    assert "Blocked" in box.text
+    assert driver.execute_script("return document.querySelectorAll('.tsguard-report [id]').length") == 0
+    assert not [one for one in violations(driver) if "tsguard" in one]
+
+
+def test_a_page_prints_whole_on_paper(driver, pages):
+    show(driver, pages / "check.html")
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        assert not driver.find_element("css selector", "nav").is_displayed()
+        assert not driver.find_element("id", "theme").is_displayed()
+        driver.execute_script("dispatchEvent(new Event('beforeprint'))")
+        assert "the loss of 8 batches is finite" in driver.find_element("tag name", "main").text
+    finally:
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})

@@ -22,7 +22,9 @@ from tests.render.reports import (
 )
 from tsguard import catalogue
 from tsguard.comparison import compare
-from tsguard.render import figures, html
+from tsguard.findings import Finding, Role, Status
+from tsguard.render import drawing, figures, html
+from tsguard.render import words as words_of
 from tsguard.render.decimate import POINTS_MAX, decimate
 from tsguard.report import Report, Series, Verdict, loads
 
@@ -160,7 +162,7 @@ def test_the_first_screen_says_verdict_why_and_what_to_do():
     assert "Blocked" in outline.words
     assert catalogue.entry("pad-leak-value").title in outline.words
     assert report.causes[0].remedy in outline.words
-    assert "42.0 minutes" in outline.words
+    assert "would have taken about 42 min and cost about 1.25" in outline.words
     assert "artifact_mb = 900 is not < 500" in outline.words
 
 
@@ -177,8 +179,8 @@ def test_the_first_screen_says_verdict_why_and_what_to_do():
 def test_every_verdict_is_told_in_words_shape_and_colour(status, words):
     text = html.first_screen(Report(name="r", verdict=Verdict(status, ("because",))))
     assert words in text
-    assert html.MARKS[status] in text
-    assert f'class="card {status}"' in text
+    assert words_of.MARKS[status] in text
+    assert f'class="tsguard-report {status}"' in text
 
 
 def test_findings_stand_causes_first_with_place_remedy_proof_and_reproduction():
@@ -198,8 +200,8 @@ def test_what_passed_and_what_did_not_run_is_told_with_its_reason():
 
 def test_predicted_stands_beside_what_happened():
     words = Outline(html.page(train_report())).words
-    assert re.search(r"duration_min\s+3\s+2", words)
-    assert re.search(r"peak_mb\s+900\s+800", words)
+    assert re.search(r"duration\s+duration_min\s+3 min 00 s\s+2 min 30 s\s+1.2 ×\s+2 min 00 s", words)
+    assert re.search(r"peak_mb\s+900 MB\s+880 MB\s+as foretold\s+800 MB", words)
 
 
 def test_the_suite_page_lists_tests_and_the_audit_page_expectations():
@@ -218,20 +220,25 @@ def test_a_series_of_nothing_but_nan_is_no_reason_to_fail():
     assert html.spark(nan.y) == ""
 
 
-DRAWN = ("loss", "term/a", "update_ratio", "grad_norm/a/k", "epoch/loss", "step_seconds")
+def drawn(report):
+    """Every figure, whatever heading it stands under."""
+    return [figure for _, group in figures.of_report(report) for figure in group]
+
+
+DRAWN = ("loss", "loss/a", "loss/b", "memory_mb", "update_ratio", "grad_norm/a/k", "epoch/loss", "step_seconds")
 
 
 @settings(max_examples=12)
 @given(st.dictionaries(st.sampled_from(DRAWN), st.lists(st.floats(), max_size=6), min_size=1, max_size=3))
 def test_any_numbers_can_be_drawn(series):
     report = Report(series={name: Series(values) for name, values in series.items()})
-    for figure in figures.of_report(report):
+    for figure in drawn(report):
         assert figure.svg.count("<title") == 1
 
 
 def test_every_figure_has_a_title_of_its_own_and_shares_no_identifier():
-    made = figures.of_report(train_report()) + figures.of_report(audit_report())
-    assert len(made) == 7
+    made = drawn(train_report()) + drawn(audit_report())
+    assert len(made) == 12
     seen = set()
     for figure in made:
         ids = set(re.findall(r'\bid="([^"]+)"', figure.svg))
@@ -243,14 +250,14 @@ def test_every_figure_has_a_title_of_its_own_and_shares_no_identifier():
 
 
 def test_figures_take_their_ink_from_the_page():
-    for figure in figures.of_report(train_report()):
-        assert figures.INK not in figure.svg
+    for figure in drawn(train_report()):
+        assert drawing.INK not in figure.svg
         assert "currentColor" in figure.svg
         assert "#000000" not in figure.svg
 
 
 def test_trips_are_marked_in_the_loss():
-    loss = next(figure for figure in figures.of_report(train_report()) if figure.name == "loss")
+    loss = next(figure for figure in drawn(train_report()) if figure.name == "loss")
     assert "step 20" in loss.svg
 
 
@@ -334,6 +341,137 @@ def test_classes_stand_with_their_recall_and_the_majority():
 
     found = tables.confusion(train_report())
     assert [round(row.recall, 2) for row in found.rows] == [0.93, 0.74, 0.0]
-    assert found.majority == 0
+    assert (found.majority, round(found.share, 2), round(found.right, 2)) == ("0", 0.54, 0.75)
     assert found.never == ()
     assert tables.confusion(Report(figures={"confusion": [[1, 2]]})) is None
+
+
+def test_a_symptom_stands_beneath_the_cause_that_explains_it_and_nowhere_else():
+    report = train_report()
+    outline = Outline(html.page(report))
+    assert outline.words.count("The loss ended a hundred times as high") == 1
+    assert "It shows as" in outline.words
+    assert outline.words.index("It shows as") < outline.words.index("worse than the mean")
+    assert "check-divergence" in outline.ids
+
+
+def test_the_same_symptom_told_twice_is_one_card():
+    twice = tuple(catalogue.finding("divergence", f"words {n}", where={"step": n}) for n in range(2))
+    outline = Outline(html.page(Report(findings=twice, verdict=Verdict("FAIL", tuple(f.message for f in twice)))))
+    assert [value for tag, name, value in outline.attributes if tag == "article" and name == "id"] == [
+        "check-divergence"
+    ]
+    assert "Words 1" in outline.words
+
+
+def test_the_first_screen_does_not_repeat_what_stands_beneath_the_cause():
+    report = train_report().with_(verdict=Verdict("FAIL", tuple(f.message for f in train_report().findings)))
+    words = Outline(html.first_screen(report)).words
+    assert "ended a hundred times" not in words
+    assert catalogue.entry("below-baseline").title in words
+
+
+def test_a_run_that_passed_says_what_came_of_it():
+    report = train_report().with_(findings=(), verdict=Verdict("PASS"))
+    words = Outline(html.page(report)).words
+    assert "nothing stands against this run" in words
+    assert "val_loss 0.3, R² 0.41 after 6 epochs and 60 steps." in words
+    assert "Training took 3 min 00 s; about 2 min 30 s was forecast." in words
+
+
+def test_a_code_that_the_catalogue_does_not_know_is_drawn_all_the_same():
+    own = Finding("own-check", Status.FAIL, Role.CAUSE, "ours", remedy="mend")
+    words = Outline(html.page(Report(findings=(own, Finding("other-check", Status.PASS, Role.NOTE, "fine"))))).words
+    assert "Own check" in words
+
+
+def test_the_course_of_a_run_is_told_with_epochs_folded_and_trips_marked():
+    words = Outline(html.page(train_report())).words
+    for part in ("5 epochs", "✕ loss grew, step 20", "↺ rolled back"):
+        assert part in words, part
+
+
+def test_the_time_is_shared_out_among_preflight_training_and_judgement():
+    from tsguard.render import tables
+
+    phases = tables.phases(train_report().timeline)
+    assert [phase.name for phase in phases] == ["preflight", "training", "judgement"]
+    assert sum(phase.share for phase in phases) == pytest.approx(1.0)
+    assert tables.phases(check_report().timeline) == ()
+
+
+def test_a_suite_shows_findings_beside_the_tests_of_their_file_failures_first():
+    outline = Outline(html.page(suite_report()))
+    words = outline.words.split("0.8 when only the padded", 1)[1]  # the first screen told it once
+    assert words.index("suites/test_padding.py") < words.index("0.8 when only the padded") < words.index("test_leak")
+    assert words.index("test_leak") < words.index("suites/test_data.py") < words.index("no data")
+    assert "1 failed, 1 passed, 1.8 s" in words
+
+
+def test_metrics_of_the_parts_stand_side_by_side_and_nothing_twice():
+    from tsguard.render import metrics
+
+    table = metrics.learned(train_report())
+    assert table.columns == ("validation", "training", "measured")
+    rows = {row.name: row.values for row in table.rows}
+    assert rows["loss"] == (0.3, 0.2, None)
+    assert rows["r2"] == (0.41, 0.6, None)
+    assert rows["std_ratio"] == (None, None, 0.5)
+    assert table.rows[0].name == "loss"
+
+
+def test_a_further_validation_set_has_a_column_and_an_output_has_none():
+    from tsguard.render import metrics
+
+    found = {"val/r2": 0.5, "train/r2": 0.6, "night/r2": 0.1, "val/head/r2": 0.2, "train/head/r2": 0.3, "head/r2": 0.2}
+    table = metrics.learned(Report(metrics=found))
+    assert table.columns[:3] == ("validation", "training", "night")
+    assert {row.name: row.values[2] for row in table.rows}["r2"] == 0.1
+
+
+def test_what_a_run_takes_is_told_in_its_units():
+    from tsguard.render.metrics import quantity
+
+    told = {"duration_min": 0.5, "peak_mb": 1234.5, "data_wait_share": 0.051, "gpu_used": 0.0, "weights_mb": 0.03}
+    words = [quantity(name, value) for name, value in told.items()]
+    assert words == ["30.0 s", "1,234 MB", "5.1 %", "no", "0.03 MB"]
+    assert quantity("duration_min", "25..50") == "25..50"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(0.004, "4 ms"), (1.26, "1.3 s"), (99.0, "99.0 s"),
+     (119.7, "2 min 00 s"), (1800, "30 min"), (7320, "2 h 02 min"), (math.inf, "–")],
+)  # fmt: skip
+def test_time_is_told_in_the_unit_that_people_use(seconds, told):
+    assert words_of.span(seconds) == told
+
+
+def test_a_long_message_is_told_by_its_first_sentence_where_there_is_room_for_one():
+    message = "the value 1.5 of `x` left. " + "Then much more was said about it. " * 10
+    assert words_of.gist(message) == "the value 1.5 of `x` left."
+    assert words_of.gist("short. Whole.") == "short. Whole."
+
+
+def test_answers_on_the_way_are_drawn_and_a_refusal_is_told():
+    names = [figure.name for figure in drawn(train_report())]
+    assert {"quality", "histograms", "courses", "idle", "memory"} <= set(names)
+    refused = train_report().with_(figures={"snapshots_note": "RuntimeError: no inference"})
+    assert "RuntimeError: no inference" in Outline(html.page(refused)).words
+
+
+def test_activations_are_drawn_where_the_guard_listened():
+    series = {f"activation_{kind}/m/dense_{n}": Series([0.1 * n, 0.2]) for kind in ("zeros", "std") for n in range(3)}
+    assert [figure.name for figure in drawn(Report(series=series))] == ["activation-zeros", "activation-std"]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"snapshots": [{}]}, {"snapshots": [{"epochs": 1, "predicted": [1], "true": [1, 2]}]}, {"snapshots": "no"},
+        {"courses": [{}]}, {"courses": {}}, {"confusion": {"counts": [[1], [2]]}}, {"confusion": []},
+        {"predicted_true": {"true": [], "predicted": []}}, {"missing": {"rows": [], "share": {}}},
+    ],
+)  # fmt: skip
+def test_figures_of_another_version_cost_no_page(odd):
+    assert "</html>" in html.page(Report(figures=odd))

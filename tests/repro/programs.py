@@ -18,14 +18,14 @@ ROOT = Path(__file__).parents[2]
 BY_NAME = {fault.name: fault for fault in FAULTS}
 
 
-def planted(name):
+def planted(name, **given):
     """The whole failure of a planted fault."""
     keras.utils.set_random_seed(3)
     model, x, y = BY_NAME[name].build(True)
     rows = slice(STEP * BATCH, (STEP + 1) * BATCH)
     batch = Batch(*(map_leaves(lambda leaf: leaf[rows], part) for part in (x, y)))
     model(batch.x)
-    return from_batch(model, batch, weights=tuple(model.get_weights()), name="planted")
+    return from_batch(model, batch, weights=tuple(model.get_weights()), name="planted", **given)
 
 
 def small(name, budget_s=60):
@@ -49,5 +49,5 @@ def healthy_copy(script, folder, *edits):
     for old, new in edits:
         assert old in text, old
         text = text.replace(old, new)
-    (folder / "mended.py").write_text(text[: text.index("def stages(")])
+    (folder / "mended.py").write_text(text[: text.index("def step(" if "def step(" in text else "def finite(")])
     return "mended:build"

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from tests.repro.programs import planted, small
 from tsguard.repro.case import Batch, fingerprint_of
-from tsguard.repro.passes import drop_samples, smallest
+from tsguard.repro.passes import drop_samples
+from tsguard.repro.passes.subset import smallest
 from tsguard.repro.reduce import Reduction, measure
 
 

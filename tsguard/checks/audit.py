@@ -7,7 +7,7 @@ end in findings with column, row and first offending values, and in the figures 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from tsguard import catalogue
 from tsguard.checks.arrays import named_leaves
 from tsguard.checks.registry import Context, all_checks
 from tsguard.checks.runner import run_checks
+from tsguard.checks.table import judge_table
 from tsguard.data import sets
 from tsguard.data.readers import read
 from tsguard.data.reading import Reading
@@ -73,9 +74,6 @@ FIGURED_COLUMNS = 60
 MEMORY_ROWS = 5_000_000
 """Parquet files up to this many rows are also read for the figures; larger ones are only streamed."""
 
-SUITES = Path("suites") / "data"
-"""Where suites are looked for by name: under the working folder, and under the project that holds this package."""
-
 
 @dataclass(frozen=True)
 class Audit:
@@ -118,7 +116,7 @@ def audit_data(
     figures = _figures(plain, reading)
     repaired = tuple(_repaired(reading))
     if suite is None:
-        findings = (*repaired, *_table_findings(plain, declared or {}))
+        findings = (*repaired, *_table_findings(reading.table, plain, declared or {}))
         return Audit(name, findings, figures, {"rows": float(reading.num_rows)})
     return _judged(name, reading.table, _suite(suite), engine, figures, repaired, reading)
 
@@ -155,20 +153,11 @@ def _is_large(data: Any) -> bool:
 
 
 def _suite(suite: Any) -> Any:
-    """A name of ours becomes the path of its file."""
+    """The suite, which data that are only streamed cannot do without."""
     if suite is None:
         raise DataError(
             "audit: received more rows than are held in memory and no suite. Expected a suite to stream them against. "
             "Pass suite=, or learn one from a sample with `--propose`."
-        )
-    if isinstance(suite, str) and not suite.endswith(".json") and not Path(suite).exists():
-        for base in (Path.cwd(), Path(__file__).resolve().parents[2]):
-            candidate = base / SUITES / f"{suite}.json"
-            if candidate.is_file():
-                return candidate
-        known = sorted(path.stem for path in (Path(__file__).resolve().parents[2] / SUITES).glob("*.json"))
-        raise DataError(
-            f"suite: received {suite!r}. Expected a path, an ExpectationSuite, or one of {known}. See suites/."
         )
     return suite
 
@@ -362,54 +351,33 @@ def _figures(columns: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
     }
 
 
-def _table_findings(columns: Mapping[str, Any], declared: Mapping[str, Any]) -> tuple[Finding, ...]:
-    """A table without a suite: its columns of numbers, as the features of one array."""
-    findings: list[Finding] = []
+def _table_findings(table: pa.Table, columns: Mapping[str, Any], declared: Mapping[str, Any]) -> tuple[Finding, ...]:
+    """A table without a suite: what holds of every sound one, and the checks of arrays that mean the same there."""
+    rows = Context(data=Data(next(iter(columns.values()))) if columns else None, declared=declared)
+    found = [*judge_table(table, columns), *_array_checks(rows, only=("data-volume",))]
     for name, column in columns.items():
         asked = Context(data=Data(column[:, None], names=(name,)), declared={})
-        own = _array_checks(asked, skip=("data-scale", "data-volume"))
-        findings.extend(
-            _on_column(finding, name) for finding in own if finding.status >= Status.WARN or finding.code in _BASIC
-        )
-    rows = Context(data=Data(next(iter(columns.values()))) if columns else None, declared=declared)
-    volume = _array_checks(rows, skip=("data-nonfinite", "data-sentinel", "data-constant", "data-scale"))
-    return (*_one_pass_each(findings), *(finding for finding in volume if finding.code == "data-volume"))
-
-
-_BASIC = ("data-nonfinite", "data-sentinel", "data-constant")
+        found += [
+            _on_column(one, name) for one in _array_checks(asked, only=("data-precision",)) if one.status >= Status.WARN
+        ]
+    return tuple(found)
 
 
 def _on_column(finding: Finding, name: str) -> Finding:
-    from dataclasses import replace
-
     where = {key: value for key, value in finding.where.items() if key not in ("input", "feature")}
     return replace(finding, where={**where, "column": name}, message=f"column {name!r}: {finding.message}")
-
-
-def _one_pass_each(findings: list[Finding]) -> list[Finding]:
-    """A code that held in every column passes once, not once a column."""
-    spoken = {finding.code for finding in findings if finding.status >= Status.WARN}
-    kept: list[Finding] = []
-    passed: set[str] = set()
-    for finding in findings:
-        if finding.status >= Status.WARN:
-            kept.append(finding)
-        elif finding.code not in spoken | passed:
-            passed.add(finding.code)
-            kept.append(
-                Finding(finding.code, Status.PASS, Role.NOTE, "every column was looked at", check=finding.check)
-            )
-    return kept
 
 
 # --- arrays ----------------------------------------------------------------------------------------------------------
 
 
-def _array_checks(context: Context, *, skip: tuple[str, ...] = ()) -> list[Finding]:
+def _array_checks(context: Context, *, skip: tuple[str, ...] = (), only: tuple[str, ...] = ()) -> list[Finding]:
     wanted = [
         one
         for one in all_checks()
-        if one.ask.__module__.startswith("tsguard.checks.data") and not set(one.codes) & set(skip)
+        if one.ask.__module__.startswith("tsguard.checks.data")
+        and not set(one.codes) & set(skip)
+        and (not only or set(one.codes) & set(only))
     ]
     return [finding for finding in run_checks(context, wanted) if finding.status != Status.NOT_RUN]
 

@@ -1,12 +1,13 @@
-"""Callbacks that watch a quantity the wrong way round. Read off their own settings; no training is needed."""
+"""Callbacks that end or steer a run by the wrong measure. Read off their own settings; no training is needed."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
 from tsguard import catalogue
-from tsguard.checks.bench import fit_arguments
+from tsguard.checks.bench import fit_arguments, set_up
 from tsguard.checks.registry import Context, check
 from tsguard.findings import Finding
 
@@ -38,6 +39,44 @@ def watched_upside_down(context: Context) -> Iterable[Finding]:
                 role="cause",
                 remedy=f"{kind}(monitor={monitor!r}, mode={'min' if direction == 'max' else 'max'!r})",
                 score=1.0,
+            )
+            return
+
+
+SHORTEST = 0.5
+"""A run that has to end before half of its planned epochs was not meant to be planned so long."""
+
+
+@check("early stop that must come", codes=("off-plan",), needs=("model", "data"), cost=2)
+def impatient_stop(context: Context) -> Iterable[Finding]:
+    """EarlyStopping whose `min_delta` a loss can improve by only a few times, from where it starts down to nothing."""
+    import keras
+
+    epochs = fit_arguments(context).get("epochs")
+    stops = [c for c in fit_arguments(context).get("callbacks") or () if isinstance(c, keras.callbacks.EarlyStopping)]
+    if not stops or not isinstance(epochs, int):
+        return
+    bench = set_up(context)
+    first = bench.step.loss
+    if bench.step.error is not None or not math.isfinite(first) or first <= 0:
+        return
+    for stop in stops:
+        step = abs(float(stop.min_delta))
+        if stop.monitor not in ("loss", "val_loss") or step == 0 or _direction(stop) == "max":
+            continue
+        # Each improvement buys `patience` epochs; a loss that ends at nothing has had first/step of them.
+        most = (int(first / step) + 1) * max(1, int(stop.patience)) + int(getattr(stop, "start_from_epoch", 0) or 0)
+        if most < SHORTEST * epochs:
+            yield catalogue.finding(
+                "off-plan",
+                f"EarlyStopping counts only improvements of {step:g}, and {stop.monitor} starts at {first:.3g}: even a "
+                f"loss that falls to nothing improves {int(first / step)} times, so that the run ends by epoch {most} "
+                f"of {epochs}. Lower min_delta (0 counts every improvement), or raise the patience.",
+                where={"config_key": "callbacks.EarlyStopping.min_delta"},
+                status="FAIL",
+                role="cause",
+                remedy=f"EarlyStopping(monitor={stop.monitor!r}, min_delta=0, patience={max(5, int(stop.patience))})",
+                score=0.9,
             )
             return
 

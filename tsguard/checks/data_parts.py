@@ -235,11 +235,15 @@ def _among(one: Named, index: tuple[int, ...], target: Named, k: int) -> Finding
 def another_amount(context: Context) -> Iterable[Finding]:
     """The number of samples and of batches per epoch against the plan."""
     data = context.data
-    if data is None or not data.is_arrays:
+    if data is None or not (data.is_arrays or hasattr(data.x, "__len__")):
         return
-    samples = len(data)
-    steps = fit_arguments(context).get("steps_per_epoch") or -(-samples // batch_size(context))
+    # A loader says how many batches it has; how many samples they hold is known when all have been read.
+    samples = len(data) if data.is_arrays else None
+    batches = len(data.x) if samples is None else -(-samples // batch_size(context))
+    steps = fit_arguments(context).get("steps_per_epoch") or batches
     for key, found in (("samples", samples), ("batches_per_epoch", int(steps))):
+        if found is None:
+            continue
         wanted = context.declared.get(key)
         span = None if wanted is None else declared_span(wanted)
         if span is None or span[0] <= found <= span[1]:

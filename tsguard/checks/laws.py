@@ -27,6 +27,7 @@ CODES = (
     "mask-inverted",
     "future-leak",
     "batch-coupling",
+    "feature-order",
     "nondeterministic",
     "train-eval-gap",
     "data-precision",
@@ -70,7 +71,7 @@ def _not_asked(reason: str) -> list[Finding]:
     return [Finding(code, Status.NOT_RUN, Role.NOTE, f"not asked: {reason}") for code in CODES]
 
 
-def findings_of(results: Sequence[LawResult], inferred: Sequence[str] = ()) -> list[Finding]:
+def findings_of(results: Iterable[LawResult], inferred: Sequence[str] = ()) -> list[Finding]:
     """One finding per broken law and layer, one per law that crashed, and one per code that held or did not apply."""
     answers: list[Finding] = []
     rows = list(results)

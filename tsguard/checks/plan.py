@@ -15,9 +15,10 @@ from tsguard import catalogue
 from tsguard.backend import device_name, restore_rng, rng_state
 from tsguard.checks.outturn import as_number, within
 from tsguard.checks.registry import Context, check
-from tsguard.dataset import Data, leaves
+from tsguard.dataset import Data, leaves, map_leaves
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding, Role, Status
+from tsguard.probes.stage import Batch, as_tensor, get_ready
 
 PROBE_S = 2.0
 """Seconds that the measured steps may take: enough for a median of a small model, little enough for a preflight."""
@@ -113,12 +114,15 @@ def first_batch(data: Data) -> tuple[Any, Any, Any] | None:
 
 def _seconds_per_step(model: Any, batch: tuple[Any, Any, Any], seconds: float) -> float:
     """Median of a few steps after one that warms up."""
-    x, y, weights = batch
+    # As `fit` packs it: an own train_step that takes (x, y) gets two, where train_on_batch always hands over three.
+    first = Batch(*(map_leaves(as_tensor, part) for part in batch))
+    get_ready(model, first)
+    model.make_train_function()
     taken: list[float] = []
     deadline = time.perf_counter() + seconds
     for number in range(MOST_STEPS + 1):
         begun = time.perf_counter()
-        model.train_on_batch(x, y, sample_weight=weights)
+        model.train_function([first.packed])
         _wait_for_device()
         ended = time.perf_counter()
         if number:

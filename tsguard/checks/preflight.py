@@ -9,6 +9,7 @@ from typing import Any
 
 from tsguard import provenance
 from tsguard.checks.depth import deepest
+from tsguard.checks.pictures import of_data
 from tsguard.checks.registry import Check, Context
 from tsguard.checks.runner import run_checks
 from tsguard.findings import Finding, Role, Status
@@ -45,8 +46,8 @@ def preflight(
         name=context.subject.name if context.subject is not None else "data",
         findings=findings,
         metrics=context.facts.get("metrics", {}),
-        figures=context.facts.get("figures", {}),
-        plan={**context.facts.get("forecast", {}), **dict(context.declared)},
+        figures={**of_data(context), **context.facts.get("figures", {})},
+        plan={**dict(context.declared), "forecast": dict(context.facts.get("forecast", {}))},
         provenance=dataclasses.replace(facts, ended=provenance.now()),
         source=context,
     )

@@ -14,14 +14,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tsguard import catalogue
-from tsguard.checks.bench import Bench, planned_steps, set_up
+from tsguard.checks.bench import Bench, fit_arguments, planned_steps, set_up
 from tsguard.checks.registry import Context, check
 from tsguard.evidence import Curve, Evidence, Proof
 from tsguard.findings import Finding
 from tsguard.probes import changes
 from tsguard.probes.answers import draw_weights, predict, standardised
+from tsguard.probes.baselines import learnable_share
 from tsguard.probes.gradients import norm
 from tsguard.probes.learnable import straight_and_curved
+from tsguard.probes.score import judge, sample
 from tsguard.probes.stage import flat, optimizers
 from tsguard.probes.trial import Trial, run_trial, stream
 
@@ -38,6 +40,16 @@ TRAVEL = 0.01
 """Relative distance that weights could go in the whole run if all steps pointed one way. Below one per cent the
 function
 that a model computes hardly changes."""
+
+STANDSTILL = 1e-3
+"""… and the distance below which no rate that heals has to be shown: a function of weights that stand is that of the
+start."""
+
+FADED = 0.05
+"""Mean of a schedule over the run, against its peak: cosines keep a half, step decays a tenth and more."""
+
+LEARNABLE = 0.15
+"""Share of the targets that a closed-form fit explains, from which not to move is not to learn."""
 
 NO_TRAVEL = 1e-7
 """Relative step below float32's resolution: most updates are rounded to nothing."""
@@ -72,18 +84,39 @@ class FirstSteps:
     step_size: float = 0.0
     """Median over kernels of the relative distance per step."""
 
-    def again(self, change: AbstractContextManager[Any]) -> Trial:
-        """The same steps with one thing changed."""
+    def again(self, change: AbstractContextManager[Any] | None = None, *, seed: int = 0) -> Trial:
+        """The same steps with one thing changed; another seed deals the batches in another order."""
         self.bench.start.restore()
         trial = run_trial(
             self.bench.model,
-            stream(self.bench.data, self.bench.fit),
+            stream(self.bench.data, self.bench.fit, seed=seed),
             STEPS,
             seconds=self.seconds,
             change=change,
         )
         self.bench.start.restore()
         return trial
+
+    def proof_of(self, name: str, change: AbstractContextManager[Any], after: Trial, summary: str) -> Proof:
+        """Both curves, and the share of the unchanged loss that the change took away; done again in another order."""
+        before = self.trial
+        agree, repeats = 1, 1
+        if self.bench.data.is_arrays and self.bench.fit.get("shuffle", True):
+            repeats += 1
+            plain, changed = self.again(seed=1), self.again(change, seed=1)
+            agree += changed.finite and (not plain.finite or changed.end < MENDED * plain.end)
+        gap = before.end - after.end if math.isfinite(before.end) else math.inf
+        reference = max(abs(before.end), abs(before.start), 1e-12)
+        effect = 1.0 if math.isinf(gap) else max(0.0, min(1.0, gap / reference))
+        return Proof(
+            experiment=name,
+            summary=summary,
+            before=Curve("as configured", tuple(range(len(before.losses))), before.losses),
+            after=Curve(name, tuple(range(len(after.losses))), after.losses),
+            effect=effect,
+            certainty=agree / repeats,
+            repeats=repeats,
+        )
 
 
 @check(
@@ -98,12 +131,29 @@ def first_steps(context: Context) -> Iterable[Finding]:
     if first is None:
         return
     yield from _rate_too_high(first)
-    slow = list(_rate_too_low(first))
+    # What a callback makes of the rate is seen when the run has been made.
+    slow = [] if _set_by_a_callback(context) else list(_rate_too_low(first))
     clipped = list(_clipped(first))
     decayed = list(_decayed(first))
     # A threshold that cuts every gradient makes any rate look too low: the threshold is the cause.
     yield from clipped or slow
     yield from decayed
+
+
+def _set_by_a_callback(context: Context) -> bool:
+    """Whether a callback's own code speaks of the rate (one that only lowers it on a plateau does not count)."""
+    import keras
+
+    for callback in fit_arguments(context).get("callbacks") or ():
+        if isinstance(callback, keras.callbacks.ReduceLROnPlateau):
+            continue
+        for kind in type(callback).__mro__:
+            if kind in (keras.callbacks.Callback, object):
+                break
+            codes = [getattr(one, "__code__", None) for one in vars(kind).values()]
+            if any(code is not None and "learning_rate" in code.co_names for code in codes):
+                return True
+    return False
 
 
 def take_first_steps(context: Context) -> FirstSteps | None:
@@ -133,21 +183,6 @@ def take_first_steps(context: Context) -> FirstSteps | None:
     return first
 
 
-def proof_of(name: str, before: Trial, after: Trial, summary: str) -> Proof:
-    """Both curves, and the share of the unchanged loss that the change took away."""
-    gap = before.end - after.end if math.isfinite(before.end) else math.inf
-    reference = max(abs(before.end), abs(before.start), 1e-12)
-    effect = 1.0 if math.isinf(gap) else max(0.0, min(1.0, gap / reference))
-    return Proof(
-        experiment=name,
-        summary=summary,
-        before=Curve("as configured", tuple(range(len(before.losses))), before.losses),
-        after=Curve(name, tuple(range(len(after.losses))), after.losses),
-        effect=effect,
-        certainty=1.0,
-    )
-
-
 def _rate_too_high(first: FirstSteps) -> Iterator[Finding]:
     trial = first.trial
     if not trial.losses or (trial.finite and (len(trial.losses) < 8 or trial.start <= 0)):
@@ -168,7 +203,9 @@ def _rate_too_high(first: FirstSteps) -> Iterator[Finding]:
                 f"{words}. Lower the rate, or warm up.",
                 where={"phase": "update"},
                 evidence=(Evidence("value", factor, name="rate factor that heals"),),
-                proof=proof_of(f"rate × {factor:g}", trial, slower, words),
+                proof=first.proof_of(
+                    f"rate × {factor:g}", changes.rate_times(first.bench.model, factor), slower, words
+                ),
                 score=1.0,
             )
             return
@@ -178,44 +215,97 @@ def _rate_too_low(first: FirstSteps) -> Iterator[Finding]:
     trial, planned = first.trial, planned_steps(first.context)
     if len(trial.losses) < 8 or not trial.finite or first.step_size == 0.0:
         return
-    size = first.step_size * _peak_of_schedule(first, planned)
+    rates = _rates_ahead(first, planned)
+    size = first.step_size * rates.peak
     # A run shorter than a trial is a smoke test: it goes nowhere at any sound rate.
     long_enough = planned is not None and planned >= STEPS
-    hopeless = size < NO_TRAVEL or (planned is not None and long_enough and size * planned < TRAVEL)
-    if not hopeless:
+    travel = first.step_size * rates.mean * planned if planned is not None else math.inf
+    if rates.mean < FADED * rates.peak and size >= USUAL_STEP / 10:
+        moves = f"on average over {planned} steps the rate is {rates.mean / rates.peak:.1%} of what it is at most"
+        yield from _fading_schedule(first, moves)
         return
+    if not (size < NO_TRAVEL or (long_enough and travel < TRAVEL)):
+        return
+    distance = "" if planned is None else f", at most {travel:.1g} of themselves in all {planned} steps"
+    moves = f"weights move by {first.step_size * rates.mean:.1g} of themselves per step{distance}"
     usual = 10.0 ** round(math.log10(USUAL_STEP / size))
     for factor in (usual, 10 * usual):
         faster = first.again(changes.rate_times(first.bench.model, factor))
         if faster.finite and faster.end < MENDED * trial.end:
-            distance = "" if planned is None else f", at most {size * planned:.1g} of themselves in all {planned} steps"
-            words = (
-                f"multiplied by {factor:g}, the same steps bring the loss from {faster.start:.3g} to {faster.end:.3g}"
-            )
+            # Starts are not compared: what differs between the first batches and the last is also which rows they hold.
+            words = f"multiplied by {factor:g}, the same steps end at {faster.end:.3g} in place of {trial.end:.3g}"
             yield catalogue.finding(
                 "lr-too-low",
-                f"weights move by {size:.1g} of themselves per step{distance}: nothing can be learned. With the "
-                f"rate {words}. "
-                "Raise the rate.",
+                f"{moves}: nothing can be learned. With the rate {words}. Raise the rate.",
                 where={"phase": "update"},
-                proof=proof_of(f"rate × {factor:g}", trial, faster, words),
+                proof=first.proof_of(
+                    f"rate × {factor:g}", changes.rate_times(first.bench.model, factor), faster, words
+                ),
                 score=1.0,
             )
             return
+    if long_enough and travel < STANDSTILL and _knows_nothing(first):
+        yield catalogue.finding(
+            "lr-too-low",
+            f"{moves}: the model that ends the run is the one that began it, and that one knows nothing of its "
+            f"targets, of which a closed-form fit explains a good part. Raise the rate by {usual:g}.",
+            where={"phase": "update"},
+            evidence=(Evidence("value", travel, name="relative distance in the whole run"),),
+            score=0.9,
+        )
 
 
-def _peak_of_schedule(first: FirstSteps, planned: int | None) -> float:
-    """How much higher the planned rate gets than it was in the trial (warm-up starts near zero)."""
+def _fading_schedule(first: FirstSteps, moves: str) -> Iterator[Finding]:
+    """The rate is sound where it is highest, and the schedule hardly stays there."""
+    held = first.again(changes.rate_held(first.bench.model))
+    if not held.finite or held.end >= MENDED * first.trial.end:
+        return
+    words = f"held where it is highest, the same steps end at {held.end:.3g} in place of {first.trial.end:.3g}"
+    yield catalogue.finding(
+        "lr-too-low",
+        f"the schedule takes the rate away before anything is learned: {moves}. With the rate {words}. Let the "
+        "schedule fall over the length of the run.",
+        where={"phase": "update"},
+        proof=first.proof_of("rate held at its peak", changes.rate_held(first.bench.model), held, words),
+        score=1.0,
+    )
+
+
+def _knows_nothing(first: FirstSteps) -> bool:
+    """Whether the targets can be learned and the model, as it starts, knows less than half of what a line does."""
+    known = learnable_share(first.bench.data)
+    if known <= LEARNABLE:
+        return False
+    rows = sample(first.bench.data)
+    judged = None if rows is None else judge(first.bench.model, rows)
+    return judged is not None and judged.skill < 0.5 * known
+
+
+@dataclass(frozen=True, slots=True)
+class RatesAhead:
+    """The rates of the whole run, as multiples of the mean rate of the trial."""
+
+    peak: float = 1.0
+    mean: float = 1.0
+
+
+def _rates_ahead(first: FirstSteps, planned: int | None) -> RatesAhead:
+    """Warm-up starts near zero, decay ends there: what counts is the whole run and not its first steps."""
     import keras
 
     optimizer = getattr(first.bench.model, "optimizer", None)
     schedule = getattr(getattr(optimizer, "inner_optimizer", optimizer), "_learning_rate", None)
     if not isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
-        return 1.0
+        return RatesAhead()
     total = planned or 10_000
     seen = [float(schedule(step)) for step in range(max(1, len(first.trial.losses)))]
-    later = [float(schedule(step)) for step in range(0, total, max(1, total // 200))]
-    return max(1.0, max(later) / max(sum(seen) / len(seen), 1e-30))
+    # Early steps one by one: a schedule may fall within a few.
+    places = sorted({*range(min(total, 100)), *range(0, total, max(1, total // 200))})
+    spans = [after - before for before, after in zip(places, [*places[1:], total], strict=True)]
+    rates = [float(schedule(step)) for step in places]
+    mean = sum(rate * span for rate, span in zip(rates, spans, strict=True)) / total
+    now = max(sum(seen) / len(seen), 1e-30)
+    return RatesAhead(max(rates) / now, mean / now)
 
 
 def _clipped(first: FirstSteps) -> Iterator[Finding]:
@@ -242,7 +332,12 @@ def _clipped(first: FirstSteps) -> Iterator[Finding]:
                 f"clipping, {free.end:.3g}. Set the threshold above {typical:.2g}.",
                 where={"phase": "update"},
                 evidence=(Evidence("value", finite, name="gradient norm per step"),),
-                proof=proof_of("without clipping", trial, free, f"ends at {free.end:.3g} in place of {trial.end:.3g}"),
+                proof=first.proof_of(
+                    "without clipping",
+                    changes.without_clipping(first.bench.model),
+                    free,
+                    f"ends at {free.end:.3g} in place of {trial.end:.3g}",
+                ),
                 score=1.0,
             )
             return

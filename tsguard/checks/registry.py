@@ -73,7 +73,13 @@ class Check:
 
 _CHECKS: dict[str, Check] = {}
 
-MODULES = ("step", "data", "laws", "model", "loss", "rates", "callbacks", "plan", "accumulation")
+MODULES = (
+    *("step", "data", "laws"),
+    *("wiring", "transfer", "initialisation", "signal", "regularisation", "embedding", "axes", "normalisation"),
+    *("precision", "broken_start", "repeatable"),
+    *("outputs", "blind", "selection", "hidden", "terms", "lopsided", "indifferent"),
+    *("order", "orderless", "rates", "callbacks", "plan", "accumulation"),
+)
 """Modules of tsguard.checks that declare checks; imported when the table is first read."""
 
 

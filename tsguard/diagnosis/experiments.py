@@ -15,10 +15,12 @@ from typing import Any
 
 from tsguard.dataset import Data, leaves, map_leaves
 from tsguard.diagnosis.record import Record
-from tsguard.diagnosis.score import Judged, judge
 from tsguard.evidence import Curve
+from tsguard.padding import Padding
 from tsguard.probes import changes
 from tsguard.probes.answers import draw_weights
+from tsguard.probes.padded import neutralised
+from tsguard.probes.score import Judged, judge
 from tsguard.probes.stage import Batch, flat, get_ready
 from tsguard.probes.trial import Trial, run_trial, stream
 
@@ -34,11 +36,9 @@ class Experiment:
     name: str
     change: Change | None = None
     on_batch: Callable[[Batch], Batch] | None = None
-    change_x: Callable[[Any], Any] | None = None
-    targets: Callable[[Any], Any] | None = None
-    """What happens to targets where the model is judged."""
-    prepare: Callable[[Any], None] | None = None
-    """Done once to the restored model before the first step."""
+    """Done to every batch, and to the rows on which the model is judged."""
+    prepare: Callable[[Any, int], None] | None = None
+    """Done once to the restored model before the first step; the number is the repetition's seed."""
     fit: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of `fit` that differ."""
     data: Data | None = None
@@ -83,7 +83,7 @@ def carry_out(
     if experiment.model is not None:
         model = experiment.model(model)
     if experiment.prepare is not None:
-        experiment.prepare(model)
+        experiment.prepare(model, seed)
     fit = {**record.fit, **experiment.fit}
     data = experiment.data or record.data
     change = experiment.change(model) if experiment.change is not None else contextlib.nullcontext()
@@ -91,8 +91,7 @@ def carry_out(
         trial = run_trial(
             model, stream(data, fit, seed=seed), steps, seconds=seconds, on_batch=experiment.on_batch, clock=clock
         )
-        targets = None if experiment.targets is None else map_leaves(experiment.targets, sample.y)
-        judged = judge(model, sample, change_x=experiment.change_x, targets=targets)
+        judged = judge(model, sample if experiment.on_batch is None else experiment.on_batch(sample))
     return Outcome(trial, judged)
 
 
@@ -117,12 +116,10 @@ def scaled_inputs(data: Data) -> Experiment:
     def scale(batch: Batch) -> Batch:
         return Batch(_scaled(batch.x, moments), batch.y, batch.sample_weight)
 
-    waiting = _InOrder(moments)
     return Experiment(
         "data-scale",
         "inputs standardised",
         on_batch=scale,
-        change_x=waiting,
         remedy="Standardise each input feature with the training part's mean and deviation (tsguard.data.scalers).",
     )
 
@@ -138,22 +135,8 @@ def scaled_targets(data: Data) -> Experiment:
         "data-scale",
         "targets standardised",
         on_batch=scale,
-        targets=_InOrder(moments),
         remedy="Standardise the targets with the training part's mean and deviation, and invert for the metrics.",
     )
-
-
-class _InOrder:
-    """Scales the leaves of one structure in their order (a judge maps over leaves and knows no places)."""
-
-    def __init__(self, moments: list[Any]) -> None:
-        self._moments = moments
-        self._next = 0
-
-    def __call__(self, leaf: Any) -> Any:
-        moment = self._moments[self._next % len(self._moments)]
-        self._next += 1
-        return _one_scaled(leaf, moment)
 
 
 def _moments(data: Data, side: str) -> list[Any]:
@@ -175,7 +158,7 @@ def _moments(data: Data, side: str) -> list[Any]:
 
 
 def _some(data: Data) -> list[Batch]:
-    from tsguard.diagnosis.score import sample
+    from tsguard.probes.score import sample
 
     made = sample(data, 1024)
     return [] if made is None else [made]
@@ -207,6 +190,18 @@ def balanced(labels: Any) -> Experiment:
     )
 
 
+def quick_statistics() -> Experiment:
+    """Moving statistics of BatchNormalization that follow within a few dozen steps."""
+    import keras
+
+    def change(model: Any) -> Any:
+        layers = model._flatten_layers(include_self=False, recursive=True)
+        norms = [one for one in layers if isinstance(one, keras.layers.BatchNormalization)]
+        return changes.attributes([(one, "momentum", 0.9) for one in norms])
+
+    return Experiment("train-eval-gap", "momentum 0.9", change=change, remedy="BatchNormalization(momentum=0.9)")
+
+
 def mixed_order() -> Experiment:
     """Rows dealt in random order."""
     return Experiment("data-order", "rows shuffled", fit={"shuffle": True}, remedy="model.fit(…, shuffle=True)")
@@ -215,10 +210,10 @@ def mixed_order() -> Experiment:
 def usual_weights() -> Experiment:
     """Kernels drawn anew at their usual size."""
 
-    def prepare(model: Any) -> None:
+    def prepare(model: Any, seed: int) -> None:
         import torch
 
-        draw_weights(model, 1.0, torch.Generator().manual_seed(0))
+        draw_weights(model, 1.0, torch.Generator().manual_seed(seed), turning=True)
 
     return Experiment("init-scale", "weights drawn anew", prepare=prepare, remedy="Use glorot_uniform or he_normal.")
 
@@ -258,14 +253,16 @@ def no_dropout() -> Experiment:
 
 
 def no_penalties() -> Experiment:
-    """Regularisers and weight decay off."""
+    """Regularisers, weight decay and constraints off."""
 
     def change(model: Any) -> Any:
-        return changes.all_at_once(changes.without_penalties(model), changes.without_decay(model))
+        return changes.all_at_once(
+            changes.without_penalties(model), changes.without_decay(model), changes.without_constraints(model)
+        )
 
     return Experiment(
         "over-regularised",
-        "without penalties and decay",
+        "without penalties, decay and constraints",
         change=change,
         remedy="Divide the regularisers' factors (or weight_decay) by 100.",
     )
@@ -321,18 +318,10 @@ def _feeds_output(layer: Any, outputs: set[str]) -> bool:
 
 def unfrozen() -> Experiment:
     """Every layer trainable, with an optimizer that knows them all."""
-
-    def prepare(model: Any) -> None:
-        for layer in model._flatten_layers(include_self=True, recursive=True):
-            layer.trainable = True
-        optimizer = type(model.optimizer).from_config(model.optimizer.get_config())
-        optimizer.build(model.trainable_variables)
-        model.optimizer = optimizer
-
     return Experiment(
         "disconnected-parameters",
         "every layer trainable",
-        prepare=prepare,
+        change=changes.unfrozen,
         remedy="Set `trainable = True` on the frozen layers and compile again, or load weights into them first.",
     )
 
@@ -350,6 +339,60 @@ def leaking_relu() -> Experiment:
         return changes.attributes([(layer, "activation", keras.activations.leaky_relu) for layer in layers])
 
     return Experiment("dead-units", "leaky relu in place of relu", change=change, remedy="activation='leaky_relu'")
+
+
+def open_activations() -> Experiment:
+    """Every hidden tanh or sigmoid replaced by one that does not close."""
+    import keras
+
+    closed = (keras.activations.tanh, keras.activations.sigmoid, keras.activations.hard_sigmoid)
+
+    def change(model: Any) -> Any:
+        listed = [
+            one for one in model._flatten_layers(include_self=False, recursive=True) if hasattr(one, "activation")
+        ]
+        # The last one belongs to the loss; gates and states of recurrent cells are made for what they have.
+        hidden = [one for one in listed[:-1] if one.activation in closed and not hasattr(one, "recurrent_activation")]
+        return changes.attributes([(one, "activation", keras.activations.gelu) for one in hidden])
+
+    return Experiment(
+        "saturated-units",
+        "gelu in place of tanh and sigmoid",
+        change=change,
+        remedy="activation='gelu' (hidden layers)",
+    )
+
+
+def more_precise() -> Experiment:
+    """float32 where layers compute in half, else float64."""
+    return Experiment(
+        "precision-overflow",
+        "computed in twice the precision",
+        change=changes.twice_as_precise,
+        remedy="Compute the part that overflows (or cancels) in the wider type: Layer(dtype='float32').",
+    )
+
+
+def keras_own_step(code: str) -> Experiment:
+    """Keras' own `train_step`, with an optimizer that knows every variable, in place of the user's."""
+
+    return Experiment(
+        code,
+        "Keras' own train_step, optimizer rebuilt with all variables",
+        change=lambda model: changes.all_at_once(changes.rebuilt_optimizer(model), changes.with_kerass_step(model)),
+        remedy="In `train_step`: self.zero_grad() before backward, and apply the gradients of all "
+        "`self.trainable_variables`; compile after the last layer is made.",
+    )
+
+
+def neutral_padding(padding: Padding) -> Experiment:
+    """What stands in padded positions replaced by what carries no information: means of the valid, the last time."""
+    return Experiment(
+        "pad-leak-value",
+        "padding neutralised",
+        on_batch=lambda batch: Batch(neutralised(batch.x, padding), batch.y, batch.sample_weight),
+        remedy="Fill padding with finite neutral values, and pass the mask to every layer that mixes timesteps.",
+    )
 
 
 @contextlib.contextmanager
@@ -412,6 +455,16 @@ def with_last_activation(code: str, layer: Any, activation: str) -> Experiment:
 def paired(data: Data, code: str, name: str, remedy: str) -> Experiment:
     """Other pairs of inputs and targets."""
     return Experiment(code, name, data=data, remedy=remedy)
+
+
+def validation_pairs(data: Data) -> Experiment:
+    """Trained on pairs of the validation part: where they teach what the training pairs do not, those are mispaired."""
+    return Experiment(
+        "data-mispaired",
+        "trained on pairs of the validation part",
+        data=data,
+        remedy="Compare how training and validation rows are read: x and y of the training part belong to other rows.",
+    )
 
 
 def ready(record: Record) -> None:

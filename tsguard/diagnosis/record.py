@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from tsguard.dataset import Data
+from tsguard.padding import Padding
 
 
 class Start(Protocol):
@@ -27,3 +28,5 @@ class Record:
     """What was recorded: "loss" per step, and per epoch "epoch/loss", "val_loss" and the compiled metrics by name."""
     fit: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of `fit`: epochs, batch_size, shuffle, class_weight, steps_per_epoch."""
+    padding: Padding | None = None
+    """What is known about padded inputs."""

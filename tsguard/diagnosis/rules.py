@@ -25,7 +25,7 @@ from tsguard.probes.answers import heads, labels_of, predict, question
 from tsguard.probes.gradients import term_gradients
 from tsguard.probes.graph import last_operation
 from tsguard.probes.learnable import ridge_r2, table
-from tsguard.probes.stage import Batch, optimizers, take_step
+from tsguard.probes.stage import Batch, has_own_step, optimizers, take_step
 
 UNSCALED_MEAN, UNSCALED_DEVIATION = 3.0, 5.0
 """|mean| or deviation of inputs beyond which the usual initialisers (made for mean 0, deviation 1) are off by several
@@ -72,10 +72,9 @@ def _rates(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Itera
         yield do.rate(0.1)
         yield do.rate(0.01)
     if size is not None and size < USUAL_STEP:
-        yield do.rate(10.0)
-        yield do.rate(100.0)
-        if 100.0 * size < USUAL_STEP:
-            yield do.rate(10.0 ** round(math.log10(USUAL_STEP / size)))
+        usual = 10.0 ** max(1, round(math.log10(USUAL_STEP / size)))
+        yield do.rate(usual)
+        yield do.rate(10.0 * usual)
 
 
 def _relative_step(record: Record, batch: Batch) -> float | None:
@@ -133,6 +132,7 @@ def _restraint(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> I
         yield do.no_dropout()
     penal = any(getattr(v, "regularizer", None) is not None for v in model.variables)
     active = any(getattr(one, "activity_regularizer", None) is not None for one in layers)
+    penal = penal or any(getattr(v, "constraint", None) is not None for v in model.variables)
     if penal or active or any(getattr(o, "weight_decay", None) for o in optimizers(model)):
         yield do.no_penalties()
 
@@ -168,6 +168,44 @@ def _relu(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterat
     layers = record.model._flatten_layers(include_self=False, recursive=True)
     if any(getattr(layer, "activation", None) is keras.activations.relu for layer in layers):
         yield do.leaking_relu()
+
+
+def _closed(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterator[Experiment]:
+    if any(f.code in ("saturated-units", "vanishing-gradient") for f in findings):
+        yield do.open_activations()
+
+
+def _precision(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterator[Experiment]:
+    layers = record.model._flatten_layers(include_self=True, recursive=True)
+    half = any(str(getattr(one, "compute_dtype", "")) in ("float16", "bfloat16") for one in layers)
+    ended_badly = not all(map(math.isfinite, record.series.get("loss", ())))
+    if half or ended_badly:
+        yield do.more_precise()
+
+
+def _step(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterator[Experiment]:
+    model = record.model
+    if not has_own_step(model) or getattr(model, "_compile_loss", None) is None:
+        return
+    known = [f.code for f in findings if f.code in ("untracked-parameters", "gradient-accumulates")]
+    yield do.keras_own_step(known[0] if known else "untracked-parameters")
+
+
+def _padding(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterator[Experiment]:
+    if record.padding is not None and record.padding.mask is not None:
+        yield do.neutral_padding(record.padding)
+
+
+SLOW = 0.995
+"""Momentum of moving statistics that needs more than two hundred steps to follow."""
+
+
+def _statistics(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterator[Experiment]:
+    import keras
+
+    layers = record.model._flatten_layers(include_self=False, recursive=True)
+    if any(isinstance(one, keras.layers.BatchNormalization) and one.momentum > SLOW for one in layers):
+        yield do.quick_statistics()
 
 
 def _order(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterator[Experiment]:
@@ -295,13 +333,18 @@ RULES: tuple[Rule, ...] = (
     Rule("scale of targets", "a linear output starts near 0 and moves by about the rate per step", _targets),
     Rule("loss and output", "a loss that asks another question is lowered without answering", _loss),
     Rule("terms of the loss", "a term that pulls elsewhere, or louder, keeps the others from being learned", _terms),
+    Rule("padding", "what stands in padded positions must not be heard", _padding),
+    Rule("own step", "a step that resets nothing, or leaves variables out, trains another model than it seems", _step),
     Rule("restraint", "clipping, dropout, penalties and decay each can hold a model still", _restraint),
     Rule("rate", "the most frequent fault of all, in both directions", _rates),
     Rule("order of rows", "batches of one kind each pull the model to themselves", _order),
     Rule("balance", "a class below a tenth is cheaper to ignore than to learn", _balance),
     Rule("pairs", "targets that fit other rows' inputs better than their own were shuffled or shifted", _pairs),
+    Rule("moving statistics", "what inference normalises with must have followed what training saw", _statistics),
     Rule("frozen layers", "what is frozen at random values passes on little that the rest can use", _frozen),
     Rule("initial weights", "an unlucky or odd start is mended by another draw of usual size", _weights),
     Rule("dead units", "units that stopped firing come back where the activation leaks", _relu),
+    Rule("closed units", "units on the flat part of tanh or sigmoid pass no gradient back", _closed),
+    Rule("precision", "what overflows or cancels in a narrow type does not in a wider one", _precision),
     Rule("width", "a bottleneck of a few units loses what the targets depend on", _width),
 )

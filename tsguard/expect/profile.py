@@ -389,10 +389,7 @@ class Profile:
             return self.source.frame.iloc[:0]
         schema = self.source.schema
         columns = {
-            entry.name: (pa.nulls(1, entry.type) if self.had_nulls(entry.name) else pa.array([], entry.type))
-            .to_pandas()
-            .iloc[:0]
-            for entry in schema
+            entry.name: pa.nulls(int(self.had_nulls(entry.name)), entry.type).to_pandas().iloc[:0] for entry in schema
         }
         return pd.DataFrame(columns, columns=schema.names)
 

@@ -1,5 +1,5 @@
-"""A suite in any form that GX knows, as the ExpectationSuite that it is: the object, its dictionary, or its JSON
-file."""
+"""A suite in any form that GX knows, as the ExpectationSuite that it is: the object, its dictionary, its JSON file, or
+a name of ours."""
 
 from __future__ import annotations
 
@@ -10,6 +10,12 @@ from typing import Any
 
 from tsguard.errors import DataError, explain
 from tsguard.expect.stock import quiet
+
+SHIPPED = Path(__file__).resolve().parents[1] / "data" / "suites"
+"""Suites of the catalogued sets, found by name."""
+
+OWN = (Path("suites") / "data", Path("suites"))
+"""Where a project keeps suites of its own, which are found by name from the working folder and come first."""
 
 
 def load_suite(suite: Any) -> Any:
@@ -27,15 +33,24 @@ def load_suite(suite: Any) -> Any:
         if isinstance(suite, list | tuple) and all(isinstance(each, Expectation) for each in suite):
             return ExpectationSuite(name="expectations", expectations=[each.copy() for each in suite])
         if isinstance(suite, str | Path):
-            return _from_mapping(_read(Path(suite)), str(suite))
+            path = named(suite) or Path(suite)
+            return _from_mapping(_read(path), str(suite))
         if isinstance(suite, Mapping):
             return _from_mapping(suite, "suite")
     raise _unusable("suite", type(suite).__name__)
 
 
+def named(suite: str | Path) -> Path | None:
+    """The file of a suite that is called by its name; None for what is a path."""
+    if not isinstance(suite, str) or Path(suite).name != suite or suite.endswith(".json") or Path(suite).is_file():
+        return None
+    return next((file for folder in (*OWN, SHIPPED) if (file := folder / f"{suite}.json").is_file()), None)
+
+
 def _read(path: Path) -> Any:
     if not path.is_file():
-        raise _unusable(str(path), "a path where no file is")
+        names = sorted({file.stem for folder in (*OWN, SHIPPED) for file in folder.glob("*.json")})
+        raise _unusable(str(path), f"a path where no file is, and no name of a suite (those are {', '.join(names)})")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -83,7 +98,7 @@ def _unusable(place: str, received: str) -> DataError:
         explain(
             place,
             received=received,
-            expected="an ExpectationSuite, a list of expectations, a dictionary, or the path of a JSON file",
+            expected="an ExpectationSuite, a list of expectations, a dictionary, the path of a JSON file, or a name",
             todo="Build it with great_expectations and save it with `json.dumps(suite.to_json_dict())`.",
         )
     )

@@ -54,7 +54,8 @@ def validate(
     """Judge `data` by a Great Expectations suite, and return GX's own result object.
 
     Args:
-        suite: an `ExpectationSuite`, a list of expectations, a dictionary, or the path of a JSON file that GX wrote.
+        suite: an `ExpectationSuite`, a list of expectations, a dictionary, the path of a JSON file that GX wrote, or
+            the name of one (`etth1`; a project's own in suites/ come first).
         data: a pyarrow table, record batches or a reader of them, a dataset, the path of a Parquet file or folder, or a
             pandas frame. Only columns that a handed-over expectation needs are ever held in memory as a whole.
         engine: "arrow" (one streaming pass) or "pandas" (stock GX on the data as a frame).

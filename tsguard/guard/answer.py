@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import traceback
 from typing import Any
 
@@ -18,8 +19,10 @@ where it showed."""
 CAUSES = ("data-nonfinite", "pad-nan-poison", "loss-empty-selection", "precision-overflow", "nan-hidden")
 
 
-def of_origin(origin: Origin, trip: Trip, verdict: Verdict, *, status: Status = Status.FAIL, cost: str = "") -> Finding:
-    """The answer to a trip whose origin is known."""
+def of_origin(
+    origin: Origin, trip: Trip, verdict: Verdict, *, status: Status = Status.FAIL, cost: str = "", when: str = ""
+) -> Finding:
+    """The answer to a trip whose origin is known. `when` says in words when it was, where that was not a step."""
     record = verdict.record
     where = {
         "layer": origin.layer,
@@ -42,10 +45,12 @@ def of_origin(origin: Origin, trip: Trip, verdict: Verdict, *, status: Status = 
             "timestep": element.timestep,
             "feature": element.feature,
             "row": element.row,
+            "id": element.id,
         }
     return catalogue.finding(
         origin.code,
-        _message(origin, verdict) + (f" {cost}" if cost else ""),
+        _message(origin, verdict, when or f"at step {origin.step}, phase {origin.phase}")
+        + (f" {cost}" if cost else ""),
         where=where,
         status=status,
         role=role_of(origin, verdict),
@@ -69,7 +74,12 @@ def role_of(origin: Origin, verdict: Verdict) -> Role:
     return Role.CAUSE if origin.kind in ("singularity", "empty") and origin.phase != "update" else Role.SYMPTOM
 
 
-def _message(origin: Origin, verdict: Verdict) -> str:
+def moved(finding: Finding, where: dict[str, Any]) -> Finding:
+    """The same finding at another place; what is None is left out."""
+    return dataclasses.replace(finding, where={key: value for key, value in where.items() if value is not None})
+
+
+def _message(origin: Origin, verdict: Verdict, when: str) -> str:
     place = f" in layer `{origin.layer}`" if origin.layer else ""
     place += f", loss term `{origin.loss_term}`" if origin.loss_term else ""
     place += f", parameter `{origin.parameter}`" if origin.parameter else ""
@@ -77,9 +87,7 @@ def _message(origin: Origin, verdict: Verdict) -> str:
     subject = (
         f"`{origin.op}`" if origin.op else {"data": "The batch", "update": "The update"}.get(origin.phase, "The step")
     )
-    text = (
-        f"{subject}{place}{line} made the first value that is not finite at step {origin.step}, phase {origin.phase}: "
-    )
+    text = f"{subject}{place}{line} made the first value that is not finite {when}: "
     if origin.phase == "data":
         text = f"Step {origin.step} got a batch that is not finite: "
     text += origin.mechanism + "."
@@ -88,7 +96,8 @@ def _message(origin: Origin, verdict: Verdict) -> str:
         named = [("sample", element.sample), ("timestep", element.timestep), ("feature", element.feature)]
         parts = [f"{name} {value}" for name, value in named if value is not None]
         if element.row is not None:
-            parts.append(f"row {element.row} of the data set")
+            known = f" (id {element.id})" if element.id is not None else ""
+            parts.append(f"row {element.row} of the data set{known}")
         if parts:
             text += f" First element: {', '.join(parts)} ({element.count} in all)."
     if origin.others:

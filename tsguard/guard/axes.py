@@ -1,15 +1,15 @@
 """What the axes of a tensor mean: which one counts samples, timesteps, features of the data.
 
-A step is followed from the batch onwards: the batch's axes are known, and each operation says how those of its output
-follow from those of its inputs. So an element deep inside (position 5 of a row of the 13th call of an RNN cell) can be
-named as a place in the data. What is not known stays None: a hidden unit is no feature.
+A step is followed from the batch onwards: the batch's axes are known, and each operation says how those of its
+output follow from those of its inputs. So an element deep inside (position 5 of a row of the 13th call of an RNN
+cell) can be named as a place in the data. What is not known stays None: a hidden unit is no feature.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 SAMPLE, TIMESTEP, FEATURE = "sample", "timestep", "feature"
@@ -22,6 +22,8 @@ class Axis:
     kind: str
     start: int = 0
     step: int = 1
+    of: tuple[str, str | None] | None = None
+    """The array of the batch whose axis it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +61,20 @@ class Tag:
                 found[axis.kind] = axis.start + axis.step * int(position)
         return found
 
+    @property
+    def of(self) -> tuple[str, str | None] | None:
+        """The array of the batch that the features belong to."""
+        parts = [part for axis in self.axes if isinstance(axis, Merged) for part, _ in axis.parts]
+        axes = [axis for axis in self.axes if isinstance(axis, Axis)] + [part for part in parts if part is not None]
+        return next((axis.of for axis in axes if axis.kind == FEATURE and axis.of is not None), None)
+
 
 UNKNOWN = Tag(())
 
 
-def batch_tag(shape: Sequence[int], *, integer: bool, timesteps: int | None) -> Tag:
+def batch_tag(
+    shape: Sequence[int], *, integer: bool, timesteps: int | None, of: tuple[str, str | None] | None = None
+) -> Tag:
     """The axes of one array of a batch: sample first; time second where there are three axes or it fits."""
     axes: list[AnyAxis] = [Axis(SAMPLE)]
     rest = list(shape[1:])
@@ -71,7 +82,7 @@ def batch_tag(shape: Sequence[int], *, integer: bool, timesteps: int | None) -> 
     if timed:
         axes.append(Axis(TIMESTEP))
         rest = rest[1:]
-    axes += [None] * (len(rest) - 1) + ([Axis(FEATURE)] if rest else [])
+    axes += [None] * (len(rest) - 1) + ([Axis(FEATURE, of=of)] if rest else [])
     return Tag(tuple(axes[: len(shape)]))
 
 
@@ -87,7 +98,8 @@ def follow(name: str, args: Sequence[Any], inputs: list[tuple[Any, Tag]], output
             tags = [_alike(inputs, out) for out in outputs]
     except (IndexError, ValueError, TypeError, KeyError):  # an overload that the rule does not know
         tags = [_alike(inputs, out) for out in outputs]
-    fixed = _fixed(inputs)
+    # Where a mask or an index came from says nothing about what it picked.
+    fixed = _fixed(inputs[:1] if name == "index" else inputs)
     return [
         Tag(tag.axes + (None,) * (len(out.shape) - len(tag.axes)), _free(_merge(fixed, tag.fixed), tag.axes))
         for tag, out in zip(tags, outputs, strict=True)
@@ -236,7 +248,7 @@ def _slice(args: Any, inputs: Any, outputs: list[Any]) -> list[Tag]:
     start = max(start + tensor.shape[dim], 0) if start < 0 else start
     axis = axes[dim]
     if isinstance(axis, Axis):
-        axes[dim] = Axis(axis.kind, axis.start + axis.step * start, axis.step * step)
+        axes[dim] = replace(axis, start=axis.start + axis.step * start, step=axis.step * step)
     elif tensor.shape[dim] != outputs[0].shape[dim]:
         axes[dim] = None
     return [Tag(tuple(axes))]
@@ -249,7 +261,7 @@ def _split(args: Any, inputs: Any, outputs: list[Any]) -> list[Tag]:
         axes = _axes(inputs)
         at = dim % len(axes)
         axis = axes[at]
-        axes[at] = Axis(axis.kind, axis.start + axis.step * start, axis.step) if isinstance(axis, Axis) else None
+        axes[at] = replace(axis, start=axis.start + axis.step * start) if isinstance(axis, Axis) else None
         start += out.shape[at]
         tags.append(Tag(tuple(axes)))
     return tags
@@ -261,7 +273,7 @@ def _flip(args: Any, inputs: Any, outputs: list[Any]) -> list[Tag]:
     for dim in args[1]:
         axis = axes[dim]
         if isinstance(axis, Axis):
-            axes[dim] = Axis(axis.kind, axis.start + axis.step * (tensor.shape[dim] - 1), -axis.step)
+            axes[dim] = replace(axis, start=axis.start + axis.step * (tensor.shape[dim] - 1), step=-axis.step)
     return [Tag(tuple(axes))]
 
 
@@ -323,6 +335,12 @@ def _conv(args: Any, inputs: Any, outputs: list[Any]) -> list[Tag]:
     return [Tag(tuple(kept))]
 
 
+def _matrices(args: Any, inputs: Any, outputs: list[Any]) -> list[Tag]:
+    """What works on whole matrices keeps the axes that count them."""
+    axes = _axes(inputs)[:-2]
+    return [Tag(tuple(axes[: len(out.shape)])) for out in outputs]
+
+
 def _expand(args: Any, inputs: Any, outputs: list[Any]) -> list[Tag]:
     return [_alike(inputs, outputs[0])]
 
@@ -333,7 +351,7 @@ def _pad(args: Any, inputs: Any, outputs: list[Any]) -> list[Tag]:
     for k in range(len(pads) // 2):
         axis = axes[-1 - k]
         if isinstance(axis, Axis) and pads[2 * k]:
-            axes[-1 - k] = Axis(axis.kind, axis.start - axis.step * pads[2 * k], axis.step)
+            axes[-1 - k] = replace(axis, start=axis.start - axis.step * pads[2 * k])
     return [Tag(tuple(axes))]
 
 
@@ -384,6 +402,15 @@ _RULES: dict[str, Any] = {
             "scaled_dot_product_flash_attention", "native_dropout", "cudnn_batch_norm",
         ),
         _leading,
+    ),
+    **dict.fromkeys(
+        (
+            "linalg_slogdet", "linalg_det", "linalg_inv_ex", "linalg_inv", "linalg_cholesky_ex", "linalg_cholesky",
+            "cholesky", "linalg_solve_ex", "linalg_solve", "linalg_lu_factor_ex", "linalg_lu", "linalg_qr",
+            "linalg_svd", "linalg_eigh", "linalg_eig", "linalg_eigvals", "inverse", "cholesky_solve",
+            "linalg_solve_triangular", "linalg_lstsq", "linalg_pinv",
+        ),
+        _matrices,
     ),
     "permute": _permute,
     "unsqueeze": _unsqueeze,

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import inspect as introspection
+import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,14 +26,19 @@ import numpy as np
 from tsguard import catalogue
 from tsguard.backend import require_torch, restore_rng, rng_state
 from tsguard.errors import TsguardError
-from tsguard.findings import Finding, Role, Status, ranked
-from tsguard.guard import answer, verdicts
+from tsguard.evidence import Evidence
+from tsguard.findings import Finding, Role, Status
+from tsguard.guard import answer, captures, closing, fitcall, verdicts
+from tsguard.guard.activations import Wanted
+from tsguard.guard.farewell import Farewell
+from tsguard.guard.loose import LooseCalls
+from tsguard.guard.names import Names, checked_names
 from tsguard.guard.outcome import GuardOutcome
 from tsguard.guard.recovery import BUDGET, checked_policy
-from tsguard.guard.replay import Replay
 from tsguard.guard.seam import GuardStop
+from tsguard.guard.stall import STALL_SECONDS, Stall, StallWatch
 from tsguard.guard.watcher import Watcher
-from tsguard.report import Provenance, Report, Run, Series
+from tsguard.report import Provenance, Report, Run, Series, fields_of
 from tsguard.store import Journal, RunFolder
 
 Finisher = Callable[[GuardOutcome], Any]
@@ -69,6 +75,10 @@ class Guard(keras.callbacks.Callback):
         finishers: Called with the GuardOutcome when the run is over, in order; may add findings to it.
         max_recoveries: How often skip and rollback go on.
         name: Name of the run.
+        activations: Layers whose outputs are summed up once a window (names or paths, or True for all).
+        names: Names of the features: a list, or a dict from an input's name to such a list. A frame brings its own.
+        ids: One id for every row of the data set. A frame's index is taken by itself.
+        stall_s: Seconds without a step after which training counts as standing still; None does not watch for it.
     """
 
     def __init__(
@@ -84,6 +94,10 @@ class Guard(keras.callbacks.Callback):
         finishers: Sequence[Finisher] = (),
         max_recoveries: int = BUDGET,
         name: str = "fit",
+        activations: Wanted = False,
+        names: Any = None,
+        ids: Sequence[Any] | None = None,
+        stall_s: float | None = STALL_SECONDS,
     ) -> None:
         require_torch()
         super().__init__()
@@ -94,6 +108,8 @@ class Guard(keras.callbacks.Callback):
         self.finishers = tuple(finishers)
         self.max_recoveries = max_recoveries
         self.name = name
+        self.activations, self.names, self.ids, self.stall_s = activations, names, ids, stall_s
+        checked_names(names)
         self.outcome: GuardOutcome | None = None
         self.folder: RunFolder | None = None
         self._report: Report | None = None
@@ -105,9 +121,14 @@ class Guard(keras.callbacks.Callback):
         self.first_step = 0
         """Steps that the run had made before: set by who resumes it, so that a step has one number in all of it."""
         self._started = 0.0
+        self._interrupted = False
         self._start_time = ""
         self._validation: tuple[Any, Any] | None = None
         self._epochs = 0
+        self._farewell: Farewell | None = None
+        self._stalls: StallWatch | None = None
+        self._found: list[Finding] = []
+        self._noting = threading.Lock()
 
     # -- what is there afterwards ---------------------------------------------------------------------------------
 
@@ -149,9 +170,15 @@ class Guard(keras.callbacks.Callback):
     @_quietly
     def on_train_begin(self, logs: Any = None) -> None:
         """Open the run's folder and take the seam."""
-        adapter, validation = from_fit(self.model)
-        self._begin(self.model, adapter=adapter, validation=validation)
+        call = fitcall.reading(self.model)
+        if any(isinstance(other, Guard) and other is not self for other in call.after(self)):
+            self._stand_aside()
+            return
+        self._begin(self.model, adapter=call.adapter, validation=call.validation)
         if self._watcher is not None:
+            self._watcher.callbacks = call.callbacks
+            if self._stalls is not None:
+                self._stalls.alive = functools.partial(fitcall.running, self.model)
             self._watcher.seam.arm()
 
     @_quietly
@@ -160,13 +187,21 @@ class Guard(keras.callbacks.Callback):
         if self._watcher is not None:
             self._watcher.epoch, self._watcher.batch = epoch, 0
             self._watcher._ended = None
+            self._tick("the data of the first batch")
 
     @_quietly
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Announce the step to the seam."""
         if self._watcher is not None:
+            if self._farewell is not None and self._farewell.asked:
+                self._farewell.leave()
             self._watcher.batch = batch
             self._watcher.seam.announce()
+            self._tick("the step")
+
+    def on_test_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Validation goes on."""
+        self._tick("validation", between=True)
 
     @_quietly
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -175,6 +210,7 @@ class Guard(keras.callbacks.Callback):
         if watcher is None:
             return
         self._epochs = epoch + 1
+        self._tick("the end of the epoch", between=True)
         for name, value in (logs or {}).items():
             if isinstance(value, (int, float, np.floating)):
                 self._logs.setdefault(name, []).append(float(value))
@@ -205,17 +241,22 @@ class Guard(keras.callbacks.Callback):
         self._begin(model, adapter=None, validation=None)
         watcher = self._watcher
         assert watcher is not None
+        watcher.leave = self._leave
         watcher.seam.arm(free_running=True)
+        watcher.loose = LooseCalls(model)
+        watcher.loose.arm()
         try:
             yield self
         finally:
+            watcher.loose.disarm()
             watcher.seam.disarm()
             _quietly(Guard._finish)(self)
 
     # -- beginning and end ----------------------------------------------------------------------------------------
 
     def _begin(self, model: Any, *, adapter: Any, validation: tuple[Any, Any] | None) -> None:
-        self._report, self.outcome, self._errors, self._logs, self._log_epochs = None, None, [], {}, {}
+        self._report, self.outcome, self._errors, self._found = None, None, [], []
+        self._logs, self._log_epochs = {}, {}
         self._validation = validation
         self._started, self._start_time = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
         if self.out is not None:
@@ -231,15 +272,96 @@ class Guard(keras.callbacks.Callback):
             budget=self.max_recoveries,
             first_step=self.first_step,
             note=self._note,
+            activations=self.activations,
+            names=Names(self.names, self.ids),
         )
+        if self.folder is not None:
+            with contextlib.suppress(OSError):
+                captures.expire(self.folder.path.parent, now=time.time())
+        if self._journal is not None:
+            self._farewell = Farewell(_weakly(self, "_last_words"))
+            self._farewell.arm()
+        # Not in `on_train_batch_end`: a callback that has one makes Keras read the logs on the host in every step.
+        self._watcher.done = functools.partial(self._tick, "the next batch, or a callback")
+        self._stalls = StallWatch(self.stall_s, self._stalled)
         self._note({"kind": "begin", "time": self._start_time, "policy": self.policy, "model": model.name})
 
     def _note(self, event: dict[str, Any]) -> None:
-        if self._journal is not None:
+        with self._noting:
+            if self._journal is None:
+                return
             try:
                 self._journal.append(event)
+            except TypeError:  # evidence that no JSON can hold
+                self._journal.append({key: value for key, value in event.items() if key != "finding"})
             except (OSError, ValueError):  # a full disk: the run goes on, the events stop
                 self._journal = None
+
+    def _tick(self, place: str, *, between: bool = False) -> None:
+        watcher, stalls = self._watcher, self._stalls
+        if stalls is not None and watcher is not None:
+            stalls.tick(place, watcher.step, between=between)
+            stalls.usual = watcher.usual_seconds
+
+    def _stalled(self, stall: Stall) -> None:
+        """Called by the watchdog's own thread."""
+        finding = catalogue.finding(
+            "stalled",
+            f"Nothing happened for {stall.seconds:.0f} s at step {stall.step}: waited for {stall.where}.",
+            where={"step": stall.step},
+            evidence=[Evidence("traceback", stall.stack, name="where the training thread stood", step=stall.step)],
+            check="guard",
+        )
+        self._found.append(finding)
+        self._note(
+            {
+                "kind": "finding", "code": finding.code, "step": stall.step, "text": finding.message,
+                "finding": fields_of(finding),
+            }
+        )  # fmt: skip
+
+    def _leave(self) -> None:
+        if self._farewell is not None:
+            self._farewell.leave()
+
+    def _last_words(self, reason: str) -> None:
+        """The process is about to end, the run is not over: write what is known, and experiment no more."""
+        watcher = self._watcher
+        if watcher is None or self._report is not None:
+            return
+        self.diagnose, self.repro, self.finishers = False, False, ()
+        with contextlib.suppress(Exception):
+            watcher.sync()
+        self._found.append(
+            catalogue.finding(
+                "interrupted",
+                f"Training ended after step {watcher.step - 1}, in epoch {watcher.epoch}: {reason}. This report holds "
+                "what was known then.",
+                where={"step": max(watcher.step - 1, 0), "epoch": watcher.epoch},
+                check="guard",
+            )
+        )
+        self._interrupted = True
+        _quietly(Guard._finish)(self)
+
+    def _stand_aside(self) -> None:
+        """Two guards would take each other's places: the last one in the list watches."""
+        self._watcher = self.folder = self.outcome = None
+        self._report = Report(
+            kind="train",
+            name=self.name,
+            findings=(
+                catalogue.finding(
+                    "nonfinite-loss",
+                    "This guard stood aside: another one, further on in the list of callbacks, watches the same "
+                    "fit. Its report holds what was seen.",
+                    status=Status.NOT_RUN,
+                    role=Role.NOTE,
+                    remedy="Give fit one Guard; `tsguard.fit` brings its own.",
+                    check="guard",
+                ),
+            ),
+        )
 
     def _crashed(self, error: Exception, doing: str) -> None:
         self._errors.append(answer.crash(error, doing))
@@ -250,16 +372,24 @@ class Guard(keras.callbacks.Callback):
         watcher = self._watcher
         if watcher is None or self._report is not None:
             return
+        if self._farewell is not None:
+            self._farewell.disarm()
+        if self._stalls is not None:
+            self._stalls.stop()
         rng = rng_state()
         try:
-            self._close(watcher)
+            if not self._interrupted:
+                self._close(watcher)
         except GuardStop:
             raise
         except Exception as error:
             self._crashed(error, "finishing the report")
         finally:
             restore_rng(rng)
-        outcome = self.outcome = self._outcome(watcher)
+        if self.folder is not None and watcher.replay is not None and watcher.replay.records:
+            with contextlib.suppress(Exception):  # a full disk, a kind of batch that no file can hold
+                captures.keep(self.folder, watcher.replay.records[-1])
+        outcome = self.outcome = closing.outcome_of(self, watcher)
         for finisher in self.finishers:
             try:
                 finisher(outcome)
@@ -277,78 +407,8 @@ class Guard(keras.callbacks.Callback):
     def _close(self, watcher: Watcher) -> None:
         watcher.check_weights()
         watcher.findings += list(verdicts.at_end(watcher, self._logs))
-        watcher.findings += verdicts.validation_fault(self._logs, self._validation, watcher.step)
+        watcher.findings += verdicts.validation_fault(self._logs, self._validation, watcher.step, watcher.model)
         watcher.findings += verdicts.collapse(watcher, self._validation)
-
-    def _outcome(self, watcher: Watcher) -> GuardOutcome:
-        findings = [*watcher.findings, *self._errors]
-        if watcher.watched and not any(f.status >= Status.FAIL for f in findings):
-            findings.append(
-                catalogue.finding(
-                    "nonfinite-loss",
-                    f"{watcher.watched} steps were watched: every loss, gradient and weight was finite.",
-                    status=Status.PASS,
-                    role=Role.NOTE,
-                    remedy="",
-                    check="guard",
-                )
-                if not watcher.recoveries
-                else _survived(watcher)
-            )
-        series = dict(watcher.watch.series)
-        for name, values in self._logs.items():
-            series[f"epoch/{name}"] = list(zip(self._log_epochs[name], values, strict=True))
-        clean = watcher.recorder.clean
-        replay = watcher.replay
-        if replay is None and watcher.recorder.ready and clean is not None and clean.fits():
-            replay = Replay(watcher.model, clean, watcher.recorder.records, first_step=watcher.recorder.clean_step)
-        return GuardOutcome(
-            model=watcher.model,
-            findings=list(ranked(findings)),
-            series=series,
-            metrics=self._metrics(watcher),
-            trip=next((trip for trip in watcher.trips if trip.nonfinite), watcher.trips[0] if watcher.trips else None),
-            origin=watcher.origins[0] if watcher.origins else None,
-            trips=list(watcher.trips),
-            replay=replay,
-            steps=watcher.watched,
-            epochs=self._epochs,
-            policy=self.policy,
-            stopped=watcher.stopped,
-            recoveries=watcher.recoveries,
-            data=watcher.adapter,
-            folder=self.folder.path if self.folder is not None else None,
-            facts=self._facts(watcher),
-        )
-
-    def _facts(self, watcher: Watcher) -> dict[str, Any]:
-        verdict = watcher.verdict
-        return {
-            "diagnose": self.diagnose,
-            "repro": self.repro,
-            "budget_s": self.budget_s,
-            "binding": verdict.binding if verdict is not None else None,
-            "weight_growth": verdict.weight_growth if verdict is not None else None,
-            "answer_seconds": watcher.answer_seconds,
-            "recorder_note": watcher.recorder.note,
-            "recorder_budget": watcher.recorder.budget,
-        }
-
-    def _metrics(self, watcher: Watcher) -> dict[str, float]:
-        seconds = time.perf_counter() - self._started
-        found = {"duration_min": seconds / 60, "steps_per_s": watcher.watched / seconds if seconds > 0 else 0.0}
-        if watcher.watch.data_wait_share is not None:
-            found["data_wait_share"] = watcher.watch.data_wait_share
-        for name in ("loss", "val_loss"):
-            if self._logs.get(name):
-                found[name] = self._logs[name][-1]
-        losses = [value for value in watcher.watch.values("loss") if np.isfinite(value)]
-        if losses and ("loss" not in found or found["loss"] == 0.0 < min(losses)):
-            # Keras logs 0 where an own train_step leaves the compiled loss tracker untouched.
-            found["loss"] = losses[-1]
-        found["peak_mb"] = _peak_mb()
-        found["gpu_used"] = 0.0 if watcher.on_cpu else 1.0
-        return found
 
     def _made(self, outcome: GuardOutcome) -> Report:
         series = {
@@ -372,17 +432,6 @@ class Guard(keras.callbacks.Callback):
         )
 
 
-def _survived(watcher: Watcher) -> Finding:
-    return catalogue.finding(
-        "nonfinite-loss",
-        f"{watcher.watched} steps were watched; {watcher.recoveries} of them were not finite and were left out by "
-        f"policy {watcher.policy!r}. User callbacks were not rewound.",
-        status=Status.WARN,
-        role=Role.NOTE,
-        check="guard",
-    )
-
-
 def _checked_sync(sync_every: int | str) -> int | str:
     if sync_every == "auto" or (isinstance(sync_every, int) and not isinstance(sync_every, bool) and sync_every > 0):
         return sync_every
@@ -398,28 +447,13 @@ def _checked_sync(sync_every: int | str) -> int | str:
     )
 
 
-def from_fit(model: Any) -> tuple[Any, tuple[Any, Any] | None]:
-    """The data adapter and the validation arrays of the `fit` that is calling, read from its frame.
+def _weakly(thing: Any, method: str) -> Callable[..., None]:
+    """A call that does not keep its object alive."""
+    reference = weakref.ref(thing)
 
-    Keras hands neither to callbacks. Nothing depends on them: without, batches are copied and rows stay unknown.
-    """
-    frame = introspection.currentframe()
-    while frame is not None:
-        if frame.f_code.co_name == "fit" and frame.f_locals.get("self") is model and "epoch_iterator" in frame.f_locals:
-            iterator = frame.f_locals["epoch_iterator"]
-            x, y = frame.f_locals.get("val_x"), frame.f_locals.get("val_y")
-            return getattr(iterator, "data_adapter", None), (None if x is None else (x, y))
-        frame = frame.f_back
-    return None, None
+    def call(*args: Any) -> None:
+        alive = reference()
+        if alive is not None:
+            getattr(alive, method)(*args)
 
-
-def _peak_mb() -> float:
-    import torch
-
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        return float(torch.cuda.max_memory_allocated() / 1e6)
-    try:
-        import resource
-    except ImportError:  # not on every platform
-        return 0.0
-    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
+    return call

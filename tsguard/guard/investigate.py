@@ -112,12 +112,13 @@ def _instrumented(replay: Replay, record: StepRecord) -> Origin | None:
 def _binding(replay: Replay, bad: StepRecord, before: StateBuffer, *, scaled: bool) -> str | None:
     def fails(data: Any) -> bool:
         before.restore()
-        done, heard = replay.run(bad, data=data, allow=all_finite)
+        done, heard = replay.run(bad, data=data, allow=all_finite, eager=True)
         return _step_is_bad(done, heard, scaled=scaled) or (done.applied and not weights_finite(replay.model))
 
     others = [record.data for record in replay.records if record.step != bad.step]
     if not fails(None):
         return "transient"
+    others = others or ([] if replay.spare is None else [replay.spare])
     if not others:
         return None
     return "persistent" if fails(others[-1]) else "data-bound"

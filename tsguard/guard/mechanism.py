@@ -52,6 +52,8 @@ def explain(record: OpRecord, index: tuple[int, ...] | None) -> Mechanism:
         return _backward(record, values)
     if _empty(record):
         return Mechanism(f"{name} over an empty selection: there is nothing to average, 0/0 is NaN", "empty")
+    if name.startswith(("linalg_", "cholesky", "inverse")) and not record.bad_in and name not in _NORMS:
+        return Mechanism(f"{name} of a matrix that is singular (its determinant is 0) or nearly so", "singularity")
     rule = _FORWARD.get(name)
     if rule is not None:
         found = rule(record, values)
@@ -224,15 +226,26 @@ def _trig(record: OpRecord, values: dict[str, Any]) -> Mechanism | None:
     return None
 
 
+def _spread(record: OpRecord, values: dict[str, Any]) -> Mechanism | None:
+    value = next((v for _, v, _ in record.operands if isinstance(v, torch.Tensor)), None)
+    if value is not None and record.nan_out and not record.bad_in:
+        return Mechanism(f"{record.name} of a single value with a correction of 1 is 0/0", "singularity")
+    return None
+
+
 _FORWARD = {
     **dict.fromkeys(("log", "log2", "log10", "log1p", "xlogy"), _log),
     **dict.fromkeys(("sqrt", "rsqrt", "reciprocal"), _sqrt),
     **dict.fromkeys(("div", "true_divide", "floor_divide", "remainder", "fmod"), _div),
     "pow": _pow,
+    **dict.fromkeys(("std", "var", "std_mean", "var_mean"), _spread),
     **dict.fromkeys(("exp", "expm1", "exp2", "cosh", "sinh"), _exp),
     **dict.fromkeys(("softmax", "log_softmax", "safe_softmax"), _softmax),
     **dict.fromkeys(("acos", "asin", "atanh", "acosh", "erfinv", "logit", "digamma", "lgamma"), _trig),
 }
+
+_NORMS = ("linalg_vector_norm", "linalg_norm", "linalg_cross", "linalg_vecdot")
+"""Of the linear algebra, what has no trouble with a singular matrix."""
 
 _SLOPES = {
     "sqrt": "the slope of sqrt at 0 is ∞",

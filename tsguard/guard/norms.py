@@ -1,7 +1,8 @@
 """Norms and finiteness of many tensors at once, as cheaply as the sizes allow.
 
-Many small tensors are laid into one first (one copy, one reduction); large ones are reduced where they are. The
-watch and the replay use the same function, so that their numbers can be compared bit for bit.
+Norms are taken of each tensor where it is, in one fused call; for the question of finiteness many small tensors are
+laid into one first. The watch and the replay use the same functions, so that their numbers can be compared bit for
+bit.
 """
 
 from __future__ import annotations
@@ -22,42 +23,46 @@ def dense(values: Iterable[Any]) -> list[torch.Tensor]:
 
 def total_norm(gradients: Sequence[Any]) -> torch.Tensor | None:
     """The norm over all of them, still on the device. None where there is none."""
-    present = dense(gradients)
-    return norm_of(present, flat=_flat(present)) if present else None
+    norms = each_norm(gradients)
+    return None if norms is None else total_of(norms)
 
 
-def norm_of(present: list[torch.Tensor], *, flat: bool) -> torch.Tensor:
-    """The same for tensors that are known to be dense, and of which it is known whether they fit into one."""
-    if flat:
-        together = torch._utils._flatten_dense_tensors(present)
-        if together.dtype == torch.float64:  # a norm never narrows its input
-            return torch.linalg.vector_norm(together).float()
-        return torch.linalg.vector_norm(together, dtype=torch.float32)
-    return torch.linalg.vector_norm(torch.stack([norm.float() for norm in torch._foreach_norm(present)]))
-
-
-class StepNorm:
-    """`total_norm` for the same list of variables step after step: what does not change is asked once."""
-
-    def __init__(self) -> None:
-        self._known: tuple[int, bool] | None = None
-
-    def __call__(self, gradients: Sequence[Any]) -> torch.Tensor | None:
-        """The norm over all of them."""
-        present = [gradient for gradient in gradients if gradient is not None]
-        if self._known is None or self._known[0] != len(present):
-            full = dense(present)
-            self._known = (len(present), _flat(full)) if full and len(full) == len(present) else None
-        if self._known is None:
-            return total_norm(gradients)
-        with torch.no_grad():
-            return norm_of(present, flat=self._known[1])
+def total_of(norms: torch.Tensor) -> torch.Tensor:
+    """The norm over all gradients from that of each."""
+    return torch.linalg.vector_norm(norms)
 
 
 def each_norm(gradients: Sequence[Any]) -> torch.Tensor | None:
-    """One norm for each."""
+    """One norm for each, in float32."""
     present = dense(gradients)
-    return torch.stack([norm.float() for norm in torch._foreach_norm(present)]) if present else None
+    return norms_of(present) if present else None
+
+
+def norms_of(present: list[torch.Tensor]) -> torch.Tensor:
+    """The same for tensors that are known to be dense: no copy is made of any of them."""
+    low = any(value.dtype in (torch.float16, torch.bfloat16) for value in present[:1])
+    norms = torch._foreach_norm(present, 2, dtype=torch.float32) if low else torch._foreach_norm(present)
+    if any(norm.dtype != torch.float32 for norm in norms):
+        norms = [norm.float() for norm in norms]
+    return torch.stack(list(norms))
+
+
+class StepNorm:
+    """`each_norm` for the same list of variables step after step: what does not change is asked once."""
+
+    def __init__(self) -> None:
+        self._known: int | None = None
+
+    def __call__(self, gradients: Sequence[Any]) -> torch.Tensor | None:
+        """The norm of each."""
+        present = [gradient for gradient in gradients if gradient is not None]
+        if self._known != len(present):
+            full = dense(present)
+            self._known = len(present) if full and len(full) == len(present) else None
+        if self._known is None:
+            return each_norm(gradients)
+        with torch.no_grad():
+            return norms_of(present)
 
 
 def all_finite(values: Iterable[Any]) -> bool:

@@ -96,6 +96,8 @@ def _start(
     """What is bad, in the order of a step: the loss, then a gradient, then a weight, then what the model hides."""
     if heard.loss is not None and _is_bad(heard.loss):
         return "loss", trace.sources_of(heard.loss), None, None
+    for output in heard.outputs:
+        return "forward", trace.sources_of(output), None, None
     for name, term in heard.terms.items():
         if _is_bad(term):
             return (
@@ -282,7 +284,10 @@ def _backward_tag(record: OpRecord, index: tuple[int, ...] | None, tag: Tag) -> 
 
 
 def _input_element(record: OpRecord, index: tuple[int, ...] | None, tag: Tag) -> tuple[tuple[int, ...] | None, Tag]:
-    """Where the output says nothing (a mean over all), an input that stands out may: the largest number in it."""
+    """Where the output says nothing (a sum over all), an input that stands out may: the largest number in it. A NaN is
+    made by all of them together."""
+    if record.nan_out:
+        return index, Tag(())
     known = [
         (value, t) for _, value, t in record.operands if isinstance(value, torch.Tensor) and t.known and value.numel()
     ]
@@ -309,6 +314,7 @@ def _element(index: tuple[int, ...] | None, tag: Tag, count: int) -> Element | N
         timestep=place.get(TIMESTEP),
         feature=place.get(FEATURE),
         count=count,
+        of=tag.of,
     )
 
 
@@ -341,7 +347,9 @@ def _from_data(
     else:
         words = f"{word} is already in {title} ({len(places)} in all, the first at{where[1:]})"
         code, mechanism = ("nan-hidden" if hidden_by else "data-nonfinite"), "data"
-    element = Element(index, place.get(SAMPLE), place.get(TIMESTEP), place.get(FEATURE), count=len(places))
+    element = Element(
+        index, place.get(SAMPLE), place.get(TIMESTEP), place.get(FEATURE), count=len(places), of=(kind, name)
+    )
     return Origin(
         record.step, "data", None, None, code, words, mechanism, own=False, element=element,
         values=((name or kind, float("nan") if word == "NaN" else float(array[index])),), hidden_by=hidden_by,

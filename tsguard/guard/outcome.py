@@ -1,7 +1,8 @@
 """What a guarded run leaves behind: a value that diagnosis, reproduction and pages are built on.
 
-`GuardOutcome` holds the findings, the series, the trip that ended or disturbed the run, where it came from, and, while
-the process lives, the recorded window (`replay`), with which the last steps can be run again under other conditions:
+`GuardOutcome` holds the findings, the series, the trip that ended or disturbed the run, where it came from, and,
+while the process lives, the recorded window (`replay`), with which the last steps can be run again under other
+conditions:
 
     with outcome.replay.session() as replay:
         replay.until(outcome.trip.step)                          # the model stands right before the bad step
@@ -49,6 +50,10 @@ class Element:
     row: int | None = None
     count: int = 1
     """How many elements are affected in all."""
+    of: tuple[str, str | None] | None = None
+    """The array of the batch that its axes come from: x, y or sample_weight, and its name in a dict."""
+    id: Any = None
+    """The id of the sample, where samples have ids."""
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,17 @@ from __future__ import annotations
 
 import ctypes
 import random
+import struct
+import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 
-from tsguard.backend import RngState
+from tsguard.backend import RngState, _keras_generator
 from tsguard.guard.state import StateBuffer
 
 MEMORY_SHARE = 0.10
@@ -27,7 +31,7 @@ WINDOW_SECONDS = 0.25
 """How long a window lasts by default: short enough that nothing much is lost, long enough that a copy of the state
 does not show."""
 
-WINDOW_STEPS_MIN = 16
+WINDOW_STEPS_MIN = 24
 """A window is never shorter, unless asked for: copying the state for every slow step would show."""
 
 WINDOW_STEPS_MAX = 64
@@ -48,37 +52,83 @@ class StepRecord:
     loss: float | None = None
     grad_norm: float | None = None
     applied: bool = True
+    at: float = 0.0
+    """The time of day at which it began."""
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-class RngWatch:
-    """The state of every global generator, each step, without paying for those that were not drawn from.
+class _Words:
+    """The raw words of a Mersenne Twister in memory: comparing them costs a thousandth of asking for its state."""
 
-    numpy takes 30 µs to hand out its state; comparing its raw words with the last ones takes less than one.
-    """
+    def __init__(self, address: int, size: int, ask: Callable[[], Any]) -> None:
+        self.address, self.size, self.ask = address, size, ask
+        self._seen, self._state = b"", None
+
+    def now(self) -> Any:
+        """The state, asked for only where the words are not those of the last time."""
+        words = ctypes.string_at(self.address, self.size)
+        if words != self._seen:
+            self._seen, self._state = words, self.ask()
+        return self._state
+
+
+class RngWatch:
+    """The state of every global generator, each step, without paying for those that were not drawn from."""
 
     def __init__(self) -> None:
-        self._numpy_words = b""
-        self._numpy: Any = None
+        self._python = _python_words()
+        self._numpy: _Words | None = None
+        self._numpy_generator: Any = None
+        self._seed = Unchanged()
 
     def now(self) -> RngState:
         """Where all generators stand."""
         generator = np.random.mtrand._rand._bit_generator
-        if isinstance(generator, np.random.MT19937):
-            words = ctypes.string_at(generator.ctypes.state_address, 625 * 4)
-        else:
-            words = b""
-        if not words or words != self._numpy_words:
-            self._numpy, self._numpy_words = np.random.get_state(), words
+        if generator is not self._numpy_generator:
+            self._numpy_generator = generator
+            mersenne = isinstance(generator, np.random.MT19937)
+            self._numpy = _Words(generator.ctypes.state_address, 625 * 4, np.random.get_state) if mersenne else None
+        legacy = self._numpy.now() if self._numpy is not None else np.random.get_state()
+        python = self._python.now() if self._python is not None else random.getstate()
         cuda = tuple(torch.cuda.get_rng_state_all()) if torch.cuda.is_initialized() else ()
-        return RngState(random.getstate(), self._numpy, torch.get_rng_state(), cuda, _keras_seed())
+        return RngState(python, legacy, torch.get_rng_state(), cuda, self._keras_seed())
+
+    def _keras_seed(self) -> Any:
+        generator = _keras_generator()
+        return None if generator is None else self._seed.copy(generator.state.value)
 
 
-def _keras_seed() -> Any:
-    from tsguard.backend import _keras_generator
+class Unchanged:
+    """A private copy of one small tensor, made anew only where it was written to since."""
 
-    generator = _keras_generator()
-    return None if generator is None else generator.state.value.detach().clone()
+    def __init__(self) -> None:
+        self._of: tuple[int, int] | None = None
+        self._kept: Any = None
+        self._copy: Any = None
+
+    def copy(self, value: torch.Tensor) -> torch.Tensor:
+        """The tensor as it is now. What is handed out is never written to."""
+        if value.is_inference():  # carries no count of writes
+            return value.detach().clone()
+        now = (id(value), value._version)
+        if self._of != now:
+            self._of, self._kept, self._copy = now, value, value.detach().clone()
+        return self._copy
+
+
+def _python_words() -> _Words | None:
+    """Where `random` keeps its 624 words and its position. None where that is not certain (another interpreter)."""
+    import _random
+
+    inner = getattr(random, "_inst", None)
+    head, words = object.__basicsize__, 625 * 4
+    if sys.implementation.name != "cpython" or type(inner) is not random.Random:
+        return None
+    if not head + words <= _random.Random.__basicsize__ <= head + words + 8:
+        return None
+    found = _Words(id(inner) + head, words, random.getstate)
+    position, *state = struct.unpack("=625I", ctypes.string_at(found.address, words))
+    return found if (*state, position) == random.getstate()[1] else None
 
 
 class Recorder:
@@ -94,7 +144,10 @@ class Recorder:
         self.held = 0
         self.budget = 0
         self.note = ""
+        self.spare: Any = None
+        """One batch of an earlier window: whether a fault hangs on the data is told by trying another batch."""
         self._rng = RngWatch()
+        self._rate = Unchanged()
         self._off = False
 
     @property
@@ -112,8 +165,9 @@ class Recorder:
                 return
         self.clean.capture()
         self.clean_step = step
+        self.spare = self.records[-1].data if self.records else self.spare
         self.records = []
-        self.held = self.clean.nbytes
+        self.held = self.clean.nbytes + sum(_leaf_bytes(leaf) for leaf in leaves(self.spare))
 
     def _make_room(self) -> None:
         self.clean = None
@@ -147,7 +201,7 @@ class Recorder:
         """Take a step's inputs, before it runs."""
         kept = _map(data, _private) if self.copies else data
         nbytes = sum(_leaf_bytes(leaf) for leaf in leaves(data))
-        record = StepRecord(step, epoch, batch, kept, self._rng.now(), self._learning_rate(), nbytes)
+        record = StepRecord(step, epoch, batch, kept, self._rng.now(), self._learning_rate(), nbytes, at=time.time())
         if not self._off:
             self.records.append(record)
             self.held += nbytes
@@ -161,7 +215,7 @@ class Recorder:
         optimizer = getattr(optimizer, "inner_optimizer", optimizer)
         rate = getattr(optimizer, "_learning_rate", None)
         value = getattr(rate, "value", None)
-        return value.detach().clone() if isinstance(value, torch.Tensor) else None
+        return self._rate.copy(value) if isinstance(value, torch.Tensor) else None
 
 
 def leaves(data: Any) -> list[Any]:

@@ -76,7 +76,9 @@ def recover(model: Any, policy: str, used: int, budget: int, recorder: Recorder,
         return Recovery(
             policy if goes_on else "stop",
             0,
-            "Nothing was recorded, so that no earlier state could be put back.",
+            "The update was left out, so that the weights are those from before this step."
+            if recorder.clean_step < 0
+            else "Nothing was recorded, so that no earlier state could be put back.",
         )
     state.restore()
     step = bad_step if before is not None else recorder.clean_step

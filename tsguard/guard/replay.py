@@ -1,8 +1,8 @@
 """Going back: the clean state again, and the recorded steps once more, exactly as they were.
 
 A replay runs the model's own step function, with nobody listening, from the recorded batch, generators and learning
-rate. On the CPU it gives the same bits; where the loss of a replayed step is not the one that was seen, the replay has
-diverged, and says at which step.
+rate. On the CPU it gives the same bits; where the loss of a replayed step is not the one that was seen, the replay
+has diverged, and says at which step.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ class Listener:
     """A quiet observer: takes loss, terms and gradients of one step; blocks the update where told to."""
 
     def __init__(self, allow: Callable[[list[Any], list[Any]], bool] | None = None) -> None:
-        self.loss: torch.Tensor | None = None
+        self.losses: list[torch.Tensor] = []
+        self.outputs: list[torch.Tensor] = []
+        """Outputs of the model that are not finite, where there is no loss to start from."""
         self.terms: dict[str, torch.Tensor] = {}
         self.gradients: list[Any] = []
         self.variables: list[Any] = []
@@ -45,13 +47,19 @@ class Listener:
         self.error: Exception | None = None
         self._allow = allow
 
+    @property
+    def loss(self) -> torch.Tensor | None:
+        """The step's loss: of several (two optimizers) the first that is not finite, else the last."""
+        scalars = [loss for loss in self.losses if loss.numel() == 1]
+        return next((loss for loss in scalars if not bool(torch.isfinite(loss))), scalars[-1]) if scalars else None
+
     def before_step(self, data: Any) -> None:
         """Nothing to prepare."""
         return None
 
     def on_loss(self, loss: torch.Tensor) -> None:
-        """Keep the last loss of the step."""
-        self.loss = loss
+        """Keep the losses of the step."""
+        self.losses.append(loss)
 
     def on_term(self, name: str, value: torch.Tensor) -> None:
         """Keep the term."""
@@ -83,6 +91,8 @@ class Replay:
         self.clean = clean
         self.records = list(records)
         self.first_step = first_step
+        self.spare: Any = None
+        """A batch of an earlier window, where there is one."""
 
     @contextlib.contextmanager
     def session(self) -> Iterator[Replay]:

@@ -51,10 +51,11 @@ def _both_nan(left: np.ndarray, right: np.ndarray) -> Any:
 
 
 def _array(leaf: Any) -> Any:
+    leaf = getattr(leaf, "array", leaf)  # Keras wraps what it slices
+    if hasattr(leaf, "iloc"):  # a frame or a series; Keras gives a series a second axis
+        values = leaf.to_numpy()
+        return values[:, None] if values.ndim == 1 else values
     if isinstance(leaf, np.ndarray):
         return leaf
     tensor = _as_tensor(leaf)
-    if tensor is not None:
-        return tensor.numpy()
-    values = getattr(leaf, "array", None)  # Keras wraps what it slices
-    return values if isinstance(values, np.ndarray) else None
+    return None if tensor is None else tensor.numpy()

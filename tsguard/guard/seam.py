@@ -1,10 +1,10 @@
 """The step seam: the only place where tsguard reaches into a training run.
 
-Outer: `model.train_function`, which sees the batch before the step. Inner: the instance's `optimizer.apply`, which sees
-gradients before the update. Between them the step's own loss: `_compute_loss` for the stock `train_step`, the root
-of backward for an own one. Both wrappers live in the instances' `__dict__`, call the original with the very same
-arguments, and take themselves out: a seam that nobody announced a step to (the callbacks list died with an exception,
-so `on_train_end` never came) passes the call through and disarms.
+Outer: `model.train_function`, which sees the batch before the step. Inner: the instance's `optimizer.apply`, which
+sees gradients before the update. Between them the step's own loss: `_compute_loss` for the stock `train_step`, the
+root of backward for an own one. Both wrappers live in the instances' `__dict__`, call the original with the very
+same arguments, and take themselves out: a seam that nobody announced a step to (the callbacks list died with an
+exception, so `on_train_end` never came) passes the call through and disarms.
 """
 
 from __future__ import annotations
@@ -110,6 +110,10 @@ class _OutputLoss(_Wrapper):
 class _LossTerms(_Wrapper):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.seam._named_terms(self.inner, args, kwargs)
+
+
+def _nothing(*_: Any) -> None:
+    return None
 
 
 def original(function: Any) -> Any:
@@ -309,6 +313,8 @@ class StepSeam:
             scale = self._scale()
             for root in roots:
                 if isinstance(root, torch.Tensor) and root.numel() == 1:
+                    if for_loose:
+                        self._tell(getattr(self.observer, "on_root", _nothing), root)
                     value = root.detach().reshape(())
                     self._tell(self.observer.on_loss, value if scale is None else value / scale)
             return backward(tensors, *args, **kwargs)

@@ -1,8 +1,9 @@
-"""One clean state of a model in buffers that are allocated once: weights, optimizer, seed generators, metrics, flags.
+"""One clean state of a model in buffers that are allocated once: weights, optimizer, seed generators, metrics,
+flags.
 
 Everything that a training step reads and may change is here, so that the step can be run again from it. Tensors are
-copied with one fused call; plain numbers that a user's own classes keep (a step counter in `self.count`) are kept too,
-because a fault may hang on them.
+copied with one fused call; plain numbers that a user's own classes keep (a step counter in `self.count`) are kept
+too, because a fault may hang on them.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tsguard.guard.axes import UNKNOWN, Tag, batch_tag, follow
+from tsguard.guard.axes import TIMESTEP, UNKNOWN, Tag, batch_tag, follow
 from tsguard.guard.recorder import leaves
 
 VIEWS = frozenset(
@@ -135,6 +135,8 @@ class Trace(TorchDispatchMode):
         self.extra_names: list[str] = []
         self.count = 0
         self._layers: list[Any] = []
+        self._time: int | None = None
+        """The timestep of the recurrent cell that is being called."""
         self._writers: dict[int, list[OpRecord]] = {}
         self._leaves: dict[int, Leaf] = {}
         self._tags: dict[int, dict[Any, Tag]] = {}
@@ -154,6 +156,7 @@ class Trace(TorchDispatchMode):
         def call_layer(layer: Any, *args: Any, **kwargs: Any) -> Any:
             stack.append(layer)
             timed = any(tag.fixed for tag in map(self._known_tag, _tensors((args, kwargs))))
+            entered = self._enter_time(args)
             try:
                 out = layer_call(layer, *args, **kwargs)
                 self._note_mask(out)
@@ -162,6 +165,8 @@ class Trace(TorchDispatchMode):
                 return out
             finally:
                 stack.pop()
+                if entered:
+                    self._time = None
 
         def call_operation(operation: Any, *args: Any, **kwargs: Any) -> Any:
             if isinstance(operation, Layer) or not getattr(operation, "_inbound_nodes", None):
@@ -180,6 +185,14 @@ class Trace(TorchDispatchMode):
         finally:
             Layer.__call__ = layer_call
             Operation.__call__ = operation_call
+
+    def _enter_time(self, args: Any) -> bool:
+        """A cell works at the timestep of its input, whatever timestep its state comes from (forwards or backwards)."""
+        first = next(iter(_tensors(args[:1])), None)
+        if self._time is not None or first is None:
+            return False
+        self._time = dict(self._known_tag(first).fixed).get(TIMESTEP)
+        return self._time is not None
 
     def _known_tag(self, tensor: torch.Tensor) -> Tag:
         return self._tags.get(_memory(tensor), {}).get(_shape_key(tensor), UNKNOWN)
@@ -225,6 +238,8 @@ class Trace(TorchDispatchMode):
             record.forward = self._by_sequence.get(node._sequence_nr())
         record.tags_in = [(tuple(tensor.shape), tag) for tensor, tag in tagged if tag.known]
         tags = follow(name, args, tagged, outputs)
+        if self._time is not None:
+            tags = [_at_time(tag, self._time) for tag in tags]
         given = before if before is not None else inputs
         # an output whose every element is overwritten (copy_, fill_) owes nothing to what was there before
         read = (
@@ -408,7 +423,8 @@ class _BatchLeaves:
         if self.timesteps is None and integer_steps:
             self.timesteps = integer_steps[0]
         self.tags = [
-            batch_tag(value.shape, integer=_integer(value), timesteps=self.timesteps) for _, _, value in self.parts
+            batch_tag(value.shape, integer=_integer(value), timesteps=self.timesteps, of=(kind, name))
+            for kind, name, value in self.parts
         ]
 
     def tag_of(self, tensor: torch.Tensor) -> Tag:
@@ -492,6 +508,12 @@ def _tensors(value: Any) -> list[torch.Tensor]:
     return []
 
 
+def _at_time(tag: Tag, time: int) -> Tag:
+    if all(kind != TIMESTEP or value == time for kind, value in tag.fixed):
+        return tag
+    return Tag(tag.axes, tuple((kind, time if kind == TIMESTEP else value) for kind, value in tag.fixed))
+
+
 def _written(func: Any, args: Any, kwargs: Any) -> list[torch.Tensor]:
     """What an in-place operation wrote: fused ones (`_foreach_add_`) return nothing."""
     found: list[torch.Tensor] = []
@@ -543,7 +565,7 @@ def _kind(filename: str) -> str:
     """Whose code a file holds."""
     name = filename.replace("\\", "/")
     if name.startswith(_HERE):
-        return "replay" if name.endswith("/replay.py") else "seam" if name.endswith("/seam.py") else "library"
+        return "replay" if name.endswith(_RUNNERS) else "seam" if name.endswith("/seam.py") else "library"
     if "/keras/src/layers/" in name and not name.endswith(("/layers/layer.py", "/core/lambda_layer.py")):
         return "layer"
     if "/site-packages/" in name or "/dist-packages/" in name or name.startswith(("<string", "<frozen", "<__array")):
@@ -552,6 +574,9 @@ def _kind(filename: str) -> str:
         return "library"
     return "user"
 
+
+_RUNNERS = ("/replay.py", "/every_row.py", "/loose.py")
+"""Modules whose `run` runs a model again: what stands above them on the stack is not the program."""
 
 _HERE = __file__.replace("\\", "/").rsplit("/", 1)[0] + "/"
 _LIBRARY = {sysconfig.get_paths()[key].replace("\\", "/") + "/" for key in ("stdlib", "platstdlib")}

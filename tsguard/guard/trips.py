@@ -1,9 +1,8 @@
 """Rules over the numbers of a run: what counts as broken, and what only looks like it.
 
-Every rule is a plain function or a small state machine over floats; none of them touches a model. A non-finite value is
-never learned from. The rule for rises is joint and robust: heavy-tailed losses of healthy runs jump by a factor of
-four now and
-then, but not three times in five steps, and not together with their gradients.
+Every rule is a plain function or a small state machine over floats; none of them touches a model. A non-finite value
+is never learned from. The rule for rises is joint and robust: heavy-tailed losses of healthy runs jump by a factor
+of four now and then, but not three times in five steps, and not together with their gradients.
 """
 
 from __future__ import annotations
@@ -68,6 +67,9 @@ NO_LEARNING_DROP = 0.01
 
 LOADER_SHARE = 0.5
 """More than half of the time spent waiting for data …"""
+
+LOADER_STEPS = 20
+"""… over so many steps: the first batch of an epoch is always waited for."""
 
 LOADER_SECONDS = 0.02
 """… and this long a step: a tiny model spends half its time in Keras' own loop, which nobody needs to be told."""
@@ -226,7 +228,8 @@ HIGHER_IS_BETTER = ("acc", "auc", "r2", "f1", "precision", "recall", "iou", "ndc
 
 
 def metric_disagrees(loss: Sequence[float], metric: Sequence[float], name: str) -> bool:
-    """Whether a validation metric gets worse while the loss gets better: opposite order in almost every pair of epochs.
+    """Whether a validation metric gets worse while the loss gets better: opposite order in almost every pair of
+    epochs.
 
     Six epochs or more, and Kendall's τ of at least 0.7 the wrong way round: by chance below one in a hundred.
     """

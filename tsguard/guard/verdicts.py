@@ -15,9 +15,11 @@ import numpy as np
 import torch
 
 from tsguard import catalogue
+from tsguard.backend import preserved
+from tsguard.dataset import Data
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding, Role, Status
-from tsguard.guard import trips
+from tsguard.guard import every_row, trips
 from tsguard.guard.answer import of_trip
 from tsguard.guard.watcher import Watcher
 
@@ -26,6 +28,9 @@ COLLAPSE_STD = 0.05
 
 COLLAPSE_STEPS = 50
 """A model that has hardly trained predicts a constant by right."""
+
+VALIDATION_SECONDS = 5.0
+"""How long the row of the validation data is looked for that broke its loss."""
 
 SAMPLES = 256
 """Validation samples that are asked: enough for a spread, cheap enough not to be noticed."""
@@ -73,9 +78,8 @@ def _clip(watcher: Watcher) -> Iterator[Finding]:
     if seen >= trips.CLIP_STEPS and clipped >= trips.CLIP_SHARE * seen:
         yield catalogue.finding(
             "clip-saturated",
-            f"The gradient was clipped in {clipped} of {seen} steps: the clip sets the size of every update, so "
-            f"that the "
-            "learning rate and the loss no longer do.",
+            f"At least half of the gradient was clipped in {clipped} of {seen} steps: the clip sets the size of every "
+            "update, so that the learning rate and the loss no longer do.",
             where={"step": watcher.step - 1},
             evidence=[Evidence("value", clipped / seen, name="share of clipped steps")],
             check="guard",
@@ -118,6 +122,8 @@ def _unmoved(watcher: Watcher) -> Iterator[Finding]:
 def _loader(watcher: Watcher) -> Iterator[Finding]:
     share = watcher.watch.data_wait_share
     per_step = watcher.watch.waited / max(watcher.watched, 1)
+    if watcher.watched < trips.LOADER_STEPS:
+        return
     if share is not None and share > trips.LOADER_SHARE and per_step > trips.LOADER_SECONDS:
         yield catalogue.finding(
             "loader-bound",
@@ -148,7 +154,8 @@ def collapse(watcher: Watcher, validation: tuple[Any, Any] | None) -> list[Findi
     x, y = _first(validation[0]), _first(validation[1])
     if x is None:
         return []
-    with torch.no_grad():
+    # An own layer may count or draw in every call: asked or not, the model ends with the same bits.
+    with preserved(watcher.model), torch.no_grad():
         mode = watcher.model.training
         try:
             predicted = watcher.model(x, training=False)
@@ -172,7 +179,23 @@ def _first(part: Any) -> Any:
     return None
 
 
-def validation_fault(logs: dict[str, list[float]], validation: tuple[Any, Any] | None, step: int) -> list[Finding]:
+def unseen() -> Finding:
+    """What a compiled step hides from everybody outside of it."""
+    return catalogue.finding(
+        "nan-hidden",
+        "The step is compiled (jit_compile=True): loss, gradients and weights are looked at after each step. Not seen "
+        "are named loss terms, questions about NaN (a hidden NaN), activations and clipping; where something trips, "
+        "the operation is looked for by running the step eagerly.",
+        status=Status.NOT_RUN,
+        role=Role.NOTE,
+        remedy="Train a few steps with jit_compile=False to have these looked at too.",
+        check="guard under jit_compile",
+    )
+
+
+def validation_fault(
+    logs: dict[str, list[float]], validation: tuple[Any, Any] | None, step: int, model: Any = None
+) -> list[Finding]:
     """A validation loss that is not finite: best weights, early stopping and checkpoints choose by it."""
     epoch = next((k for k, value in enumerate(logs.get("val_loss", [])) if not math.isfinite(value)), None)
     if epoch is None:
@@ -193,6 +216,9 @@ def validation_fault(logs: dict[str, list[float]], validation: tuple[Any, Any] |
                         check="guard",
                     )
                 ]  # fmt: skip
+    named = _named_operation(model, validation, epoch, step) if model is not None and validation is not None else None
+    if named is not None:
+        return [named]
     return [
         catalogue.finding(
             "nonfinite-loss",
@@ -202,6 +228,20 @@ def validation_fault(logs: dict[str, list[float]], validation: tuple[Any, Any] |
             check="guard",
         )
     ]
+
+
+def _named_operation(model: Any, validation: tuple[Any, Any], epoch: int, step: int) -> Finding | None:
+    """The operation that broke on a validation row, with the weights as they are now."""
+    try:
+        data = Data(*validation)
+        if not data.is_arrays:
+            return None
+        with preserved(model):
+            found = every_row.passed(model, data.batches(), seconds=VALIDATION_SECONDS)
+        when = f"in the validation of epoch {epoch}"
+        return every_row.told(found, split="val", where=when, epoch=epoch, step=max(step - 1, 0))
+    except Exception:  # a kind of data that cannot be cut: the loss alone is told
+        return None
 
 
 def named_arrays(part: Any) -> Iterator[tuple[str | None, np.ndarray]]:

@@ -1,21 +1,29 @@
 """The numbers of every step, kept on the device and read once in a while.
 
-Loss, loss terms and gradient norms stay tensors until `read()`, which brings a whole window of them to the host in one
-copy. On the CPU there is nothing to wait for, so that finiteness is looked at before every update there.
+Loss, loss terms and gradient norms stay tensors until `read()`, which brings a whole window of them to the host in
+one copy. On the CPU there is nothing to wait for, so that finiteness is looked at before every update there.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-from tsguard.guard.norms import StepNorm, all_finite, each_norm
+from tsguard.guard.norms import StepNorm, all_finite, total_of
 
 Points = list[tuple[int, float]]
+
+CLIPPED_PART = 0.5
+"""A step counts as clipped where at least this part of the gradients (for clipvalue: of their elements) is cut: then
+the clip and not the loss says where the step goes."""
+
+ACTIVATION_KINDS = ("mean", "std", "zeros", "largest")
+"""What is kept of a layer's output: mean, standard deviation, share of exact zeros, largest absolute value."""
 
 
 @dataclass
@@ -30,6 +38,11 @@ class Step:
     paths: tuple[str, ...] = ()
     waited: float = 0.0
     seconds: float = 0.0
+    scale: Any = None
+    """What a loss scaler multiplied the gradients by."""
+    clipped: torch.Tensor | None = None
+    """Share of the gradients that the optimizer's clip cuts."""
+    activations: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -50,17 +63,14 @@ class Watch:
         self.series: dict[str, Points] = {}
         self.pending: list[Step] = []
         self.paths: tuple[str, ...] = ()
-        self.norm_sums: dict[str, float] = {}
-        self.norm_steps = 0
         self.waited = self.computed = 0.0
         self.clipped = self.clip_seen = 0
         self._norm = StepNorm()
 
-    def gradients(self, step: Step, gradients: list[Any], *, each: bool) -> torch.Tensor | None:
-        """The norm over all gradients, still on the device; where asked for, one for each too."""
-        step.total = self._norm(gradients)
-        if each:
-            step.norms = each_norm(gradients)
+    def gradients(self, step: Step, gradients: list[Any]) -> torch.Tensor | None:
+        """The norm of each gradient and over all of them, still on the device."""
+        step.norms = self._norm(gradients)
+        step.total = None if step.norms is None else total_of(step.norms)
         return step.total
 
     def keep(self, step: Step) -> None:
@@ -75,15 +85,23 @@ class Watch:
             return []
         scalars: list[torch.Tensor] = []
         for step in self.pending:
-            scalars += [value.reshape(()).float() for value in step.losses[-1:]]
+            scalars += [value.reshape(()).float() for value in step.losses if value.numel() == 1]
             scalars += [value.reshape(()).float() for value in step.terms.values() if value.numel() == 1]
-            scalars += [] if step.total is None else [step.total]
+            scalars += [] if step.total is None else [step.total if step.scale is None else step.total / step.scale]
+            scalars += [] if step.clipped is None else [step.clipped]
+            scalars += [part for value in step.activations.values() for part in value]
         flat = iter(torch.stack(scalars).tolist() if scalars else [])
         readings = []
         for step in self.pending:
-            loss = next(flat) if step.losses else None
+            loss = told([next(flat) for value in step.losses if value.numel() == 1])
             terms = {name: next(flat) for name, value in step.terms.items() if value.numel() == 1}
             total = next(flat) if step.total is not None else None
+            if step.clipped is not None:
+                self.clip_seen += 1
+                self.clipped += next(flat) >= CLIPPED_PART
+            for name, value in step.activations.items():
+                for kind, number in zip(ACTIVATION_KINDS, [next(flat) for _ in value], strict=True):
+                    self.point(f"activation_{kind}/{name}", step.step, number)
             readings.append(Reading(step.step, loss, total, terms, ()))
         self._add_norms()
         for step, reading in zip(self.pending, readings, strict=True):
@@ -92,16 +110,20 @@ class Watch:
         return readings
 
     def _add_norms(self) -> None:
-        """Per-variable norms: the last step of the window as a point, all of them in the mean."""
-        stacked = [step.norms for step in self.pending if step.norms is not None]
-        if not stacked or any(norms.shape != stacked[0].shape for norms in stacked):
+        """Per variable: the mean over the window as a point (a run has too many steps for one each), and of each step
+        how many were not finite."""
+        steps = [step for step in self.pending if step.norms is not None]
+        each = [step.norms for step in steps if step.norms is not None]
+        if not each or any(norms.shape != each[0].shape for norms in each):
             return
-        last = self.pending[-1]
-        for path, value in zip(self.paths, stacked[-1].tolist(), strict=False):
-            self.point(f"grad_norm/{path}", last.step, value)
-        self.norm_steps += len(stacked)
-        for path, total in zip(self.paths, torch.stack(stacked).sum(dim=0).tolist(), strict=False):
-            self.norm_sums[path] = self.norm_sums.get(path, 0.0) + total
+        norms = torch.stack(each)
+        scales = [step.scale for step in steps if step.scale is not None]
+        if len(scales) == len(steps):
+            norms = norms / torch.stack([torch.as_tensor(scale, device=norms.device) for scale in scales])[:, None]
+        for path, value in zip(self.paths, norms.mean(dim=0).tolist(), strict=False):
+            self.point(f"grad_norm/{path}", steps[-1].step, value)
+        for step, count in zip(steps, (~torch.isfinite(norms)).sum(dim=1).tolist(), strict=True):
+            self.point("nonfinite_gradients", step.step, count)
 
     def _add(self, step: Step, reading: Reading) -> None:
         if reading.loss is not None:
@@ -111,6 +133,7 @@ class Watch:
         for name, value in reading.terms.items():
             self.point(f"loss/{name}", step.step, value)
         self.point("step_seconds", step.step, step.seconds)
+        self.point("wait_seconds", step.step, step.waited)
 
     def point(self, name: str, step: int, value: float) -> None:
         """One point of a series."""
@@ -125,6 +148,11 @@ class Watch:
         """Share of the time between steps, which goes to loading data and to other callbacks."""
         total = self.waited + self.computed
         return self.waited / total if total > 0 else None
+
+
+def told(losses: Sequence[float]) -> float | None:
+    """The loss of a step that may have several (two optimizers): the first that is not finite, else the last."""
+    return next((loss for loss in losses if not math.isfinite(loss)), losses[-1]) if losses else None
 
 
 def is_finite(total: torch.Tensor | None, gradients: list[Any]) -> bool:

@@ -14,30 +14,28 @@ from typing import Any
 
 import torch
 
-from tsguard.findings import Finding, Status
-from tsguard.guard import answer, hiding, trips
-from tsguard.guard.investigate import Verdict, inspect, investigate, weights_finite
+from tsguard.findings import Finding
+from tsguard.guard import answer, hiding, inquest, memory, trips
+from tsguard.guard.activations import ActivationWatch, Wanted
+from tsguard.guard.clips import clipped_part
+from tsguard.guard.investigate import Verdict, weights_finite
+from tsguard.guard.loose import LooseCalls
+from tsguard.guard.names import Names
 from tsguard.guard.norms import all_finite
 from tsguard.guard.origin import extra_loss_name
 from tsguard.guard.outcome import Origin, Trip
 from tsguard.guard.recorder import WINDOW_SECONDS, WINDOW_STEPS_MAX, WINDOW_STEPS_MIN, Recorder, StepRecord
-from tsguard.guard.recovery import BUDGET, recover
+from tsguard.guard.recovery import BUDGET
 from tsguard.guard.replay import Replay
-from tsguard.guard.rows import find_row
-from tsguard.guard.seam import GuardStop, StepSeam
+from tsguard.guard.seam import StepSeam
 from tsguard.guard.state import StateBuffer
-from tsguard.guard.watch import Reading, Step, Watch, is_finite, now
+from tsguard.guard.watch import Reading, Step, Watch, is_finite, now, told
+
+FLUSH_SECONDS = 1.0
+"""What is known is on the disk after this long at the latest, or after one step where a step takes longer."""
 
 CAPTURE_SHARE = 0.005
 """Copying the clean state may take this share of the time: where a copy is slow against a step, windows get longer."""
-
-
-class NonFiniteTraining(GuardStop):
-    """Policy "raise": training met a value that is not finite. `finding` says where it came from."""
-
-    def __init__(self, finding: Finding) -> None:
-        super().__init__(f"{finding.code}: {finding.message}")
-        self.finding = finding
 
 
 class Watcher:
@@ -55,6 +53,8 @@ class Watcher:
         budget: int = BUDGET,
         first_step: int = 0,
         note: Callable[[dict[str, Any]], None] = lambda event: None,
+        activations: Wanted = False,
+        names: Names | None = None,
     ) -> None:
         self.model = model
         self.policy = policy
@@ -85,16 +85,30 @@ class Watcher:
         self._tripped: Trip | None = None
         self._window = WINDOW_STEPS_MIN
         self._since = 0
-        self._force_window = True
+        self.force_window = True
         self._ended: float | None = None
         self._began = 0.0
+        self._flushed = now()
+        self._compiled_loss: tuple[torch.Tensor, torch.Tensor] | None = None
+        self.loose: LooseCalls | None = None
+        """The calls of the model in a loop of one's own."""
+        self.callbacks: tuple[Any, ...] = ()
+        """The other callbacks of the fit, which may save what is not finite yet unnoticed."""
+        self.leave: Callable[[], None] = lambda: None
+        """Called between the steps of a loop of one's own: where the end of the process was asked for, it comes now."""
+        self.done: Callable[[], None] = lambda: None
+        """Called when a step is over."""
+        self.usual_seconds = 0.0
+        self._activations = ActivationWatch(model, activations) if activations else None
+        self.names = names if names is not None else Names()
+        self.names.learn(adapter)
         self._capture_seconds = 0.0
-        self._question: hiding.QuestionWatch | None = hiding.QuestionWatch()
+        self.question: hiding.QuestionWatch | None = hiding.QuestionWatch()
         self._first_bits: dict[str, Any] = {}
         self._never_moved: set[str] = set()
         self._extra_names: dict[str, str] = {}
-        self._zero_gradients = 0
-        self._final: StateBuffer | None = None
+        self.zero_gradients = 0
+        self.final: StateBuffer | None = None
 
     # -- the seam speaks --------------------------------------------------------------------------------------------
 
@@ -102,28 +116,43 @@ class Watcher:
         """Clean state if due, then the batch."""
         start = now()
         waited = start - self._ended if self._ended is not None else 0.0
-        if self._force_window or self._since >= self._window or self.recorder.full or self._grown():
+        if self.force_window or self._since >= self._window or self.recorder.full or self._grown():
             self._open_window()
         self._record = self.recorder.record(data, step=self.step, epoch=self.epoch, batch=self.batch)
         self._current = Step(self.step, waited=waited)
         self._tripped = None
         self._since += 1
         self._began = now()
-        if self._question is None or not self.on_cpu:
+        question = self._questions()
+        if self._activations is None or self._since != 1 or self.seam.compiled:
+            return question
+        both = contextlib.ExitStack()
+        if question is not None:
+            both.enter_context(question)
+        both.enter_context(self._activations.listening(self._current))
+        return both
+
+    def _questions(self) -> hiding.QuestionWatch | None:
+        if self.question is None or not self.on_cpu:
             return None
-        if self.watched >= hiding.SCOUT_STEPS and not self._question.asked:
-            self._question = None
+        if self.watched >= hiding.SCOUT_STEPS and not self.question.asked:
+            self.question = None
             return None
-        self._question.met = self._question.muted = False
-        return self._question
+        self.question.met = self.question.muted = False
+        return self.question
 
     def on_loss(self, loss: torch.Tensor) -> None:
         """The step's own loss."""
         if self._current is None:
             self._current = Step(self.step)
         self._current.losses.append(loss)
-        if self._question is not None:
-            self._question.muted = True  # from here on questions are the optimizer's
+        if self.question is not None:
+            self.question.muted = True  # from here on questions are the optimizer's
+
+    def on_root(self, root: torch.Tensor) -> None:
+        """Backward starts here, in a loop of one's own."""
+        if self.loose is not None and self.on_cpu:
+            self.loose.on_root(root, self.step)
 
     def on_term(self, name: str, value: torch.Tensor) -> None:
         """A named part of it."""
@@ -146,14 +175,19 @@ class Watcher:
             optimizer.built = True
             if self.recorder.clean is not None and self.seam.in_step:
                 self.recorder.clean.extend()
-        total = self.watch.gradients(step, gradients, each=self._since == 1)
+        if self.scaled:
+            scale = self.seam._scale()
+            step.scale = scale.clone() if isinstance(scale, torch.Tensor) else scale
+        total = self.watch.gradients(step, gradients)
+        step.clipped = clipped_part(optimizer, gradients, variables, step)
         if not self.watch.paths:
             self.watch.paths = tuple(v.path for v, g in zip(variables, gradients, strict=False) if g is not None)
         if not self.on_cpu:
             return True
         finite = is_finite(total, gradients)
-        bad_loss = any(not math.isfinite(loss.item()) for loss in step.losses if loss.numel() == 1)
-        if self._scaled:
+        loss = told(_numbers(step.losses))
+        bad_loss = loss is not None and not math.isfinite(loss)
+        if self.scaled:
             if self.amp.add(skipped=not finite) and not bad_loss:
                 self._tripped = self._trip(
                     "amp-steps-skipped",
@@ -202,20 +236,25 @@ class Watcher:
 
     def _without_update(self, step: Step) -> Trip | None:
         """A step in which no optimizer of Keras was heard: its loss at least is looked at."""
-        if self.seam.compiled or all(math.isfinite(loss.item()) for loss in step.losses if loss.numel() == 1):
+        loss = told(_numbers(step.losses))
+        if self.seam.compiled or loss is None or math.isfinite(loss):
             return None
-        return self._trip_at(self.step, "loss", step.losses[-1].item())
+        return self._trip_at(self.step, "loss", loss)
 
     def _loose_step(self, step: Step, trip: Trip | None) -> None:
-        """A loop of one's own: each update is a step. There is no step function, so nothing can be run again."""
+        """A loop of one's own: each update is a step. There is no step function; the model's calls can be run again."""
         ended = now()
         step.seconds = ended - self._ended if self._ended is not None else 0.0
         self._ended, self._current = ended, None
         self.watch.keep(step)
         self.step += 1
+        self.done()
+        self.leave()
         if trip is not None:
-            self._handle(trip)
-        elif len(self.watch.pending) >= WINDOW_STEPS_MAX:
+            inquest.handle(self, trip)
+        if self.loose is not None:
+            self.loose.forget()
+        if trip is None and (len(self.watch.pending) >= WINDOW_STEPS_MAX or ended - self._flushed >= FLUSH_SECONDS):
             self.sync()
 
     def after_step(self, logs: Any) -> Any:
@@ -224,17 +263,19 @@ class Watcher:
         self._ended = now()
         if step is not None:
             step.seconds = self._ended - self._began
+            if self.seam.compiled:
+                self._hear_compiled_loss(step)
             if self.on_cpu and record is not None:
-                record.loss = step.losses[-1].item() if step.losses and step.losses[-1].numel() == 1 else None
+                record.loss = told(_numbers(step.losses))
                 record.grad_norm = step.total.item() if step.total is not None else None
             self.watch.keep(step)
         self._current = None
         if self._tripped is None and self.on_cpu and step is not None and step.total is None:
             self._tripped = self._without_update(step)
-        if self._tripped is None and self._question is not None and self._question.met:
-            self._look_for_hidden()
+        if self._tripped is None and self.question is not None and self.question.met:
+            inquest.look_for_hidden(self)
         if self._tripped is None and record is not None and record.grad_norm == 0.0 and record.loss is not None:
-            self._look_behind_zero()
+            inquest.look_behind_zero(self)
         if self._tripped is None and self.seam.compiled and not self._compiled_step_is_finite():
             self._tripped = self._trip(
                 "nonfinite-update",
@@ -243,16 +284,21 @@ class Watcher:
                 nonfinite=True,
             )
         if self.step in self.inspect_steps and self._tripped is None:
-            self._inspect(self.step)
+            inquest.look_into(self, self.step)
         tripped, self._tripped = self._tripped, None
-        if self.stopped and self._final is not None:  # the step ran only because fit does not stop in the middle of one
-            self._final.restore()
+        if self.stopped and self.final is not None:  # the step ran only because fit does not stop in the middle of one
+            self.final.restore()
             return logs
         self.step += 1
         self.batch += 1
         if tripped is not None:
             self._ended = None
-            self._handle(tripped)
+            inquest.handle(self, tripped)
+        elif now() - self._flushed >= FLUSH_SECONDS:
+            self.sync()
+        if self._ended is not None:  # what we did ourselves is no waiting for data
+            self._ended = now()
+        self.done()
         return logs
 
     def crashed(self, error: Exception) -> None:
@@ -276,7 +322,7 @@ class Watcher:
     # -- windows ----------------------------------------------------------------------------------------------------
 
     @property
-    def _scaled(self) -> bool:
+    def scaled(self) -> bool:
         return hasattr(self.model.optimizer, "dynamic_scale")
 
     def _grown(self) -> bool:
@@ -294,31 +340,35 @@ class Watcher:
         clean = self.recorder.clean
         at_hand = clean.judged if clean is not None and clean.seems_to_fit() else None
         if not (weights_finite(self.model) if at_hand is None else all_finite(at_hand)):
-            self._handle(self._update_trip())
+            inquest.handle(self, self._update_trip())
             if self._over():
                 return
         if not self._first_bits and self.watched == 0:
             self._first_bits = {v.path: (v, _fingerprint(v)) for v in self.model.trainable_variables}
         self.recorder.capture(self.step)
         self._capture_seconds = now() - start
-        self._since, self._force_window = 0, False
+        self._since, self.force_window = 0, False
         self._window = self._window_length()
+        held = memory.now_mb()
+        if held is not None:
+            self.watch.point("memory_mb", self.step, held)
         if self.recorder.note:
             self.note({"kind": "recorder", "step": self.step, "text": self.recorder.note})
 
     def _window_length(self) -> int:
-        if isinstance(self.sync_every, int):
-            return max(self.sync_every, 1)
         steps = [seconds for _, seconds in self.watch.series.get("step_seconds", [])[-8:]]
         if not steps:
-            return WINDOW_STEPS_MIN
-        typical = sorted(steps)[len(steps) // 2]
+            return self.sync_every if isinstance(self.sync_every, int) else WINDOW_STEPS_MIN
+        typical = self.usual_seconds = sorted(steps)[len(steps) // 2]
+        if isinstance(self.sync_every, int):
+            return max(self.sync_every, 1)
         wanted = max(WINDOW_SECONDS / max(typical, 1e-5), self._capture_seconds / (CAPTURE_SHARE * max(typical, 1e-5)))
         return int(min(max(wanted, WINDOW_STEPS_MIN), WINDOW_STEPS_MAX))
 
     def sync(self) -> bool:
         """Bring the window's numbers to the host and judge them. False where something was not finite."""
         readings = self.watch.read()
+        self._flushed = now()
         if not readings:
             return True
         by_step = {record.step: record for record in self.recorder.records}
@@ -327,31 +377,34 @@ class Watcher:
             record = by_step.get(reading.step)
             if record is not None:
                 record.loss, record.grad_norm = reading.loss, reading.grad_norm
-            self._judge(reading)
+            self.judge(reading)
             if bad is None and not self.on_cpu and self._reading_is_bad(reading):
                 bad = reading
-        self.note(
-            {
-                "kind": "steps",
-                "first": readings[0].step,
-                "epoch": self.epoch,
-                "loss": [reading.loss for reading in readings],
-                "grad_norm": [reading.grad_norm for reading in readings],
-            }
-        )
+        self.note_steps(readings)
         if bad is not None:
             phase = "loss" if bad.loss is not None and not math.isfinite(bad.loss) else "backward"
-            self._handle(self._trip_at(bad.step, phase, bad.loss))
+            inquest.handle(self, self._trip_at(bad.step, phase, bad.loss))
             return False
         return True
+
+    def note_steps(self, readings: list[Reading]) -> None:
+        if readings:
+            self.note(
+                {
+                    "kind": "steps",
+                    "first": readings[0].step,
+                    "epoch": self.epoch,
+                    "loss": [reading.loss for reading in readings],
+                    "grad_norm": [reading.grad_norm for reading in readings],
+                }
+            )
 
     def _reading_is_bad(self, reading: Reading) -> bool:
         if reading.loss is not None and not math.isfinite(reading.loss):
             return True
-        return not self._scaled and reading.grad_norm is not None and not math.isfinite(reading.grad_norm)
+        return not self.scaled and reading.grad_norm is not None and not math.isfinite(reading.grad_norm)
 
-    def _judge(self, reading: Reading) -> None:
-        self._count_clip(reading)
+    def judge(self, reading: Reading) -> None:
         rise = self.rise.add(reading.step, reading.loss, reading.grad_norm)
         if rise is None:
             return
@@ -367,20 +420,12 @@ class Watcher:
         )
         self.rises.append((rise, trip))
 
-    def _count_clip(self, reading: Reading) -> None:
-        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
-        clip = getattr(optimizer, "global_clipnorm", None)
-        if clip is None or reading.grad_norm is None or not math.isfinite(reading.grad_norm):
-            return
-        self.watch.clip_seen += 1
-        self.watch.clipped += reading.grad_norm > clip
-
     def check_weights(self) -> None:
         """Between epochs and at the end: nothing that is saved now may be poisoned."""
         if self.stopped or not self.sync() or self.stopped or not self.watched:
             return
         if not weights_finite(self.model):
-            self._handle(self._update_trip())
+            inquest.handle(self, self._update_trip())
 
     # -- trips ------------------------------------------------------------------------------------------------------
 
@@ -397,9 +442,8 @@ class Watcher:
         return trip
 
     def _nonfinite(self, phase: str, step: Step, gradients: list[Any], variables: list[Any]) -> Trip:
-        losses = [loss.item() for loss in step.losses if loss.numel() == 1]
         bad = [v.path for v, g in zip(variables, gradients, strict=False) if not all_finite([g])]
-        return self._trip_at(self.step, phase, losses[-1] if losses else None, bad)
+        return self._trip_at(self.step, phase, told(_numbers(step.losses)), bad)
 
     def _trip_at(self, step: int, phase: str, loss: float | None, bad: list[str] | None = None) -> Trip:
         what = (
@@ -429,126 +473,26 @@ class Watcher:
         """torch.compile hides the inside of a step; its gradients stay on the weights afterwards."""
         gradients = [v.value.grad for v in self.model.trainable_variables if v.value.grad is not None]
         step = self.watch.pending[-1]
-        total = self.watch.gradients(step, gradients, each=True)
+        total = self.watch.gradients(step, gradients)
         self.watch.paths = tuple(v.path for v in self.model.trainable_variables if v.value.grad is not None)
         if self._record is not None and total is not None and self.on_cpu:
             self._record.grad_norm = total.item()
-        return not self.on_cpu or self._scaled or (is_finite(total, gradients) and weights_finite(self.model))
+        return not self.on_cpu or self.scaled or (is_finite(total, gradients) and weights_finite(self.model))
 
-    def _look_for_hidden(self) -> None:
-        """A question about NaN was answered with yes, and yet loss and gradients look fine."""
-        trip = Trip("nan-hidden", self.step, self.epoch, self.batch, "", phase="hidden")
-        verdict = self._investigated(trip)
-        self._question = None  # told once; a model that handles missing data on purpose is not asked again either
-        if verdict is None or verdict.origin is None or verdict.origin.code != "nan-hidden":
+    def _hear_compiled_loss(self, step: Step) -> None:
+        """The step's own loss, worked out from Keras' running mean: nothing can listen inside a compiled step."""
+        tracker = getattr(self.model, "_loss_tracker", None)
+        if tracker is None or step.losses:
             return
-        self.trips.append(trip)
-        self._tell(verdict, trip)
+        total, count = tracker.total.value.detach().clone(), tracker.count.value.detach().clone()
+        before, self._compiled_loss = self._compiled_loss, (total, count)
+        if before is None or self.batch == 0:
+            before = (torch.zeros_like(total), torch.zeros_like(count))
+        step.losses.append((total - before[0]) / (count - before[1]))
 
-    def _look_behind_zero(self) -> None:
-        """A gradient that is exactly zero everywhere: a loss replaced by a constant looks like that."""
-        self._zero_gradients += 1
-        if self._zero_gradients != 1:
-            return
-        trip = Trip("nan-hidden", self.step, self.epoch, self.batch, "", phase="hidden")
-        verdict = self._investigated(trip)
-        if verdict is not None and verdict.origin is not None:
-            self.trips.append(trip)
-            self._tell(verdict, trip)
 
-    def _investigated(self, trip: Trip) -> Verdict | None:
-        clean = self.recorder.clean
-        if not self.recorder.ready or clean is None or not clean.fits() or not self.recorder.records:
-            return None
-        replay = Replay(self.model, clean, self.recorder.records, first_step=self.recorder.clean_step)
-        start = now()
-        try:
-            return investigate(replay, trip, scaled=self._scaled)
-        finally:
-            self.answer_seconds = now() - start
-            self.seam.retake()
-
-    def _handle(self, trip: Trip) -> None:
-        """Go back, find the origin, answer, and do what the policy says."""
-        if self.stopped:
-            return
-        for reading in self.watch.read():
-            self._judge(reading)
-        verdict = self._investigated(trip)
-        self.verdict = verdict if verdict is not None else self.verdict
-        recovery = None
-        if trip.nonfinite:
-            recovery = recover(self.model, self.policy, self.recoveries, self.budget, self.recorder, verdict)
-            self._forced_facts(verdict)
-        goes_on = recovery.goes_on if recovery is not None else True
-        status = Status.FAIL if trip.nonfinite and not goes_on else (Status.WARN if recovery is not None else None)
-        finding = self._tell(verdict, trip, status=status, cost=recovery.words if recovery is not None else "")
-        if recovery is None:
-            return
-        if goes_on:
-            self.recoveries += 1
-            self._force_window = True
-            self.recorder.records = []
-            self.watch.pending = []
-            return
-        self.stopped = True
-        self._final = verdict.before if verdict is not None and verdict.before is not None else self.recorder.clean
-        self.model.stop_training = True
-        if self.policy == "raise":
-            raise NonFiniteTraining(finding)
-
-    def _forced_facts(self, verdict: Verdict | None) -> None:
-        """Keep what reproduction and diagnosis need: the window up to the bad step."""
-        clean = self.recorder.clean
-        if clean is None or not self.recorder.ready:
-            return
-        last = verdict.record.step if verdict is not None and verdict.record is not None else self.step
-        records = [record for record in self.recorder.records if record.step <= last]
-        if self.replay is None:
-            self.replay = Replay(self.model, clean, records, first_step=self.recorder.clean_step)
-
-    def _tell(self, verdict: Verdict | None, trip: Trip, *, status: Status | None = None, cost: str = "") -> Finding:
-        if verdict is not None and verdict.origin is not None and trip.code != "amp-steps-skipped":
-            verdict.origin = find_row(verdict.origin, verdict.record, self.adapter)
-            self.origins.append(verdict.origin)
-            finding = answer.of_origin(verdict.origin, trip, verdict, status=status or Status.FAIL, cost=cost)
-        else:
-            finding = answer.of_trip(trip, verdict, status=status, cost=cost)
-            self.findings.append(finding)
-            if verdict is not None and verdict.origin is not None:
-                verdict.origin = find_row(verdict.origin, verdict.record, self.adapter)
-                self.origins.append(verdict.origin)
-                self.findings.append(answer.of_origin(verdict.origin, trip, verdict))
-            self.note({"kind": "finding", "code": finding.code, "step": trip.step, "text": finding.message})
-            if verdict is not None and verdict.diverged_at is not None:
-                self.findings.append(answer.diverged(verdict.diverged_at, trip))
-            return finding
-        self.findings.append(finding)
-        self.note(
-            {
-                "kind": "finding",
-                "code": finding.code,
-                "step": trip.step,
-                "text": finding.message,
-                "where": dict(finding.where),
-            }
-        )
-        if verdict.diverged_at is not None:
-            self.findings.append(answer.diverged(verdict.diverged_at, trip))
-        return finding
-
-    def _inspect(self, step: int) -> None:
-        """Asked for: this step again, with every instrument on."""
-        clean = self.recorder.clean
-        record = next((r for r in self.recorder.records if r.step == step), None)
-        if record is None or clean is None or not self.recorder.ready:
-            return
-        replay = Replay(self.model, clean, self.recorder.records, first_step=self.recorder.clean_step)
-        trace, origin = inspect(replay, record)
-        self.seam.retake()
-        self.findings.append(answer.inspected(step, trace, origin))
-        if origin is not None:
-            self.origins.append(origin)
+def _numbers(losses: list[torch.Tensor]) -> list[float]:
+    return [loss.item() for loss in losses if loss.numel() == 1]
 
 
 def _fingerprint(variable: Any) -> torch.Tensor:

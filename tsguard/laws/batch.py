@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from tsguard.laws.batches import Batch, Example, Sample
-from tsguard.laws.ground import Ground, Moved, samples
+from tsguard.laws.compare import Moved
+from tsguard.laws.ground import Ground, samples
 from tsguard.laws.law import Law, any_batches, neighbours
 from tsguard.laws.results import Counterexample
 from tsguard.laws.structure import Leaves
@@ -187,37 +188,35 @@ def _name_repeats(ground: Ground, found: Counterexample) -> Counterexample:
 # ---------------------------------------------------------------------- training differs by its noise alone
 
 
-def draws_or_batch_statistics(layer: Any) -> bool:
-    """Layers whose training mode is meant to differ: they draw random numbers or take statistics of the batch."""
+def updates_statistics(layer: Any) -> bool:
+    """Layers whose training mode is meant to differ although they draw nothing."""
     import keras
 
-    from_keras = isinstance(
-        layer,
-        (
-            keras.layers.BatchNormalization,
-            keras.layers.SpectralNormalization,
-            keras.layers.Dropout,
-            keras.layers.AlphaDropout,
-            keras.layers.GaussianDropout,
-            keras.layers.GaussianNoise,
-            keras.layers.SpatialDropout1D,
-            keras.layers.SpatialDropout2D,
-            keras.layers.SpatialDropout3D,
-            keras.layers.ActivityRegularization,
-        ),
-    )
-    rates = (getattr(layer, name, 0) or 0 for name in ("dropout", "recurrent_dropout", "_dropout"))
-    return from_keras or any(isinstance(rate, (int, float)) and rate > 0 for rate in rates)
+    kinds = (keras.layers.BatchNormalization, keras.layers.SpectralNormalization, keras.layers.ActivityRegularization)
+    return isinstance(layer, kinds)
+
+
+def _calm(ground: Ground) -> Taps:
+    """Layers that draw random numbers, or take statistics of the batch, run as in inference."""
+    model = ground.bench.model
+    return Taps(calm=lambda layer: layer is not model and (id(layer) in ground.drawing or updates_statistics(layer)))
+
+
+def noise_is_in_layers(ground: Ground) -> str | None:
+    """What the model's own call draws cannot be switched off: then no two training calls can be compared."""
+    if id(ground.bench.model) in ground.drawing:
+        return "the model's own call draws random numbers in training, outside any layer: its modes cannot be compared"
+    return None
 
 
 def training_differs(ground: Ground, example: Example) -> Counterexample | None:
     """11. Train and inference mode differ only through dropout and batch statistics."""
     batch = ground.batch(example)
-    calm = Taps(calm=draws_or_batch_statistics)
+    calm = _calm(ground)
     first = _with_seed(ground, batch.x, training=True, seed=0, taps=calm)
     second = _with_seed(ground, batch.x, training=True, seed=1, taps=calm)
     if ground.moved(first, second, batch.valid) is not None:
-        return None  # what is left is random: dropout of the model's own
+        return None  # what is left is random: a layer that draws in some calls only
     moved = ground.moved(ground.bench.outputs(batch.x), first, batch.valid, allowance=ground.noise)
     if moved is None:
         return None
@@ -244,7 +243,7 @@ def training_differs(ground: Ground, example: Example) -> Counterexample | None:
 def _name_training(ground: Ground, found: Counterexample) -> Counterexample:
     batch = ground.batch(ground.padded_example())
     one = ground.bench.calls(batch.x)
-    two = ground.bench.calls(batch.x, training=True, taps=Taps(calm=draws_or_batch_statistics))
+    two = ground.bench.calls(batch.x, training=True, taps=_calm(ground))
     from tsguard.laws.locate import first_dependent
 
     call = first_dependent(one, two, np.ones_like(batch.valid), allowance=4 * ground.noise)
@@ -279,7 +278,7 @@ TRAINING = Law(
     "training mode differs by its noise alone",
     "train-eval-gap",
     training_differs,
-    always,
+    noise_is_in_layers,
     any_batches,
     0.2,
     finish=_name_training,

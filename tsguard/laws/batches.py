@@ -101,19 +101,26 @@ class Material:
     def right(self) -> bool:
         return self.reading.padding.side == "right"
 
-    def batch(self, samples: Sequence[Sample], width: int) -> Batch:
-        """A batch of these samples, padded to the width as the user's data is padded."""
+    def batch(self, samples: Sequence[Sample], width: int, *, right: bool | None = None) -> Batch:
+        """A batch of these samples, padded to the width on the side on which the user's data is padded, or on this."""
         reading = self.reading
+        right = self.right if right is None else right
         rows = np.array([self.usable[sample.row % len(self.usable)] for sample in samples])
         lengths = np.array([min(sample.length, width) for sample in samples])
         steps = np.arange(width)
-        valid = steps[None, :] < lengths[:, None] if self.right else steps[None, :] >= width - lengths[:, None]
+        valid = steps[None, :] < lengths[:, None] if right else steps[None, :] >= width - lengths[:, None]
         features = None
         if reading.feature_valid is not None:
             own = np.where([s.features == 0 for s in samples], self.feature_size, [s.features for s in samples])
             features = np.arange(self.feature_size)[None, :] < own[:, None]
-        x = {name: self._leaf(name, leaf, rows, lengths, width, valid, features) for name, leaf in reading.rows.items()}
-        y = {name: self._target(name, leaf, rows, lengths, width, valid) for name, leaf in reading.target_rows.items()}
+        x = {
+            name: self._leaf(name, leaf, rows, lengths, width, valid, features, right=right)
+            for name, leaf in reading.rows.items()
+        }
+        y = {
+            name: self._target(name, leaf, rows, lengths, width, right=right)
+            for name, leaf in reading.target_rows.items()
+        }
         return Batch(x, y, self._weight(rows, width, valid), valid, features)
 
     def _leaf(
@@ -125,6 +132,8 @@ class Material:
         width: int,
         valid: NDArray[np.bool_],
         features: Any,
+        *,
+        right: bool,
     ) -> NDArray[Any]:
         reading = self.reading
         if reading.features is not None and name == reading.features[1]:
@@ -137,12 +146,13 @@ class Material:
         if name == reading.mask:
             return self.mask_leaf(leaf, axis, valid, features)
         pad = self._pad(name, leaf)
-        placed = self._placed(leaf, axis, rows, lengths, width, pad)
+        placed = self._placed(leaf, axis, rows, lengths, width, pad, right=right)
         if name == reading.timestamps:
             placed = _repeat_last(placed, axis, valid) if self._repeats_last(leaf, axis) else placed
         elif features is not None and reading.features is not None:
-            which = _along(features, placed.ndim, reading.features[0] % placed.ndim)
-            placed = np.where(which, placed, np.asarray(pad, leaf.dtype))
+            along = self.feature_axis(name, leaf)
+            if along is not None:
+                placed = np.where(_along(features, placed.ndim, along), placed, np.asarray(pad, leaf.dtype))
         return placed
 
     def mask_leaf(self, leaf: NDArray[Any], axis: int, valid: NDArray[np.bool_], features: Any = None) -> NDArray[Any]:
@@ -169,7 +179,9 @@ class Material:
         # NaN is put there by the laws about NaN; the others would only say the same again.
         return 0.0 if np.isnan(value) and (leaf.dtype.kind != "f" or self.reading.mask_kind == "input") else value
 
-    def _placed(self, leaf: NDArray[Any], axis: int, rows: Any, lengths: Any, width: int, pad: float) -> NDArray[Any]:
+    def _placed(
+        self, leaf: NDArray[Any], axis: int, rows: Any, lengths: Any, width: int, pad: float, *, right: bool
+    ) -> NDArray[Any]:
         moved = np.moveaxis(leaf, axis, 1)
         out = np.full((len(rows), width, *moved.shape[2:]), np.asarray(pad).astype(leaf.dtype), leaf.dtype)
         for i, (row, length) in enumerate(zip(rows, lengths, strict=True)):
@@ -179,7 +191,7 @@ class Material:
             steps = steps if len(steps) else np.arange(self.reading.width)
             # Cut from the side that is not padded, so that the steps nearest to the padding stay real neighbours.
             chosen = np.resize(steps, length) if length > len(steps) else steps[:length]
-            where = slice(0, length) if self.right else slice(width - length, width)
+            where = slice(0, length) if right else slice(width - length, width)
             out[i, where] = moved[row, chosen]
             if length > len(steps) and self._is_time(leaf):
                 out[i, where] = _continued(moved[row, steps], length)
@@ -199,11 +211,13 @@ class Material:
                 return bool((stamps[~valid] == edge).all())
         return True
 
-    def _target(self, name: str, leaf: NDArray[Any], rows: Any, lengths: Any, width: int, valid: Any) -> NDArray[Any]:
+    def _target(
+        self, name: str, leaf: NDArray[Any], rows: Any, lengths: Any, width: int, *, right: bool
+    ) -> NDArray[Any]:
         axis = self.reading.target_time.get(name)
         if axis is None:
             return np.asarray(leaf[rows])
-        return self._placed(leaf, axis, rows, lengths, width, self.target_pad(name) or 0.0)
+        return self._placed(leaf, axis, rows, lengths, width, self.target_pad(name) or 0.0, right=right)
 
     def target_pad(self, name: str) -> float | None:
         """What stands at every padded target of the user's data; None where it differs, 0 where nothing is padded."""
@@ -243,9 +257,50 @@ class Material:
         time = np.broadcast_to(_along(batch.valid, leaf.ndim, self.reading.time[name]), leaf.shape)
         if over == "time":
             return ~time
-        assert self.reading.features is not None
+        along = self.feature_axis(name, leaf)
+        if along is None or batch.features is None:
+            return np.zeros(leaf.shape, bool)
+        return np.asarray(time & ~_along(batch.features, leaf.ndim, along))
+
+    def feature_axis(self, name: str, leaf: NDArray[Any]) -> int | None:
+        """The axis of an input that features lie on, if it has them."""
+        features = self.reading.features
+        axis = (features[0] if features else -1) % leaf.ndim
+        if axis in (0, self.reading.time.get(name)) or leaf.shape[axis] != self.reading.rows[name].shape[axis]:
+            return None
+        return axis if not self.feature_size or leaf.shape[axis] == self.feature_size else None
+
+    def with_more_features(self, batch: Batch, count: int) -> Batch:
+        """The batch with so many padded features more, in inputs, masks and targets."""
         assert batch.features is not None
-        return np.asarray(time & ~_along(batch.features, leaf.ndim, self.reading.features[0] % leaf.ndim))
+        reading, size = self.reading, self.feature_size
+
+        def longer(leaf: NDArray[Any], axis: int, pad: float) -> NDArray[Any]:
+            shape = list(leaf.shape)
+            shape[axis] = count
+            return np.concatenate([leaf, np.full(shape, np.asarray(pad).astype(leaf.dtype), leaf.dtype)], axis=axis)
+
+        x = dict(batch.x)
+        for name, leaf in batch.x.items():
+            along = self.feature_axis(name, leaf) if name in reading.values else None
+            if reading.features is not None and name == reading.features[1]:
+                x[name] = longer(leaf, leaf.ndim - 1, 0.0)
+            elif along is not None:
+                x[name] = longer(leaf, along, self._pad(name, leaf))
+            elif name == reading.mask and leaf.ndim == 3 and leaf.shape[2] == size != batch.valid.shape[1]:
+                x[name] = longer(leaf, 2, 0.0 if reading.mask_is else 1.0)
+        y = {
+            name: longer(leaf, leaf.ndim - 1, 0.0) if self.has_features(name) else leaf
+            for name, leaf in batch.y.items()
+        }
+        more = np.concatenate([batch.features, np.zeros((len(batch.features), count), bool)], axis=1)
+        return Batch(x, y, batch.weight, batch.valid, more)
+
+    def has_features(self, target: str) -> bool:
+        """Whether a target has one number per feature, on its last axis."""
+        leaf = self.reading.target_rows[target]
+        last = leaf.ndim - 1
+        return last > 0 and leaf.shape[last] == self.feature_size and self.reading.target_time.get(target) != last
 
     def other_values(self, name: str, leaf: NDArray[Any], kind: str, rng: np.random.Generator) -> NDArray[Any]:
         """Values that differ from the pad value: one unit of the data's scale, values of the data, or huge ones."""

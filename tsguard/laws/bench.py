@@ -229,6 +229,8 @@ class Bench:
 
         def hold(key: int) -> Callable[[Any, Any], Any]:
             def tap(output: Any, mask: Any) -> Any:
+                if mask is None or not output.is_floating_point():
+                    return output  # padding is known where the mask is
                 zero = torch.zeros_like(output, requires_grad=True)
                 held[key] = zero
                 total = output + zero
@@ -262,37 +264,66 @@ class Bench:
             float(value.detach()),
         )
 
-    def noise(self, leaves: Leaves, terms: int) -> float:
+    @contextlib.contextmanager
+    def other_weights(self, change: Callable[[Any, Any], Any], *, seed: int) -> Iterator[None]:
+        """While open, every weight is `change(weight, generator)`."""
+        import torch
+
+        weights = [v.value for v in self.model.trainable_variables]
+        bits = [weight.detach().clone() for weight in weights]
+        generator = torch.Generator().manual_seed(seed)
+        try:
+            with torch.no_grad():
+                for weight, old in zip(weights, bits, strict=True):
+                    weight.copy_(change(old.double(), generator).to(weight.dtype))
+            yield
+        finally:
+            with torch.no_grad():
+                for weight, old in zip(weights, bits, strict=True):
+                    weight.copy_(old)
+
+    def noise(self, leaves: Leaves, terms: int, inexact: Mapping[str, NDArray[np.bool_]]) -> float:
         """How far the outputs go, relative to their size, when every weight and input moves by what a change of
-        order may do."""
+        order may do. Only what is `inexact` moves: a mask, a count or a pad value that is off by a bit says something
+        else."""
         import torch
 
         size = tolerance.jitter(self.eps, terms)
         rng = np.random.default_rng(0)
         plain = self.outputs(leaves)
-        weights = [v.value for v in self.model.trainable_variables]
-        bits = [w.detach().clone() for w in weights]
         worst = 0.0
-        generator = torch.Generator().manual_seed(0)
-        for _ in range(tolerance.NOISE_DRAWS):
+
+        def jittered(old: Any, generator: Any) -> Any:
+            sign = torch.randint(0, 2, tuple(old.shape), generator=generator).to(old.device) * 2 - 1
+            return old * (1 + size * sign)
+
+        for draw in range(tolerance.NOISE_DRAWS):
             moved = {
-                name: leaf * (1 + size * rng.choice([-1.0, 1.0], leaf.shape)).astype(leaf.dtype)
-                if leaf.dtype.kind == "f"
+                name: np.where(inexact[name], leaf * (1 + size * rng.choice([-1.0, 1.0], leaf.shape)), leaf).astype(
+                    leaf.dtype
+                )
+                if name in inexact
                 else leaf
                 for name, leaf in leaves.items()
             }
-            with torch.no_grad():
-                for w, old in zip(weights, bits, strict=True):
-                    sign = torch.randint(0, 2, tuple(w.shape), generator=generator).to(w.device) * 2 - 1
-                    w.copy_((old.double() * (1 + size * sign)).to(w.dtype))
-            for before, after in zip(plain, self.outputs(moved), strict=True):
+            with self.other_weights(jittered, seed=draw):
+                after_all = self.outputs(moved)
+            for before, after in zip(plain, after_all, strict=True):
                 movement = tolerance.movement(before, after)
                 movement = movement[np.isfinite(movement)]
                 worst = max(worst, float(movement.max(initial=0.0)) / (tolerance.scale_of(before) or 1.0))
-        with torch.no_grad():
-            for w, old in zip(weights, bits, strict=True):
-                w.copy_(old)
         return worst
+
+    def outputs_of_other_weights(self, leaves: Leaves, *, seed: int) -> Outputs:
+        """What the model gives with weights that are moved by half of themselves and by `WAKE`."""
+        import torch
+
+        def moved(old: Any, generator: Any) -> Any:
+            one, two = (torch.randn(tuple(old.shape), generator=generator).to(old.device) for _ in range(2))
+            return old * (1 + 0.5 * one) + WAKE * two
+
+        with self.other_weights(moved, seed=seed):
+            return self.outputs(leaves)
 
 
 def _changed(predicted: Any, change: Callable[[int, Any], Any]) -> Any:

@@ -89,5 +89,6 @@ def _padding(ground: Any) -> str:
     return (
         f"Padding(inputs={time!r}, mask={reading.mask!r}, outputs={outputs!r}, pad_value={pad}, "
         f"side={declared.side!r}, "
-        f"causal={declared.causal!r}, features={features!r}, timestamps={reading.timestamps!r})"
+        f"causal={declared.causal!r}, features={features!r}, timestamps={reading.timestamps!r}, "
+        f"either_side={declared.either_side!r}, feature_sets={declared.feature_sets!r})"
     )

@@ -1,12 +1,12 @@
 """The ground on which the laws stand: the bench, what was read, material for batches, and the comparison of results.
 
-A law asks here for a changed batch (at padded positions, wherever those can be changed at all), compares outputs
-where they count,
-and has the layer at fault named.
+A law asks here for a changed batch (at padded positions, wherever those can be changed at all), compares outputs where
+they count, and has the layer at fault named.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,22 +18,18 @@ from numpy.typing import NDArray
 from tsguard.laws import locate, tolerance
 from tsguard.laws.batches import Batch, Example, Material, Sample
 from tsguard.laws.bench import Bench, Outputs, packed
-from tsguard.laws.reading import WIDE, Reading
+from tsguard.laws.compare import Counting, Moved, farthest, feature_axis
+from tsguard.laws.draws import drawing_layers
+from tsguard.laws.infer import WIDE
+from tsguard.laws.reading import Reading
 from tsguard.laws.structure import Leaves
-from tsguard.laws.trace import Call, Taps
+from tsguard.laws.trace import Call, Taps, where_shaped
 
 Flags = NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
-class Moved:
-    """The farthest that an output which should have stayed has moved."""
-
-    by: float
-    tolerance: float
-    output: str
-    sample: int
-    timestep: int | None
+OTHER_WEIGHTS = 3
+"""Draws of other weights: a rectifier that is shut at padded positions for all of them is as good as a constant."""
 
 
 @dataclass
@@ -43,9 +39,10 @@ class Ground:
     bench: Bench
     reading: Reading
     material: Material
-    grave_data: bool = False
     broken: dict[str, Any] = field(default_factory=dict)
     """Counterexamples found so far, by code: some laws only make sense once another is broken."""
+    until: float = math.inf
+    """When the time for all laws is up, on the monotonic clock."""
 
     # ------------------------------------------------------------------ batches
 
@@ -123,13 +120,31 @@ class Ground:
         if over == "time":
             for maker in self.reading.makers:
                 if force or not maker.zeroes:
-                    taps[id(maker.layer)] = fill_masked(example.kind, example.seed)
+                    taps[id(maker.layer)] = where_shaped(batch.valid.shape, fill_masked(example.kind, example.seed))
         return x, Taps(outputs=taps) if taps else None
+
+    @cached_property
+    def drawing(self) -> frozenset[int]:
+        """The layers that draw random numbers in training, by identity."""
+        return drawing_layers(self.bench, self.batch(self.padded_example(max(self.widths))).x)
 
     @property
     def can_vary(self) -> bool:
         """Whether anything at padded positions can be changed while the mask stays."""
         return bool(self.reachable) or any(not maker.zeroes for maker in self.reading.makers)
+
+    def valid_steps(self, x: Leaves) -> Flags | None:
+        """Which steps of such a batch are valid, as the model or its mask input says."""
+        reading = self.reading
+        if not reading.padded or not set(reading.inputs.names) <= set(x):
+            return None
+        given = {name: x[name] for name in reading.inputs.names}
+        if reading.mask is not None:
+            rows = np.moveaxis(given[reading.mask], reading.time.get(reading.mask, 1), 1)
+            marked = (rows.reshape(*rows.shape[:2], -1) != 0).any(axis=2)
+            return np.asarray(marked == bool(reading.mask_is))
+        shapes = [(leaf.shape[0], leaf.shape[axis]) for name, axis in reading.time.items() for leaf in (given[name],)]
+        return next((mask for mask in self._born_masks(given) if mask.shape in shapes), None) if shapes else None
 
     # ------------------------------------------------------------------ comparing
 
@@ -139,7 +154,13 @@ class Ground:
         example = self.padded_example(max(self.widths))
         batch = self.batch(example)
         terms = max([max(self.widths), *(max(tuple(v.shape), default=1) for v in self.bench.model.trainable_variables)])
-        measured = self.bench.noise(batch.x, terms)
+        named = {self.reading.mask, self.reading.timestamps, *(self.reading.features or ())}
+        inexact = {
+            name: ~self.material.padded_positions(name, batch, "time") if name in self.reading.values else leaf == leaf
+            for name, leaf in batch.x.items()
+            if leaf.dtype.kind == "f" and name not in named and not bool((leaf == np.round(leaf)).all())
+        }
+        measured = self.bench.noise(batch.x, terms, inexact)
         return max(tolerance.NOISE_MARGIN * measured, self.same)
 
     @property
@@ -155,28 +176,17 @@ class Ground:
         other: Flags | None = None,
         *,
         allowance: float | None = None,
+        features: tuple[Flags | None, Flags | None] = (None, None),
     ) -> Moved | None:
         """The farthest move at positions that count, if it is more than the allowance."""
-        allowance = self.same if allowance is None else allowance
-        other = valid if other is None else other
-        worst: Moved | None = None
-        for i, (one, two) in enumerate(zip(before, after, strict=True)):
-            axis = self.reading.output_time[i]
-            left, right = _counting(one, valid, axis), _counting(two, other, axis)
-            limit = allowance * tolerance.scale_of(*left, *right)
-            for sample, (a, b) in enumerate(zip(left, right, strict=True)):
-                if not a.size or a.shape != b.shape:
-                    continue
-                move = tolerance.movement(a, b)
-                by = float(move.max())
-                if by > limit and (worst is None or by > worst.by):
-                    # The first step that moved, not the one that moved most: that is where a reader starts.
-                    step = None
-                    if axis is not None:
-                        over = (np.moveaxis(move, axis - 1, 0).reshape(move.shape[axis - 1], -1) > limit).any(axis=1)
-                        step = int(np.flatnonzero(valid[sample])[int(np.flatnonzero(over)[0])])
-                    worst = Moved(by, limit, self.reading.output_names[i], sample, step)
-        return worst
+        return farthest(
+            before,
+            after,
+            (Counting(valid, features[0]), Counting(valid if other is None else other, features[1])),
+            times=self.reading.output_time,
+            names=self.reading.output_names,
+            allowance=self.same if allowance is None else allowance,
+        )
 
     # ------------------------------------------------------------------ naming the layer
 
@@ -220,7 +230,24 @@ class Ground:
 
     # ------------------------------------------------------------------ loss
 
-    def loss(self, batch: Batch, *, y: Leaves | None = None, disturb: int = 0) -> float:
+    @cached_property
+    def says_nothing_where_padded(self) -> bool:
+        """Whether predictions at padded positions are a constant, as in a model that multiplies them by its mask.
+
+        No other weights give another value there, so a loss that counts them gets no gradient from them.
+        """
+        batch = self.batch(self.padded_example())
+        plain = self.bench.outputs(batch.x)
+        timed = [(i, axis) for i, axis in enumerate(self.reading.output_time) if axis is not None]
+        for seed in range(OTHER_WEIGHTS):
+            other = self.bench.outputs_of_other_weights(batch.x, seed=seed)
+            for i, axis in timed:
+                before, after = (np.moveaxis(o[i], axis, 1)[~batch.valid] for o in (plain, other))
+                if not np.array_equal(before, after):
+                    return False
+        return bool(timed)
+
+    def loss(self, batch: Batch, *, y: Leaves | None = None, disturb: int = 0, over: str = "time") -> float:
         """The loss of a batch; with `disturb`, of one whose predictions at padded positions are moved."""
         change = None
         if disturb:
@@ -228,44 +255,67 @@ class Ground:
             def change(number: int, output: Any) -> Any:
                 import torch
 
-                axis = self.reading.output_time[number]
-                if axis is None:
+                flags = self._padded_output(batch, number, output, over)
+                if flags is None:
                     return output
-                shape = [1] * output.ndim
-                shape[0], shape[axis] = batch.valid.shape
-                padded = torch.as_tensor(~batch.valid, device=output.device).reshape(shape)
+                padded = torch.as_tensor(flags, device=output.device)
                 # Halved and moved: still inside (0, 1) for a probability, still a number for anything else.
                 return torch.where(padded, output * 0.5 + 0.01 * disturb / (1 + disturb), output)
 
         return self.bench.loss(batch.x, packed(self.reading.targets, y or batch.y), batch.weight, change)
 
-    def projection(self, batch: Batch, seed: int = 0, rows: Flags | None = None) -> Callable[[list[Any]], Any]:
+    def _padded_output(self, batch: Batch, number: int, output: Any, over: str) -> Flags | None:
+        """Flags that broadcast over an output, true where it is padded."""
+        time = self.reading.output_time[number]
+        flags, axis = ~batch.valid, time
+        if over == "features":
+            assert batch.features is not None
+            count = Counting(batch.valid, batch.features)
+            flags, axis = ~batch.features, feature_axis(output, output, time, (count, count))
+        if axis is None:
+            return None
+        shape = [1] * output.ndim
+        shape[0], shape[axis] = flags.shape
+        return flags.reshape(shape)
+
+    def projection(
+        self, batch: Batch, seed: int = 0, rows: Flags | None = None, features: Flags | None = None
+    ) -> Callable[[list[Any]], Any]:
         """A number that every valid output takes part in, with fixed random weights."""
         valid = batch.valid if rows is None else rows
         axes = self.reading.output_time
+        count = Counting(valid, features)
+
+        def weights_of(output: Any, time: int | None) -> NDArray[np.float64]:
+            flags = valid if time is not None else np.asarray(valid.any(axis=1))
+            rng = np.random.default_rng(seed)
+            if time == 1:
+                size = output.shape[2:]
+                # The same weights for the same step, whatever the width: counted from the side that is not padded.
+                per = rng.uniform(0.5, 1.5, (flags.shape[0], 4096 // max(int(np.prod(size)), 1) + 64, *size))
+                weights = np.zeros(tuple(output.shape))
+                for i, keep in enumerate(flags):
+                    weights[i, keep] = per[i][np.arange(int(keep.sum())) % per.shape[1]]
+            else:
+                shape = [1] * output.ndim
+                shape[0] = flags.shape[0]
+                if time is not None:
+                    shape[time] = flags.shape[1]
+                weights = rng.uniform(0.5, 1.5, (1,) * output.ndim) * flags.reshape(shape)
+                weights = np.array(np.broadcast_to(weights, tuple(output.shape)))
+            along = feature_axis(output, output, time, (count, count))
+            if along is not None and features is not None:
+                shape = [1] * output.ndim
+                shape[0], shape[along] = features.shape
+                weights = weights * features.reshape(shape)
+            return weights
 
         def reduce(outputs: list[Any]) -> Any:
             import torch
 
             total: Any = 0.0
-            for output, axis in zip(outputs, axes, strict=True):
-                flags = valid if axis is not None else np.asarray(valid.any(axis=1))
-                size = output.shape[2:] if axis == 1 else None
-                rng = np.random.default_rng(seed)
-                if size is not None:
-                    # The same weights for the same step, whatever the width: counted from the side that is not padded.
-                    per = rng.uniform(0.5, 1.5, (flags.shape[0], 4096 // max(int(np.prod(size)), 1) + 64, *size))
-                    weights = np.zeros(tuple(output.shape))
-                    for i, keep in enumerate(flags):
-                        weights[i, keep] = per[i][np.arange(int(keep.sum())) % per.shape[1]]
-                else:
-                    shape = [1] * output.ndim
-                    shape[0] = flags.shape[0]
-                    if axis is not None:
-                        shape[axis] = flags.shape[1]
-                    weights = rng.uniform(0.5, 1.5, (1,) * output.ndim) * flags.reshape(shape)
-                    weights = np.broadcast_to(weights, tuple(output.shape))
-                w = torch.as_tensor(np.array(weights), device=output.device, dtype=torch.float32)
+            for output, time in zip(outputs, axes, strict=True):
+                w = torch.as_tensor(weights_of(output, time), device=output.device, dtype=torch.float32)
                 kept = torch.where(w != 0, output.float(), torch.zeros((), device=output.device))
                 total = total + (kept * w).sum()
             return total
@@ -291,15 +341,6 @@ def fill_masked(kind: str, seed: int) -> Callable[[Any, Any], Any]:
         return filled
 
     return tap
-
-
-def _counting(array: NDArray[np.float64], valid: Flags, axis: int | None) -> list[NDArray[np.float64]]:
-    """Per sample the part of an output that counts."""
-    if array.ndim == 0 or len(array) != len(valid):
-        return [np.zeros(0)] * len(valid)
-    if axis is None:
-        return [part if keep.any() else np.zeros(0) for part, keep in zip(array, valid, strict=True)]
-    return [np.compress(keep, part, axis=axis - 1) for part, keep in zip(array, valid, strict=True)]
 
 
 def steps(count: int) -> str:

@@ -1,8 +1,7 @@
 """The law of arithmetic: another backend, or half precision, gives the same answer within its own rounding.
 
 The other backend runs in another process, because Keras reads its backend when it is imported; which layer differs
-first is then found
-by comparing what every layer gave.
+first is then found by comparing what every layer gave.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -25,7 +25,7 @@ from tsguard.dataset import leaves, packed
 from tsguard.laws import tolerance
 from tsguard.laws.batches import Example
 from tsguard.laws.ground import Ground, samples
-from tsguard.laws.law import Law, any_batches
+from tsguard.laws.law import Law, NotAsked, any_batches
 from tsguard.laws.results import Counterexample
 from tsguard.laws.structure import Leaves
 
@@ -131,13 +131,22 @@ model = keras.models.model_from_json(head["config"])
 model.set_weights([sent[f"w{i}"] for i in range(head["weights"])])
 parts = [sent[f"x{i}"] for i in range(head["inputs"])]
 x = dict(zip(head["keys"], parts)) if head["keys"] else parts if len(parts) > 1 else parts[0]
-seen, plain = [], Layer.__call__
+seen, plain, inside = [], Layer.__call__, [0]
+AS_ONE = (keras.layers.RNN, keras.layers.Bidirectional, keras.layers.TimeDistributed)
 def call(layer, *args, **kwargs):
-    result = plain(layer, *args, **kwargs)
+    as_one = isinstance(layer, AS_ONE)
+    inside[0] += as_one
+    try:
+        result = plain(layer, *args, **kwargs)
+    finally:
+        inside[0] -= as_one
     flat = [t for t in keras.tree.flatten(result) if keras.ops.is_tensor(t)]
-    if flat:
-        array = keras.ops.convert_to_numpy(keras.ops.cast(flat[0], "float32"))
-        seen.append((getattr(layer, "path", None) or layer.name, np.asarray(array)))
+    if flat and not inside[0]:
+        try:
+            array = np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(flat[0], "float32")))
+        except Exception:  # inside a loop that the backend traces there are no numbers to look at
+            return result
+        seen.append((getattr(layer, "path", None) or layer.name, array))
     return result
 Layer.__call__ = call
 model(x, training=False)
@@ -159,7 +168,17 @@ def other_backend(ground: Ground) -> str | None:
 
     if type(ground.bench.model) not in (keras.Model, keras.Sequential, keras.src.models.functional.Functional):
         return "a subclassed model cannot be loaded in another process without its code"
+    own = [layer for layer in ground.bench.model._flatten_layers(recursive=True) if _is_own(layer)]
+    if own:
+        return f"layer `{own[0].name}` cannot be loaded in another process without its code"
     return None
+
+
+def _is_own(layer: Any) -> bool:
+    """Whether a layer's code is not Keras' own: the user's class, or a function in a Lambda."""
+    import keras
+
+    return not type(layer).__module__.startswith("keras.") or isinstance(layer, keras.layers.Lambda)
 
 
 def backends_agree(ground: Ground, example: Example) -> Counterexample | None:
@@ -214,14 +233,18 @@ def _layers_elsewhere(ground: Ground, x: Leaves, name: str) -> list[tuple[str, N
     arrays = {f"w{index}": weight for index, weight in enumerate(weights)}
     arrays |= {f"x{index}": part for index, part in enumerate(parts)}
     parcel = packed({"head": np.frombuffer(json.dumps(head).encode(), dtype=np.uint8), **arrays})
-    done = subprocess.run(
-        [sys.executable, "-c", _CHILD],
-        input=parcel,
-        env={**os.environ, "KERAS_BACKEND": name},
-        capture_output=True,
-        timeout=BACKEND_SECONDS,
-        check=False,
-    )
+    left = min(ground.until - time.monotonic(), BACKEND_SECONDS)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", _CHILD],
+            input=parcel,
+            env={**os.environ, "KERAS_BACKEND": name},
+            capture_output=True,
+            timeout=max(left, 1.0),
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise NotAsked(f"the process of {name} did not answer within the {left:.0f} s that were left") from None
     if done.returncode != 0:
         raise RuntimeError(f"the model does not run under {name}:\n{done.stderr.decode(errors='replace')[-2000:]}")
     with np.load(io.BytesIO(done.stdout), allow_pickle=False) as answer:

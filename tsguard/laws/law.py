@@ -10,13 +10,18 @@ from typing import Any
 from hypothesis import strategies as st
 
 from tsguard.laws.batches import KINDS, Example, examples
-from tsguard.laws.ground import Ground, Moved, batch_words
+from tsguard.laws.compare import Moved
+from tsguard.laws.ground import Ground, batch_words
 from tsguard.laws.results import Counterexample
 from tsguard.laws.trace import Call
 
 JudgeOn = Callable[[Ground, Example], Counterexample | None]
 Applies = Callable[[Ground], str | None]
 """The reason why a law does not apply, or None where it does."""
+
+
+class NotAsked(Exception):
+    """Raised by a judge that finds out on the way that the law cannot be asked here; its words say why."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from tsguard.laws.law import (
     moved_place,
     moved_words,
     not_padded,
+    padded_batches,
     two_widths,
 )
 from tsguard.laws.results import Counterexample
@@ -62,13 +63,30 @@ def more_padding(ground: Ground, example: Example) -> Counterexample | None:
 def more_padding_in_loss(ground: Ground, example: Example) -> Counterexample | None:
     """4. … nor the loss."""
     narrow, wide = _second(ground, example)
+    padded = not bool(ground.reading.valid.all())
+    return apart_in_loss(ground, LENGTH_LOSS.name, narrow, wide, _added(example), example, padded=padded)
+
+
+def apart_in_loss(
+    ground: Ground, law: str, narrow: Batch, wide: Batch, added: str, example: Example, *, padded: bool
+) -> Counterexample | None:
+    """Whether the loss of the same samples moved when more was padded, where the outputs did not.
+
+    `padded`: whether the data at hand holds such padding; where it does not, nothing has gone wrong yet.
+    """
     one, two = ground.loss(narrow), ground.loss(wide)
     by, limit = tolerance.apart(one, two), ground.noise * max(abs(one), abs(two))
     if by <= limit:
         return None
-    law = LENGTH_LOSS.name
     words = f"{batch_words(narrow.valid, right=ground.material.right)}; the loss went from {one:.6g} to {two:.6g} when "
-    words += f"{_added(example)} (the outputs did not move)."
+    words += f"{added} (the outputs did not move)."
+    # The sum stays and the number of positions grows: the loss keeps its direction and loses some of its size.
+    sizes = [
+        batch.valid.size * (batch.features.shape[1] if batch.features is not None else 1) for batch in (narrow, wide)
+    ]
+    diluted = tolerance.apart(one * sizes[0], two * sizes[1]) <= limit * sizes[1]
+    if diluted:
+        words += " It is the same sum over more positions: only its scale moves."
     return Counterexample(
         law,
         "pad-length",
@@ -79,9 +97,9 @@ def more_padding_in_loss(ground: Ground, example: Example) -> Counterexample | N
         limit,
         {"law": law, "phase": "loss"},
         size=example.size,
-        # Where padded targets count too, that is the finding. With sample weights Keras divides by the number of
-        # positions, not by the sum of the weights: then only the scale of the loss moves.
-        grave=narrow.weight is None and "pad-leak-loss" not in ground.broken and not bool(ground.reading.valid.all()),
+        # Where padded targets count too, that is the finding. Keras itself divides by the number of positions where it
+        # is given sample weights: a loss that is only diluted still has the right direction.
+        grave=not diluted and "pad-leak-loss" not in ground.broken and padded,
         remedy="Divide the sum over valid steps by their number, not by the size of the array.",
     )
 
@@ -144,6 +162,54 @@ def more_padding_gradients(ground: Ground, example: Example) -> Counterexample |
     )
 
 
+# ---------------------------------------------------------------------- either side
+
+
+def claims_either_side(ground: Ground) -> str | None:
+    """The law binds models that claim it."""
+    if not ground.reading.padding.either_side:
+        return "the model does not claim that either side will do: declare it with tsguard.Padding(either_side=True)"
+    reason = not_padded(ground)
+    if reason:
+        return reason
+    return None if max(ground.widths) > 1 else "the model takes one step only: nothing can be padded"
+
+
+def either_side(ground: Ground, example: Example) -> Counterexample | None:
+    """4. Left and right padding agree."""
+    right, left = (ground.material.batch(example.samples, example.width, right=side) for side in (True, False))
+    before, after = ground.bench.outputs(right.x), ground.bench.outputs(left.x)
+    moved = ground.moved(before, after, right.valid, left.valid, allowance=ground.noise)
+    if moved is None:
+        return None
+    law = SIDES.name
+    return Counterexample(
+        law,
+        "pad-length",
+        moved_words(ground, right.valid, moved, "the same rows were padded on the left"),
+        right.x,
+        left.x,
+        moved.by,
+        moved.tolerance,
+        moved_place(law, moved),
+        size=example.size,
+        remedy=_SIDE_REMEDY,
+    )
+
+
+_SIDE_REMEDY = (
+    "Count positions from the first valid step (`cumsum(mask) - 1`) and find the last one from the mask, not from the "
+    "array; or do not claim either_side."
+)
+
+
+def _name_side(ground: Ground, found: Counterexample) -> Counterexample:
+    example = ground.padded_example()
+    right, left = (ground.material.batch(example.samples, example.width, right=side) for side in (True, False))
+    call = ground.layer_at_fault(right.x, left.x, right.valid, left.valid, allowance=4 * ground.noise)
+    return at_layer(found, call, _SIDE_REMEDY)
+
+
 LENGTH = Law(
     "more padding changes no output", "pad-length", more_padding, can_lengthen, two_widths, finish=_name_length
 )
@@ -152,4 +218,13 @@ LENGTH_GRADIENTS = Law(
 )
 LENGTH_LOSS = Law(
     "more padding does not change the loss", "pad-length", more_padding_in_loss, has_loss_to_lengthen, two_widths, 0.3
+)
+SIDES = Law(
+    "padding on either side gives the same",
+    "pad-length",
+    either_side,
+    claims_either_side,
+    padded_batches,
+    0.6,
+    finish=_name_side,
 )

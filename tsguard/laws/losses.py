@@ -32,14 +32,14 @@ def has_padded_targets(ground: Ground) -> str | None:
     return None if max(ground.widths) > 1 else "the model takes one step only: nothing can be padded"
 
 
-def _other_targets(ground: Ground, batch: Batch, seed: int) -> Leaves:
+def _other_targets(ground: Ground, batch: Batch, seed: int, over: str) -> Leaves:
     rng = np.random.default_rng(seed)
     y = dict(batch.y)
-    for name, axis in ground.reading.target_time.items():
-        own, leaf = ground.reading.target_rows[name], batch.y[name]
-        shape = [1] * leaf.ndim
-        shape[0], shape[axis] = batch.valid.shape
-        padded = np.broadcast_to(~batch.valid.reshape(shape), leaf.shape)
+    for name, leaf in batch.y.items():
+        padded = _padded_target(ground, batch, name, over)
+        if padded is None:
+            continue
+        own = ground.reading.target_rows[name]
         if leaf.dtype.kind in "iub" or bool(np.isin(own, (0, 1)).all()):
             pool = np.unique(own)
             other = pool[
@@ -52,19 +52,57 @@ def _other_targets(ground: Ground, batch: Batch, seed: int) -> Leaves:
     return y
 
 
+def _padded_target(ground: Ground, batch: Batch, name: str, over: str) -> Any:
+    """Where a target is padded, or None where it has no such axis."""
+    leaf, axis = batch.y[name], ground.reading.target_time.get(name)
+    if over == "time":
+        flags = ~batch.valid
+    elif ground.material.has_features(name) and batch.features is not None:
+        flags, axis = ~batch.features, leaf.ndim - 1
+    else:
+        return None
+    if axis is None:
+        return None
+    shape = [1] * leaf.ndim
+    shape[0], shape[axis] = flags.shape
+    return np.broadcast_to(flags.reshape(shape), leaf.shape)
+
+
 def _size(own: Any) -> float:
     return float(np.abs(own[np.isfinite(own)]).max(initial=0.0)) or 1.0
 
 
 def padded_targets(ground: Ground, example: Example) -> Counterexample | None:
     """3. The loss and the metrics do not change with targets at padded positions, nor with predictions there."""
+    fixed = ground.says_nothing_where_padded
+    return counted(
+        ground,
+        example,
+        TARGETS.name,
+        "time",
+        fixed=fixed,
+        told=told_by_targets(ground),
+        # No row is padded: nothing has gone wrong yet. Neither predictions nor targets at padded positions ever differ:
+        # what they add to the loss has no gradient.
+        grave=not bool(ground.reading.valid.all()) and not (fixed and _one_padded_target(ground)),
+    )
+
+
+def counted(
+    ground: Ground, example: Example, law: str, over: str, *, fixed: bool, told: bool, grave: bool
+) -> Counterexample | None:
+    """Whether the loss or a metric counts what is padded.
+
+    `fixed`: predictions there are a constant and cannot be anything else; `told`: the loss may read from the targets
+    what is padded, so that another value there would be a target.
+    """
     batch = ground.batch(example)
     before = ground.loss(batch)
     allowance = ground.same * abs(before)
-    y, what, values = batch.y, "loss", (before, ground.loss(batch, disturb=example.seed + 1))
-    changed = "predictions"
-    if tolerance.apart(*values) <= allowance and not told_by_targets(ground):
-        y, changed = _other_targets(ground, batch, example.seed), "targets"
+    y, what, changed = batch.y, "loss", "predictions"
+    values = (before, before if fixed else ground.loss(batch, disturb=example.seed + 1, over=over))
+    if tolerance.apart(*values) <= allowance and not told:
+        y, changed = _other_targets(ground, batch, example.seed, over), "targets"
         values = (before, ground.loss(batch, y=y))
         if tolerance.apart(*values) <= allowance:
             metric = _moved_metric(ground, batch, y)
@@ -74,11 +112,12 @@ def padded_targets(ground: Ground, example: Example) -> Counterexample | None:
     by = tolerance.apart(*values)
     if by <= allowance:
         return None
-    law = TARGETS.name
     words = (
         f"{batch_words(batch.valid, right=ground.material.right)}; the {what} went from {values[0]:.6g} to "
-        f"{values[1]:.6g} when only {changed} at padded positions changed."
+        f"{values[1]:.6g} when only {changed} at padded {'positions' if over == 'time' else 'features'} changed."
     )
+    if fixed and not grave:
+        words += " In the data all of them are the same, so that nothing but the size of the mean is wrong today."
     return Counterexample(
         law,
         "pad-leak-loss",
@@ -89,11 +128,15 @@ def padded_targets(ground: Ground, example: Example) -> Counterexample | None:
         allowance,
         {"law": law, "phase": "loss"},
         size=example.size,
-        # A metric misleads but does not train; and where no row is padded, nothing has gone wrong yet.
-        grave=what == "loss" and not bool(ground.reading.valid.all()),
+        grave=what == "loss" and grave,  # a metric misleads but does not train
         remedy="The mean must be over valid positions: pass `sample_weight=mask`, keep the implicit mask up to the "
         "output, or divide the masked sum by the number of valid positions.",
     )
+
+
+def _one_padded_target(ground: Ground) -> bool:
+    """Whether every padded target of the data holds the same value."""
+    return all(ground.material.target_pad(name) is not None for name in ground.reading.target_time)
 
 
 def told_by_targets(ground: Ground) -> bool:

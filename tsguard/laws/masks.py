@@ -1,24 +1,21 @@
-"""Laws of the mask itself: it arrives, it means what it says, and it is made from padding only.
-
-Whether a mask is inverted is found by an experiment: the model, or only the layer at fault, is given the complement
-of its mask.
-If that heals the leak, the polarity was wrong.
-"""
+"""The law of the mask's way: it arrives at the layers that mix steps, and where it does not, the layer that loses it is
+named."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from tsguard.laws.batches import Batch, Example, Sample
-from tsguard.laws.ground import Ground, Moved, batch_words, fill_masked
-from tsguard.laws.law import Law, any_batches, not_padded, padded_batches
+from tsguard.laws.batches import Batch, Example
+from tsguard.laws.compare import Moved
+from tsguard.laws.ground import Ground, batch_words, fill_masked
+from tsguard.laws.law import Law, not_padded, padded_batches
+from tsguard.laws.length import can_lengthen
 from tsguard.laws.results import Counterexample
 from tsguard.laws.structure import Leaves
-from tsguard.laws.trace import Call, Taps, mask_of
+from tsguard.laws.trace import Call, Taps, mask_of, without_mask
 
 
 def has_mask(ground: Ground) -> str | None:
@@ -31,20 +28,17 @@ def has_mask(ground: Ground) -> str | None:
     return None if max(ground.widths) > 1 else "the model takes one step only: nothing can be padded"
 
 
-# ---------------------------------------------------------------------- the mask arrives
-
-
 def mask_counts(ground: Ground, example: Example) -> Counterexample | None:
     """6. Flipping the mask changes the output; otherwise it got lost."""
     return _input_unused(ground, example) if ground.reading.mask_kind == "input" else _lost_on_the_way(ground, example)
 
 
 def _input_unused(ground: Ground, example: Example) -> Counterexample | None:
-    if not _leaks(ground):
+    if not leaks(ground):
         return None  # padded positions are harmless without it, as in a causal model padded to the right
     batch = ground.batch(example)
     x, _ = ground.variant(batch, replace(example, kind="ones"))
-    flipped = _with_mask(ground, x, np.ones_like(batch.valid))
+    flipped = with_mask(ground, x, np.ones_like(batch.valid))
     everywhere = np.ones_like(batch.valid)
     if ground.moved(ground.bench.outputs(x), ground.bench.outputs(flipped), everywhere) is not None:
         return None
@@ -72,7 +66,8 @@ def _input_unused(ground: Ground, example: Example) -> Counterexample | None:
 _LEAKS = ("pad-leak-value", "pad-length", "pad-leak-grad")
 
 
-def _leaks(ground: Ground) -> bool:
+def leaks(ground: Ground) -> bool:
+    """Whether padded positions are known to count."""
     return any(code in ground.broken for code in _LEAKS)
 
 
@@ -95,7 +90,7 @@ def _lost_on_the_way(ground: Ground, example: Example) -> Counterexample | None:
     if moved is None and not loss_sees:
         return None
     effect = f"then moves the output by {moved.by:.3g}" if moved else "then counts in the loss"
-    if from_here and not _leaks(ground):
+    if from_here and not leaks(ground):
         effect += " (today the layers before it put harmless values there)"
     return _dropped(
         ground,
@@ -104,7 +99,7 @@ def _lost_on_the_way(ground: Ground, example: Example) -> Counterexample | None:
         lost,
         "takes a tensor with a mask and hands on one without, and what is padded " + effect,
         moved,
-        grave=_leaks(ground) or loss_sees or _missed_later(ground, lost) or not (from_here or _only_zeros(ground)),
+        grave=leaks(ground) or loss_sees or _missed_later(ground, lost) or not (from_here or _only_zeros(ground, lost)),
     )
 
 
@@ -112,16 +107,16 @@ def _missed_later(ground: Ground, lost: Call) -> bool:
     """Whether a layer after the loss would have used the mask: then its author counted on it."""
     after = False
     for call in ground.bench.calls(ground.batch(ground.padded_example()).x):
-        if after and call.mask_in is None and not _ignores_mask(call) and call.layer is not ground.bench.model:
+        if after and call.mask_in is None and _takes_mask(call) and call.layer is not ground.bench.model:
             return True
         after = after or call.layer is lost.layer
     return False
 
 
 def _not_taken(ground: Ground, example: Example) -> Counterexample | None:
-    """The mask is handed on by every layer, but the layer that mixes steps does not take it."""
-    if not _leaks(ground):
-        return None
+    """Every layer hands the mask on, but the one that mixes steps does not take it, or takes it for nothing."""
+    if not leaks(ground) and (can_lengthen(ground) is None or ground.can_vary):
+        return None  # the laws of leaks were asked, and hold
     batch = ground.batch(example)
     x, taps = ground.variant(batch, example, force=True)
     moved = ground.moved(ground.bench.outputs(batch.x), ground.bench.outputs(x, taps=taps), batch.valid)
@@ -129,12 +124,48 @@ def _not_taken(ground: Ground, example: Example) -> Counterexample | None:
     call = ground.pad_leak_call() if moved else None
     if call is None:
         call = next((c for c in ground.bench.calls(batch.x) if c.path == named), None)
-    if call is None or (call.mask_in is not None and not _ignores_mask(call)):
+    if call is None:
         return None
-    how = (
-        "does not take the mask" if call.mask_in is not None else "gets no mask: it was lost in the code that calls it"
-    )
-    return _dropped(ground, example, batch, call, how, moved, grave=True)
+    if call.mask_in is None:
+        how = "gets no mask: it was lost in the code that calls it"
+    elif not _takes_mask(call):
+        how = "does not take the mask"
+    elif _makes_no_difference(ground, batch, call):
+        how = "is given the mask and does not use it"
+    else:
+        return None
+    return _dropped(ground, example, batch, call, how, moved, grave=leaks(ground) or not _only_zeros(ground, call))
+
+
+def _takes_mask(call: Call) -> bool:
+    signature = getattr(call.layer, "_call_signature", None)
+    return signature is not None and any("mask" in name for name in signature.parameters)
+
+
+def _makes_no_difference(ground: Ground, batch: Batch, call: Call) -> bool:
+    """Whether the layer gives the same without its mask, where padded positions hold something else."""
+    fill, strip = _fill_masked_arguments, _strip_masks
+
+    def filled_and_stripped(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return strip(*fill(args, kwargs))
+
+    def given(change: Any) -> Call | None:
+        calls = ground.bench.calls(batch.x, taps=Taps(arguments={id(call.layer): change}))
+        return next((c for c in calls if c.layer is call.layer), None)
+
+    try:
+        with_mask, without = given(fill), given(filled_and_stripped)
+    except Exception:  # a layer may refuse to be called without a mask: then it uses it
+        return False
+    if with_mask is None or without is None:
+        return False
+    return all(np.array_equal(a, b) for a, b in zip(with_mask.outputs, without.outputs, strict=True))
+
+
+def _strip_masks(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The call without any mask: attached to the inputs, or named so."""
+    bare = tuple(without_mask(value, mask_of(value)) for value in args)
+    return bare, {name: None if "mask" in name else value for name, value in kwargs.items()}
 
 
 def _dropped(
@@ -164,291 +195,22 @@ def _fill_masked_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tup
     return tuple(fill(value, mask_of(value)) if mask_of(value) is not None else value for value in args), kwargs
 
 
-def _ignores_mask(call: Any) -> bool:
-    signature = getattr(call.layer, "_call_signature", None)
-    return signature is None or not any("mask" in name for name in signature.parameters)
-
-
-def _only_zeros(ground: Ground) -> bool:
-    """Whether padded positions hold exact zeros where the mask gets lost: then a sum over them is still right."""
-    lost = ground.mask_lost
-    if lost is None:
-        return False
+def _only_zeros(ground: Ground, asked: Call) -> bool:
+    """Whether padded positions hold exact zeros where this layer reads them: then a sum over them is still right."""
     batch = ground.batch(ground.padded_example())
-    call = next((c for c in ground.bench.calls(batch.x) if c.layer is lost.layer), None)
+    call = next((c for c in ground.bench.calls(batch.x) if c.layer is asked.layer), None)
     if call is None:
         return False
-    return all(
-        bool((a[~batch.valid] == 0).all()) for a in call.inputs if a.ndim >= 2 and a.shape[:2] == batch.valid.shape
-    )
+    inputs = [a for a in call.inputs if a.ndim >= 2 and a.shape[:2] == batch.valid.shape]
+    return all(bool((a[~batch.valid] == 0).all()) for a in inputs)
 
 
-def _with_mask(ground: Ground, x: Leaves, valid: Any) -> Leaves:
+def with_mask(ground: Ground, x: Leaves, valid: Any) -> Leaves:
+    """The inputs with a mask input that says what is valid."""
     reading = ground.reading
     assert reading.mask is not None
     name = reading.mask
     return {**x, name: ground.material.mask_leaf(reading.rows[name], reading.time.get(name, 1), valid)}
 
 
-# ---------------------------------------------------------------------- the mask means what it says
-
-
-def all_ones(ground: Ground, example: Example) -> Counterexample | None:
-    """6. An implicit mask of all ones equals no mask."""
-    full = tuple(Sample(example.width, s.row, 0) for s in example.samples)
-    batch = ground.material.batch(full, example.width)
-    strip = Taps(outputs={id(maker.layer): _without_mask for maker in ground.reading.makers})
-    masks = [c.mask_out for c in ground.bench.calls(batch.x) if c.mask_out is not None]
-    if not masks or not masks[0].all():
-        return None  # the data itself holds the pad value: another law's business
-    before, after = ground.bench.outputs(batch.x, taps=strip), ground.bench.outputs(batch.x)
-    moved = ground.moved(before, after, batch.valid, allowance=ground.noise)
-    if moved is None:
-        return None
-    law = ONES.name
-    words = (
-        f"{batch_words(batch.valid)}, nothing padded; the output moved by {moved.by:.3g} when the mask was taken off."
-    )
-    return Counterexample(
-        law,
-        "mask-inverted",
-        words,
-        batch.x,
-        batch.x,
-        moved.by,
-        moved.tolerance,
-        {"law": law, "phase": "forward"},
-        size=example.size,
-        remedy="In Keras a mask is True where a step counts. Check where it is negated.",
-    )
-
-
-def _without_mask(output: Any, mask: Any) -> Any:
-    if mask is None:
-        return output
-    bare = output.clone()
-    bare._keras_mask = None
-    return bare
-
-
-def _name_all_ones(ground: Ground, found: Counterexample) -> Counterexample:
-    width = ground.telling_width
-    count = ground.reading.batch_size or 1
-    batch = ground.material.batch([Sample(width, i) for i in range(count)], width)
-    strip = Taps(outputs={id(maker.layer): _without_mask for maker in ground.reading.makers})
-    call = ground.layer_at_fault(batch.x, batch.x, batch.valid, first_taps=strip, allowance=4 * ground.noise)
-    return (
-        found
-        if call is None
-        else replace(
-            found,
-            where={**found.where, "layer": call.path},
-            words=f"{found.words} Layer `{call.path}` ({call.kind}) is the first to differ.",
-        )
-    )
-
-
-def has_implicit_mask(ground: Ground) -> str | None:
-    """This law takes a mask off, which only an implicit one allows."""
-    if ground.reading.mask_kind != "keras":
-        return has_mask(ground) or "the mask is an input: the model cannot be called without it"
-    return None
-
-
-def polarity(ground: Ground, example: Example) -> Counterexample | None:
-    """6. A mask whose polarity is inverted is recognised: the complement heals the leak."""
-    if not _leaks(ground):
-        return None
-    batch = ground.batch(ground.padded_example())
-    example = ground.padded_example()
-    x, taps = ground.variant(batch, example, force=True)
-    if ground.moved(ground.bench.outputs(batch.x), ground.bench.outputs(x, taps=taps), batch.valid) is None:
-        return None
-    where = (
-        _turned_by(ground, batch)
-        or _healed_as_a_whole(ground, batch, x, taps)
-        or _healed_at_layer(ground, batch, x, taps)
-    )
-    if where is None:
-        return None
-    law = POLARITY.name
-    words = (
-        f"{batch_words(batch.valid, right=ground.material.right)}; {where['words']} is the wrong way round: with "
-        f"its complement, the "
-        "valid outputs do not depend on padded positions, and do depend on the valid ones."
-    )
-    place = {key: value for key, value in where.items() if key != "words"}
-    return Counterexample(
-        law,
-        "mask-inverted",
-        words,
-        batch.x,
-        x,
-        where={"law": law, "phase": "forward", **place},
-        size=example.size,
-        remedy="True (1) means: this step counts. Negate the mask once (`ops.logical_not`) or remove the negation.",
-    )
-
-
-def _turned_by(ground: Ground, batch: Batch) -> dict[str, Any] | None:
-    """A layer that hands on the complement of the mask that it got."""
-    for call in ground.bench.calls(batch.x):
-        if call.mask_in is None or call.mask_out is None or call.mask_in.shape != call.mask_out.shape:
-            continue
-        if np.array_equal(call.mask_out, ~call.mask_in):
-            return {"words": f"the mask that layer `{call.path}` ({call.kind}) hands on", "layer": call.path}
-    return None
-
-
-def _healed_as_a_whole(ground: Ground, batch: Batch, x: Leaves, taps: Taps | None) -> dict[str, Any] | None:
-    reading = ground.reading
-    if reading.mask_kind == "input":
-        plain, changed = _with_mask(ground, batch.x, ~batch.valid), _with_mask(ground, x, ~batch.valid)
-        if _heals(ground, batch, plain, changed):
-            call = ground.pad_leak_call()
-            return {
-                "words": f"mask input `{reading.mask}`",
-                "input": reading.mask,
-                "layer": call.path if call else None,
-            }
-        return None
-    makers = {id(maker.layer): _complement_mask for maker in reading.makers}
-    first = taps.outputs if taps else {}
-    both: Mapping[int, Any] = {key: _after(first[key], flip) if key in first else flip for key, flip in makers.items()}
-    if _heals(ground, batch, batch.x, x, Taps(outputs=makers), Taps(outputs=both)):
-        return {"words": f"the mask of layer `{reading.makers[0].path}`", "layer": reading.makers[0].path}
-    return None
-
-
-def _after(first: Callable[[Any, Any], Any], second: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    def both(output: Any, mask: Any) -> Any:
-        done = first(output, mask)
-        return second(done, getattr(done, "_keras_mask", mask))
-
-    return both
-
-
-def _complement_mask(output: Any, mask: Any) -> Any:
-    if mask is None:
-        return output
-    flipped = output.clone()
-    flipped._keras_mask = ~mask.bool()
-    return flipped
-
-
-def _healed_at_layer(ground: Ground, batch: Batch, x: Leaves, taps: Taps | None) -> dict[str, Any] | None:
-    call = ground.pad_leak_call()
-    if call is None or call.layer is ground.bench.model:
-        return None
-    flip = {id(call.layer): _complement_arguments}
-    changed = Taps(outputs=taps.outputs if taps else {}, arguments=flip)
-    if not _heals(ground, batch, batch.x, x, Taps(arguments=flip), changed):
-        return None
-    return {"words": f"the mask given to layer `{call.path}` ({call.kind})", "layer": call.path}
-
-
-def _complement_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The call with each mask turned round: what is named so, what is two-valued, and what is attached to the
-    inputs."""
-    import torch
-
-    def two_valued(value: Any) -> bool:
-        return isinstance(value, torch.Tensor) and value.ndim >= 2 and bool(((value == 0) | (value == 1)).all())
-
-    def turned(value: Any) -> Any:
-        return ~value if value.dtype == torch.bool else 1 - value
-
-    flipped = []
-    for position, value in enumerate(args):
-        if position and two_valued(value):
-            value = turned(value)
-        elif isinstance(value, torch.Tensor) and getattr(value, "_keras_mask", None) is not None:
-            value = _complement_mask(value, value._keras_mask)
-        flipped.append(value)
-    named = {key: turned(value) if "mask" in key and two_valued(value) else value for key, value in kwargs.items()}
-    return tuple(flipped), named
-
-
-def _heals(
-    ground: Ground,
-    batch: Batch,
-    plain: Leaves,
-    changed: Leaves,
-    taps: Taps | None = None,
-    changed_taps: Taps | None = None,
-) -> bool:
-    """Whether padded positions no longer count with these taps, while valid ones still do."""
-    try:
-        before = ground.bench.outputs(plain, taps=taps)
-        if not all(np.isfinite(b).all() for b in before):
-            return False
-        if ground.moved(before, ground.bench.outputs(changed, taps=changed_taps), batch.valid) is not None:
-            return False
-        other = dict(plain)
-        rng = np.random.default_rng(7)
-        for name in ground.reading.values:
-            keep = ground.material.padded_positions(name, batch, "time")
-            other[name] = np.where(
-                keep, plain[name], ground.material.other_values(name, plain[name], "data", rng)
-            ).astype(plain[name].dtype)
-        return ground.moved(before, ground.bench.outputs(other, taps=taps), batch.valid) is not None
-    except Exception:  # a model may refuse the complement (an all-masked row): then nothing was shown
-        return False
-
-
-# ---------------------------------------------------------------------- the mask is made from padding only
-
-
-def true_values_masked(ground: Ground, example: Example) -> Counterexample | None:
-    """The mask hides padding only: a step between valid ones that happens to hold the pad value is not padded."""
-    holes = ground.reading.holes
-    if not holes:
-        return None
-    row, step = holes[0]
-    maker = ground.reading.makers[0]
-    law = TRUE_VALUES.name
-    count = len(ground.reading.valid)
-    words = (
-        f"row {row}, step {step} lies between valid steps, but layer `{maker.path}` masks it: its values equal "
-        f"the mask value. "
-        f"{len(holes)} such steps in the first {count} rows."
-    )
-    x = {name: leaf[row : row + 1] for name, leaf in ground.reading.rows.items()}
-    return Counterexample(
-        law,
-        "data-sentinel",
-        words,
-        x,
-        {},
-        where={"law": law, "phase": "data", "layer": maker.path, "row": row, "timestep": step},
-        facts={"steps": [list(h) for h in holes[:50]]},
-        remedy="Choose a mask value that the data never takes, or pass a mask made from the true lengths.",
-    )
-
-
-def masks_values(ground: Ground) -> str | None:
-    """Only a mask that is read from values can mistake them."""
-    return None if ground.reading.mask_kind == "keras" else "no layer reads a mask from values"
-
-
 COUNTS = Law("the mask reaches the layers that need it", "mask-dropped", mask_counts, has_mask, padded_batches, 0.4)
-ONES = Law(
-    "a mask of all ones equals no mask",
-    "mask-inverted",
-    all_ones,
-    has_implicit_mask,
-    any_batches,
-    0.4,
-    finish=_name_all_ones,
-)
-POLARITY = Law("the mask is read the right way round", "mask-inverted", polarity, has_mask, padded_batches, once=True)
-TRUE_VALUES = Law(
-    "true values are not taken for padding",
-    "data-sentinel",
-    true_values_masked,
-    masks_values,
-    padded_batches,
-    once=True,
-)
-
-__all__ = ["COUNTS", "ONES", "POLARITY", "TRUE_VALUES"]

@@ -1,4 +1,4 @@
-"""Laws of values and gradients: what stands where nothing counts must not count, over time and over features."""
+"""Laws of values and gradients: what stands at padded steps must not count. `features` asks the same over features."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from tsguard.laws.batches import Batch, Example
+from tsguard.laws.compare import Moved
 from tsguard.laws.ground import Ground, batch_words
 from tsguard.laws.law import (
     Law,
@@ -16,7 +17,6 @@ from tsguard.laws.law import (
     not_padded,
     padded_batches,
     padded_batches_of_any_width,
-    padded_features,
 )
 from tsguard.laws.results import Counterexample
 from tsguard.laws.structure import Leaves
@@ -68,11 +68,17 @@ def _unchanged(
     moved = ground.moved(before, after, batch.valid)
     if moved is None:
         return None
-    words = moved_words(ground, batch.valid, moved, what)
+    return leak(ground, law, batch, x, moved, what, example)
+
+
+def leak(
+    ground: Ground, law: str, batch: Batch, x: Leaves, moved: Moved, what: str, example: Example
+) -> Counterexample:
+    """The counterexample of a valid output that moved."""
     return Counterexample(
         law,
         "pad-leak-value",
-        words,
+        moved_words(ground, batch.valid, moved, what),
         batch.x,
         x,
         moved.by,
@@ -119,37 +125,13 @@ def _name_leak(ground: Ground, found: Counterexample) -> Counterexample:
     return at_layer(found, ground.pad_leak_call(), MASK_EARLIER)
 
 
-def padded_feature_values(ground: Ground, example: Example) -> Counterexample | None:
-    """9. Padded features behave like padded time."""
-    batch = ground.batch(example)
-    x, taps = ground.variant(batch, example, over="features")
-    found = _unchanged(
-        ground, example, batch, x, taps, FEATURE_VALUES.name, "only what stands at padded features changed"
-    )
-    return found
-
-
-def _has_features(ground: Ground) -> str | None:
-    if ground.reading.features is None:
-        return "no feature mask: declare it with tsguard.Padding(features=(axis, name of the mask input))"
-    return None if ground.material.feature_size > 1 else "there is one feature only: it cannot be padded"
-
-
-def _name_feature_leak(ground: Ground, found: Counterexample) -> Counterexample:
-    return at_layer(found, ground.pad_leak_call(over="features"), MASK_EARLIER.replace("positions", "features"))
-
-
 def padded_gradients(ground: Ground, example: Example) -> Counterexample | None:
     """2. Gradients with respect to padded inputs are exactly zero."""
-    return _gradients_zero(ground, example, "time", GRADIENTS.name)
+    return gradients_zero(ground, example, "time", GRADIENTS.name)
 
 
-def padded_feature_gradients(ground: Ground, example: Example) -> Counterexample | None:
-    """9. … and with respect to padded features."""
-    return _gradients_zero(ground, example, "features", FEATURE_GRADIENTS.name)
-
-
-def _gradients_zero(ground: Ground, example: Example, over: str, law: str) -> Counterexample | None:
+def gradients_zero(ground: Ground, example: Example, over: str, law: str) -> Counterexample | None:
+    """Whether valid outputs have a gradient with respect to what is padded."""
     batch = ground.batch(example)
     x, _ = ground.variant(batch, replace(example, kind="ones"), over=over)
     makers = (
@@ -157,9 +139,11 @@ def _gradients_zero(ground: Ground, example: Example, over: str, law: str) -> Co
         if over == "features"
         else {id(m.layer): ~batch.valid for m in ground.reading.makers if "pad-length" in ground.broken or not m.zeroes}
     )
-    got = ground.bench.gradients(x, ground.projection(batch), tapped=makers)
+    features = batch.features if over == "features" else None
+    got = ground.bench.gradients(x, ground.projection(batch, features=features), tapped=makers)
     worst, place = 0.0, ""
-    for name in ground.reachable if ground.reading.mask_kind != "declared" else ground.reading.values:
+    free = ground.reachable if over == "time" and ground.reading.mask_kind != "declared" else ground.reading.values
+    for name in free:
         if name in got.inputs:
             there = np.abs(got.inputs[name][ground.material.padded_positions(name, batch, over)])
             if there.size and not there.max() <= worst:
@@ -206,21 +190,4 @@ GRADIENTS = Law(
     padded_batches,
     0.4,
     finish=_name_leak,
-)
-FEATURE_VALUES = Law(
-    "padded features do not change valid outputs",
-    "pad-leak-value",
-    padded_feature_values,
-    _has_features,
-    padded_features,
-    finish=_name_feature_leak,
-)
-FEATURE_GRADIENTS = Law(
-    "padded features have no gradient",
-    "pad-leak-grad",
-    padded_feature_gradients,
-    _has_features,
-    padded_features,
-    0.3,
-    finish=_name_feature_leak,
 )

@@ -34,43 +34,53 @@ def can_be_nan(ground: Ground) -> str | None:
     return None if max(ground.widths) > 1 else "the model takes one step only: nothing can be padded"
 
 
-def _poisoned(ground: Ground, batch: Batch, value: float) -> Leaves:
+def poisoned(ground: Ground, batch: Batch, value: float, over: str = "time") -> Leaves:
+    """The inputs with this value wherever nothing counts."""
     x = dict(batch.x)
-    if ground.reading.unmasked_padding:
+    if over == "time" and ground.reading.unmasked_padding:
         return x  # the user's own padding is NaN already
-    for name in ground.reachable:
+    for name in ground.reachable if over == "time" else ground.reading.values:
         if name not in ground.reading.ids and x[name].dtype.kind == "f":
-            x[name] = np.where(ground.material.padded_positions(name, batch, "time"), value, x[name]).astype(
-                x[name].dtype
-            )
+            there = ground.material.padded_positions(name, batch, over)
+            x[name] = np.where(there, value, x[name]).astype(x[name].dtype)
     return x
+
+
+def _value(example: Example) -> float:
+    return float("inf") if example.seed % 2 else float("nan")
 
 
 def padded_nan(ground: Ground, example: Example) -> Counterexample | None:
     """1. Nor do NaN or inf at padded positions, in the forward pass."""
-    batch = ground.batch(example)
-    value = float("inf") if example.seed % 2 else float("nan")
-    x = _poisoned(ground, batch, value)
+    return forward(ground, example, NAN.name, "time", grave=_nan_in_padding(ground))
+
+
+def forward(ground: Ground, example: Example, law: str, over: str, *, grave: bool) -> Counterexample | None:
+    """Whether valid outputs move when what is padded is not finite."""
+    batch, value = ground.batch(example), _value(example)
+    x = poisoned(ground, batch, value, over)
     before, after = ground.bench.outputs(batch.x), ground.bench.outputs(x)
     if ground.reading.unmasked_padding:
         before = tuple(np.nan_to_num(b, nan=0.0) if not finite([b]) else b for b in before)
-    moved = ground.moved(before, after, batch.valid)
+    features = batch.features if over == "features" else None
+    moved = ground.moved(before, after, batch.valid, features=(features, features))
     if moved is None:
         return None
-    words = moved_words(ground, batch.valid, moved, f"padded positions held {value}").replace(
+    where = "positions" if over == "time" else "features"
+    words = moved_words(ground, batch.valid, moved, f"padded {where} held {value}").replace(
         "moved by inf", "became non-finite"
     )
     return Counterexample(
-        NAN.name,
+        law,
         "pad-nan-poison",
         words,
         batch.x,
         x,
         moved.by,
         moved.tolerance,
-        moved_place(NAN.name, moved),
+        moved_place(law, moved),
         size=example.size,
-        grave=_nan_in_padding(ground),
+        grave=grave,
         remedy="Replace what is padded before the first layer: `ops.where(mask[..., None], x, 0.0)`. Multiplying "
         "by the mask does not help, 0 · NaN is NaN.",
     )
@@ -93,7 +103,7 @@ def _nan_in_padding(ground: Ground) -> bool:
 def _name_nan(ground: Ground, found: Counterexample) -> Counterexample:
     example = replace(ground.padded_example(), seed=0)
     batch = ground.batch(example)
-    x = _poisoned(ground, batch, float("nan"))
+    x = poisoned(ground, batch, float("nan"))
     if ground.reading.unmasked_padding:
         first = next((c for c in ground.bench.calls(x) if not _finite_where(c.outputs, batch.valid)), None)
         call = first
@@ -113,20 +123,26 @@ def _finite_where(outputs: Any, valid: Any) -> bool:
 
 def padded_nan_backward(ground: Ground, example: Example) -> Counterexample | None:
     """1. … and in any gradient: a recurrent layer is clean forward and NaN backward."""
-    batch = ground.batch(example)
-    x = _poisoned(ground, batch, float("inf") if example.seed % 2 else float("nan"))
-    plain = ground.bench.gradients(batch.x, ground.projection(batch))
+    return backward(ground, example, NAN_BACKWARD.name, "time", grave=_nan_in_padding(ground))
+
+
+def backward(ground: Ground, example: Example, law: str, over: str, *, grave: bool) -> Counterexample | None:
+    """Whether a gradient becomes non-finite when what is padded is not finite."""
+    batch, value = ground.batch(example), _value(example)
+    x = poisoned(ground, batch, value, over)
+    features = batch.features if over == "features" else None
+    reduce = ground.projection(batch, features=features)
+    plain = ground.bench.gradients(batch.x, reduce)
     if not finite(list(plain.weights.values())) and not ground.reading.unmasked_padding:
         return None  # not finite without NaN either: another law's business
-    after = ground.bench.gradients(x, ground.projection(batch))
+    after = ground.bench.gradients(x, reduce)
     sick = [name for name, g in after.weights.items() if not np.isfinite(g).all()]
     if not sick:
         return None
-    law = NAN_BACKWARD.name
     words = (
         f"{batch_words(batch.valid, right=ground.material.right)}; the gradients of {len(sick)} of "
-        f"{len(after.weights)} weights "
-        f"became non-finite when padded positions held NaN or inf, `{sick[0]}` among them."
+        f"{len(after.weights)} weights became non-finite when padded {'positions' if over == 'time' else 'features'} "
+        f"held NaN or inf, `{sick[0]}` among them."
     )
     return Counterexample(
         law,
@@ -138,14 +154,14 @@ def padded_nan_backward(ground: Ground, example: Example) -> Counterexample | No
         0.0,
         {"law": law, "phase": "backward", "parameter": sick[0]},
         size=example.size,
-        grave=_nan_in_padding(ground),
+        grave=grave,
         facts={"parameters": sick[:20]},
         remedy="A finite forward pass is not enough: 0 · NaN in the backward pass is NaN. Replace padded values before "
         "the first layer: `ops.where(mask[..., None], x, 0.0)`.",
     )
 
 
-def _name_backward(ground: Ground, found: Counterexample) -> Counterexample:
+def name_backward(ground: Ground, found: Counterexample) -> Counterexample:
     """The last layer to be called among those whose weights get NaN: backward it is the first."""
     sick = set(found.facts.get("parameters", ()))
     last = None
@@ -195,5 +211,5 @@ NAN_BACKWARD = Law(
     can_be_nan,
     padded_batches,
     0.4,
-    finish=_name_backward,
+    finish=name_backward,
 )

@@ -24,6 +24,10 @@ SMALL_ARRAY = 512
 digest."""
 
 
+VALID = "valid"
+"""The leaf beside a batch in evidence that says which of its steps are valid, so that a reader sees what is padded."""
+
+
 @dataclass(frozen=True)
 class Counterexample:
     """The smallest batch found that breaks a law."""
@@ -42,6 +46,8 @@ class Counterexample:
     remedy: str = ""
     test: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
+    valid: tuple[NDArray[np.bool_] | None, NDArray[np.bool_] | None] = (None, None)
+    """Which steps of both batches are valid, where the model was asked."""
     size: tuple[int, ...] = ()
     """What "smaller" means: samples, steps, valid steps, then how plain the values are."""
 
@@ -52,7 +58,11 @@ class Counterexample:
 
     def evidence(self) -> tuple[Evidence, ...]:
         """Both batches, the distance, and the test."""
-        rows = [Evidence("batch", _written(batch), side) for side, batch in self._sides() if batch]
+        rows = [
+            Evidence("batch", _written(batch if valid is None else {VALID: valid, **batch}), side)
+            for (side, batch), valid in zip(self._sides(), self.valid, strict=True)
+            if batch
+        ]
         rows.append(Evidence("value", {"moved": self.moved, "tolerance": self.tolerance, **self.facts}, "distance"))
         if self.test:
             rows.append(Evidence("source", self.test, "pytest"))

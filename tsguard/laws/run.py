@@ -1,8 +1,8 @@
 """Asking all laws, in the order in which their answers build on each other.
 
 More padding comes first, because some laws only speak where padding leaks at all; the polarity of a mask comes after
-the leaks that
-its complement may heal. A law that crashes says so with its traceback and stops no other.
+the leaks that its complement may heal; the other backend comes last, because another process takes what time is left. A
+law that crashes says so with its traceback and stops no other.
 """
 
 from __future__ import annotations
@@ -14,15 +14,32 @@ from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
 
+import numpy as np
+
 from tsguard import backend
 from tsguard.errors import SubjectError, TsguardError, explain
-from tsguard.laws import batch, causality, clock, halves, length, losses, masks, nothing, padding, poison
-from tsguard.laws.batches import Example, Material
+from tsguard.laws import (
+    batch,
+    causality,
+    clock,
+    features,
+    halves,
+    length,
+    losses,
+    masks,
+    nothing,
+    padding,
+    poison,
+    polarity,
+    sets,
+)
+from tsguard.laws.batches import Material
 from tsguard.laws.bench import Bench, LossFunction
 from tsguard.laws.emit import pytest_source
 from tsguard.laws.ground import Ground
-from tsguard.laws.law import Law
-from tsguard.laws.reading import Reading, read
+from tsguard.laws.infer import read
+from tsguard.laws.law import Law, NotAsked
+from tsguard.laws.reading import Reading
 from tsguard.laws.results import Counterexample, LawResult
 from tsguard.laws.search import profile_named, search
 from tsguard.padding import Padding
@@ -33,7 +50,6 @@ LAWS: tuple[Law, ...] = (
     batch.ORDER,
     batch.TRAINING,
     halves.HALF,
-    halves.OTHER_BACKEND,
     length.LENGTH,
     padding.VALUES,
     padding.TRAINING_VALUES,
@@ -43,19 +59,26 @@ LAWS: tuple[Law, ...] = (
     losses.TARGETS,
     length.LENGTH_LOSS,
     length.LENGTH_GRADIENTS,
+    length.SIDES,
     nothing.ALL_PADDED,
     nothing.SMALLEST,
-    padding.FEATURE_VALUES,
-    padding.FEATURE_GRADIENTS,
+    features.VALUES,
+    features.GRADIENTS,
+    features.NAN,
+    features.NAN_BACKWARD,
+    features.TARGETS,
+    features.LENGTH,
+    sets.ORDER,
     masks.COUNTS,
-    masks.ONES,
-    masks.POLARITY,
-    masks.TRUE_VALUES,
+    polarity.ONES,
+    polarity.POLARITY,
+    polarity.TRUE_VALUES,
     causality.FUTURE,
     causality.FUTURE_GRADIENTS,
     clock.NEUTRAL,
     clock.GAPS,
     clock.SHIFT,
+    halves.OTHER_BACKEND,
 )
 
 SHRINK_SHARE = 0.25
@@ -111,6 +134,7 @@ def examine(
     until = time.monotonic() + budget_s
     with backend.preserved(model):
         ground = _ground(model, data, padding, loss)
+        ground.until = until
         results = []
         for law in chosen:
             result = _ask(law, ground, profile, until, budget_s)
@@ -190,7 +214,7 @@ def _ask(law: Law, ground: Ground, profile: str, until: float, budget_s: float) 
             return LawResult(law.name, law.code, "not-applicable", reason, seconds=time.monotonic() - started)
         found: Counterexample | None
         if law.once:
-            found, examples = law.judge(ground, _plain_example(ground)), 1
+            found, examples = law.judge(ground, ground.padded_example()), 1
         else:
             deadline = min(until, started + SHRINK_SHARE * budget_s)
             searched = search(
@@ -203,6 +227,8 @@ def _ask(law: Law, ground: Ground, profile: str, until: float, budget_s: float) 
             found, examples = searched.best, searched.examples
         if found is not None and law.finish is not None:
             found = law.finish(ground, found)
+    except NotAsked as words:
+        return LawResult(law.name, law.code, "not-applicable", str(words), seconds=time.monotonic() - started)
     except Exception as crash:  # a law that cannot be judged here must not keep the others from being asked
         trace = "".join(traceback.format_exception(crash))
         reason = f"{type(crash).__name__}: {crash}\n{trace}"
@@ -210,9 +236,10 @@ def _ask(law: Law, ground: Ground, profile: str, until: float, budget_s: float) 
     seconds = time.monotonic() - started
     if found is None:
         return LawResult(law.name, law.code, "holds", f"{examples} examples", examples=examples, seconds=seconds)
-    found = replace(found, test=pytest_source(found, ground))
+    found = replace(found, test=pytest_source(found, ground), valid=_valid(found, ground))
     return LawResult(law.name, found.code, "broken", found.words, found, examples, seconds)
 
 
-def _plain_example(ground: Ground) -> Example:
-    return ground.padded_example()
+def _valid(found: Counterexample, ground: Ground) -> Any:
+    before, after = ({name: np.asarray(leaf) for name, leaf in x.items()} for x in (found.before, found.after))
+    return ground.valid_steps(before), ground.valid_steps(after)

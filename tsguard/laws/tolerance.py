@@ -6,14 +6,11 @@ whose threads may round differently. In float32 at outputs of 1e3 that is 4 · 1
 1e-3 shows.
 
 *Another shape.* With another width or batch size the sums are blocked and ordered differently. By backward error
-analysis
-(Higham, Accuracy and Stability of Numerical Algorithms, ch. 3 and 4) each order of a sum of n terms gives the exact
-result for
-terms that are moved by a relative sqrt(n) · u (u the unit roundoff, half of eps; sqrt rather than n because rounding
-errors
-are independent in sign). So the model itself is asked: weights and inputs are moved by that much, and how far the
-outputs go is
-what a change of order may do. Two orders are two such draws and a few draws underestimate the tail: NOISE_MARGIN.
+analysis (Higham, Accuracy and Stability of Numerical Algorithms, ch. 3 and 4) each order of a sum of n terms gives the
+exact result for terms that are moved by a relative sqrt(n) · u (u the unit roundoff, half of eps; sqrt rather than n
+because rounding errors are independent in sign). So the model itself is asked: weights and inputs are moved by that
+much, and how far the outputs go is what a change of order may do.
+Two orders are two such draws and a few draws underestimate the tail: NOISE_MARGIN.
 """
 
 from __future__ import annotations
@@ -66,3 +63,9 @@ def movement(before: NDArray[np.float64], after: NDArray[np.float64]) -> NDArray
 def apart(one: float, other: float) -> float:
     """How far two numbers are apart; inf where only one is finite."""
     return float(movement(np.array(one), np.array(other)))
+
+
+def close(a: NDArray[np.float64], b: NDArray[np.float64], allowance: float) -> bool:
+    """Whether two arrays of one shape agree to an allowance relative to their size."""
+    limit = allowance * max(scale_of(a, b), float(np.finfo(float).tiny))
+    return float(movement(a, b).max(initial=0.0)) <= limit

@@ -1,12 +1,9 @@
 """Every Keras layer call of one forward pass, in the order in which the calls return.
 
-torch hooks are blind on Keras models, so `Layer.__call__` itself is wrapped while a pass is traced;
-`Operation.__call__` too,
-because raw operations of a functional model are nodes without a layer. A tap may change a layer's output (what
-stands at masked
-positions, or the mask), a guard may change how a layer is called (`training`). Recurrent layers are taken as one:
-their cells run
-once per step and have no time axis to compare.
+torch hooks are blind on Keras models, so `Layer.__call__` itself is wrapped while a pass is traced, and
+`Operation.__call__` too, because raw operations of a functional model are nodes without a layer. A tap may change a
+layer's output (what stands at masked positions, or the mask) or how it is called. Recurrent layers are taken as one:
+their cells run once per step and have no time axis to compare.
 """
 
 from __future__ import annotations
@@ -47,6 +44,8 @@ class Taps:
     )
     calm: Callable[[Any], bool] | None = None
     """Layers for which this is true are called with training=False."""
+    around: Callable[[Any], contextlib.AbstractContextManager[None]] | None = None
+    """A context for the time of each layer's call."""
 
 
 def to_numpy(tensor: Any) -> NDArray[np.float64]:
@@ -71,6 +70,27 @@ def mask_of(tensor: Any) -> Any:
     return getattr(tensor, "_keras_mask", None)
 
 
+def with_keras_mask(tensor: Any, mask: Any) -> Any:
+    """A copy of a tensor with this implicit mask."""
+    copy = tensor.clone()
+    copy._keras_mask = mask
+    return copy
+
+
+def without_mask(value: Any, mask: Any) -> Any:
+    """A tensor without its implicit mask; anything else as it is."""
+    return value if mask is None else with_keras_mask(value, None)
+
+
+def where_shaped(shape: tuple[int, ...], tap: Tap) -> Tap:
+    """The tap, for masks of this shape only: a layer may serve a second sequence, which has its own padding."""
+
+    def only(output: Any, mask: Any) -> Any:
+        return tap(output, mask) if mask is not None and tuple(mask.shape) == shape else output
+
+    return only
+
+
 def first_mask(structure: Any) -> NDArray[np.bool_] | None:
     """The first implicit mask in a structure of tensors."""
     for tensor in _tensors(structure):
@@ -78,6 +98,15 @@ def first_mask(structure: Any) -> NDArray[np.bool_] | None:
         if mask is not None:
             return to_numpy(mask).astype(bool)
     return None
+
+
+def _tapped(tap: Tap, structure: Any) -> Any:
+    """A layer may give a tuple or a dict: each of its tensors goes through the tap."""
+    import keras
+
+    return keras.tree.map_structure(
+        lambda leaf: tap(leaf, mask_of(leaf)) if keras.ops.is_tensor(leaf) else leaf, structure
+    )
 
 
 def _takes_as_one(layer: Any) -> bool:
@@ -119,12 +148,13 @@ def tracing(model: Any, taps: Taps | None = None, *, record: bool = True, arrays
         as_one = _takes_as_one(layer)
         inside[0] += as_one
         try:
-            output = plain(layer, *args, **kwargs)
+            with contextlib.nullcontext() if taps.around is None else taps.around(layer):
+                output = plain(layer, *args, **kwargs)
         finally:
             inside[0] -= as_one
         tap = taps.outputs.get(id(layer))
         if tap is not None:
-            output = tap(output, mask_of(output))
+            output = _tapped(tap, output)
         if shallow:
             outputs = tuple(to_numpy(t) if arrays else np.zeros(0) for t in _tensors(output))
             path = str(getattr(layer, "path", None) or layer.name)

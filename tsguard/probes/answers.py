@@ -108,13 +108,13 @@ class LossOfAnswers:
             return float("nan")
         return float("nan") if value is None else float(value.detach().float().mean())
 
-    def slopes(self, answers: Iterable[Any]) -> list[Any] | None:
+    def slopes(self, answers: Iterable[Any], *, y: Any = None) -> list[Any] | None:
         """The gradient of the loss at the given answers; None where the loss has none to give."""
         import torch
 
         free = [a.detach().float().clone().requires_grad_() for a in answers]
         try:
-            value = self.tensor(free)
+            value = self.tensor(free, y=y)
             if value is None or not value.requires_grad:
                 return None
             return list(torch.autograd.grad(value.float().mean(), free, allow_unused=True))
@@ -160,8 +160,11 @@ def standardised(leaf: Any) -> Any:
     return (leaf - mean) / deviation.clamp(min=1e-6 * float(leaf.abs().max()) + 1e-12)
 
 
-def draw_weights(model: Any, scale: float, generator: Any) -> None:
-    """Give every trainable weight a random value: kernels about `scale` times what Glorot would give."""
+def draw_weights(model: Any, scale: float, generator: Any, *, turning: bool = False) -> None:
+    """Give every trainable weight a random value: kernels about `scale` times what Glorot would give.
+
+    With `turning`, square kernels are rotations: applied again and again, over time, they neither grow nor fade.
+    """
     import torch
 
     with torch.no_grad():
@@ -170,7 +173,9 @@ def draw_weights(model: Any, scale: float, generator: Any) -> None:
             if not value.is_floating_point():
                 continue
             noise = torch.randn(value.shape, generator=generator).to(value)
-            if value.ndim >= 2 and "embedding" not in variable.path:
+            if turning and value.ndim == 2 and value.shape[0] == value.shape[1]:
+                value.copy_(torch.linalg.qr(noise.float())[0].to(value) * scale)
+            elif value.ndim >= 2 and "embedding" not in variable.path:
                 fan_in = max(1, int(value[..., 0].numel()))
                 value.copy_(noise * (scale / fan_in**0.5))
             elif "bias" in variable.path.split("/")[-1]:
@@ -211,13 +216,44 @@ def reach(
     generator = torch.Generator().manual_seed(0)
     x = map_leaves(tamed, batch.x)
     seen: dict[float, list[list[Any]]] = {}
-    for scale in WEIGHT_SCALES:
+
+    def draw(scale: float) -> None:
         for _ in range(draws):
             draw_weights(model, scale, generator)
             seen.setdefault(scale, []).append([a.detach().float() for a in flat(predict(model, x))])
+
+    for scale in WEIGHT_SCALES:
+        draw(scale)
+    places = range(len(seen[1.0][0]))
+    # A bounded output of a faint signal opens late: it has not closed yet, and does not grow tenfold either.
+    while any(_undecided([(s, row[i]) for s, rows in seen.items() for row in rows]) for i in places):
+        draw(10 * max(seen))
+        if max(seen) >= LARGEST_SCALE:
+            break
     restore()
-    count = len(seen[1.0][0])
-    return [_reach_of([(s, row[i]) for s, rows in seen.items() for row in rows]) for i in range(count)], seen[1.0]
+    return [_reach_of([(s, row[i]) for s, rows in seen.items() for row in rows]) for i in places], seen[1.0]
+
+
+LARGEST_SCALE = 1e6
+"""Weights beyond this leave float32 in a few layers."""
+
+TENFOLD = 4.0
+"""Growth over a factor of ten in weights that an unbounded output surpasses; what grows by less has not decided."""
+
+
+def _undecided(drawn: list[tuple[float, Any]]) -> bool:
+    """Whether the last factor of ten still widened the range, and by less than it widens an unbounded one."""
+    import torch
+
+    largest = max(scale for scale, _ in drawn)
+    ends = []
+    for keep in (False, True):
+        kept = [t[torch.isfinite(t)] for s, t in drawn if (s == largest) is keep]
+        finite = [float(t.abs().max()) for t in kept if t.numel()]
+        if not finite:
+            return False
+        ends.append(max(finite))
+    return BOUNDED_GROWTH < ends[1] / max(ends[0], 1e-30) < TENFOLD
 
 
 def _reach_of(drawn: list[tuple[float, Any]]) -> Reach:
@@ -230,8 +266,8 @@ def _reach_of(drawn: list[tuple[float, Any]]) -> Reach:
             return float("nan")
         return min(float(v.min()) for v in kept) if side == "low" else max(float(v.max()) for v in kept)
 
-    low, high = extreme(WEIGHT_SCALES, "low"), extreme(WEIGHT_SCALES, "high")
-    less = WEIGHT_SCALES[:-1]
+    scales = tuple(sorted({scale for scale, _ in drawn}))
+    low, high, less = extreme(scales, "low"), extreme(scales, "high"), scales[:-1]
     span = max(abs(extreme(less, "low")), abs(extreme(less, "high")), 1e-6)
     margin = (BOUNDED_GROWTH - 1) * span
     # A range whose end is reached by many draws alike (0 of a ReLU) is closed there.

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tsguard.probes.gradients import addends
-from tsguard.probes.stage import optimizers
+from tsguard.probes.stage import all_variables, optimizers
 
 
 @contextlib.contextmanager
@@ -22,6 +22,27 @@ def rate_times(model: Any, factor: float) -> Iterator[None]:
 
     own = BaseOptimizer._get_current_learning_rate
     BaseOptimizer._get_current_learning_rate = lambda self: own(self) * factor
+    try:
+        yield
+    finally:
+        BaseOptimizer._get_current_learning_rate = own
+
+
+@contextlib.contextmanager
+def rate_held(model: Any) -> Iterator[None]:
+    """Every schedule held at the highest rate of its first steps."""
+    from keras.src.optimizers.base_optimizer import BaseOptimizer
+
+    own = BaseOptimizer._get_current_learning_rate
+    highest: dict[int, Any] = {}
+
+    def held(self: Any) -> Any:
+        now = own(self)
+        before = highest.get(id(self))
+        highest[id(self)] = now if before is None or float(now) > float(before) else before
+        return highest[id(self)]
+
+    BaseOptimizer._get_current_learning_rate = held
     try:
         yield
     finally:
@@ -97,6 +118,19 @@ def without_dropout(model: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def without_constraints(model: Any) -> Iterator[None]:
+    """No constraint on any weight."""
+    held = [(v, v.constraint) for v in model.variables if getattr(v, "constraint", None) is not None]
+    for variable, _ in held:
+        variable.constraint = None
+    try:
+        yield
+    finally:
+        for variable, constraint in held:
+            variable.constraint = constraint
+
+
+@contextlib.contextmanager
 def without_penalties(model: Any) -> Iterator[None]:
     """No regulariser on weights or activities."""
     variables = [v for v in model.variables if getattr(v, "regularizer", None) is not None]
@@ -118,6 +152,79 @@ def without_penalties(model: Any) -> Iterator[None]:
             variable.regularizer = one
         for layer, one in zip(layers, activity, strict=True):
             layer.__dict__["activity_regularizer"] = one
+
+
+@contextlib.contextmanager
+def twice_as_precise(model: Any) -> Iterator[None]:
+    """Layers that compute in half precision in float32; where there are none, everything in float64."""
+    import keras
+    import torch
+
+    from tsguard.backend import true_float64
+
+    layers = list(model._flatten_layers(include_self=True, recursive=True))
+    half = [one for one in layers if str(getattr(one, "compute_dtype", "")) in ("float16", "bfloat16")]
+    if half:
+        with attributes([(one, "_dtype_policy", keras.dtype_policies.DTypePolicy("float32")) for one in half]):
+            yield
+        return
+    wide = keras.dtype_policies.DTypePolicy("float64")
+    losses = [one.loss for one in getattr(getattr(model, "_compile_loss", None), "_flat_losses", None) or ()]
+    variables = [v for v in all_variables(model) if v.value.dtype == torch.float32]
+    told = [(one, name, value) for one in layers for name, value in (("_dtype_policy", wide),)]
+    told += [(one, name, value) for one in losses for name, value in (("_dtype_policy", wide), ("dtype", "float64"))]
+    told += [(v, "_dtype", "float64") for v in variables]
+    with true_float64(), attributes(told):
+        for variable in variables:
+            variable.value.grad = None
+            variable.value.data = variable.value.data.double()
+        try:
+            yield
+        finally:
+            for variable in variables:
+                variable.value.grad = None
+                variable.value.data = variable.value.data.float()
+
+
+def rebuilt_optimizer(model: Any) -> Any:
+    """A new optimizer of the same settings that knows every trainable variable."""
+    optimizer = type(model.optimizer).from_config(model.optimizer.get_config())
+    optimizer.build(model.trainable_variables)
+    return attributes([(model, "optimizer", optimizer)])
+
+
+@contextlib.contextmanager
+def unfrozen(model: Any) -> Iterator[None]:
+    """Every layer trainable, and an optimizer that knows them all; flags are put back."""
+    layers = list(model._flatten_layers(include_self=True, recursive=True))
+    flags = [(layer, layer.__dict__.get("_trainable", True)) for layer in layers]
+    trained = [(variable, variable.trainable) for variable in model.variables]
+    for layer in layers:
+        layer.trainable = True
+    try:
+        with rebuilt_optimizer(model):
+            yield
+    finally:
+        for layer, flag in flags:
+            layer.__dict__["_trainable"] = flag
+        for variable, flag in trained:
+            variable.trainable = flag
+
+
+@contextlib.contextmanager
+def with_kerass_step(model: Any) -> Iterator[None]:
+    """The instance's step is that of `keras.Model`, whatever its class says."""
+    import keras
+
+    own = model.__dict__.get("train_step")
+    model.__dict__["train_step"] = keras.Model.train_step.__get__(model)
+    try:
+        yield
+    finally:
+        if own is None:
+            del model.__dict__["train_step"]
+        else:
+            model.__dict__["train_step"] = own
 
 
 @contextlib.contextmanager

@@ -40,6 +40,9 @@ def regression(predictions: Any, targets: Any) -> dict[str, float]:
 def classes_of(predictions: Any, targets: Any, *, from_logits: bool = False) -> tuple[Any, Any]:
     """Chosen and true class numbers, from scores and from labels of whatever encoding."""
     p, y = np.asarray(predictions, dtype="float64"), np.asarray(targets)
+    if y.size == p.size and set(np.unique(y).tolist()) <= {-1.0, 1.0} and y.min() < 0:
+        # Signs, as hinge losses want them: the answer's sign is the class.
+        return (p.reshape(-1) > 0).astype(int), (y.reshape(-1) > 0).astype(int)
     if p.ndim >= 2 and p.shape[-1] > 1:
         chosen = p.argmax(-1)
     else:

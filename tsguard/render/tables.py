@@ -1,4 +1,4 @@
-"""What a page shows as tables: numbers beside the plan, classes with their recall, the course of the run."""
+"""What a page shows as tables: classes with their recall, the course of the run, columns of data, suites of tests."""
 
 from __future__ import annotations
 
@@ -9,89 +9,21 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from tsguard.catalogue import GROUPS
+from tsguard.findings import Finding
+from tsguard.render.cards import Card
+from tsguard.render.words import group
 from tsguard.report import Moment, Report
-
-FORECASTS = {"duration_min": "forecast_min", "peak_mb": "forecast_peak_mb", "artifact_mb": "forecast_artifact_mb"}
-"""Metrics and the name under which a preflight foretold them."""
-
-PARTS = ("val", "train")
-
-RUN_METRICS = frozenset(
-    "artifact_mb duration_min steps_per_s data_wait_share peak_mb gpu_used epochs steps recoveries".split()
-)
-"""What the run cost; the other metrics say what it learned."""
-
-SORTS = ("What was learned", "What it took", "Planned and not measured")
 
 CLASSES_MAX = 24
 """More classes than this are a wall of numbers; the rest is in the JSON."""
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """One metric: as gates know it, of each part, and as planned."""
-
-    name: str
-    value: float | None
-    parts: tuple[float | None, ...]
-    planned: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Metrics:
-    """Metrics of one sort under one heading."""
-
-    title: str
-    parts: tuple[str, ...]
-    measured: bool
-    planned: bool
-    rows: tuple[Measured, ...]
-
-
-def metrics(report: Report) -> tuple[Metrics, ...]:
-    """What was learned, then what it cost; of both, what was declared or foretold."""
-    parts = tuple(part for part in PARTS if any(name.startswith(f"{part}/") for name in report.metrics))
-    names: dict[str, None] = {}
-    for name in report.metrics:
-        head, _, rest = name.partition("/")
-        names[rest if head in parts and rest else name] = None
-    names.update(
-        dict.fromkeys(name for name in report.plan if report.plan[name] is not None and name not in _foretold())
-    )
-    rows = [
-        Measured(
-            name,
-            report.metrics.get(name),
-            tuple(report.metrics.get(f"{part}/{name}") for part in parts),
-            report.plan.get(name, report.plan.get(FORECASTS.get(name, ""))),
-        )
-        for name in names
-    ]
-    made = []
-    for title in SORTS:
-        chosen = [row for row in rows if _sort(row) == title]
-        if chosen:
-            own = parts if any(value is not None for row in chosen for value in row.parts) else ()
-            shown = tuple(row if own else Measured(row.name, row.value, (), row.planned) for row in chosen)
-            made.append(Metrics(title, own, title != SORTS[2], any(row.planned is not None for row in chosen), shown))
-    return tuple(made)
-
-
-def _sort(row: Measured) -> str:
-    if row.value is None and all(value is None for value in row.parts):
-        return SORTS[2]
-    return SORTS[1] if row.name.rsplit("/", 1)[-1] in RUN_METRICS else SORTS[0]
-
-
-def _foretold() -> frozenset[str]:
-    return frozenset(FORECASTS.values()) | {"forecast_cost"}
-
-
-@dataclass(frozen=True, slots=True)
 class ClassRow:
     """One true class: how often each answer was given, and the share of right ones."""
 
-    name: int
+    name: str
     counts: tuple[float, ...]
     total: float
     recall: float | None
@@ -102,25 +34,37 @@ class Confusion:
     """The table of true against predicted classes."""
 
     rows: tuple[ClassRow, ...]
-    majority: int
+    majority: str
     """The most frequent true class: what a rule without any input would answer."""
-    never: tuple[int, ...]
+    share: float
+    """Its share: what that rule would be right for."""
+    right: float
+    """The share of right answers."""
+    never: tuple[str, ...]
     """Classes that are never answered."""
     more: int
 
 
 def confusion(report: Report) -> Confusion | None:
     """The table from its counts; None where there are none or they make no square."""
-    grid = report.figures.get("confusion")
+    found = report.figures.get("confusion")
+    grid = found.get("counts") if isinstance(found, Mapping) else found
     if not isinstance(grid, Sequence) or not grid or any(len(row) != len(grid) for row in grid):
         return None
+    names = [str(name) for name in (found.get("classes") or () if isinstance(found, Mapping) else ())]
+    names = names if len(names) == len(grid) else [str(number) for number in range(len(grid))]
     rows = []
-    for name, counts in enumerate(grid):
+    for number, counts in enumerate(grid):
         total = sum(counts)
-        rows.append(ClassRow(name, tuple(counts[:CLASSES_MAX]), total, counts[name] / total if total else None))
-    never = tuple(name for name in range(len(grid)) if not any(row[name] for row in grid))
-    majority = max(rows, key=lambda row: row.total).name
-    return Confusion(tuple(rows[:CLASSES_MAX]), majority, never, max(0, len(rows) - CLASSES_MAX))
+        rows.append(
+            ClassRow(names[number], tuple(counts[:CLASSES_MAX]), total, counts[number] / total if total else None)
+        )
+    never = tuple(names[number] for number in range(len(grid)) if not any(row[number] for row in grid))
+    most = max(rows, key=lambda row: row.total)
+    whole = sum(row.total for row in rows) or 1
+    right = sum(grid[number][number] for number in range(len(grid))) / whole
+    left = max(0, len(rows) - CLASSES_MAX)
+    return Confusion(tuple(rows[:CLASSES_MAX]), most.name, most.total / whole, right, never, left)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,19 +80,49 @@ class Stretch:
 
 
 FOLDED = 3
-"""Checks in a row from this many on are one stop."""
+"""Checks, epochs or trips in a row from this many on are one stop."""
+
+FOLDS = {"check": "{} checks", "epoch": "{} epochs", "trip": "{} trips", "recovery": "{} recoveries"}
 
 
 def timeline(moments: Sequence[Moment]) -> tuple[Stretch, ...]:
-    """The course of the run with its checks folded, so that gate, trips and end are seen at once."""
+    """The course of the run with its checks and epochs folded, so that gate, trips and end are seen at once."""
     found: list[Stretch] = []
-    for kind, group in groupby(moments, key=lambda moment: moment.kind):
-        same = tuple(group)
-        if kind == "check" and len(same) >= FOLDED:
-            found.append(Stretch(kind, f"{len(same)} checks", same[-1].at, None, same))
+    for kind, stretch in groupby(moments, key=lambda moment: moment.kind):
+        same = tuple(stretch)
+        if kind in FOLDS and len(same) >= FOLDED:
+            step = same[0].step if kind == "trip" else None
+            found.append(Stretch(kind, FOLDS[kind].format(len(same)), same[-1].at, step, same))
         else:
-            found += [Stretch(moment.kind, moment.text, moment.at, moment.step) for moment in same]
+            # Of an epoch its number is enough here; the whole of it is in the list of moments.
+            found += [
+                Stretch(one.kind, one.text.split(":")[0] if kind == "epoch" else one.text, one.at, one.step)
+                for one in same
+            ]
     return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A part of the time that passed, as a share of all of it."""
+
+    name: str
+    share: float
+    seconds: float
+
+
+def phases(moments: Sequence[Moment]) -> tuple[Phase, ...]:
+    """Where the time went: before training, in training, and on the answer afterwards."""
+    at = {moment.kind: moment.at for moment in moments if moment.kind in ("start", "train", "end")}
+    if "train" not in at or "end" not in at or at["end"] <= 0:
+        return ()
+    last = max((m.at for m in moments if m.kind in ("epoch", "trip", "recovery", "best")), default=at["train"])
+    ends = [("preflight", at["train"]), ("training", max(last, at["train"])), ("judgement", at["end"])]
+    found, before = [], 0.0
+    for name, end in ends:
+        found.append(Phase(name, (end - before) / at["end"], end - before))
+        before = end
+    return tuple(phase for phase in found if phase.seconds > 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,20 +169,50 @@ def columns(report: Report) -> tuple[Column, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """The tests of one file."""
+    """The tests of one file, with what they found."""
 
     name: str
     outcomes: Mapping[str, int]
     seconds: float
+    tests: tuple[Mapping[str, Any], ...]
+    """What did not pass first, then the slowest."""
+    cards: tuple[Card, ...]
+
+    @property
+    def status(self) -> str:
+        """The worst outcome."""
+        return next((status for status in ("failed", "skipped", "passed") if self.outcomes.get(status)), "failed")
 
 
-def suites(report: Report) -> tuple[Suite, ...]:
-    """Tests by file, the slowest first, with how they ended."""
+ORDER = {"failed": 0, "skipped": 1, "passed": 2}
+
+
+def suites(report: Report, cards: Sequence[Card]) -> tuple[Suite, ...]:
+    """Tests by file, files in which something failed first; each finding with the file whose test told it."""
     found: dict[str, list[Mapping[str, Any]]] = {}
     for test in report.figures.get("tests") or ():
         found.setdefault(str(test["test"]).split("::", 1)[0], []).append(test)
-    made = [
-        Suite(name, dict(Counter(str(test["outcome"]) for test in tests)), sum(test["seconds"] for test in tests))
-        for name, tests in found.items()
-    ]
-    return tuple(sorted(made, key=lambda suite: -suite.seconds))
+    made = []
+    for name, tests in found.items():
+        listed = sorted(tests, key=lambda test: (ORDER.get(str(test["outcome"]), 0), -float(test["seconds"])))
+        own = tuple(card for card in cards if card.finding.check.split("::", 1)[0] == name)
+        outcomes = dict(Counter(str(test["outcome"]) for test in listed))
+        made.append(Suite(name, outcomes, sum(float(test["seconds"]) for test in tests), tuple(listed), own))
+    return tuple(sorted(made, key=lambda suite: (ORDER.get(suite.status, 0), not suite.cards, -suite.seconds)))
+
+
+def by_group(findings: Sequence[Finding]) -> list[tuple[str, list[Finding]]]:
+    """Findings under the part of the catalogue that they belong to, in the catalogue's order."""
+    found: dict[str, list[Finding]] = {}
+    for finding in findings:
+        found.setdefault(group(finding.code), []).append(finding)
+    order = (*GROUPS, "own")
+    return sorted(found.items(), key=lambda item: order.index(item[0]))
+
+
+def by_reason(findings: Sequence[Finding]) -> list[tuple[str, list[Finding]]]:
+    """What did not run, by why: a reason that holds for ten questions is told once."""
+    found: dict[str, list[Finding]] = {}
+    for finding in findings:
+        found.setdefault(finding.message, []).append(finding)
+    return sorted(found.items(), key=lambda item: -len(item[1]))

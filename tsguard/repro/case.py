@@ -7,6 +7,7 @@ guard's own instruments, and leaves the model as it was.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ import torch
 
 from tsguard.backend import preserved, rng_state, seed_everything
 from tsguard.dataset import leaves, map_leaves
+from tsguard.evidence import Evidence
 from tsguard.guard.investigate import all_finite, weights_finite
 from tsguard.guard.origin import find
 from tsguard.guard.outcome import GuardOutcome, Origin
@@ -25,6 +27,10 @@ from tsguard.guard.recorder import StepRecord
 from tsguard.guard.replay import Replay
 from tsguard.guard.state import StateBuffer
 from tsguard.guard.trace import Trace
+from tsguard.repro import often
+
+LOGIC = "it fails as well: a fault of logic or data"
+RANGE = "it does not fail: a fault of range"
 
 
 @dataclass(frozen=True)
@@ -85,7 +91,7 @@ def _array(value: Any) -> Any:
     return np.array(value)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Case:
     """A failure that can be asked for again."""
 
@@ -106,8 +112,20 @@ class Case:
     """The smallest edit that heals it, in words."""
     how_often: tuple[int, int] = (1, 1)
     """In how many of how many runs it fails."""
+    synthetic: bool = False
+    """Whether made values were asked for in place of measured ones."""
+    bare: bool = False
+    """Whether loss and targets are not the user's any more: one layer is left, compared with zeros."""
+    exhausted: bool = False
+    """Whether the budget ended the reduction: then it is the best so far, and could be smaller."""
     logic: bool | None = None
     """Whether it survives in float64 (a fault of logic or data) or vanishes there (one of range)."""
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{tuple(leaf.shape)}" for leaf in leaves([self.batch.x, self.batch.y]))
+        return (
+            f"<Case {self.name}: {self.fingerprint.words()}; {self.size:,} of {self.original_size:,} scalars; {shapes}>"
+        )
 
     @property
     def size(self) -> int:
@@ -115,10 +133,48 @@ class Case:
         kept = (*(self.weights or ()), *(self.slots or ()))
         return self.batch.size + sum(int(np.size(weight)) for weight in kept)
 
+    @property
+    def always(self) -> bool:
+        """Whether it fails whatever the random numbers are."""
+        return self.how_often[0] >= self.how_often[1]
+
+    @property
+    def often_in_words(self) -> str:
+        """How often it fails, for a person; empty where it always does."""
+        return often.words(*self.how_often)
+
     def fails(self, batch: Batch | None = None) -> bool:
-        """Whether one step still fails with the same fingerprint."""
-        found, _ = fingerprint_of(self.model, batch or self.batch, self.weights, self.seed, slots=self.slots)
-        return found == self.fingerprint
+        """Whether one step still fails with the same fingerprint; by chance, whether it does so often enough."""
+        return often.enough(lambda seed: self._fails_with(seed, batch), self._seeds, often.needed(*self.how_often))
+
+    def settled(self) -> Case:
+        """The same case under the first seed that fails; counted anew where that is a matter of chance."""
+        if self.always:
+            return self
+        failed = [seed for seed in self._seeds if self._fails_with(seed)]
+        return self.with_(seed=failed[0], how_often=(len(failed), len(self._seeds))) if failed else self
+
+    @property
+    def _seeds(self) -> range:
+        return range(self.seed, self.seed + 1) if self.always else range(often.SEEDS_TRIED)
+
+    def _fails_with(self, seed: int, batch: Batch | None = None) -> bool:
+        return self.asked(batch or self.batch, seed)[0] == self.fingerprint
+
+    def asked(self, batch: Batch, seed: int | None = None) -> tuple[Fingerprint | None, Origin | None]:
+        """What one step with another batch, or under another seed, comes to."""
+        return fingerprint_of(
+            self.model, batch, self.weights, self.seed if seed is None else seed, slots=self.slots,
+            hidden=self.fingerprint.code == "nan-hidden",
+        )  # fmt: skip
+
+    @property
+    def evidence(self) -> tuple[Evidence, ...]:
+        """What stands beside the failing case, for the finding that it reproduces."""
+        told = [("nearest healthy case", self.nearest_healthy), ("how often it fails", self.often_in_words)]
+        if self.logic is not None:
+            told.append(("in float64", LOGIC if self.logic else RANGE))
+        return tuple(Evidence("value", words, name=name) for name, words in told if words)
 
     def save(self, folder: str | Path, *, confirm: bool = True) -> Path:
         """Write repro.py, test_repro.py and README.md; the path of the script. A fresh process confirms it first."""
@@ -138,16 +194,25 @@ def fingerprint_of(
     seed: int,
     *,
     slots: tuple[Any, ...] | None = None,
+    hidden: bool = False,
 ) -> tuple[Fingerprint | None, Origin | None]:
     """Run one step; None where it is healthy. Shapes that do not fit are healthy too: no step, no failure."""
     try:
-        return _step(model, batch, weights, seed, slots)
+        with warnings.catch_warnings():
+            # A remark of Keras on a model that was cut is no answer, not even where a user turns remarks into errors.
+            warnings.simplefilter("ignore")
+            return _step(model, batch, weights, seed, slots, hidden)
     except Exception:  # a candidate may break a user's model in any way; a crash is never the failure that is sought
         return None, None
 
 
 def _step(
-    model: Any, batch: Batch, weights: tuple[Any, ...] | None, seed: int, slots: tuple[Any, ...] | None
+    model: Any,
+    batch: Batch,
+    weights: tuple[Any, ...] | None,
+    seed: int,
+    slots: tuple[Any, ...] | None,
+    hidden: bool,  # noqa: FBT001 - private
 ) -> tuple[Fingerprint | None, Origin | None]:
     with preserved(model):
         seed_everything(seed)
@@ -170,15 +235,17 @@ def _step(
         replay = Replay(model, clean, [record], first_step=0)
         done, heard = replay.run(record, allow=all_finite)
         finite_loss = done.loss is None or np.isfinite(done.loss)
-        if finite_loss and all_finite(heard.gradients, heard.variables) and weights_finite(model):
+        if not hidden and finite_loss and all_finite(heard.gradients, heard.variables) and weights_finite(model):
             return None, None
         clean.restore()
         trace = Trace(model, record.data)
         _, heard = replay.run(record, allow=all_finite, eager=True, around=trace.listening)
         origin = find(trace, heard, record, model)
+        # Asked before a model that was not built is so again: its layers' paths go with it.
+        kind = None if origin is None else _kind(model, origin.layer)
     if origin is None:
         return None, None
-    return Fingerprint(origin.code, origin.phase, origin.op, _kind(model, origin.layer)), origin
+    return Fingerprint(origin.code, origin.phase, origin.op, kind), origin
 
 
 def _tensor(value: Any) -> Any:
@@ -206,11 +273,7 @@ def from_outcome(outcome: GuardOutcome, *, name: str) -> Case | None:
         replay.until(record.step)
         weights = tuple(outcome.model.get_weights())
         slots = tuple(np.array(keras.ops.convert_to_numpy(v)) for v in outcome.model.optimizer.variables)
-    return from_batch(outcome.model, Batch.of(record.data), weights=weights, slots=slots, name=name)
-
-
-SEEDS_TRIED = 8
-"""Runs by which it is told how often a failure comes that depends on random numbers."""
+    return from_batch(outcome.model, Batch.of(record.data), weights=weights, slots=slots, name=name, known_to_fail=True)
 
 
 def from_batch(
@@ -221,22 +284,38 @@ def from_batch(
     name: str,
     seed: int = 0,
     slots: tuple[Any, ...] | None = None,
+    known_to_fail: bool = False,
+    hidden: bool = False,
 ) -> Case | None:
-    """A Case from one step that fails, under the first seed under which it does; None where it fails under none."""
-    answers = []
-    for tried in range(seed, seed + SEEDS_TRIED):
-        answers.append(fingerprint_of(model, batch, weights, tried, slots=slots))
+    """A Case from one step that fails, under the first seed under which it does; None where it fails under none.
+
+    Args:
+        known_to_fail: It did once: then two seeds that are healthy do not say that it always is.
+        hidden: Also look for a value that is not finite and is hidden before it reaches the loss.
+    """
+    answers: list[tuple[Fingerprint | None, Origin | None]] = []
+    for tried in range(seed, seed + often.SEEDS_TRIED):
+        answers.append(fingerprint_of(model, batch, weights, tried, slots=slots, hidden=hidden))
         same = {answer[0] for answer in answers}
-        if tried > seed and len(same) == 1:
+        if tried > seed and len(same) == 1 and not (known_to_fail and same == {None}):
             break  # two seeds agree: nothing random decides
     number = next((index for index, (found, _) in enumerate(answers) if found is not None), None)
     if number is None:
         return None
     found, origin = answers[number]
     assert found is not None
-    often = (sum(answer[0] == found for answer in answers), len(answers))
+    failed = (sum(answer[0] == found for answer in answers), len(answers))
     case = Case(
         model=model, batch=batch, fingerprint=found, weights=weights, slots=slots, seed=seed + number, name=name,
-        origin=origin, how_often=often,
+        origin=origin, how_often=failed,
     )  # fmt: skip
-    return case.with_(original_size=case.with_(slots=None, weights=tuple(model.get_weights())).size)
+    return case.with_(original_size=batch.size + weights_in(model, batch))
+
+
+def weights_in(model: Any, batch: Batch) -> int:
+    """Scalars in the weights of a model, also of one that is not built yet."""
+    if model.built and all(layer.built for layer in model._flatten_layers(include_self=True)):
+        return sum(int(np.prod(weight.shape)) for weight in model.weights)
+    with preserved(model):
+        model(map_leaves(_tensor, batch.x))
+        return sum(int(np.prod(weight.shape)) for weight in model.weights)

@@ -2,39 +2,59 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from tsguard.backend import preserved
-from tsguard.dataset import Data
-from tsguard.findings import Finding
+from tsguard.checks.registry import Context
+from tsguard.dataset import Batches, Data, leaves, map_leaves
+from tsguard.findings import Finding, Status
 from tsguard.guard.outcome import GuardOutcome
-from tsguard.repro.case import Batch, Case, from_batch, from_outcome
+from tsguard.repro.case import Batch, Case, from_batch, from_outcome, weights_in
 from tsguard.repro.found import FoundCase
-from tsguard.repro.reduce import Reduction
+from tsguard.repro.passes import make_values
+from tsguard.repro.reduce import Reduction, contrasted
 
 BATCHES_TRIED = 8
 """Batches of the data that are tried for a failing step, where no step was recorded."""
 
+BATCHES_JOINED = 64
+"""Batches of an iterable that are joined to arrays: rows and updates are cut from them afterwards."""
+
 
 def failing_case(
-    *, outcome: GuardOutcome | None, model: Any, data: Data | None, name: str, recipe: tuple[str, Any] | None = None
+    *,
+    outcome: GuardOutcome | None,
+    model: Any,
+    data: Data | None,
+    name: str,
+    recipe: tuple[str, Any] | None = None,
+    findings: Sequence[Finding] = (),
 ) -> Case | None:
     """The whole failure, not yet reduced; None where no step fails."""
-    if outcome is not None:
-        case = from_outcome(outcome, name=name)
-        if case is not None:
-            return case.with_(recipe=recipe)
-    if model is None or data is None:
+    case = None if outcome is None else from_outcome(outcome, name=name)
+    if case is None and model is not None and data is not None:
+        hidden = any(f.code == "nan-hidden" and f.status == Status.FAIL for f in findings)
+        for x, y, weight in data.batches(BATCHES_TRIED):
+            with preserved(model):
+                weights = tuple(model.get_weights()) if model.built else None
+                case = from_batch(model, Batch.of((x, y, weight)), weights=weights, name=name, hidden=hidden)
+            if case is not None:
+                break
+    if case is None:
         return None
-    for x, y, weight in data.batches(BATCHES_TRIED):
-        with preserved(model):
-            weights = tuple(model.get_weights()) if model.built else None
-            case = from_batch(model, Batch.of((x, y, weight)), weights=weights, name=name)
-        if case is not None:
-            return case.with_(recipe=recipe)
-    return None
+    return case.with_(recipe=recipe, original_size=max(case.original_size, whole_size(case.model, case.batch, data)))
+
+
+def whole_size(model: Any, batch: Batch, data: Data | None) -> int:
+    """Scalars in all of the data and in the weights: what a failure takes before it is reduced."""
+    held = list(leaves([data.x, data.y, data.sample_weight])) if data is not None and data.is_arrays else []
+    return sum(int(leaf.size) for leaf in held if hasattr(leaf, "size")) + weights_in(model, batch)
 
 
 def other_case(
@@ -45,19 +65,81 @@ def other_case(
     name: str,
     recipe: tuple[str, Any] | None = None,
     budget_s: float,
+    context: Context | None = None,
     progress: Callable[[str], None] = lambda words: None,
 ) -> FoundCase | None:
-    """Where no single step fails: a training whose cause was proven, or a broken law; None where there is neither."""
+    """Where no single step fails: a training whose cause was proven, a broken law, or a check that still says so."""
     from tsguard.repro.laws import law_case
+    from tsguard.repro.recheck import check_case
     from tsguard.repro.training import training_case
 
-    trained = training_case(findings, model, data, name=name, recipe=recipe, budget_s=budget_s, progress=progress)
-    return trained or law_case(findings, model, data, name=name, recipe=recipe)
+    data = None if data is None else as_arrays(data)
+    told: dict[str, Any] = {"name": name, "recipe": recipe, "budget_s": budget_s, "progress": progress}
+    with _quiet():
+        found = training_case(findings, model, data, **told) or law_case(findings, model, data, **told)
+        if found is None and context is not None and data is not None:
+            found = check_case(findings, replace(context, data=data), **told)
+    return found
 
 
-def reduced(case: Case, *, budget_s: float, progress: Callable[[str], None] = lambda words: None) -> Case:
-    """The case, reduced within the budget. The model is left as it was found."""
-    with preserved(case.model), warnings.catch_warnings():
-        # Cut graphs have inputs of other names and models without weights; Keras remarks on both.
+def as_arrays(data: Data) -> Data:
+    """Batches of an iterable as the arrays that they were cut from, as far as they were recorded."""
+    if data.is_arrays:
+        return data
+    batches = list(data.batches(BATCHES_JOINED))
+    if not batches:
+        return data
+    joined = [None if parts[0] is None else _joined(parts) for parts in zip(*batches, strict=True)]
+    sizes = [leaf.shape[0] for leaf in leaves(batches[0][0])]
+    return Data(joined[0], joined[1], joined[2], batch_size=int(sizes[0]))
+
+
+def recorded_arrays(outcome: GuardOutcome) -> Data | None:
+    """What a guarded run was trained on: the arrays of its `fit`, or else the batches that the recorder still holds."""
+    inputs = getattr(outcome.data, "_inputs", None)
+    batch_size = getattr(outcome.data, "_batch_size", None) or 32
+    plainly = map_leaves(lambda leaf: getattr(leaf, "array", leaf), inputs) if inputs is not None else None
+    if inputs is not None and all(hasattr(leaf, "__array__") for leaf in leaves(plainly)):
+        # Keras packs x alone as it is, and anything with targets as a tuple.
+        together = plainly if isinstance(plainly, tuple) else (plainly,)
+        parts = [*(map_leaves(_numbers, part) for part in together), None, None]
+        return Data(parts[0], parts[1], parts[2], batch_size=int(batch_size))
+    if outcome.replay is None or not outcome.replay.records:
+        return None
+    held = [record.data[0] if isinstance(record.data, list) else record.data for record in outcome.replay.records]
+    return as_arrays(Data(Batches(held)))
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    columns = iter(
+        [np.concatenate(column) for column in zip(*(map(_numbers, leaves(part)) for part in parts), strict=True)]
+    )
+    return map_leaves(lambda _: next(columns), parts[0])
+
+
+def _numbers(leaf: Any) -> Any:
+    return np.asarray(leaf.detach().cpu() if hasattr(leaf, "detach") else leaf)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    # Cut graphs have inputs of other names and models without weights; Keras remarks on both.
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        return Reduction(case, budget_s=budget_s, progress=progress).run()
+        yield
+
+
+def reduced(
+    case: Case,
+    *,
+    budget_s: float,
+    synthetic: bool = False,
+    progress: Callable[[str], None] = lambda words: None,
+) -> Case:
+    """The case, reduced within the budget. The model is left as it was found."""
+    with preserved(case.model), _quiet():
+        reduction = Reduction(case, budget_s=budget_s, progress=progress)
+        smaller = reduction.run()
+        if synthetic:
+            smaller = make_values(smaller, Case.fails)
+        return contrasted(smaller.with_(exhausted=reduction.exhausted, synthetic=synthetic))

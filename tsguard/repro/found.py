@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tsguard.evidence import Evidence
 from tsguard.findings import Finding
-from tsguard.repro import emit
+from tsguard.repro import script as scripts
 from tsguard.repro.case import Fingerprint
 
 
@@ -20,12 +21,15 @@ class FoundCase:
 
     finding: Finding
     name: str
-    makers: tuple[Callable[[], emit.Script], ...]
+    makers: tuple[Callable[[], scripts.Script], ...]
     """Tried in turn until one fails in a fresh process: seeded weights, then recorded ones."""
     size: int
     original_size: int
     prints: str
     nearest_healthy: str = ""
+    exhausted: bool = False
+    synthetic: str = ""
+    """Said of values that were made and not measured."""
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -37,24 +41,29 @@ class FoundCase:
     def _phase(self) -> str:
         return str(self.finding.where.get("phase", "law" if "law" in self.finding.where else "training"))
 
+    def __repr__(self) -> str:
+        return f"<FoundCase {self.name}: {self.finding.code}; {self.size:,} of {self.original_size:,} scalars>"
+
     @property
     def words(self) -> str:
         """The failure in one line."""
-        return emit.one_line(f"{self.finding.code}: {self.finding.message}")
+        return scripts.one_line(f"{self.finding.code}: {self.finding.message}")
+
+    @property
+    def evidence(self) -> tuple[Evidence, ...]:
+        """What stands beside the failing case, for the finding that it reproduces."""
+        words = self.nearest_healthy
+        return (Evidence("value", words, name="nearest healthy case"),) if words else ()
 
     def save(self, folder: str | Path, *, confirm: bool = True) -> Path:
         """Write repro.py, test_repro.py and README.md; the path of the script."""
         folder = Path(folder)
-        script = self.makers[0]()
+        script = scripts.Script(refused="nothing could be written")
         for make in self.makers:
-            candidate = make()
-            if candidate.refused or not confirm:
-                script = candidate
+            script = make()
+            if not script.refused and (not confirm or scripts.confirm(script, folder)):
                 break
-            if emit.confirm(candidate, folder):
-                script = candidate
-                break
-        script.files["README.md"] = emit.page(
+        script.files["README.md"] = scripts.page(
             script,
             title=self.words,
             fingerprint=self.words,
@@ -63,5 +72,7 @@ class FoundCase:
             size=self.size,
             original_size=self.original_size,
             nearest=self.nearest_healthy,
+            exhausted=self.exhausted,
+            synthetic=self.synthetic,
         )
-        return emit.write(script, folder)
+        return scripts.write(script, folder)

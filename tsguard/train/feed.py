@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import torch
 
-from tsguard.guard.callback import from_fit
+from tsguard.guard import fitcall
 
 LARGEST = 1 << 20
 """Elements of an array that counts as an order; what is larger is the data itself, which the fingerprint looks at."""
@@ -74,8 +74,7 @@ class Afresh(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         """The workers stand still here."""
-        adapter, _ = from_fit(self.model)
-        enqueuer = getattr(adapter, "enqueuer", None)
+        enqueuer = getattr(fitcall.reading(self.model).adapter, "enqueuer", None)
         ready = getattr(enqueuer, "ready_queue", None)
         if enqueuer is None or ready is None or enqueuer.is_running():
             return

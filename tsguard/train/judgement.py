@@ -7,19 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from tsguard.checks.registry import Context
 from tsguard.dataset import Data
 from tsguard.diagnosis import Record, Start, diagnose
-from tsguard.diagnosis.score import JUDGED_ROWS, Judged, answers_and_targets, sample
-from tsguard.diagnosis.score import judge as judged_on
 from tsguard.findings import Finding
 from tsguard.guard.outcome import GuardOutcome
 from tsguard.probes.baselines import regression_baselines
-
-DRAWN = 400
-"""Predictions kept for the page's figures: more are a cloud to the eye and kilobytes to the file."""
+from tsguard.probes.score import JUDGED_ROWS, Judged, sample
+from tsguard.probes.score import judge as judged_on
+from tsguard.train.pictures import of_answers
 
 
 @dataclass(frozen=True)
@@ -47,7 +43,14 @@ def judge_run(
     metrics, figures = measured(model, data)
     found: tuple[Finding, ...] = ()
     if budget_s > 0 and start is not None and not _proven(outcome, findings):
-        record = Record(model=model, data=data, start=start, series=curves(outcome), fit=context.facts.get("fit") or {})
+        record = Record(
+            model=model,
+            data=data,
+            start=start,
+            series=curves(outcome),
+            fit=context.facts.get("fit") or {},
+            padding=context.padding,
+        )
         found = diagnose(record, tuple(findings), budget_s=budget_s, progress=progress)
     return Judgement(found, metrics, figures)
 
@@ -79,7 +82,7 @@ def measured(model: Any, data: Data) -> tuple[dict[str, float], dict[str, Any]]:
             if part in ("val", "train"):
                 metrics.setdefault(name, value)
         if not figures:
-            figures = _figures(model, rows, judged)
+            figures = of_answers(model, rows)
     return metrics, figures
 
 
@@ -102,18 +105,6 @@ def _with_skill(judged: Judged, data: Data) -> dict[str, float]:
         best = max(regression_baselines(data).values(), default=0.0)
         values["skill_vs_baseline"] = 1 - (1 - values["r2"]) / max(1 - best, 1e-12)
     return values
-
-
-def _figures(model: Any, rows: Any, judged: Judged) -> dict[str, Any]:
-    """Predicted against true, of the first output, as numbers."""
-    predictions, targets = answers_and_targets(model, rows)
-    if not predictions or not targets:
-        return {}
-    p, y = np.asarray(predictions[0]), np.asarray(targets[0])
-    if judged.kind == "classes" or p.size != y.size:
-        return {}
-    pick = np.unique(np.linspace(0, p.size - 1, min(p.size, DRAWN)).astype(int))
-    return {"predicted_true": {"true": y.reshape(-1)[pick].tolist(), "predicted": p.reshape(-1)[pick].tolist()}}
 
 
 def curves(outcome: GuardOutcome) -> dict[str, list[float]]:

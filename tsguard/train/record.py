@@ -1,8 +1,4 @@
-"""The curves of a run read back from its own append-only record, also of one that died or was taken up again.
-
-The guard writes its losses window by window and the logs epoch by epoch. Where a step stands twice it was trained
-twice, after a resume; the later one is the one that entered the weights.
-"""
+"""The curves of a run that was taken up again: what it had recorded before, and what it records now."""
 
 from __future__ import annotations
 
@@ -13,33 +9,6 @@ from tsguard.report import Series
 
 STEPS_MADE = "steps.bin"
 """How many steps a run has made, written after each: what was made since the last checkpoint is made again."""
-
-Points = dict[str, dict[float, float]]
-
-
-def curves(
-    events: Iterable[Mapping[str, Any]], *, before_step: int | None = None, before_epoch: int | None = None
-) -> dict[str, Series]:
-    """Series by the names that the guard gives them; only what lies before a step and an epoch, where given."""
-    points: Points = {}
-    for event in events:
-        if event.get("kind") == "steps":
-            for name in ("loss", "grad_norm"):
-                for offset, value in enumerate(event.get(name) or ()):
-                    at = int(event["first"]) + offset
-                    if value is not None and (before_step is None or at < before_step):
-                        points.setdefault(name, {})[at] = float(value)
-        elif event.get("kind") == "epoch":
-            epoch = int(event["epoch"])
-            if before_epoch is None or epoch < before_epoch:
-                for name, value in (event.get("logs") or {}).items():
-                    points.setdefault(f"epoch/{name}", {})[epoch] = float(value)
-    return {
-        name: Series(
-            tuple(at[x] for x in sorted(at)), tuple(sorted(at)), "epoch" if name.startswith("epoch/") else "step"
-        )
-        for name, at in points.items()
-    }
 
 
 def unfinished(events: Iterable[Mapping[str, Any]]) -> bool:

@@ -30,6 +30,7 @@ from tsguard.findings import Finding, Role, Status
 from tsguard.gate import Gate
 from tsguard.guard.callback import Guard
 from tsguard.guard.outcome import GuardOutcome
+from tsguard.guard.remains import curves
 from tsguard.report import Moment, Report, Series, Verdict
 from tsguard.store import RunFolder
 from tsguard.train.artifact import checkpoint_mb, export, put_back_weights
@@ -38,7 +39,7 @@ from tsguard.train.feed import Afresh
 from tsguard.train.judgement import Judgement, judge_run
 from tsguard.train.layers import ByLayer
 from tsguard.train.progress import Follow, Standing
-from tsguard.train.record import PARTING, STEPS_MADE, curves, joined, with_parting
+from tsguard.train.record import PARTING, STEPS_MADE, joined, with_parting
 from tsguard.train.resume import Checkpoints, Resume, choose, fingerprint
 from tsguard.train.start import RememberStart, TrainStart
 from tsguard.train.trackers import Tracker
@@ -116,6 +117,8 @@ class Session:
             baseline=self.baseline,
             progress=self.progress,
         )
+        began = self.moments[-1].at
+        self.moments += [dataclasses.replace(m, at=began + m.at) for m in report.timeline if m.kind == "check"]
         self._tell("gate", f"before training: {report.verdict.status}")
         return self.write(report if report.verdict else self.reproduce(report, None))
 
@@ -261,6 +264,9 @@ class Session:
         verdict = self.gate.judge(report, baseline=self.baseline, today=provenance.today())
         if self.interrupted is not None:
             verdict = Verdict(Status.NOT_RUN, ("interrupted; resumable with --resume", *verdict.reasons))
+        course = None if outcome is None else outcome.facts.get("course")
+        if course is not None:
+            self.moments = sorted([*self.moments, *course.moments(self._started)], key=lambda moment: moment.at)
         if self.interrupted is None:
             self._tell("end", f"after training: {verdict.status}")
         else:

@@ -1,0 +1,76 @@
+"""Data that breaks an expectation is reduced to the rows and columns at fault."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import tsguard
+from tests.repro.programs import run
+from tsguard.repro.tables import broken, table_case
+
+
+def table():
+    rng = np.random.default_rng(0)
+    load = rng.normal(50, 5, 300)
+    load[137] = -200.0
+    return pa.table({"time": np.arange(300), "load": load, "secret": rng.normal(size=300)})
+
+
+BETWEEN = {
+    "type": "expect_column_values_to_be_between",
+    "kwargs": {"column": "load", "min_value": 0, "max_value": 100},
+}
+SUITE = {"expectations": [BETWEEN]}
+INCREASING = {"expectations": [{"type": "expect_column_values_to_be_increasing", "kwargs": {"column": "time"}}]}
+
+
+def audited(data, suite):
+    report = tsguard.audit(data, suite=suite)
+    assert any(finding.status == "FAIL" for finding in report.findings)
+    return report
+
+
+def test_one_row_of_one_column_is_left():
+    case = tsguard.reduce(audited(table(), SUITE), budget_s=60)
+    assert (case.size, case.original_size) == (1, 900)
+    text = case.makers[0]().files["repro.py"].decode()
+    assert "-200.0" in text
+    assert "secret" not in text, "nothing leaves that need not"
+
+
+@pytest.mark.slow
+def test_the_script_fails_by_itself_and_passes_with_the_mended_table(tmp_path):
+    script = tsguard.reduce(audited(table(), SUITE), budget_s=60).save(tmp_path)
+    assert "confirmed in a fresh process | yes" in (tmp_path / "README.md").read_text()
+    (tmp_path / "mended.py").write_text("import pyarrow as pa\n\ndef build():\n    return pa.table({'load': [20.0]})\n")
+    code, said = run(script, "--use", "mended:build", path=tmp_path)
+    assert code == 0, said
+
+
+def test_what_takes_two_rows_keeps_two():
+    data = pa.table({"time": [1, 2, 3, 9, 4, 10], "value": [0.0] * 6})
+    findings = audited(data, INCREASING).findings
+    case = table_case(data, INCREASING, findings, name="order", budget_s=60)
+    assert case.size == 2
+    assert "pa.array([9, 4]" in case.makers[0]().files["repro.py"].decode()
+
+
+def test_made_values_take_the_place_of_measured_ones():
+    data = pa.table({"time": [1, 2, 3, 900, 432, 1000]})
+    case = table_case(data, INCREASING, audited(data, INCREASING).findings, name="order", budget_s=60, synthetic=True)
+    assert "pa.array([1, 0]" in case.makers[0]().files["repro.py"].decode()
+    assert case.synthetic.startswith("made")
+
+
+def test_a_spent_budget_keeps_the_best_so_far():
+    ticks = iter(range(1000))
+    findings = audited(table(), SUITE).findings
+    case = table_case(table(), SUITE, findings, name="late", budget_s=4, clock=lambda: next(ticks))
+    assert case.exhausted
+    assert 1 <= case.size < 900
+
+
+def test_a_healthy_table_is_no_case():
+    healthy = pa.table({"load": [1.0, 2.0]})
+    assert not broken(healthy, "data-scale", "load", BETWEEN)
+    assert table_case(healthy, SUITE, tsguard.audit(healthy, suite=SUITE).findings, name="none", budget_s=5) is None

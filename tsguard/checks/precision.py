@@ -1,0 +1,101 @@
+"""Half precision that the values do not fit into."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from tsguard import catalogue
+from tsguard.checks.bench import Bench, name_of, planned_steps, set_up
+from tsguard.checks.registry import Context, check
+from tsguard.findings import Finding
+from tsguard.probes import changes
+from tsguard.probes.stage import Step, flat, optimizers, take_step
+
+
+@check("half precision", codes=("precision-overflow",), needs=("model", "data"), cost=3)
+def half_precision(context: Context) -> Iterable[Finding]:
+    """A step that is not finite in float16 and is in float32."""
+    bench = set_up(context)
+    layers = list(bench.model._flatten_layers(include_self=True, recursive=True))
+    narrow = [layer for layer in layers if str(getattr(layer, "compute_dtype", "")) == "float16"]
+    if not narrow or bench.step.error is not None or bench.step.root is None:
+        return
+    answers = flat(bench.step.answer)
+    broken = not all(bool(a.float().isfinite().all()) for a in answers)
+    if not broken and math.isfinite(bench.step.loss):
+        return
+    import keras
+
+    full = keras.dtype_policies.DTypePolicy("float32")
+    with changes.attributes([(layer, "_dtype_policy", full) for layer in narrow]):
+        wide = bench.again()
+    bench.start.restore()
+    if wide.error is None and math.isfinite(wide.loss):
+        place = next(
+            (name_of(c.layer) for c in bench.step.calls if c.output is not None and not all_finite(c.output)), None
+        )
+        yield catalogue.finding(
+            "precision-overflow",
+            f"the step is not finite in float16 and has a loss of {wide.loss:.4g} in float32"
+            + (f"; the first layer whose output is not finite is {place}" if place else "")
+            + ". float16 ends at 65,504 and loses everything below 6e-8. Compute that part in float32, or train in "
+            "bfloat16.",
+            where={"layer": place, "phase": "forward" if broken else "loss"},
+            score=1.0,
+        )
+
+
+def all_finite(structure: Any) -> bool:
+    return all(bool(t.float().isfinite().all()) for t in flat(structure) if hasattr(t, "isfinite"))
+
+
+SKIPPED = 0.1
+"""Share of the planned updates that may go into finding a loss scale; a scaler is made to skip a few at the start."""
+
+MAX_HALVINGS = 160
+"""float32 holds no scale that would have to be halved more often."""
+
+
+@check("loss scale that overflows", codes=("amp-steps-skipped",), needs=("model", "data"), cost=3)
+def overflowing_scale(context: Context) -> Iterable[Finding]:
+    """How often the loss scale must be halved before gradients are finite; every time costs an update."""
+    import keras
+
+    bench = set_up(context)
+    scaled = [o for o in optimizers(bench.model) if isinstance(o, keras.optimizers.LossScaleOptimizer)]
+    if not scaled or bench.step.error is not None or not all_finite(bench.step.answer):
+        return
+    scaler, start = scaled[0], bench.step.scale
+    if start <= 1.0 or not scaler.built or _gradients_finite(bench.step):
+        return
+    halvings = next((n for n in range(1, MAX_HALVINGS) if _finite_with(bench, scaler, start * 0.5**n)), None)
+    bench.start.restore()
+    if halvings is None:
+        return  # not finite at any scale: that is no matter of the scale
+    planned = planned_steps(context)
+    if planned is None or halvings <= max(SKIPPED * planned, 4):
+        return
+    yield catalogue.finding(
+        "amp-steps-skipped",
+        f"gradients are not finite at the loss scale of {start:.3g}, and are so after {halvings} halvings: each "
+        f"costs an update, {halvings} of the {planned} that are planned, and no weight moves until then. Start at "
+        f"{start * 0.5**halvings:.3g} (initial_scale; 2**15 is usual).",
+        where={"phase": "backward", "config_key": "optimizer.initial_scale"},
+        status="FAIL",
+        role="cause",
+        remedy=f"LossScaleOptimizer(optimizer, initial_scale={start * 0.5**halvings:.6g})",
+        score=1.0,
+    )
+
+
+def _gradients_finite(step: Step) -> bool:
+    return all(g is None or bool(g.isfinite().all()) for _, gradients, _ in step.fed for g in gradients)
+
+
+def _finite_with(bench: Bench, scaler: Any, scale: float) -> bool:
+    """Whether a step at another scale has finite gradients."""
+    bench.start.restore()
+    scaler.dynamic_scale.assign(scale)
+    return _gradients_finite(take_step(bench.model, bench.batch, record_calls=False))

@@ -1,0 +1,145 @@
+"""Restraint that leaves nothing to learn with: penalties, penalised biases, dropout."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from tsguard import catalogue
+from tsguard.checks.bench import Bench, name_of, not_asked, set_up
+from tsguard.checks.initialisation import CONSEQUENCE, GAIN_LOW, gain_of, is_kernel, spread_of
+from tsguard.checks.registry import Context, check
+from tsguard.evidence import Evidence
+from tsguard.findings import Finding
+from tsguard.probes.answers import predict
+from tsguard.probes.gradients import norm, term_gradients
+from tsguard.probes.stage import flat, take_step
+
+PENALTY_RATIO = 10.0
+"""Penalty gradient over task gradient. At ten, weights shrink to about a tenth before the task holds them."""
+
+
+DROPOUT_RATE = 0.8
+"""Recommended rates end at 0.5 for hidden units (Srivastava et al. 2014); above 0.8 fewer than one unit in five
+speaks."""
+
+
+@check("too much regularisation", codes=("over-regularised",), needs=("model", "data"), cost=3)
+def regularisation(context: Context) -> Iterable[Finding]:
+    """Penalties against the task by their gradients; dropout by how much of the signal is left."""
+    import keras
+    import torch
+
+    bench = set_up(context)
+    if bench.step.error is not None or bench.step.root is None:
+        yield from not_asked(bench, "over-regularised")
+        return
+    terms = term_gradients(bench.model, bench.batch, restore=bench.start.restore, shared_only=False)
+    penalty = math.hypot(*(t.norm for t in terms.values() if not t.task), 0.0)
+    task = math.hypot(*(t.norm for t in terms.values() if t.task), 0.0)
+    if task > 0 and penalty > PENALTY_RATIO * task:
+        yield catalogue.finding(
+            "over-regularised",
+            f"the penalties on weights pull {penalty / task:.3g} times as hard as the task (gradient norms "
+            f"{penalty:.3g} and "
+            f"{task:.3g}): weights shrink until nothing is left to predict with. Expected a ratio below one; divide "
+            f"the "
+            f"regularisers' factors by {penalty / task:.1g} or more.",
+            where={"phase": "loss"},
+            evidence=(Evidence("value", {"penalty": penalty, "task": task}, name="gradient norms"),),
+            score=1.0,
+        )
+    else:
+        yield from _penalised_bias(bench)
+    yield from _cut_by_constraints(bench)
+    drops = [c.layer for c in bench.step.calls if isinstance(c.layer, keras.layers.Dropout) or hasattr(c.layer, "rate")]
+    heavy = sorted({name_of(d): float(d.rate) for d in drops if rate_of(d) >= DROPOUT_RATE}.items())
+    if heavy:
+        answers = torch.stack([flat(predict(bench.model, bench.batch.x, training=True))[0].float() for _ in range(12)])
+        bench.start.restore()
+        signal = float(answers.mean(0).var(0).mean()) if answers.shape[1] > 1 else 0.0
+        noise = float(answers.var(0).mean())
+        if noise > signal:
+            yield catalogue.finding(
+                "over-regularised",
+                f"dropout of {heavy[0][1]:g} in {heavy[0][0]} leaves {1 - heavy[0][1]:.0%} of the units: for one "
+                f"and the "
+                f"same sample answers vary by {noise:.3g} from mask to mask, between samples by {signal:.3g}. Expected "
+                "rates up to 0.5.",
+                where={"layer": heavy[0][0]},
+                evidence=(Evidence("value", dict(heavy), name="dropout rates"),),
+                score=0.9,
+            )
+
+
+def _cut_by_constraints(bench: Bench) -> Iterator[Finding]:
+    """Constraints that leave next to nothing of the kernels, applied once as every update applies them."""
+    import torch
+
+    held = [v for v in bench.model.trainable_variables if getattr(v, "constraint", None) is not None and is_kernel(v)]
+    if not held:
+        return
+    before = {v.path: gain_of(v) for v in held}
+    spread = spread_of(bench)
+    with torch.no_grad():
+        for variable in held:
+            variable.value.copy_(variable.constraint(variable.value))
+    after = {v.path: gain_of(v) for v in held}
+    left = spread_of(bench)
+    bench.start.restore()
+    cut = {path: gain for path, gain in after.items() if gain < GAIN_LOW <= before[path]}
+    if cut and left < spread / CONSEQUENCE:
+        worst = min(cut, key=lambda path: cut[path])
+        yield catalogue.finding(
+            "over-regularised",
+            f"constraints cut {len(cut)} kernel(s) at every update: {worst} then multiplies its signal by "
+            f"{cut[worst]:.2g} (as initialised {before[worst]:.2g}; usual: 0.1 to 2), and answers of samples differ "
+            f"by {left:.2g} in place of {spread:.2g}. Loosen the constraint (MaxNorm of 2 to 4 is usual).",
+            where={"parameter": worst, "phase": "update"},
+            evidence=(Evidence("value", after, name="gain per constrained kernel"),),
+            score=1.0,
+        )
+
+
+def _penalised_bias(bench: Bench) -> Iterator[Finding]:
+    """A bias starts at zero, where its penalty pulls at nothing; what counts is how each resists being moved by one."""
+    import torch
+
+    model = bench.model
+    for variable in model.trainable_variables:
+        regularizer = getattr(variable, "regularizer", None)
+        if regularizer is None or "bias" not in variable.path.split("/")[-1]:
+            continue
+        pulls = []
+        for shift in (0.0, 1.0):
+            bench.start.restore()
+            with torch.no_grad():
+                variable.value.add_(shift)
+            probe = variable.value.detach().clone().requires_grad_()
+            with torch.enable_grad():
+                (penalty,) = torch.autograd.grad(regularizer(probe), [probe])
+            whole = take_step(model, bench.batch, record_calls=False).gradient_of(variable)
+            if whole is None:
+                break
+            pulls.append((penalty.detach(), whole.detach() - penalty.detach()))
+        bench.start.restore()
+        if len(pulls) < 2:
+            continue
+        held, asked = norm(pulls[1][0] - pulls[0][0]), norm(pulls[1][1] - pulls[0][1])
+        if held > PENALTY_RATIO * asked > 0:
+            yield catalogue.finding(
+                "over-regularised",
+                f"the penalty on {variable.path} resists a change {held / asked:.3g} times as hard as the task "
+                f"asks for one: "
+                "the offset of the answers is held near zero. Biases need no penalty: remove `bias_regularizer`.",
+                where={"parameter": variable.path, "layer": variable.path.rsplit("/", 1)[0]},
+                evidence=(Evidence("value", {"penalty": held, "task": asked}, name="stiffness"),),
+                score=0.9,
+            )
+            return
+
+
+def rate_of(layer: Any) -> float:
+    rate = getattr(layer, "rate", 0.0)
+    return float(rate) if isinstance(rate, int | float) else 0.0

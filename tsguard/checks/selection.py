@@ -1,0 +1,57 @@
+"""A loss over a selection that may be empty."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from tsguard import catalogue
+from tsguard.checks.bench import Bench, batch_size, not_asked, set_up
+from tsguard.checks.registry import Context, check
+from tsguard.dataset import Data, map_leaves
+from tsguard.findings import Finding
+from tsguard.probes.dispatch import nonfinite_producer
+from tsguard.probes.stage import Batch, as_tensor
+
+MAX_EMPTY_BATCHES = 64
+"""Batches on which the loss is tried with random answers, to find one whose selection is empty."""
+
+
+@check("loss over an empty selection", codes=("loss-empty-selection",), needs=("model", "data"), cost=3)
+def empty_selection(context: Context) -> Iterable[Finding]:
+    """A batch on which the loss divides nothing by nothing, found with the user's batch size on every part of the
+    data."""
+    bench = set_up(context)
+    if bench.step.error is not None or bench.step.answer is None:
+        yield from not_asked(bench, "loss-empty-selection")
+        return
+    for number, batch in enumerate(_batches_to_try(context, bench)):
+        producer = nonfinite_producer(bench.model, batch, answers=None if number == 0 else bench.step.answer)
+        if producer is None or not producer.empty:
+            continue
+        yield catalogue.finding(
+            "loss-empty-selection",
+            f"the loss of a batch of {batch.rows} samples is {producer.value} though answers and targets are finite: "
+            f"`{producer.op}` gets {producer.reason}. Expected a loss that is defined when nothing is selected "
+            "(select at least one element, or divide by maximum(count, 1)).",
+            where={"phase": "loss", "op": producer.op, "batch": number, "file": producer.file, "line": producer.line},
+            score=1.0,
+        )
+        return
+
+
+def _batches_to_try(context: Context, bench: Bench) -> Iterator[Batch]:
+    import numpy as np
+
+    yield bench.batch
+    data: Data = bench.data
+    if not data.is_arrays:
+        yield from bench.batches[1:]
+        return
+    size = batch_size(context)
+    total = len(data)
+    rng = np.random.default_rng(1)
+    in_order = [np.arange(s, min(s + size, total)) for s in range(0, total, size)][: MAX_EMPTY_BATCHES // 2]
+    shuffled_rows = rng.permutation(total)
+    mixed = [np.sort(shuffled_rows[s : s + size]) for s in range(0, total, size)][: MAX_EMPTY_BATCHES // 2]
+    for index in [*mixed, *in_order]:
+        yield Batch(*(map_leaves(as_tensor, part) for part in data.take(index)))

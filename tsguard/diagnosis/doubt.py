@@ -1,0 +1,109 @@
+"""A run that knows little of its targets, where no closed-form fit says that there is more to know.
+
+Pictures and long windows hold what only a good model finds, and noise holds nothing: from outside the two look alike.
+The experiments tell them apart when they are judged on rows that no trial was trained on. Whatever makes the model
+explain rows that it has never seen was missing from the run; where nothing does, nobody is accused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from tsguard import catalogue
+from tsguard.dataset import Data, map_leaves
+from tsguard.diagnosis.experiments import validation_pairs
+from tsguard.diagnosis.record import Record
+from tsguard.diagnosis.seen import Seen
+from tsguard.diagnosis.trials import try_all
+from tsguard.diagnosis.verdict import HEALED, causes_of, changed_on_the_way
+from tsguard.findings import Finding, Role, Status, ranked
+from tsguard.probes.score import JUDGED_ROWS, judge, sample
+
+LITTLE = 0.5
+"""Explained share from which on a run is not doubted: more than half of what varies is known."""
+
+GAINED = 0.2
+"""Explained share of rows never seen that a change must bring: several standard errors of a few hundred rows."""
+
+MIN_PAIRS = 120
+"""Validation rows from which half of them can teach anything, and half of them judge it."""
+
+HELD_BACK = 4
+"""Every fourth block of rows is held back, where the run has no validation rows."""
+
+
+def in_doubt(
+    record: Record,
+    seen: Seen,
+    earlier: tuple[Finding, ...],
+    *,
+    deadline: float,
+    progress: Callable[[str], None],
+    clock: Callable[[], float],
+) -> tuple[Finding, ...]:
+    """The symptoms, and causes that were proven on rows held back."""
+    if seen.judged is None or seen.judged.skill >= LITTLE:
+        return seen.symptoms
+    parts = _parts(record.data)
+    if parts is None:
+        return seen.symptoms
+    trained, held, other = parts
+    rows = sample(held, JUDGED_ROWS)
+    judged = None if rows is None else judge(record.model, rows)
+    if judged is None or judged.skill >= LITTLE:
+        return seen.symptoms
+    apart = replace(record, data=trained)
+    view = Seen(rows, judged, 0.0, seen.symptoms, seen.rates)
+    extra = () if other is None else (validation_pairs(other),)
+    tested = try_all(apart, view, earlier, extra=extra, deadline=deadline, progress=progress, clock=clock)
+    if not tested:
+        return seen.symptoms
+    base = tested[0].outcome
+    strong = [
+        one
+        for one in tested[1:]
+        if one.effect >= HEALED
+        and one.outcome.skill >= max(base.skill, judged.skill) + GAINED
+        and one.certainty is not None
+        and one.certainty == 1.0
+    ]
+    changed = changed_on_the_way(tested[0], record, view)
+    if not strong and changed is None:
+        return seen.symptoms
+    found = (changed,) if changed is not None else causes_of([tested[0], *strong], (), view, apart)
+    accused = [f for f in found if f.role is Role.CAUSE and f.status is Status.FAIL]
+    if not accused:
+        return seen.symptoms
+    best = max(one.outcome.skill for one in tested)
+    symptom = catalogue.finding(
+        "no-learning",
+        f"the run explains {judged.skill:.0%} of the targets of rows held back; with one change it is {best:.0%}. "
+        "There is something to learn, and the model has not learned it.",
+    )
+    return ranked((*found, symptom, *seen.symptoms))
+
+
+def _parts(data: Data) -> tuple[Data, Data, Data | None] | None:
+    """Rows to train trials on, rows to judge them on, and other pairs to learn from: half of the validation rows."""
+    import numpy as np
+
+    given = data.validation
+    if isinstance(given, tuple) and len(given) in (2, 3):
+        whole = Data(given[0], given[1], batch_size=data.batch_size)
+        odd = np.arange(len(whole)) % 2 == 1
+        return data, _rows_of(whole, odd), _rows_of(whole, ~odd) if len(whole) >= MIN_PAIRS else None
+    if not data.is_arrays or data.y is None or len(data) < 80 * HELD_BACK:
+        return None
+    block = max(1, len(data) // (5 * HELD_BACK))
+    held = (np.arange(len(data)) // block) % HELD_BACK == HELD_BACK - 1
+    return _rows_of(data, ~held), _rows_of(data, held), None
+
+
+def _rows_of(data: Data, keep: Any) -> Data:
+    def cut(leaf: Any) -> Any:
+        return leaf[keep]
+
+    x, y, weights = (map_leaves(cut, part) for part in (data.x, data.y, data.sample_weight))
+    return Data(x, y, weights, batch_size=data.batch_size)

@@ -1,0 +1,145 @@
+"""The state in which a run ended, measured: predictions on its own training rows, and the symptoms they show."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import dataclass, replace
+
+from tsguard import catalogue
+from tsguard.checks.units import unit_findings
+from tsguard.diagnosis.collapse import collapsed
+from tsguard.diagnosis.record import Record
+from tsguard.diagnosis.signs import symptoms
+from tsguard.evidence import Evidence
+from tsguard.findings import Finding, Role, Status
+from tsguard.probes.baselines import learnable_share, regression_baselines
+from tsguard.probes.score import JUDGED_ROWS, Judged, judge, sample
+from tsguard.probes.stage import Batch, Snapshot, take_step
+from tsguard.probes.trial import stream
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The state in which the run ended, measured."""
+
+    sample: Batch | None
+    judged: Judged | None
+    learnable: float
+    symptoms: tuple[Finding, ...]
+    rates: tuple[float, float] | None = None
+    """The learning rate at the start of the run and at its end; None where a schedule of the optimizer sets it."""
+
+
+def measure(record: Record) -> Seen:
+    """The state as it stands: its own training rows answered, the symptoms of curves and predictions, the rates."""
+    return replace(_measure(record), rates=_rates(record))
+
+
+def _rates(record: Record) -> tuple[float, float] | None:
+    import keras
+
+    def rate() -> float | None:
+        optimizer = getattr(record.model, "optimizer", None)
+        value = getattr(getattr(optimizer, "inner_optimizer", optimizer), "_learning_rate", None)
+        if value is None or isinstance(value, keras.optimizers.schedules.LearningRateSchedule):
+            return None
+        return float(value)
+
+    end, last = Snapshot(record.model), rate()
+    record.start.restore(record.model)
+    first = rate()
+    end.restore()
+    return (first, last) if first and last is not None else None
+
+
+def _measure(record: Record) -> Seen:
+    from tsguard.probes.score import answers_and_targets
+
+    rows = sample(record.data, JUDGED_ROWS)
+    if rows is None:
+        return Seen(None, None, 0.0, symptoms(record.series))
+    judged = judge(record.model, rows)
+    known = _learnable(record)
+    if judged is None or rows.y is None:
+        # Without targets there are answers that nobody asked for by value: a representation.
+        alone = collapsed(record) if judged is None else []
+        return Seen(rows, judged, known, (*symptoms(record.series), *alone))
+    found = [*symptoms(record.series), *_idle_units(record)]
+    if _own_question(record) and _answered(record):
+        # An own loss that falls is answered, whatever it asks: that other numbers of the output stay far from the
+        # targets (hidden patches only, ranks, likelihoods) is no symptom of it.
+        return Seen(rows, judged, known, tuple(found))
+    predictions, targets = answers_and_targets(record.model, rows)
+    classes = judged.kind == "classes"
+    # Several labels at once have no one class that is answered: their accuracy is judged as that of several outputs.
+    labels = classes and "most_answered" not in judged.metrics
+    if len(predictions) == 1 and len(targets) == 1 and not labels:
+        baselines = {} if classes else regression_baselines(record.data)
+        looked = (
+            symptoms(
+                {}, predictions[0], targets[0], baselines, learnable=known, classes=classes, from_logits=_logits(record)
+            )
+            if classes or predictions[0].size == targets[0].size
+            else ()
+        )
+        found += looked
+    elif judged.skill < 0.5 * known and known > 0.15:
+        found.append(
+            catalogue.finding(
+                "no-learning",
+                f"the worst output explains {judged.skill:.0%} of its targets on training rows, and a closed-form fit "
+                f"{known:.0%} of rows held back.",
+                evidence=(Evidence("value", judged.metrics, name="metrics"),),
+            )
+        )
+    return Seen(rows, judged, known, tuple(found))
+
+
+ANSWERED = 0.2
+"""Share of its first value by which an own loss has to fall to count as learning: more than batches scatter."""
+
+
+def _own_question(record: Record) -> bool:
+    """Whether a loss is not one of Keras' own, so that nobody knows what a good answer looks like."""
+    from tsguard.probes.answers import question
+
+    losses = getattr(getattr(record.model, "_compile_loss", None), "_flat_losses", None) or ()
+    return not losses or any(question(one.loss).kind == "own" for one in losses)
+
+
+def _answered(record: Record) -> bool:
+    """Whether the loss has fallen: the median of its last tenth against that of its first."""
+    losses = [float(value) for value in record.series.get("loss", ()) if math.isfinite(float(value))]
+    if len(losses) < 4:
+        return False
+    size = max(1, len(losses) // 10)
+    first, last = statistics.median(losses[:size]), statistics.median(losses[-size:])
+    return first - last > ANSWERED * abs(first)
+
+
+def _idle_units(record: Record) -> list[Finding]:
+    """Units that are dead or saturated where the run ended: a symptom, unless they started so."""
+    batch = next(stream(record.data, record.fit), None)
+    if batch is None:
+        return []
+    step = take_step(record.model, batch)
+    if step.error is not None or step.root is None:
+        return []
+    return [
+        replace(f, role=Role.SYMPTOM, status=Status.WARN) for f in unit_findings([step], when="where the run ended")
+    ]
+
+
+def _learnable(record: Record) -> float:
+    try:
+        return learnable_share(record.data)
+    except (ValueError, TypeError, ArithmeticError):  # odd data: then nothing is known about what can be learned
+        return 0.0
+
+
+def _logits(record: Record) -> bool:
+    from tsguard.probes.answers import question
+
+    flat_losses = getattr(getattr(record.model, "_compile_loss", None), "_flat_losses", None) or ()
+    return any(question(one.loss).from_logits for one in flat_losses)

@@ -1,0 +1,124 @@
+"""One number for how well a model answers, whatever its loss: the share of what could be known that it knows.
+
+An experiment may change the loss, so the loss cannot judge it. Regression outputs are judged by R², classes by accuracy
+above the majority; several outputs by the worst of them, because a head that is not trained hides behind one that is.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tsguard.dataset import Data, leaves, map_leaves
+from tsguard.probes.answers import heads, labels_of, predict, question
+from tsguard.probes.predictions import classification, regression
+from tsguard.probes.stage import Batch, as_tensor, flat
+
+JUDGED_ROWS = 512
+"""Rows on which a trial is judged: a standard error of two to four per cent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Predictions of one state of the model, measured."""
+
+    skill: float
+    """1: everything that varies is explained; 0: no better than a constant; None of it is below 0 here."""
+    metrics: dict[str, float]
+    outputs: dict[str, dict[str, float]] = field(default_factory=dict)
+    kind: str = "regression"
+
+
+def sample(data: Data, rows: int = JUDGED_ROWS) -> Batch | None:
+    """Rows spread over the data, as one batch."""
+    if data.is_arrays:
+        total = len(data)
+        index = np.unique(np.linspace(0, total - 1, min(total, rows)).astype(int))
+        return Batch(*(map_leaves(as_tensor, part) for part in data.take(index)))
+    raws = list(data.batches(16))
+    if not raws:
+        return None
+    import torch
+
+    def joined(parts: list[Any]) -> Any:
+        if parts[0] is None:
+            return None
+        columns = [list(leaves(map_leaves(as_tensor, part))) for part in parts]
+        waiting = iter([torch.cat(column)[:rows] for column in zip(*columns, strict=True)])
+        return map_leaves(lambda _: next(waiting), parts[0])
+
+    return Batch(joined([r[0] for r in raws]), joined([r[1] for r in raws]))
+
+
+def judge(model: Any, batch: Batch) -> Judged | None:
+    """Predictions on a batch against its targets (the inputs themselves, where there are none)."""
+    try:
+        answer = predict(model, batch.x)
+    except Exception:  # a user's model may refuse inference; then there is nothing to judge
+        return None
+    found = {}
+    kinds = set()
+    skills = []
+    listed = heads(model, batch, answer)
+    x_leaves = list(leaves(batch.x))
+    for head in listed:
+        target = head.target
+        if target is None and len(listed) == 1 and len(x_leaves) == 1 and x_leaves[0].shape == head.answer.shape:
+            target = x_leaves[0]
+        if target is None:
+            continue
+        metrics, kind = of_output(head, target)
+        if metrics:
+            found[head.name] = metrics
+            kinds.add(kind)
+            skills.append(_skill(metrics))
+    if not found:
+        return None
+    first = next(iter(found.values()))
+    flat_metrics = dict(first) if len(found) == 1 else {f"{n}/{k}": v for n, m in found.items() for k, v in m.items()}
+    return Judged(min(skills), flat_metrics, found, "classes" if "classes" in kinds else "regression")
+
+
+def of_output(head: Any, target: Any) -> tuple[dict[str, float], str]:
+    asked = question(head.loss) if head.loss is not None else None
+    written = labels_of(target)
+    p = head.answer.detach().float().cpu().numpy()
+    y = target.detach().cpu().numpy()
+    units = p.shape[-1] if p.ndim > 1 else 1
+    chooses = asked is not None and asked.kind in ("sparse", "categorical", "binary", "hinge")
+    looks = written in ("one-hot",) or (written in ("integer", "binary") and units > 1 and y.size * units == p.size)
+    if chooses or looks or (written == "binary" and units == 1):
+        if asked is not None and asked.kind == "binary" and written in ("real", "shares"):
+            return _regression(p, y), "regression"
+        if asked is not None and asked.kind == "binary" and units > 1 and written == "binary":
+            agree = (p > (0.0 if asked.from_logits else 0.5)) == (y > 0.5)
+            share = float(max(y.mean(), 1 - y.mean()))
+            return {"accuracy": float(agree.mean()), "majority_share": share}, "classes"
+        return classification(p, y, from_logits=bool(asked and asked.from_logits)), "classes"
+    return _regression(p, y), "regression"
+
+
+def _regression(p: Any, y: Any) -> dict[str, float]:
+    if p.size != y.size:
+        return {}
+    return regression(p, y) or {"r2": -math.inf}
+
+
+def _skill(metrics: dict[str, float]) -> float:
+    if "accuracy" in metrics:
+        base = metrics["majority_share"]
+        above = (metrics["accuracy"] - base) / max(1 - base, 1e-9)
+        # Under imbalance accuracy cannot see a class that is never answered; the worst recall can.
+        return max(0.0, min(above, 1.0)) if base < 0.9 else max(0.0, metrics.get("recall_min", 0.0))
+    value = metrics.get("r2", 0.0)
+    return max(0.0, value) if math.isfinite(value) else 0.0
+
+
+def answers_and_targets(model: Any, batch: Batch) -> tuple[list[Any], list[Any]]:
+    """The first output's predictions and targets as numpy lists, for those who draw them."""
+    return [a.detach().cpu().numpy() for a in flat(predict(model, batch.x))], [
+        t.detach().cpu().numpy() for t in leaves(batch.y)
+    ]

@@ -1,0 +1,1 @@
+"""Python code for what a Case holds. What cannot be written says why."""

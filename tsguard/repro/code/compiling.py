@@ -1,0 +1,59 @@
+"""Code for the line that compiles: loss, optimizer, weights of the losses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from tsguard.repro.code.arrays import plain
+from tsguard.repro.code.lines import Lines
+from tsguard.repro.code.objects import construction
+from tsguard.repro.code.sources import function_code
+from tsguard.repro.graphs import plain_names
+
+
+def loss(model_: Any, lines: Lines) -> str:
+    """The argument `loss=` of compile."""
+    settings = model_._compile_config.config if model_._compile_config else {}
+    chosen = settings.get("loss") or getattr(model_, "loss", None)
+    return _loss(chosen, lines)
+
+
+def _loss(chosen: Any, lines: Lines) -> str:
+    if isinstance(chosen, str) or chosen is None:
+        return plain(chosen)
+    if isinstance(chosen, dict):
+        return "{" + ", ".join(f"{plain(key)}: {_loss(value, lines)}" for key, value in chosen.items()) + "}"
+    if isinstance(chosen, list | tuple):
+        return "[" + ", ".join(_loss(value, lines) for value in chosen) + "]"
+    if isinstance(chosen, keras.losses.Loss):
+        fn = getattr(chosen, "fn", None)
+        if type(chosen).__name__ == "LossFunctionWrapper" and fn is not None:
+            return function_code(fn, lines)
+        return construction(chosen, lines)
+    return function_code(chosen, lines)
+
+
+def optimizer(model_: Any, lines: Lines, *, exact: bool) -> str:
+    """The argument `optimizer=` of compile: by its name, or with its settings where the update itself fails."""
+    chosen = getattr(model_.optimizer, "inner_optimizer", model_.optimizer)
+    public = getattr(keras.optimizers, type(chosen).__name__, None)
+    stock = public is not None and isinstance(chosen, public)
+    if stock and not exact:
+        return f'"{type(chosen).__name__.lower()}"'
+    return construction(chosen, lines)
+
+
+def compile_line(model_: Any, lines: Lines, *, exact: bool, apart: bool = False) -> list[str]:
+    """The line that compiles; without an optimizer where a step is taken apart, and none where there is no loss."""
+    said = loss(model_, lines)
+    words = [] if apart else [f"optimizer={optimizer(model_, lines, exact=exact)}"]
+    words += [] if said == "None" else [f"loss={said}"]
+    weights = model_._compile_config.config.get("loss_weights") if model_._compile_config else None
+    if weights is not None:
+        words.append(f"loss_weights={plain(weights)}")
+    metrics = model_._compile_config.config.get("metrics") if model_._compile_config else None
+    if exact and plain_names(metrics):
+        words.append(f"metrics={plain(metrics)}")
+    return [f"model.compile({', '.join(words)})"] if words else []

@@ -1,0 +1,156 @@
+"""Code for a model: a graph of layers call by call, a chain of them in one line, the user's own class."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from typing import Any
+
+import keras
+
+from tsguard.repro.code.arrays import plain
+from tsguard.repro.code.lines import Lines, NotCode
+from tsguard.repro.code.objects import construction, snake
+from tsguard.repro.code.sources import class_code
+from tsguard.repro.graphs import graph_of, is_graph, nodes_of
+from tsguard.repro.user import is_own_graph, own_attributes
+
+CHAIN_MAX = 110
+"""Characters of a chain of layers that is written as one line; longer ones get a line for each layer."""
+
+
+def model(built: Any, lines: Lines) -> None:
+    """Lines that make `model`."""
+    if is_graph(built):
+        _graph_code(graph_of(built), lines)
+    elif is_own_graph(built):
+        _graph_code(built, lines, class_code(type(built), lines))
+        lines.body += [f"model.{key} = {plain(value)}" for key, value in own_attributes(built).items()]
+    else:
+        lines.body.append(f"model = {construction(built, lines)}")
+
+
+def _graph_code(graph: Any, lines: Lines, maker: str = "keras.Model") -> None:
+    chain = _chain(graph, lines) if maker == "keras.Model" else None
+    if chain is not None:
+        lines.body.append(chain)
+        return
+    names: dict[int, str] = {}
+    for index, entry in enumerate(graph.inputs):
+        name = "inputs" if len(graph.inputs) == 1 else f"input_{index}"
+        names[id(entry)] = name
+        labelled = len(graph.inputs) > 1 or isinstance(graph._inputs_struct, dict)
+        lines.body.append(f"{name} = {_input(entry, labelled=labelled)}")
+    made: dict[int, str] = {}
+    for node in nodes_of(graph):
+        if not all(id(out) in names for out in node.output_tensors):
+            _node(node, names, made, lines)
+    outputs = [names[id(out)] for out in graph.outputs]
+    ins = _structure(graph._inputs_struct, names)
+    several = len(outputs) > 1 or isinstance(graph._outputs_struct, dict)
+    outs = _structure(graph._outputs_struct, names) if several else outputs[0]
+    lines.body.append(f"model = {maker}({ins}, {outs})")
+
+
+def _input(entry: Any, *, labelled: bool) -> str:
+    dtype = "" if entry.dtype == "float32" else f', dtype="{entry.dtype}"'
+    label = f", name={json.dumps(entry.name)}" if labelled else ""
+    return f"keras.Input({tuple(entry.shape[1:])}{dtype}{label})"
+
+
+def _chain(graph: Any, lines: Lines) -> str | None:
+    """One line for layers that follow each other; None for any other graph."""
+    if len(graph.inputs) != 1 or len(graph.outputs) != 1 or isinstance(graph._inputs_struct, dict):
+        return None
+    if isinstance(graph._outputs_struct, dict | list | tuple) and isinstance(graph._outputs_struct, dict):
+        return None
+    last, draft, words = graph.inputs[0], Lines(), [_input(graph.inputs[0], labelled=False)]
+    operations = [node.operation for node in nodes_of(graph)]
+    if len({id(one) for one in operations}) != len(operations):
+        return None
+    for node in nodes_of(graph):
+        arguments = node.arguments
+        plain = len(arguments.args) == 1 and arguments.args[0] is last and not _said(node)
+        if not plain or len(node.output_tensors) != 1 or not isinstance(node.operation, keras.layers.Layer):
+            return None
+        last = node.output_tensors[0]
+        words.append(construction(node.operation, draft))
+    text = f"model = keras.Sequential([{', '.join(words)}])"
+    if last is not graph.outputs[0] or len(text) > CHAIN_MAX:
+        return None
+    lines.imports |= draft.imports
+    for name, source in draft.sources.items():
+        lines.add(name, source)
+    return text
+
+
+def _structure(value: Any, names: dict[int, str]) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{plain(key)}: {_structure(item, names)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        inner = [_structure(item, names) for item in value]
+        return inner[0] if len(inner) == 1 else "[" + ", ".join(inner) + "]"
+    return names[id(value)]
+
+
+def _node(node: Any, names: dict[int, str], made: dict[int, str], lines: Lines) -> None:
+    operation = node.operation
+    arguments = [_argument(value, names) for value in node.arguments.args]
+    arguments += [f"{key}={_argument(value, names)}" for key, value in _said(node).items()]
+    if len(node.output_tensors) != 1:
+        raise NotCode(
+            f"layer {operation.name!r} gives {len(node.output_tensors)} tensors; that is not written as code yet."
+        )
+    name = f"h{len(names)}"
+    names[id(node.output_tensors[0])] = name
+    if isinstance(operation, keras.layers.Layer):
+        uses = sum(1 for other in operation._inbound_nodes)
+        if id(operation) in made:
+            maker = made[id(operation)]
+        elif uses > 1 and _used_here(operation, node):
+            maker = made[id(operation)] = f"layer_{len(made)}"
+            lines.body.append(f"{maker} = {construction(operation, lines)}")
+        else:
+            maker = construction(operation, lines)
+        lines.body.append(f"{name} = {maker}({', '.join(arguments)})")
+        return
+    path = getattr(keras.ops, snake(type(operation).__name__), None)
+    if path is None:
+        raise NotCode(f"operation {type(operation).__name__} has no function of that name in keras.ops.")
+    settings = {k: v for k, v in vars(operation).items() if k in inspect.signature(path).parameters and v is not None}
+    arguments += [
+        f"{key}={plain(value)}" for key, value in settings.items() if isinstance(value, int | float | str | tuple)
+    ]
+    lines.body.append(f"{name} = keras.ops.{snake(type(operation).__name__)}({', '.join(arguments)})")
+
+
+def _said(node: Any) -> dict[str, Any]:
+    """Arguments of a call by name, but for those that the layer's own `call` has as defaults."""
+    call = getattr(node.operation, "call", None)
+    parameters = inspect.signature(call).parameters if call is not None else {}
+    said = {}
+    for key, value in node.arguments.kwargs.items():
+        default = parameters[key].default if key in parameters else None
+        if value is not None and not (isinstance(value, bool | int | float | str) and value == default):
+            said[key] = value
+    return said
+
+
+def _used_here(operation: Any, node: Any) -> bool:
+    """Whether a layer with several calls is called several times in this graph (and not in others that share it)."""
+    model_nodes = [one for one in operation._inbound_nodes if one is not node]
+    tensors = {id(out) for out in node.output_tensors}
+    return any(id(arg) in tensors for one in model_nodes for arg in one.arguments.keras_tensors)
+
+
+def _argument(value: Any, names: dict[int, str]) -> str:
+    if id(value) in names:
+        return names[id(value)]
+    if isinstance(value, list | tuple):
+        inner = ", ".join(_argument(item, names) for item in value)
+        return f"[{inner}]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{plain(key)}: {_argument(item, names)}" for key, item in value.items()) + "}"
+    if isinstance(value, bool | int | float | str) or value is None:
+        return plain(value)
+    raise NotCode(f"an argument of type {type(value).__name__} cannot be written as code.")

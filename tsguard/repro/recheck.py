@@ -1,0 +1,137 @@
+"""A finding of a check that needs no training, as a case: the least model and data of which the check still says so.
+
+The question is the check's own, so the script asks it through `told`; everything else in it is the user's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tsguard.backend import preserved
+from tsguard.checks.registry import Context, all_checks
+from tsguard.checks.runner import run_checks
+from tsguard.dataset import Data, leaves
+from tsguard.findings import Finding, Status
+from tsguard.padding import Padding
+from tsguard.repro import emit
+from tsguard.repro import script as scripts
+from tsguard.repro.case import Batch, Case, Fingerprint, weights_in
+from tsguard.repro.code.arrays import plain
+from tsguard.repro.code.lines import Lines, NotCode
+from tsguard.repro.found import FoundCase
+from tsguard.repro.passes import CONFIGURATION
+from tsguard.repro.reduce import Reduction
+from tsguard.subject import Subject
+
+LAWS = "laws of padding, masking and time"
+"""A check whose findings have counterexamples of their own."""
+
+ASKED_S = 20.0
+"""What one question may take: the checks that need more are those that search or train."""
+
+
+def told(
+    check: str,
+    code: str,
+    model: Any,
+    x: Any,
+    y: Any = None,
+    *,
+    padding: Mapping[str, Any] | None = None,
+    plan: Mapping[str, Any] | None = None,
+) -> str:
+    """What a check says of a model and its data; empty where it does not fail with that code."""
+    words = None if padding is None else Padding(**padding)
+    subject = None if model is None else Subject.from_model(model, padding=words)
+    context = Context(subject=subject, data=Data(x, y), padding=words, declared=plan or {})
+    asked = [one for one in all_checks() if one.name == check]
+    found = run_checks(context, asked, budget_s=ASKED_S)
+    return next((f.message for f in found if f.code == code and f.status is Status.FAIL), "")
+
+
+def check_case(
+    findings: Sequence[Finding],
+    context: Context,
+    *,
+    name: str,
+    recipe: Any,
+    budget_s: float,
+    progress: Callable[[str], None] = lambda words: None,
+) -> FoundCase | None:
+    """The first finding that its check gives again, on as little as it does; None where none does."""
+    data, model = context.data, context.model
+    if data is None or not data.is_arrays or model is None:
+        return None
+    known = {one.name for one in all_checks()} - {LAWS}
+    for finding in findings:
+        if finding.status is Status.FAIL and finding.check in known:
+            with preserved(model):
+                found = _case(finding, context, name, recipe, budget_s, progress)
+            if found is not None:
+                return found
+    return None
+
+
+def _case(
+    finding: Finding, context: Context, name: str, recipe: Any, budget_s: float, progress: Callable[[str], None]
+) -> FoundCase | None:
+    model, data = context.model, context.data
+    assert data is not None
+    more: dict[str, Any] = {}
+    if context.padding is not None:
+        fields = {field: getattr(context.padding, field) for field in Padding.__dataclass_fields__}
+        usual = Padding()
+        more["padding"] = {field: value for field, value in fields.items() if value != getattr(usual, field)}
+    plan = {key: value for key, value in context.declared.items() if isinstance(value, bool | int | float | str)}
+    if plan:
+        more["plan"] = plan
+
+    def fails(case: Case) -> bool:
+        said = told(finding.check, finding.code, case.model, case.batch.x, case.batch.y, **more)
+        return bool(said)
+
+    batch = Batch.of((data.x, data.y))
+    weights = tuple(model.get_weights()) if model.built else None
+    whole = Case(
+        model, batch, Fingerprint(finding.code, "check", None, None), weights=weights, recipe=recipe, name=name
+    )
+    if not fails(whole):
+        return None
+    reduction = Reduction(whole, budget_s=budget_s, fails=fails, passes=CONFIGURATION, progress=progress)
+    small = reduction.run()
+    heavier = small.with_(weights=tuple(small.model.get_weights()))
+    original = sum(int(np.size(leaf)) for leaf in leaves([data.x, data.y])) + weights_in(model, batch)
+    return FoundCase(
+        finding,
+        name,
+        (lambda: _script(finding, small, more), lambda: _script(finding, heavier, more)),
+        size=small.size,
+        original_size=original,
+        prints=scripts.one_line(finding.message),
+        exhausted=reduction.exhausted,
+    )
+
+
+def _script(finding: Finding, case: Case, more: Mapping[str, Any]) -> scripts.Script:
+    script, lines, beside = scripts.Script(), Lines(), dict[str, Any]()
+    try:
+        emit.model_lines(case, lines, script)
+    except NotCode as refused:
+        return scripts.Script(refused=str(refused))
+    lines.imports.add("from tsguard.repro.recheck import told")
+    emit.weight_lines(case, lines, beside)
+    parts = [(key, part) for key, part in (("x", case.batch.x), ("y", case.batch.y)) if part is not None]
+    arrays = [f"{key} = {emit.value(key, part, beside, home='np')}" for key, part in parts]
+    title = scripts.one_line(f"{finding.code}: {finding.message}")
+    shared = {"title": title, "fingerprint": finding.code, "slug": re.sub(r"\W+", "_", finding.code)}
+    words = [plain(finding.check), plain(finding.code), "model", *(key for key, _ in parts)]
+    words += [f"{key}={plain(value)}" for key, value in more.items()]
+    scripts.render(
+        script, "check.py.j2", shared, lines, beside, arrays=arrays, seed=case.seed, seeded=case.weights is None,
+        asked=", ".join(words), data=", ".join(key for key, _ in parts),
+    )  # fmt: skip
+    return script

@@ -1,0 +1,111 @@
+"""What a user's layer or model is made of: what its constructor was given, or else what it holds."""
+
+from __future__ import annotations
+
+import dis
+import inspect
+from typing import Any
+
+import keras
+
+from tsguard.repro.code.lines import NotCode
+
+
+def own_attributes(built: Any) -> dict[str, Any]:
+    """Plain values that the user has set on a model after it was made."""
+    known = vars(keras.Model(entry := keras.Input((1,)), entry))
+    plain = {key: value for key, value in vars(built).items() if isinstance(value, bool | int | float | str)}
+    return {key: value for key, value in plain.items() if key not in (*known, "stop_training") and key[0] != "_"}
+
+
+def is_own_graph(built: Any) -> bool:
+    """A class of the user's around a graph, made as `Own(inputs, outputs)`."""
+    from keras.src.models.functional import Functional
+
+    return isinstance(built, Functional) and all(
+        "__init__" not in vars(kind) for kind in type(built).__mro__[: type(built).__mro__.index(Functional)]
+    )
+
+
+def given_to(thing: Any) -> dict[str, Any]:
+    """What a constructor was given: by `get_config`, or by attributes of the same names where that is refused."""
+    told = config_of(thing)
+    if told is not None:
+        return told
+    found: dict[str, Any] = {}
+    kind = type(thing)
+    for name, parameter in list(inspect.signature(kind.__init__).parameters.items())[1:]:
+        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+            continue
+        if kind.__module__.startswith("keras."):
+            if hasattr(thing, name):
+                found[name] = getattr(thing, name)
+            continue
+        if not hasattr(thing, name) or isinstance(getattr(thing, name), keras.layers.Layer):
+            raise NotCode(
+                f"{kind.__name__} takes {name!r}, and neither get_config nor an attribute of that name says what it "
+                f"was given. Give it a get_config."
+            )
+        found[name] = getattr(thing, name)
+    if isinstance(thing, keras.layers.Layer):
+        found |= {"name": thing.name, "dtype": None}
+    return found
+
+
+def config_of(thing: Any) -> dict[str, Any] | None:
+    """The configuration that an object gives of itself; None where it has none that is true."""
+    kind = type(thing)
+    if isinstance(thing, keras.Model) and not kind.__module__.startswith("keras."):
+        # Keras notes the arguments of a layer, but of a model it notes the defaults, whatever was given.
+        says = next(one for one in kind.__mro__ if "get_config" in vars(one))
+        if says.__module__.startswith("keras."):
+            return None
+    try:
+        return dict(thing.get_config())
+    except (NotImplementedError, TypeError, AttributeError, KeyError):
+        return None
+
+
+def held_by(thing: Any) -> tuple[type, dict[str, Any]]:
+    """The class of Keras below a user's class, and the attributes that the user's constructors set, as they are now.
+
+    Keras keeps the arguments of a layer's constructor where they are plain values, and those of a model never; what the
+    constructor made of them is all there.
+    """
+    kind = type(thing)
+    base = next(one for one in kind.__mro__ if one.__module__.startswith("keras."))
+    if base not in (keras.Model, keras.layers.Layer):
+        raise NotCode(
+            f"{kind.__name__} is a {base.__name__} whose arguments nobody kept. Give it a get_config that returns them."
+        )
+    names = _set_in(kind, "__init__", set())
+    held = {name: getattr(thing, name) for name in names if hasattr(thing, name)}
+    made = [name for name, value in held.items() if isinstance(value, keras.Variable)]
+    if made:
+        raise NotCode(
+            f"{kind.__name__} makes the weight {made[0]!r} in its constructor, whose arguments nobody kept. Give it a "
+            f"get_config that returns them."
+        )
+    order = {id(layer): number for number, layer in enumerate(thing._layers)}
+    # Keras numbers weights in the order in which layers were set.
+    return base, dict(sorted(held.items(), key=lambda item: _first_layer(item[1], order)))
+
+
+def _first_layer(value: Any, order: dict[int, int]) -> int:
+    return min((order.get(id(one), -1) for one in keras.tree.flatten(value)), default=-1)
+
+
+def _set_in(kind: type, method: str, seen: set[str]) -> list[str]:
+    """Names that a method of the user's classes sets on `self`, also by way of other methods of theirs."""
+    names: list[str] = []
+    for one in kind.__mro__:
+        function: Any = inspect.unwrap(vars(one)[method]) if method in vars(one) else None
+        if one.__module__.startswith("keras.") or not hasattr(function, "__code__"):
+            continue
+        for step in dis.get_instructions(function.__code__):
+            if step.opname == "STORE_ATTR":
+                names.append(str(step.argval))
+            elif step.opname in ("LOAD_METHOD", "LOAD_ATTR") and step.argval not in seen | {"build", "call"}:
+                seen.add(str(step.argval))
+                names += _set_in(kind, str(step.argval), seen)
+    return list(dict.fromkeys(names))
