@@ -264,7 +264,7 @@ class Session:
         verdict = self.gate.judge(report, baseline=self.baseline, today=provenance.today())
         if self.interrupted is not None:
             verdict = Verdict(Status.NOT_RUN, ("interrupted; resumable with --resume", *verdict.reasons))
-        course = None if outcome is None else outcome.facts.get("course")
+        course = None if outcome is None else getattr(self.guard, "course", None)
         if course is not None:
             self.moments = sorted([*self.moments, *course.moments(self._started)], key=lambda moment: moment.at)
         if self.interrupted is None:
