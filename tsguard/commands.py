@@ -302,8 +302,8 @@ def listed(out: Path) -> list[dict[str, Any]]:
         if found is None:
             found = {"verdict": "ENDED", "reason": "no report was written: `tsguard report` says what was known"}
         elif found.get("kind") == "check" and unfinished(folder.events()):
-            words = "killed while training: --continue goes on, `tsguard report` says more"
-            found = {**found, "verdict": "DIED", "reason": words}
+            reason = "killed while training: --continue goes on, `tsguard report` says more"
+            found = {**found, "verdict": "DIED", "reason": reason}
         rows.append(
             {
                 "folder": str(folder.path), "name": folder.run.name, "verdict": str(found.get("verdict", "NOT_RUN")),

@@ -119,8 +119,10 @@ class Guard(CallbackGuard):
         super()._note(event)
         self._course.hear(event, None if self._watcher is None else self._watcher.step)
 
-    def _facts(self, watcher: Any) -> dict[str, Any]:
-        return {**super()._facts(watcher), "course": self._course}
+    @property
+    def course(self) -> Course:
+        """Epochs, trips and recoveries as they came."""
+        return self._course
 
     def _made(self, outcome: GuardOutcome) -> Report:
         if outcome.epochs:

@@ -73,6 +73,8 @@ def program(name):
         )
     elif name == "dataset":
         data = {"x": Shuffled(x, y), "validation": (x[:16], y[:16])}
+    elif name == "workers":
+        data = {"x": Shuffled(x, y, workers=2), "validation": (x[:16], y[:16])}
     elif name == "loader":
         pairs = torch.utils.data.TensorDataset(torch.from_numpy(x), torch.from_numpy(y))
         order = torch.Generator().manual_seed(5)
@@ -122,7 +124,7 @@ def session(folder, name, *, epochs, every, kill_at=0, resume=False, number=sign
         kept = RunFolder.create(Path(folder).parent, Path(folder).name)
         os.rename(kept.path, folder)
         kept = RunFolder.open(folder)
-    fit = {"epochs": epochs, "batch_size": None if name in ("dataset", "loader") else 8, "verbose": 0}
+    fit = {"epochs": epochs, "batch_size": None if name in ("dataset", "workers", "loader") else 8, "verbose": 0}
     return Session(
         context=Context(subject=subject, data=subject.data),
         gate=Gate(),

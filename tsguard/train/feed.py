@@ -6,11 +6,16 @@ generators of the object that `fit` draws from (and of its samplers) are taken w
 
 from __future__ import annotations
 
+import contextlib
+import queue
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import keras
 import numpy as np
 import torch
+
+from tsguard.guard import fitcall
 
 LARGEST = 1 << 20
 """Elements of an array that counts as an order; what is larger is the data itself, which the fingerprint looks at."""
@@ -58,6 +63,24 @@ def restore(source: Any, saved: Mapping[str, Any]) -> None:
                 value[:] = old
             elif value != old:
                 vars(owner)[name] = old
+
+
+class Afresh(keras.callbacks.Callback):
+    """Lets the first epoch of a `fit` begin with its own batches.
+
+    To build a model Keras draws a batch, and what the workers of a PyDataset had fetched beyond it comes first in the
+    epoch that follows: how much that is hangs on the threads, so no run with workers could be made twice.
+    """
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """The workers stand still here."""
+        enqueuer = getattr(fitcall.reading(self.model).adapter, "enqueuer", None)
+        ready = getattr(enqueuer, "ready_queue", None)
+        if enqueuer is None or ready is None or enqueuer.is_running():
+            return
+        with contextlib.suppress(queue.Empty):
+            while True:
+                ready.get(block=False)
 
 
 def _owners(source: Any) -> Iterator[tuple[str, Any]]:

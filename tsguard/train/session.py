@@ -35,6 +35,7 @@ from tsguard.report import Moment, Report, Series, Verdict
 from tsguard.store import RunFolder
 from tsguard.train.artifact import checkpoint_mb, export, put_back_weights
 from tsguard.train.checkpoint import Position, load
+from tsguard.train.feed import Afresh
 from tsguard.train.judgement import Judgement, judge_run
 from tsguard.train.layers import ByLayer
 from tsguard.train.progress import Follow, Standing
@@ -145,7 +146,7 @@ class Session:
             **self.checkpoint,
         )
         remembered = RememberStart()
-        ours: list[Any] = [remembered, self.guard]
+        ours: list[Any] = [Afresh(), remembered, self.guard]
         if snapshot is not None:
             ours.append(Resume(snapshot, others, data.x))
         if self.follow is not None:
@@ -263,7 +264,7 @@ class Session:
         verdict = self.gate.judge(report, baseline=self.baseline, today=provenance.today())
         if self.interrupted is not None:
             verdict = Verdict(Status.NOT_RUN, ("interrupted; resumable with --resume", *verdict.reasons))
-        course = None if outcome is None else outcome.facts.get("course")
+        course = None if outcome is None else getattr(self.guard, "course", None)
         if course is not None:
             self.moments = sorted([*self.moments, *course.moments(self._started)], key=lambda moment: moment.at)
         if self.interrupted is None:

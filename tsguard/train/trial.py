@@ -123,7 +123,15 @@ def _fit(model: Any, data: Data, fit: dict[str, Any], callbacks: list[Any]) -> N
     model.stop_training = False
     given = {k: v for k, v in fit.items() if v is not None and (k != "batch_size" or data.is_arrays)}
     with contextlib.suppress(_Enough):
-        model.fit(data.x, data.y, sample_weight=data.sample_weight, epochs=1, verbose=0, callbacks=callbacks, **given)
+        model.fit(
+            data.x,
+            data.y,
+            sample_weight=data.sample_weight,
+            epochs=1,
+            verbose=0,
+            callbacks=[feed.Afresh(), *callbacks],
+            **given,
+        )
 
 
 def _first_rows(data: Data, batch_size: int) -> Data:

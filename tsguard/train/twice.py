@@ -20,6 +20,7 @@ from tsguard.dataset import Data, leaves
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding
 from tsguard.subject import Subject
+from tsguard.train.feed import Afresh
 from tsguard.train.resume import variables_of
 
 STEPS = 5
@@ -97,7 +98,7 @@ def marks(subject: Subject, fit_arguments: Mapping[str, Any], *, steps: int = ST
             sample_weight=data.sample_weight,
             epochs=1,
             verbose=0,
-            callbacks=[_Note(made, steps)],
+            callbacks=[Afresh(), _Note(made, steps)],
             **given,
         )
     return made
