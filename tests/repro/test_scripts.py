@@ -44,9 +44,9 @@ def test_scripts_are_short_enough_to_be_read():
     assert statistics.median(lines) <= 25, lines
 
 
-def test_nan_in_data_is_written_as_np_nan():
+def test_nan_in_data_is_written_as_code():
     text = emit.emit(small("data/nan_in_x")).files["repro.py"].decode()
-    assert "np.nan" in text
+    assert 'float("nan")' in text
     assert " nan" not in text
 
 
@@ -88,7 +88,7 @@ def test_a_model_that_cannot_be_written_is_imported_by_its_path():
     case = from_batch(model, Batch(np.ones((2, 2), "float32"), np.zeros((2, 1), "float32")), weights=None, name="c")
     text = emit.emit(case.with_(recipe=("some.place:build", {"width": 3}))).files["repro.py"].decode()
     assert "from some.place import build as make" in text
-    assert "model = make(width=3)" in text
+    assert "make(width=3)" in text
 
 
 def test_the_model_is_left_bit_equal():
