@@ -175,6 +175,13 @@ HEAD = (
 )
 
 
+def kept(file: Path, measured: list[str]) -> list[str]:
+    """The rows of models that are not measured this time."""
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    rows = [line for line in lines if " ms) |" in line]
+    return [row for row in rows if row.removeprefix("| ").split(" ")[0] not in measured]
+
+
 def main() -> None:
     """Measure, print, and write the table where asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -190,19 +197,22 @@ def main() -> None:
             name, {"transformer": transformer, "lstm": lstm, "tft": tft}[name], options.pairs, options.steps
         )
     if options.write:
+        target = Path(__file__).with_name("results") / "guard_cost.md"
+        rows = [*kept(target, options.models.split(",")), *rows]
         device = (
             torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
         )
         text = (
             "# What watching costs\n\n"
-            f"`python benchmarks/guard.py --pairs {options.pairs} --steps {options.steps} --write`: {device}, torch "
+            f"`python benchmarks/guard.py --pairs {options.pairs} --steps {options.steps} --write` (or model by "
+            f"model, with `--models`): {device}, torch "
             f"{torch.__version__}, keras {keras.__version__}, load of the machine {os.getloadavg()[1]:.0f} on "
             f"{os.cpu_count()} cores. Time of a fit of {options.steps} steps over that of a plain one, within the same "
             "round; rounds in random order. “plain again” is the noise of the machine. Beginning and end of a fit (the "
             "run's folder, the report) are in it.\n\n"
             f"{HEAD}\n" + "\n".join(rows) + "\n"
         )
-        Path(__file__).with_name("results").joinpath("guard_cost.md").write_text(text, encoding="utf-8")
+        target.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import statistics
 import sys
 import tempfile
 import time
@@ -36,7 +35,7 @@ def timed(work: Callable[[], object], clock: Callable[[], float] = time.perf_cou
 
 
 def first_paint(text: str) -> float | None:
-    """Seconds to the first contentful paint of a page on disk, in Debian's chromium; None where there is none."""
+    """Seconds to the first contentful paint of a page on disk, the best of a few; None where there is no chromium."""
     if not (shutil.which("/usr/bin/chromium") and shutil.which("/usr/bin/chromedriver")):
         return None
     from selenium import webdriver
@@ -62,7 +61,7 @@ def first_paint(text: str) -> float | None:
                     times.append(painted / 1000)
         finally:
             browser.quit()
-    return statistics.median(times) if times else None
+    return min(times) if times else None  # other work on the machine only adds
 
 
 def measure() -> dict[str, float | None]:
@@ -75,7 +74,9 @@ def measure() -> dict[str, float | None]:
         "page_mb": len(text.encode()) / 1e6,
         "page_s": timed(lambda: html.page(report)),
         "page_cpu_s": timed(lambda: html.page(report), time.process_time),
+        "document_cpu_s": timed(report.to_json, time.process_time),
         "index_s": timed(lambda: html.index(rows)),
+        "index_cpu_s": timed(lambda: html.index(rows), time.process_time),
         "index_mb": len(html.index(rows).encode()) / 1e6,
         "first_paint_s": first_paint(text),
     }

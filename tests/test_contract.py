@@ -95,6 +95,8 @@ def test_padding_has_its_fields_and_defaults():
         "causal": False,
         "features": None,
         "timestamps": None,
+        "either_side": False,
+        "feature_sets": False,
     }
 
 

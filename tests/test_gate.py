@@ -39,6 +39,38 @@ def test_demands_hold_or_block(demand, good, bad):
     assert "r2 is" in verdict.reasons[0]
 
 
+BANDS = {
+    "r2": ">= 0.3",
+    "std_ratio": ">= 0.7",
+    "recall_min": ">= 0.3",
+    "val_loss": "< 0.01",
+    "artifact_mb": "10..20",
+    "duration_min": "25..50",
+    "skill_vs_baseline": "> 0",
+    "gpu_used": True,
+}
+GOOD = {"r2": 0.31, "std_ratio": 0.7, "recall_min": 0.4, "val_loss": 0.009, "artifact_mb": 15, "duration_min": 30}
+GOOD |= {"skill_vs_baseline": 0.1, "gpu_used": 1.0}
+MISSED = {"r2": 0.2, "std_ratio": 0.04, "recall_min": 0, "val_loss": 0.05, "artifact_mb": 0.3, "duration_min": 2.5}
+MISSED |= {"skill_vs_baseline": 0, "gpu_used": 0.0}
+
+
+def test_the_success_bands_of_the_field_hold_together_and_each_can_be_missed():
+    assert judged(BANDS, metrics=GOOD).status == "PASS"
+    for name, value in MISSED.items():
+        verdict = judged(BANDS, metrics={**GOOD, name: value})
+        assert verdict.status == "FAIL"
+        assert verdict.reasons[0].startswith(f"{name} is")
+
+
+def test_train_and_validation_may_not_part_after_some_progress():
+    gates = {"val_over_train": "< 2 after epoch 25"}
+    early = Series((9.0, 1.1, 1.2), (3, 25, 30), "epoch")
+    assert judged(gates, series={"epoch/val_over_train": early}).status == "PASS"
+    parted = Series((1.0, 1.1, 2.4), (3, 25, 30), "epoch")
+    assert judged(gates, series={"epoch/val_over_train": parted}).status == "FAIL"
+
+
 @given(st.sampled_from([">= 0", "< 0", "0..1", "!= 3"]))
 def test_nan_meets_no_demand(demand):
     assert not Condition.parse("m", demand).judge(float("nan"))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,20 +34,62 @@ def check(
     progress: Callable[[str], None],
 ) -> Report:
     """Preflight of a RUN.yaml, written into a run's folder of its own."""
+    changes = list(changes)
     opened = open_run(path, changes=changes, out=out)
     folder = RunFolder.create(opened.out, opened.subject.name)
     folder.write_text("config.yaml", opened.config.text())
-    earlier = _twice(opened, progress) if twice else ()
+    earlier = _twice(path, changes, opened, progress) if twice else ()
     return written(check_opened(opened, earlier=earlier, progress=progress), folder)
 
 
-def _twice(opened: Opened, progress: Callable[[str], None]) -> Iterable[Finding]:
+def _twice(path: Path, changes: Iterable[str], opened: Opened, progress: Callable[[str], None]) -> Iterable[Finding]:
     from tsguard.train.setup import fit_arguments
     from tsguard.train.twice import compared
 
     progress("the same steps twice")
     with precision(opened.config.settings.train.precision):
-        return compared(opened.subject, fit_arguments(opened.config.settings.train))
+        return compared(
+            opened.subject,
+            fit_arguments(opened.config.settings.train, opened.subject.data),
+            elsewhere=lambda: _marks_elsewhere(path, changes),
+        )
+
+
+OTHER_HASHES = "20011"
+"""PYTHONHASHSEED of the other process: the order of sets and of what hangs on it is another one there."""
+
+
+def _marks_elsewhere(path: Path, changes: Iterable[str]) -> Any:
+    """What a new process makes of the same run; its own words where it fails."""
+    code = "import sys; from tsguard.commands import tell_marks; tell_marks(sys.argv[1], sys.argv[2:])"
+    here = str(Path(__file__).resolve().parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path), *changes],
+        env={**os.environ, "PYTHONHASHSEED": OTHER_HASHES, "PYTHONPATH": os.pathsep.join([here, *sys.path])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(
+            f"--twice: the second process ended with exit code {done.returncode}.\n{done.stderr.strip()}"
+        )
+    return [(place, digest) for place, digest in loads(done.stdout.rsplit(MARKS_BEGIN, 1)[-1])]
+
+
+MARKS_BEGIN = "--- marks ---"
+
+
+def tell_marks(path: str, changes: list[str]) -> None:
+    """Print what the steps of a run hold: what the other process of `--twice` does."""
+    from tsguard.train.setup import fit_arguments
+    from tsguard.train.twice import marks
+
+    opened = open_run(Path(path), changes=changes)
+    train = opened.config.settings.train
+    with precision(train.precision):
+        found = marks(opened.subject, fit_arguments(train, opened.subject.data))
+    sys.stdout.write(MARKS_BEGIN + dumps([[place, digest] for place, digest in found]))
 
 
 def predict(run: Path, data: str, *, to: Path | None = None, checkpoint: str = "best") -> dict[str, Any]:
@@ -192,7 +237,7 @@ def from_events(folder: RunFolder) -> Report:
     from tsguard.findings import ranked
     from tsguard.guard.remains import remains
     from tsguard.report import Moment, Verdict
-    from tsguard.train.resume import STEPS_MADE
+    from tsguard.train.record import STEPS_MADE
 
     events = folder.events()
     moments = [
@@ -249,11 +294,16 @@ def propose(data: str, target: Path) -> Path:
 
 def listed(out: Path) -> list[dict[str, Any]]:
     """Every run under a folder with its verdict and the first reason, the oldest first."""
+    from tsguard.train.record import unfinished
+
     rows = []
     for folder in runs(out):
         found = _summary(folder)
         if found is None:
             found = {"verdict": "ENDED", "reason": "no report was written: `tsguard report` says what was known"}
+        elif found.get("kind") == "check" and unfinished(folder.events()):
+            words = "killed while training: --continue goes on, `tsguard report` says more"
+            found = {**found, "verdict": "DIED", "reason": words}
         rows.append(
             {
                 "folder": str(folder.path), "name": folder.run.name, "verdict": str(found.get("verdict", "NOT_RUN")),

@@ -280,7 +280,7 @@ def attention_over_one(sick):
     h = layers.MultiHeadAttention(2, 4)(h, h)
     model = keras.Model(steps, layers.Dense(1)(layers.GlobalAveragePooling1D()(h)))
     model.compile(optimizer="adam", loss="mse")
-    return model, x, x[:, -1, :1], {}
+    return model, x, x[:, :, :1].mean(1), {}
 
 
 @case("symmetric-init", "one unit wide for ever")

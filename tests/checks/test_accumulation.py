@@ -52,5 +52,21 @@ def test_batch_statistics_are_named():
     assert "batch statistics" in asked(X, layers=[keras.layers.BatchNormalization()]).message
 
 
+def test_dropout_inside_a_recurrent_layer_is_not_taken_for_a_difference():
+    found = asked(X, layers=[keras.layers.GRU(4, dropout=0.3, recurrent_dropout=0.2, return_sequences=True)])
+    assert found.status == "PASS", found.message
+
+
+class Draws(keras.layers.Layer):
+    def call(self, x, training=False):
+        return x + keras.random.normal(keras.ops.shape(x)) if training else x
+
+
+def test_what_draws_by_itself_is_not_asked():
+    found = asked(X, layers=[Draws()])
+    assert found.status == "NOT_RUN"
+    assert "draws at random" in found.message
+
+
 def test_without_accumulation_there_is_nothing_to_say():
     assert asked(padded(), steps=None).status == "PASS"

@@ -1,4 +1,4 @@
-"""What is a fault, what only warns, and what is as it should be: padding in the loss, masks taken for nothing, noise."""
+"""What is a fault, what warns, and what is as it should be: padding in the loss, masks taken for nothing, noise."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def of_torch(x):
 
 
 def of_numpy(x):
-    return ops.convert_to_tensor(np.random.normal(size=tuple(x.shape)).astype("float32"))  # noqa: NPY002
+    return ops.convert_to_tensor(np.random.normal(size=tuple(x.shape)).astype("float32"))
 
 
 def of_keras(x):

@@ -82,3 +82,26 @@ def test_an_unpadded_model_is_never_accused_of_padding():
 def test_an_unknown_name_is_refused_with_the_known_ones():
     with pytest.raises(SubjectError, match=r"'maske'.*mask.*values"):
         read(explicit(), {"values": values(), "mask": masks()}, Padding({"values": 1}, mask="maske"))
+
+
+def test_without_a_declaration_time_is_the_axis_that_the_mask_has():
+    x, m = keras.Input((FEATURES, None), name="signal"), keras.Input((None,), name="mask")
+    model = keras.Model({"signal": x, "mask": m}, layers.Dense(2)(ops.where(m[:, None, :] > 0, x, 0.0)[..., 0]))
+    reading = read(model, {"signal": values().transpose(0, 2, 1), "mask": masks()})
+    assert reading.time == {"signal": 2, "mask": 1}
+
+
+def test_without_a_mask_time_is_the_axis_that_the_model_leaves_open():
+    x = keras.Input((FEATURES, None), name="signal")
+    model = keras.Model(x, layers.Dense(2)(ops.mean(x, axis=2)))
+    assert read(model, values().transpose(0, 2, 1)).time == {"signal": 2}
+
+
+def test_of_two_sequences_the_padded_one_is_judged():
+    asked, told = (keras.Input((None,), dtype="int32", name=name) for name in ("asked", "told"))
+    embed = layers.Embedding(20, 4, mask_zero=True)
+    h = layers.Attention()([embed(asked), embed(told)])
+    model = keras.Model([asked, told], layers.Dense(1)(MaskedMean()(h)))
+    reading = read(model, [ids()[:, :4].clip(1), ids()])
+    assert reading.time == {"told": 1}
+    assert reading.valid.sum(axis=1).tolist() == lengths().tolist()

@@ -475,3 +475,15 @@ def test_activations_are_drawn_where_the_guard_listened():
 )  # fmt: skip
 def test_figures_of_another_version_cost_no_page(odd):
     assert "</html>" in html.page(Report(figures=odd))
+
+
+def test_two_checks_that_name_one_line_of_code_are_one_failure():
+    def cause(message, line):
+        where = {"file": "loss.py", "line": line}
+        return catalogue.finding("loss-empty-selection", message, where=where, status="FAIL", role="cause")
+
+    findings = (cause("first words", 4), cause("second words", 4), cause("elsewhere", 9))
+    outline = Outline(html.page(Report(findings=findings)))
+    assert outline.tags.count("article") == 2
+    assert "Also told as" in outline.words
+    assert "Second words" in outline.words

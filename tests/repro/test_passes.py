@@ -100,9 +100,9 @@ def two_outputs():
 
 def test_terms_of_the_loss_and_inputs_that_have_no_part_in_it_are_dropped():
     small = narrow.drop_outputs(two_outputs(), fails)
-    assert list(small.batch.y) == ["sick"]
+    assert [one.name for one in small.model.layers if one.weights][-1] == "sick"
+    assert small.batch.y.shape == (2, 1), "one output is left, by itself"
     assert list(small.batch.x) == ["b"]
-    assert small.model._compile_config.config["loss_weights"] == {"sick": 0.5}
     assert small.fails()
 
 

@@ -39,7 +39,7 @@ def test_a_finding_of_a_check_becomes_a_script(tmp_path):
     model, x, y = attending(over_time=False)
     context, findings = found(model, x, y, "degenerate-attention")
     case = other_case(findings, model=model, data=Data(x, y), name="attention", budget_s=30, context=context)
-    assert case.size < case.original_size / 100
+    assert case.size < case.original_size / 50
     script = case.save(tmp_path)
     page = (tmp_path / "README.md").read_text()
     assert "confirmed in a fresh process | yes" in page

@@ -54,7 +54,7 @@ def test_the_fingerprint_is_kept_where_a_smaller_batch_fails_elsewhere():
 def test_a_spent_budget_keeps_the_best_so_far():
     case = planted("functional/log_zero")
     ticks = itertools.count()
-    reduction = Reduction(case, budget_s=6, clock=lambda: next(ticks))
+    reduction = Reduction(case, budget_s=12, clock=lambda: next(ticks))
     best = reduction.run()
     assert reduction.exhausted
     assert best.size < case.size

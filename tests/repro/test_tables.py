@@ -65,7 +65,7 @@ def test_made_values_take_the_place_of_measured_ones():
 def test_a_spent_budget_keeps_the_best_so_far():
     ticks = iter(range(1000))
     findings = audited(table(), SUITE).findings
-    case = table_case(table(), SUITE, findings, name="late", budget_s=4, clock=lambda: next(ticks))
+    case = table_case(table(), SUITE, findings, name="late", budget_s=1, clock=lambda: next(ticks))
     assert case.exhausted
     assert 1 <= case.size < 900
 

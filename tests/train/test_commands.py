@@ -151,3 +151,59 @@ def test_the_production_profile_insists_on_gates_and_saves_often(project):
     ).config.settings
     assert made.train.checkpoint.every == 5  # what the file says stands
     assert made.guard.policy == "rollback"
+
+
+@pytest.mark.slow
+def test_what_hangs_on_the_order_of_a_set_is_found_in_another_process(project):
+    module = next(project.glob("model_*.py"))
+    text = module.read_text()
+    module.write_text(
+        text.replace(
+            "    return dict(x=x[32:]",
+            "    x = x + ord(sorted({'a', 'b', 'c', 'd', 'e', 'f'}, key=hash)[0])\n    return dict(x=x[32:]",
+        )
+    )
+    report = commands.check(project / "run.yaml", twice=True, progress=quiet)
+    (found,) = (f for f in report.findings if f.check == "the same steps twice")
+    assert found.status == "FAIL"
+    assert "in a process of its own" in found.message
+    assert found.where["phase"] == "data"
+    module.write_text(text)
+
+
+@pytest.mark.slow
+def test_a_sound_run_agrees_in_another_process(project):
+    report = commands.check(project / "run.yaml", twice=True, progress=quiet)
+    (found,) = (f for f in report.findings if f.check == "the same steps twice")
+    assert found.status == "PASS", found.message
+    assert "in one process and in a process of its own" in found.message
+
+
+LOADER = """
+import torch
+class Broken(torch.utils.data.Dataset):
+    def __len__(self):
+        return 64
+    def __getitem__(self, row):
+        if row == 40:
+            raise KeyError("row 40 has no target")
+        return torch.zeros(6), torch.zeros(1)
+def loader():
+    return dict(x=torch.utils.data.DataLoader(Broken(), batch_size=8, num_workers=1))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_failure_in_a_worker_arrives_with_its_own_traceback_and_the_folder_says_so(project):
+    module = next(project.glob("model_*.py"))
+    module.write_text(module.read_text() + LOADER)
+    changes = [f"data.use={module.stem}:loader", "train.stop=null", "train.validation_split=0", "plan={}"]
+    with pytest.raises(KeyError, match="row 40 has no target"):
+        commands.train(project / "run.yaml", changes=changes, progress=quiet)
+    (folder,) = (path for path in (project / "reports").iterdir() if path.is_dir())
+    report = commands.load_report(folder)
+    (found,) = (f for f in report.findings if f.check == "training")
+    trace = next(e.value for e in found.evidence if e.kind == "traceback")
+    assert "in __getitem__" in trace
+    assert "worker process" in trace

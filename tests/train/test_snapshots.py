@@ -57,6 +57,13 @@ def trained(*, watched, epochs=11, split=0.25):
     return model, history.history, guard
 
 
+@pytest.fixture
+def unhurried(monkeypatch):
+    """Time for every picture, however busy the machine is."""
+    monkeypatch.setattr(snapshots, "TIME_FREE_S", 1e9)
+
+
+@pytest.mark.usefixtures("unhurried")
 def test_a_run_that_is_asked_goes_on_bit_for_bit():
     plain, history, _ = trained(watched=False)
     asked, same, guard = trained(watched=True)
@@ -84,6 +91,7 @@ def test_pictures_hold_answers_truth_quality_and_idle_units_in_a_few_kilobytes()
     assert json.loads(dumps(guard.report.figures))
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_without_arrays_for_validation_the_recorded_batch_is_asked():
     x, y = series()
     model = program()
@@ -167,6 +175,7 @@ def test_pictures_take_no_more_than_their_share_of_the_time(pause, taken):
     assert [shot["epochs"] for shot in shots.taken] == taken
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_targets_without_a_spread_and_answers_that_are_not_finite_are_no_reason_to_fail():
     model = program()
     shots = Snapshots()

@@ -130,3 +130,17 @@ def test_a_training_that_raises_leaves_nothing_open(tmp_path, wandb):
     callbacks[0].finish()
     callbacks[0].finish()
     assert wandb.run.finished
+
+
+def test_the_clients_own_package_writes_an_offline_run_and_is_left_as_it_was(tmp_path, monkeypatch):
+    client = pytest.importorskip("wandb", reason="pip install 'tsguard[wandb]' to run it with the client's own package")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    assert fitted(made(tmp_path, "wandb", mode="offline", project="p")) == []
+    assert client.run is None
+    assert list(tmp_path.glob("*/wandb/offline-run-*/run-*.wandb"))
+    active = client.init(mode="offline", project="theirs", dir=str(tmp_path))
+    assert fitted(made(tmp_path, "wandb")) == []
+    assert client.run is active
+    (found,) = fitted(made(tmp_path, "wandb", project="mine"))
+    assert found.code == "tracker-double-init"
+    active.finish()

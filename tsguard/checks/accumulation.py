@@ -23,6 +23,8 @@ from tsguard.findings import Finding, Role, Status
 from tsguard.probes.stage import Batch, get_ready, measured_batches, take_step
 
 CODE = "accumulation-differs"
+DRAWN = ("rate", "dropout", "recurrent_dropout", "_dropout", "stddev")
+"""Attributes by which Keras' layers (dropout, recurrent cells, attention, noise) draw."""
 SEEN = 1e-5
 """Share of the gradient from which the two are different things: adding float32 numbers up in another order moves a
 gradient by about 1e-6 of it."""
@@ -49,12 +51,16 @@ def accumulation_differs(context: Context) -> Iterable[Finding]:
         yield _not_asked("batches of different shapes cannot be joined to a large one")
         return
     for layer in model._flatten_layers(include_self=False, recursive=True):
-        if isinstance(getattr(layer, "rate", None), float) and hasattr(layer, "seed_generator"):
-            layer.rate = 0.0
+        for name in DRAWN:
+            if isinstance(vars(layer).get(name), float):
+                setattr(layer, name, 0.0)
     small = [_gradient(model, batch) for batch in batches]
-    whole = _gradient(model, large)
-    if whole is None or any(one is None for one in small):
+    whole, again = _gradient(model, large), _gradient(model, large)
+    if whole is None or again is None or any(one is None for one in small):
         yield _not_asked("the step has no loss to follow")
+        return
+    if not torch.equal(whole, again):
+        yield _not_asked("the step draws at random, also without dropout: what is due to that cannot be told apart")
         return
     mean = torch.stack([one for one in small if one is not None]).mean(0)
     size = float(torch.linalg.vector_norm(whole))

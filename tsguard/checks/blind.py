@@ -169,6 +169,7 @@ def _blind_to_targets(bench: Bench, answers: list[Any], base: float) -> Iterator
         return all(abs(bench.loss_of(answers, y=other) - base) <= SAME * scale for other in changed)
 
     if not blind_under(shuffled(y, seed) for seed in (1, 2, 3)):
+        yield from _rows_of_one_label(bench)
         yield from _heads_with_all_pairs(bench, answers)
         yield from _blind_columns(bench, answers, base, scale)
         return
@@ -241,6 +242,44 @@ def _blind_to_targets(bench: Bench, answers: list[Any], base: float) -> Iterator
         where={"phase": "loss"},
         score=0.9,
     )
+
+
+def _rows_of_one_label(bench: Bench) -> Iterator[Finding]:
+    """Rows of one label whose answers the loss does not hear, whatever they are, while it hears those of the others."""
+    for head in bench.heads:
+        if head.target is None or labels_of(head.target) not in ("binary", "integer") or head.answer.ndim > 2:
+            continue
+        if head.target.numel() != head.target.shape[0] or head.target.shape[0] != head.answer.shape[0]:
+            continue
+        labels = head.target.reshape(-1)
+        names = labels.unique().tolist()
+        if not 2 <= len(names) <= 20:
+            continue
+        heard = dict.fromkeys(names, 0.0)
+        for seed in (1, 2, 3):
+            answers = list(bench.answers)
+            answers[head.index] = _random_like(answers[head.index], generator_of(seed))
+            slopes = bench.loss_of.slopes(answers)
+            slope = None if slopes is None else slopes[head.index]
+            if slope is None:
+                return
+            each = slope.reshape(len(labels), -1).abs().max(1).values
+            for name in names:
+                heard[name] = max(heard[name], float(each[labels == name].max()))
+        # Labels below zero, and the one a loss is told to ignore, are left out on purpose.
+        ignored = getattr(head.loss, "ignore_class", None)
+        deaf = [name for name in names if heard[name] == 0.0 and name >= 0 and name != ignored]
+        if deaf and len(deaf) < len(names):
+            told = ", ".join(f"{name:g}" for name in deaf)
+            yield catalogue.finding(
+                "data-labels",
+                f"the loss does not change with the answers of rows labelled {told}, whatever they are: nothing "
+                f"teaches these rows (labels are {', '.join(f'{name:g}' for name in names)}). Write the labels as the "
+                "loss wants them (a hinge wants −1 and 1), or mend the loss.",
+                where={"output": head.name, "phase": "loss"},
+                score=0.9,
+            )
+            return
 
 
 def _heads_with_all_pairs(bench: Bench, answers: list[Any]) -> Iterator[Finding]:

@@ -53,6 +53,17 @@ def own_categorical_loss(
     answers = list(bench.answers)
     if not math.isfinite(bench.loss_of(answers)):
         return
+    if _all_at_once(bench, head, range_):
+        yield catalogue.finding(
+            "output-activation",
+            f"output {head.name!r} can give every class its highest value at once ({range_.words}, and no sum that "
+            "binds them), and the own loss is then as small as with right answers: it asks that the true class be "
+            "high, and of the others nothing. Use a softmax over the classes, or let the loss weigh the others.",
+            where=where,
+            evidence=evidence,
+            score=0.9,
+        )
+        return
     for value in drawn:
         answers[head.index] = value
         loss = bench.loss_of(answers)
@@ -67,6 +78,36 @@ def own_categorical_loss(
                 score=0.9,
             )
             return
+
+
+def _all_at_once(bench: Bench, head: Head, range_: Reach) -> bool:
+    """Whether one answer for all samples, every class at its highest, costs no more than the right answers."""
+    import torch
+
+    if head.target is None or labels_of(head.target) not in ("one-hot", "integer") or not range_.is_probability:
+        return False
+    units = int(head.answer.shape[-1])
+    if units < 2 or range_.sums_to_one == head.answer.ndim - 1 or range_.high < 0.9:
+        return False
+    if labels_of(head.target) == "integer":
+        if head.target.numel() * units != head.answer.numel() or float(head.target.max()) >= units:
+            return False
+        index = head.target.long().reshape(head.answer.shape[:-1])
+        right = torch.nn.functional.one_hot(index, units).float()
+    elif tuple(head.target.shape) == tuple(head.answer.shape):
+        right = head.target.float()
+    else:
+        return False
+    answers = list(bench.answers)
+
+    def loss_at(value: Any) -> float:
+        answers[head.index] = value
+        return bench.loss_of(answers)
+
+    low, high = 0.02, 0.98
+    even, best = loss_at(torch.full_like(right, high)), loss_at(low + (high - low) * right)
+    wrong = loss_at(high - (high - low) * right)
+    return math.isfinite(even) and wrong > best and even <= best + SAME * max(abs(best), abs(wrong))
 
 
 def _takes_logits(bench: Bench, head: Head) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tsguard import catalogue
-from tsguard.checks.bench import Bench, planned_steps, set_up
+from tsguard.checks.bench import Bench, fit_arguments, planned_steps, set_up
 from tsguard.checks.registry import Context, check
 from tsguard.evidence import Curve, Evidence, Proof
 from tsguard.findings import Finding
@@ -44,6 +44,9 @@ that a model computes hardly changes."""
 STANDSTILL = 1e-3
 """… and the distance below which no rate that heals has to be shown: a function of weights that stand is that of the
 start."""
+
+FADED = 0.05
+"""Mean of a schedule over the run, against its peak: cosines keep a half, step decays a tenth and more."""
 
 LEARNABLE = 0.15
 """Share of the targets that a closed-form fit explains, from which not to move is not to learn."""
@@ -128,12 +131,29 @@ def first_steps(context: Context) -> Iterable[Finding]:
     if first is None:
         return
     yield from _rate_too_high(first)
-    slow = list(_rate_too_low(first))
+    # What a callback makes of the rate is seen when the run has been made.
+    slow = [] if _set_by_a_callback(context) else list(_rate_too_low(first))
     clipped = list(_clipped(first))
     decayed = list(_decayed(first))
     # A threshold that cuts every gradient makes any rate look too low: the threshold is the cause.
     yield from clipped or slow
     yield from decayed
+
+
+def _set_by_a_callback(context: Context) -> bool:
+    """Whether a callback's own code speaks of the rate (one that only lowers it on a plateau does not count)."""
+    import keras
+
+    for callback in fit_arguments(context).get("callbacks") or ():
+        if isinstance(callback, keras.callbacks.ReduceLROnPlateau):
+            continue
+        for kind in type(callback).__mro__:
+            if kind in (keras.callbacks.Callback, object):
+                break
+            codes = [getattr(one, "__code__", None) for one in vars(kind).values()]
+            if any(code is not None and "learning_rate" in code.co_names for code in codes):
+                return True
+    return False
 
 
 def take_first_steps(context: Context) -> FirstSteps | None:
@@ -200,13 +220,14 @@ def _rate_too_low(first: FirstSteps) -> Iterator[Finding]:
     # A run shorter than a trial is a smoke test: it goes nowhere at any sound rate.
     long_enough = planned is not None and planned >= STEPS
     travel = first.step_size * rates.mean * planned if planned is not None else math.inf
+    if rates.mean < FADED * rates.peak and size >= USUAL_STEP / 10:
+        moves = f"on average over {planned} steps the rate is {rates.mean / rates.peak:.1%} of what it is at most"
+        yield from _fading_schedule(first, moves)
+        return
     if not (size < NO_TRAVEL or (long_enough and travel < TRAVEL)):
         return
     distance = "" if planned is None else f", at most {travel:.1g} of themselves in all {planned} steps"
     moves = f"weights move by {first.step_size * rates.mean:.1g} of themselves per step{distance}"
-    if rates.fading and size >= USUAL_STEP / 10:
-        yield from _fading_schedule(first, moves)
-        return
     usual = 10.0 ** round(math.log10(USUAL_STEP / size))
     for factor in (usual, 10 * usual):
         faster = first.again(changes.rate_times(first.bench.model, factor))
@@ -266,8 +287,6 @@ class RatesAhead:
 
     peak: float = 1.0
     mean: float = 1.0
-    fading: bool = False
-    """Whether the rate is, on average over the run, less than a tenth of what it is at most."""
 
 
 def _rates_ahead(first: FirstSteps, planned: int | None) -> RatesAhead:
@@ -286,7 +305,7 @@ def _rates_ahead(first: FirstSteps, planned: int | None) -> RatesAhead:
     rates = [float(schedule(step)) for step in places]
     mean = sum(rate * span for rate, span in zip(rates, spans, strict=True)) / total
     now = max(sum(seen) / len(seen), 1e-30)
-    return RatesAhead(max(rates) / now, mean / now, mean < 0.1 * max(rates))
+    return RatesAhead(max(rates) / now, mean / now)
 
 
 def _clipped(first: FirstSteps) -> Iterator[Finding]:

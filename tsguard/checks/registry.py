@@ -78,7 +78,7 @@ MODULES = (
     *("wiring", "transfer", "initialisation", "signal", "regularisation", "embedding", "axes", "normalisation"),
     *("precision", "broken_start", "repeatable"),
     *("outputs", "blind", "selection", "hidden", "terms", "lopsided", "indifferent"),
-    *("order", "rates", "callbacks", "plan", "accumulation"),
+    *("order", "orderless", "rates", "callbacks", "plan", "accumulation"),
 )
 """Modules of tsguard.checks that declare checks; imported when the table is first read."""
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tsguard import catalogue
-from tsguard.checks.bench import Bench, name_of, set_up
+from tsguard.checks.bench import Bench, name_of, not_asked, set_up
 from tsguard.checks.registry import Context, check
 from tsguard.dataset import Data
 from tsguard.evidence import Evidence
@@ -27,7 +27,10 @@ LOST = 0.5
 def frozen_at_random(context: Context) -> Iterable[Finding]:
     """Layers that were made to be trained, then frozen, and hold what their initialisers drew."""
     bench = set_up(context)
-    if bench.step.error is not None or not bench.model.trainable_variables:
+    if bench.step.error is not None:
+        yield from not_asked(bench, "disconnected-parameters")
+        return
+    if not bench.model.trainable_variables:
         return
     kernels = [(layer, v) for layer in _in_order(bench) for v in kernels_of(layer)]
     frozen = [(layer, v) for layer, v in kernels if not v.trainable]

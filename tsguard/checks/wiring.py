@@ -85,7 +85,8 @@ def _count_one_update(bench: Bench) -> None:
     """The second step of a run: an own step that resets by the count of updates must see that there was one."""
     for optimizer in optimizers(bench.model):
         if optimizer.built:
-            optimizer.iterations.assign(optimizer.iterations + 1)
+            counted = optimizer._iterations  # `iterations` is a quotient where gradients are accumulated
+            counted.assign(counted + 1)
 
 
 def _degenerate_attention(bench: Bench) -> Iterator[Finding]:

@@ -190,6 +190,18 @@ def balanced(labels: Any) -> Experiment:
     )
 
 
+def quick_statistics() -> Experiment:
+    """Moving statistics of BatchNormalization that follow within a few dozen steps."""
+    import keras
+
+    def change(model: Any) -> Any:
+        layers = model._flatten_layers(include_self=False, recursive=True)
+        norms = [one for one in layers if isinstance(one, keras.layers.BatchNormalization)]
+        return changes.attributes([(one, "momentum", 0.9) for one in norms])
+
+    return Experiment("train-eval-gap", "momentum 0.9", change=change, remedy="BatchNormalization(momentum=0.9)")
+
+
 def mixed_order() -> Experiment:
     """Rows dealt in random order."""
     return Experiment("data-order", "rows shuffled", fit={"shuffle": True}, remedy="model.fit(…, shuffle=True)")

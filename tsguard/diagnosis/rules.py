@@ -196,6 +196,18 @@ def _padding(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Ite
         yield do.neutral_padding(record.padding)
 
 
+SLOW = 0.995
+"""Momentum of moving statistics that needs more than two hundred steps to follow."""
+
+
+def _statistics(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterator[Experiment]:
+    import keras
+
+    layers = record.model._flatten_layers(include_self=False, recursive=True)
+    if any(isinstance(one, keras.layers.BatchNormalization) and one.momentum > SLOW for one in layers):
+        yield do.quick_statistics()
+
+
 def _order(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterator[Experiment]:
     if record.fit.get("shuffle", True) is False:
         yield do.mixed_order()
@@ -328,6 +340,7 @@ RULES: tuple[Rule, ...] = (
     Rule("order of rows", "batches of one kind each pull the model to themselves", _order),
     Rule("balance", "a class below a tenth is cheaper to ignore than to learn", _balance),
     Rule("pairs", "targets that fit other rows' inputs better than their own were shuffled or shifted", _pairs),
+    Rule("moving statistics", "what inference normalises with must have followed what training saw", _statistics),
     Rule("frozen layers", "what is frozen at random values passes on little that the rest can use", _frozen),
     Rule("initial weights", "an unlucky or odd start is mended by another draw of usual size", _weights),
     Rule("dead units", "units that stopped firing come back where the activation leaks", _relu),

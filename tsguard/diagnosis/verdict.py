@@ -127,8 +127,12 @@ RATE_CHANGED = 10.0
 """Factor between the rate at the start and the last one from which the rate is another one."""
 
 
+ABOUT_AS_LONG = 1.5
+"""Steps of a trial over steps of the run up to which what the run lacks is not a matter of its length."""
+
+
 def changed_on_the_way(base: Tested, record: Record, seen: Seen) -> Finding | None:
-    """The same settings, carried on without callbacks for no longer than the run, learn what the run did not.
+    """The same settings, carried on without callbacks for about as long as the run, learn what the run did not.
 
     What a trial lacks is what callbacks did. Where the rate at the end of the run is another one than at its start,
     and no schedule of the optimizer made it so, that is what they did.

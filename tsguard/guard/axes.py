@@ -98,7 +98,8 @@ def follow(name: str, args: Sequence[Any], inputs: list[tuple[Any, Tag]], output
             tags = [_alike(inputs, out) for out in outputs]
     except (IndexError, ValueError, TypeError, KeyError):  # an overload that the rule does not know
         tags = [_alike(inputs, out) for out in outputs]
-    fixed = _fixed(inputs)
+    # Where a mask or an index came from says nothing about what it picked.
+    fixed = _fixed(inputs[:1] if name == "index" else inputs)
     return [
         Tag(tag.axes + (None,) * (len(out.shape) - len(tag.axes)), _free(_merge(fixed, tag.fixed), tag.axes))
         for tag, out in zip(tags, outputs, strict=True)

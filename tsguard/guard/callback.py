@@ -199,10 +199,6 @@ class Guard(keras.callbacks.Callback):
             self._watcher.seam.announce()
             self._tick("the step")
 
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """From here on data or other callbacks are waited for."""
-        self._tick("the next batch, or a callback")
-
     def on_test_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Validation goes on."""
         self._tick("validation", between=True)
@@ -285,6 +281,8 @@ class Guard(keras.callbacks.Callback):
         if self._journal is not None:
             self._farewell = Farewell(_weakly(self, "_last_words"))
             self._farewell.arm()
+        # Not in `on_train_batch_end`: a callback that has one makes Keras read the logs on the host in every step.
+        self._watcher.done = functools.partial(self._tick, "the next batch, or a callback")
         self._stalls = StallWatch(self.stall_s, self._stalled)
         self._note({"kind": "begin", "time": self._start_time, "policy": self.policy, "model": model.name})
 

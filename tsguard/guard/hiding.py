@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-SCOUT_STEPS = 3
+SCOUT_STEPS = 2
 """Steps that are listened to in any case: long enough to meet every branch of an ordinary step."""
 
 QUESTIONS = frozenset(

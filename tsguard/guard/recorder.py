@@ -31,7 +31,7 @@ WINDOW_SECONDS = 0.25
 """How long a window lasts by default: short enough that nothing much is lost, long enough that a copy of the state
 does not show."""
 
-WINDOW_STEPS_MIN = 16
+WINDOW_STEPS_MIN = 24
 """A window is never shorter, unless asked for: copying the state for every slow step would show."""
 
 WINDOW_STEPS_MAX = 64

@@ -96,6 +96,8 @@ class Watcher:
         """The other callbacks of the fit, which may save what is not finite yet unnoticed."""
         self.leave: Callable[[], None] = lambda: None
         """Called between the steps of a loop of one's own: where the end of the process was asked for, it comes now."""
+        self.done: Callable[[], None] = lambda: None
+        """Called when a step is over."""
         self.usual_seconds = 0.0
         self._activations = ActivationWatch(model, activations) if activations else None
         self.names = names if names is not None else Names()
@@ -246,6 +248,7 @@ class Watcher:
         self._ended, self._current = ended, None
         self.watch.keep(step)
         self.step += 1
+        self.done()
         self.leave()
         if trip is not None:
             inquest.handle(self, trip)
@@ -295,6 +298,7 @@ class Watcher:
             self.sync()
         if self._ended is not None:  # what we did ourselves is no waiting for data
             self._ended = now()
+        self.done()
         return logs
 
     def crashed(self, error: Exception) -> None:

@@ -248,8 +248,8 @@ def _undecided(drawn: list[tuple[float, Any]]) -> bool:
     largest = max(scale for scale, _ in drawn)
     ends = []
     for keep in (False, True):
-        values = [t[torch.isfinite(t)].abs().max() for s, t in drawn if (s == largest) is keep and t.numel()]
-        finite = [float(v) for v in values if bool(torch.isfinite(v))]
+        kept = [t[torch.isfinite(t)] for s, t in drawn if (s == largest) is keep]
+        finite = [float(t.abs().max()) for t in kept if t.numel()]
         if not finite:
             return False
         ends.append(max(finite))

@@ -57,7 +57,7 @@ def _within(thing: Any) -> Iterator[Any]:
         yield from vars(thing).values() if hasattr(thing, "__dict__") else ()
         for kind in type(thing).__mro__:
             if not _is_foreign(kind):
-                yield from (one for one in vars(kind).values() if hasattr(one, "__code__"))
+                yield from (one for name, one in vars(kind).items() if not name.startswith("__"))
 
 
 def _is_foreign(kind: type) -> bool:

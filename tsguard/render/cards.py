@@ -73,7 +73,7 @@ def cards(findings: Iterable[Finding]) -> list[Card]:
 
 
 def explained(findings: Sequence[Finding]) -> dict[int, Finding]:
-    """Symptoms (by identity) and what they stand beneath: the first cause that explains them, else their like."""
+    """Findings (by identity) and what they stand beneath: the first cause that explains them, else their like."""
     causes = [one for one in findings if one.role is Role.CAUSE and one.explains and one.status is not Status.ERROR]
     found: dict[int, Finding] = {}
     for finding in findings:
@@ -81,13 +81,16 @@ def explained(findings: Sequence[Finding]) -> dict[int, Finding]:
             cause = next((one for one in causes if finding.code in one.explains), None)
             if cause is not None:
                 found[id(finding)] = cause
-    # The same symptom told twice, by the guard and by the diagnosis, say, is one symptom.
-    first: dict[str, Finding] = {}
+    # What two checks tell of one symptom, or of one line of code, is one failure.
+    first: dict[tuple[object, ...], Finding] = {}
     for finding in findings:
-        if finding.role is Role.SYMPTOM and id(finding) not in found:
-            earlier = first.setdefault(finding.code, finding)
-            if earlier is not finding:
-                found[id(finding)] = earlier
+        line = (finding.where.get("file"), finding.where.get("line"))
+        if id(finding) in found or (finding.role is not Role.SYMPTOM and None in line):
+            continue
+        key = (finding.code,) if finding.role is Role.SYMPTOM else (finding.code, *line)
+        earlier = first.setdefault(key, finding)
+        if earlier is not finding:
+            found[id(finding)] = earlier
     return found
 
 

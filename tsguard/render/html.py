@@ -106,15 +106,17 @@ class Reason:
 
 
 def _first(report: Report, anchors: Mapping[int, str]) -> dict[str, Any]:
-    title, below = headline(report)
+    title, lead = headline(report)
     first = report.causes[0] if report.causes else None
     troubled = [finding for finding in report.findings if finding.status in TROUBLED]
     counts = Counter(finding.status.value for finding in report.findings)
-    failed = [finding for finding in troubled if finding.status is Status.FAIL]
+    beneath = explained(troubled)
+    failed = [finding for finding in troubled if finding.status is Status.FAIL and id(finding) not in beneath]
+    below = sum(finding.status is Status.FAIL and id(finding) in beneath for finding in troubled)
     return {
         "report": report,
         "headline": title,
-        "sentence": below,
+        "sentence": lead,
         "first": first,
         "reasons": _reasons(report, troubled, first, anchors),
         "price": metrics.price(report),
@@ -122,7 +124,7 @@ def _first(report: Report, anchors: Mapping[int, str]) -> dict[str, Any]:
         "phases": tables.phases(report.timeline),
         "tally": {status: counts[status] for status in STATUS_WORDS if counts[status]},
         "causes": sum(f.role is Role.CAUSE for f in failed),
-        "symptoms": sum(f.role is Role.SYMPTOM for f in failed),
+        "symptoms": below + sum(f.role is Role.SYMPTOM for f in failed),
         "reproduction": "" if first is None else reproduction(first),
     }
 

@@ -94,7 +94,7 @@ def _body(finding: Finding, symptoms: Sequence[Finding]) -> Group:
             lines.append(Text.assemble((f"{name}: ", "dim"), words))
     lines += [
         Text.assemble(
-            ("also: " if finding.role is Role.SYMPTOM else "shows as: ", "dim"),
+            ("also: " if one.code == finding.code else "shows as: ", "dim"),
             f"{_line(one.code)}: {gist(one.message)}",
         )
         for one in symptoms

@@ -15,7 +15,7 @@ from tsguard.report import dumps
 BRIEF_MAX = 4000
 """Characters of one recorded fact that the page shows; the JSON beside it has the rest."""
 
-MARKS = {"PASS": "✓", "WARN": "▲", "FAIL": "✕", "ERROR": "‼", "NOT_RUN": "○", "ENDED": "○"}
+MARKS = {"PASS": "✓", "WARN": "▲", "FAIL": "✕", "ERROR": "‼", "NOT_RUN": "○", "ENDED": "○", "DIED": "✕"}
 STOPS = {
     "start": "●", "check": "✓", "gate": "◆", "train": "▶", "epoch": "○", "best": "★", "trip": "✕", "recovery": "↺",
     "resume": "↻", "end": "■",

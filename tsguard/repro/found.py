@@ -5,6 +5,7 @@ What differs is the script; that it is confirmed in a fresh process before it is
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,10 +59,12 @@ class FoundCase:
     def save(self, folder: str | Path, *, confirm: bool = True) -> Path:
         """Write repro.py, test_repro.py and README.md; the path of the script."""
         folder = Path(folder)
-        script = scripts.Script(refused="nothing could be written")
-        for make in self.makers:
-            script = make()
-            if not script.refused and (not confirm or scripts.confirm(script, folder)):
+        script = self.makers[0]()
+        for candidate in itertools.chain([script], (make() for make in self.makers[1:])):
+            if candidate.refused:
+                continue
+            script = candidate
+            if not confirm or scripts.confirm(script, folder):
                 break
         script.files["README.md"] = scripts.page(
             script,

@@ -104,6 +104,8 @@ def _joined(imports: Iterable[str]) -> list[str]:
 
 def _returning(body: list[str]) -> list[str]:
     """The lines of `build`."""
+    if not body:
+        return []
     if body[-1].startswith("model = "):
         return [*body[:-1], f"return {body[-1].removeprefix('model = ')}"]
     return [*body, "return model"]

@@ -7,6 +7,9 @@ from typing import Any
 
 from tsguard.report import Series
 
+STEPS_MADE = "steps.bin"
+"""How many steps a run has made, written after each: what was made since the last checkpoint is made again."""
+
 
 def unfinished(events: Iterable[Mapping[str, Any]]) -> bool:
     """Whether training began and did not come to its end: the process was killed, or told to stop."""
@@ -23,3 +26,20 @@ def joined(earlier: Mapping[str, Series], later: Mapping[str, Series]) -> dict[s
         kept = [(x, y) for x, y in zip(first.x, first.y, strict=True) if not last.x or x < last.x[0]]
         found[name] = Series((*(y for _, y in kept), *last.y), (*(x for x, _ in kept), *last.x), last.per)
     return found
+
+
+PARTING = "val_over_train"
+"""Validation loss over training loss: what parts when a model learns its rows by heart. For gates such as
+`{val_over_train: "< 2 after epoch 10"}`."""
+
+
+def with_parting(series: Mapping[str, Series]) -> dict[str, Series]:
+    """The curves and, where both losses were recorded and are positive, their ratio."""
+    train, held = series.get("epoch/loss"), series.get("epoch/val_loss")
+    if train is None or held is None:
+        return dict(series)
+    losses = dict(zip(train.x, train.y, strict=True))
+    points = [(x, y / losses[x]) for x, y in zip(held.x, held.y, strict=True) if losses.get(x, 0.0) > 0 and y >= 0]
+    if not points:
+        return dict(series)
+    return {**series, f"epoch/{PARTING}": Series(tuple(y for _, y in points), tuple(x for x, _ in points), "epoch")}

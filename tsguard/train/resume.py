@@ -23,9 +23,7 @@ from tsguard.store import RunFolder
 from tsguard.train import feed
 from tsguard.train.checkpoint import NotFiniteError, Position, Snapshot, Writer, candidates, read_manifest, stems
 from tsguard.train.formula import Formula
-
-STEPS_MADE = "steps.bin"
-"""How many steps a run has made, written after each: what was made since the last checkpoint is made again."""
+from tsguard.train.record import STEPS_MADE
 
 _SAMPLED_BYTES = 1 << 24
 """How much of an array enters its fingerprint: its ends and an even sample between, 16 MB in all."""

@@ -38,8 +38,8 @@ from tsguard.train.checkpoint import Position, load
 from tsguard.train.judgement import Judgement, judge_run
 from tsguard.train.layers import ByLayer
 from tsguard.train.progress import Follow, Standing
-from tsguard.train.record import joined
-from tsguard.train.resume import STEPS_MADE, Checkpoints, Resume, choose, fingerprint
+from tsguard.train.record import PARTING, STEPS_MADE, joined, with_parting
+from tsguard.train.resume import Checkpoints, Resume, choose, fingerprint
 from tsguard.train.start import RememberStart, TrainStart
 from tsguard.train.trackers import Tracker
 
@@ -238,6 +238,9 @@ class Session:
         metrics = {**(guarded.metrics if guarded is not None else {}), **judged.metrics}
         if self.artifact_mb is not None:
             metrics["artifact_mb"] = self.artifact_mb
+        series = with_parting(joined(self._earlier, guarded.series if guarded is not None else {}))
+        if f"epoch/{PARTING}" in series:
+            metrics[PARTING] = series[f"epoch/{PARTING}"][-1]
         if self._earlier:
             metrics["steps_recomputed"] = float(self.recomputed)
         off = off_plan(self.context.declared, metrics) if self.interrupted is None else ()
@@ -249,7 +252,7 @@ class Session:
             source=outcome,
             findings=told,
             metrics=metrics,
-            series=joined(self._earlier, guarded.series if guarded is not None else {}),
+            series=series,
             figures={**(guarded.figures if guarded is not None else {}), **judged.figures},
             plan={**(before.plan if before is not None else {}), **dict(self.context.declared)},
             provenance=dataclasses.replace(

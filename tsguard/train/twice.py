@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -30,16 +30,35 @@ Marks = list[tuple[dict[str, Any], str]]
 """(place, digest) in the order in which things came to be."""
 
 
-def compared(subject: Subject, fit_arguments: Mapping[str, Any], *, steps: int = STEPS) -> list[Finding]:
-    """One finding: the first tensor that differs, or that none does."""
-    first, second = _run(subject, fit_arguments, steps), _run(subject, fit_arguments, steps)
+def compared(
+    subject: Subject,
+    fit_arguments: Mapping[str, Any],
+    *,
+    steps: int = STEPS,
+    elsewhere: Callable[[], Marks] | None = None,
+) -> list[Finding]:
+    """One finding: the first tensor that differs, or that none does.
+
+    `elsewhere` makes them once more in another process, where sets have another order and nothing is left from before.
+    """
+    first = marks(subject, fit_arguments, steps=steps)
+    again = [("in one process", marks(subject, fit_arguments, steps=steps))]
+    if elsewhere is not None and _difference(first, again[0][1]) is None:
+        again.append(("in a process of its own", elsewhere()))
+    for where, second in again:
+        place = _difference(first, second)
+        if place is not None:
+            return [_differs({**place, "words": f"{place.get('words', 'the number of steps')} ({where})"})]
+    ways = " and ".join(where for where, _ in again)
+    words = f"{steps} steps were trained again from one seed, {ways}: all {len(first)} tensors agree in every bit"
+    return [passed("nondeterministic", check=CHECK, message=words)]
+
+
+def _difference(first: Marks, second: Marks) -> dict[str, Any] | None:
     for (place, one), (_, other) in zip(first, second, strict=False):
         if one != other:
-            return [_differs(place)]
-    if len(first) != len(second):
-        return [_differs({"phase": "update"})]
-    words = f"{steps} steps were trained twice from one seed: all {len(first)} tensors agree in every bit"
-    return [passed("nondeterministic", check=CHECK, message=words)]
+            return place
+    return {"phase": "update"} if len(first) != len(second) else None
 
 
 def _differs(place: dict[str, Any]) -> Finding:
@@ -55,16 +74,17 @@ def _differs(place: dict[str, Any]) -> Finding:
     )
 
 
-def _run(subject: Subject, fit_arguments: Mapping[str, Any], steps: int) -> Marks:
+def marks(subject: Subject, fit_arguments: Mapping[str, Any], *, steps: int = STEPS) -> Marks:
+    """What the data, the new model and every step hold, as digests."""
     seed = subject.seed if subject.seed is not None else 0
     seed_everything(seed)
     data = Data.of(subject.data_recipe.make()) if subject.data_recipe is not None else subject.data
-    marks: Marks = []
+    made: Marks = []
     for role in ("x", "y", "sample_weight"):
         for number, leaf in enumerate(leaves(getattr(data, role))):
             if hasattr(leaf, "shape"):
                 words = f"the data itself: array {number} of {role}, as the data function makes it"
-                marks.append(({"phase": "data", "input": role, "words": words}, _digest(leaf)))
+                made.append(({"phase": "data", "input": role, "words": words}, _digest(leaf)))
     seed_everything(seed)
     model = subject.rebuild()
     seed_everything(seed)  # a live model is copied without its seed
@@ -77,18 +97,18 @@ def _run(subject: Subject, fit_arguments: Mapping[str, Any], steps: int) -> Mark
             sample_weight=data.sample_weight,
             epochs=1,
             verbose=0,
-            callbacks=[_Note(marks, steps)],
+            callbacks=[_Note(made, steps)],
             **given,
         )
-    return marks
+    return made
 
 
 class _Note(keras.callbacks.Callback):
     """Digests of every variable before the first step and after each."""
 
-    def __init__(self, marks: Marks, steps: int) -> None:
+    def __init__(self, made: Marks, steps: int) -> None:
         super().__init__()
-        self._marks, self._steps = marks, steps
+        self._marks, self._steps = made, steps
 
     def on_train_begin(self, logs: Any = None) -> None:
         """What the seed made."""

@@ -26,7 +26,9 @@ def construction(thing: Any, lines: Lines) -> str:
         return _as_held(thing, lines)
     maker = class_code(kind, lines)
     parameters = inspect.signature(kind.__init__).parameters
-    taken = {key: value for key, value in config.items() if key in parameters or "kwargs" in parameters}
+    # In the order of the constructor: the first argument is written without its name.
+    ordered = sorted(config, key=lambda key: [*parameters, key].index(key))
+    taken = {key: config[key] for key in ordered if key in parameters or "kwargs" in parameters}
     words = []
     for key, value in taken.items():
         default = parameters[key].default if key in parameters else inspect.Parameter.empty

@@ -266,7 +266,26 @@ def drop_outputs(case: Case, keep: Keep) -> Case:
         batch = Batch(x, {name: case.batch.y[name] for name in kept}, _some(case.batch.sample_weight, kept))
         return case.with_(model=fresh, batch=batch, weights=weights, slots=None, recipe=None)
 
-    return _with_fewest(case, lambda some: case if len(some) == len(names) else only(some), len(names), keep)
+    fewest = _with_fewest(case, lambda some: case if len(some) == len(names) else only(some), len(names), keep)
+    alone = _alone(fewest)
+    return alone if alone is not None and keep(alone) else fewest
+
+
+def _alone(case: Case) -> Case | None:
+    """The one output that is left, by itself; None where there are more."""
+    outputs = graph_of(case.model)._outputs_struct
+    if not isinstance(outputs, dict) or len(outputs) != 1 or isinstance(case.batch.sample_weight, dict):
+        return None
+    [name] = outputs
+    try:
+        fresh, _ = rebuilt(case.model, lambda one: one, outputs=outputs[name])
+        loss = case.model._compile_config.config.get("loss")
+        optimizer = type(case.model.optimizer).from_config(case.model.optimizer.get_config())
+        fresh.compile(optimizer, loss[name] if isinstance(loss, dict) else loss)
+    except REFUSALS:
+        return None
+    batch = Batch(case.batch.x, case.batch.y[name], case.batch.sample_weight)
+    return case.with_(model=fresh, batch=batch, recipe=None)
 
 
 def _some(values: Any, names: Sequence[str]) -> Any:
