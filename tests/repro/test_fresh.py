@@ -97,12 +97,29 @@ def test_recorded_state_of_the_optimizer_is_put_in_place():
     assert "keras.optimizers.Adam(" in text
 
 
-def test_what_is_no_code_is_made_from_its_configuration():
+def test_slices_and_layers_of_several_tensors_are_code(tmp_path):
     inputs = keras.Input((3,))
-    left, right = layers.LSTM(2, return_state=True)(layers.Reshape((3, 1))(inputs))[:2]
-    model = keras.Model(inputs, layers.Add()([left, right]))
+    steps, left, right = layers.LSTM(2, return_sequences=True, return_state=True)(layers.Reshape((3, 1))(inputs))
+    model = keras.Model(inputs, layers.Add()([steps[:, -1], left, right[..., 0:]]))
     model.compile("sgd", lambda y, p: ops.mean(ops.log(y * 0.0) - p, axis=-1))
     script = emit.emit(case_of(model, np.ones((1, 3), "float32"), np.ones((1, 2), "float32")))
+    text = script.files["repro.py"].decode()
+    assert "[:, -1]" in text
+    assert "[..., 0:]" in text
+    for name, content in script.files.items():
+        (tmp_path / name).write_bytes(content)
+    space = {"__file__": str(tmp_path / "repro.py")}
+    exec(text.split("def step")[0], space)
+    made = space["build"]()
+    x = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
+    np.testing.assert_array_equal(np.array(made(x)), np.array(model(x)))
+
+
+def test_what_is_no_code_is_made_from_its_configuration():
+    inputs = keras.Input((3, 2))
+    model = keras.Model(inputs, keras.ops.segment_sum(inputs[0], np.array([0, 0, 1]), num_segments=2))
+    model.compile("sgd", lambda y, p: ops.mean(ops.log(y * 0.0) - p, axis=-1))
+    script = emit.emit(case_of(model, np.ones((1, 3, 2), "float32"), np.ones((2, 2), "float32")))
     assert not script.refused
     assert "repro.json" in script.files
     assert "deserialize_keras_object" in script.files["repro.py"].decode()

@@ -7,6 +7,7 @@ instead of pretending.
 from __future__ import annotations
 
 import json
+import warnings
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -209,7 +210,9 @@ def _from_configuration(case: Case, lines: Lines, script: Script, refused: NotCo
     if not importable(kinds):
         raise refused
     try:
-        described = keras.saving.serialize_keras_object(case.model)
+        with warnings.catch_warnings():  # Keras warns of a lambda in the loss, which is not written here
+            warnings.simplefilter("ignore")
+            described = keras.saving.serialize_keras_object(case.model)
         described.pop("compile_config", None)
         text = json.dumps(described)
         keras.saving.deserialize_keras_object(json.loads(text), safe_mode=False)

@@ -97,12 +97,9 @@ def _node(node: Any, names: dict[int, str], made: dict[int, str], lines: Lines) 
     operation = node.operation
     arguments = [_argument(value, names) for value in node.arguments.args]
     arguments += [f"{key}={_argument(value, names)}" for key, value in _said(node).items()]
-    if len(node.output_tensors) != 1:
-        raise NotCode(
-            f"layer {operation.name!r} gives {len(node.output_tensors)} tensors; that is not written as code yet."
-        )
-    name = f"h{len(names)}"
-    names[id(node.output_tensors[0])] = name
+    for tensor in node.output_tensors:
+        names[id(tensor)] = f"h{len(names)}"
+    name = ", ".join(names[id(tensor)] for tensor in node.output_tensors)
     if isinstance(operation, keras.layers.Layer):
         uses = sum(1 for other in operation._inbound_nodes)
         if id(operation) in made:
@@ -113,6 +110,10 @@ def _node(node: Any, names: dict[int, str], made: dict[int, str], lines: Lines) 
         else:
             maker = construction(operation, lines)
         lines.body.append(f"{name} = {maker}({', '.join(arguments)})")
+        return
+    if type(operation).__name__ == "GetItem":
+        tensor, key = node.arguments.args
+        lines.body.append(f"{name} = {names[id(tensor)]}[{_subscript(key)}]")
         return
     path = getattr(keras.ops, snake(type(operation).__name__), None)
     if path is None:
@@ -134,6 +135,20 @@ def _said(node: Any) -> dict[str, Any]:
         if value is not None and not (isinstance(value, bool | int | float | str) and value == default):
             said[key] = value
     return said
+
+
+def _subscript(key: Any) -> str:
+    """What stands in the brackets of `x[...]`."""
+    if isinstance(key, tuple):
+        return ", ".join(_subscript(each) for each in key) + ("," if len(key) == 1 else "")
+    if isinstance(key, slice):
+        first, last, step = ("" if one is None else plain(one) for one in (key.start, key.stop, key.step))
+        return f"{first}:{last}" + (f":{step}" if step else "")
+    if key is Ellipsis:
+        return "..."
+    if key is None or isinstance(key, int):
+        return plain(key)
+    raise NotCode(f"the index {key!r:.60} cannot be written as code.")
 
 
 def _used_here(operation: Any, node: Any) -> bool:
