@@ -7,8 +7,8 @@ instead of pretending.
 from __future__ import annotations
 
 import json
-import warnings
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial

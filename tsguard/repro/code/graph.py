@@ -95,11 +95,15 @@ def _structure(value: Any, names: dict[int, str]) -> str:
 
 def _node(node: Any, names: dict[int, str], made: dict[int, str], lines: Lines) -> None:
     operation = node.operation
-    arguments = [_argument(value, names) for value in node.arguments.args]
-    arguments += [f"{key}={_argument(value, names)}" for key, value in _said(node).items()]
     for tensor in node.output_tensors:
         names[id(tensor)] = f"h{len(names)}"
     name = ", ".join(names[id(tensor)] for tensor in node.output_tensors)
+    if type(operation).__name__ == "GetItem":
+        tensor, key = node.arguments.args
+        lines.body.append(f"{name} = {names[id(tensor)]}[{_subscript(key)}]")
+        return
+    arguments = [_argument(value, names) for value in node.arguments.args]
+    arguments += [f"{key}={_argument(value, names)}" for key, value in _said(node).items()]
     if isinstance(operation, keras.layers.Layer):
         uses = sum(1 for other in operation._inbound_nodes)
         if id(operation) in made:
@@ -110,10 +114,6 @@ def _node(node: Any, names: dict[int, str], made: dict[int, str], lines: Lines) 
         else:
             maker = construction(operation, lines)
         lines.body.append(f"{name} = {maker}({', '.join(arguments)})")
-        return
-    if type(operation).__name__ == "GetItem":
-        tensor, key = node.arguments.args
-        lines.body.append(f"{name} = {names[id(tensor)]}[{_subscript(key)}]")
         return
     path = getattr(keras.ops, snake(type(operation).__name__), None)
     if path is None:
