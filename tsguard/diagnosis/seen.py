@@ -66,7 +66,7 @@ def _measure(record: Record) -> Seen:
         alone = collapsed(record) if judged is None else []
         return Seen(rows, judged, known, (*symptoms(record.series), *alone))
     found = [*symptoms(record.series), *_idle_units(record)]
-    if _own_question(record) and _answered(record):
+    if asks_its_own(record) and answered(record):
         # An own loss that falls is answered, whatever it asks: that other numbers of the output stay far from the
         # targets (hidden patches only, ranks, likelihoods) is no symptom of it.
         return Seen(rows, judged, known, tuple(found))
@@ -100,7 +100,7 @@ ANSWERED = 0.2
 """Share of its first value by which an own loss has to fall to count as learning: more than batches scatter."""
 
 
-def _own_question(record: Record) -> bool:
+def asks_its_own(record: Record) -> bool:
     """Whether a loss is not one of Keras' own, so that nobody knows what a good answer looks like."""
     from tsguard.probes.answers import question
 
@@ -108,7 +108,7 @@ def _own_question(record: Record) -> bool:
     return not losses or any(question(one.loss).kind == "own" for one in losses)
 
 
-def _answered(record: Record) -> bool:
+def answered(record: Record) -> bool:
     """Whether the loss has fallen: the median of its last tenth against that of its first."""
     losses = [float(value) for value in record.series.get("loss", ()) if math.isfinite(float(value))]
     if len(losses) < 4:

@@ -11,7 +11,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -59,7 +59,6 @@ class Pass:
 def run(model: Any, batch: Batch) -> torch.Tensor | None:
     """The loss of one batch in evaluation mode, or where there is none the output, summed up. No weight is touched."""
     x, y, weight = batch
-    x, y, weight = _tensors(x), _tensors(y), _tensors(weight)
     with torch.no_grad():
         out = model(x, training=False)
         if y is not None and getattr(model, "compiled", False):
@@ -83,9 +82,10 @@ def passed(
     mode = model.training
     try:
         model.eval()
-        for batch in batches:
+        for given in batches:
             if clock() > deadline or rows >= rows_max:
                 return Pass(rows, complete=False)
+            batch = cast(Batch, tuple(_tensors(part) for part in given))
             loss = run(model, batch)
             if loss is not None and not bool(torch.isfinite(loss)) and batch_is_finite(batch):
                 origin = _origin(model, batch)
