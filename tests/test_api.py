@@ -207,3 +207,13 @@ def test_the_loss_of_a_step_of_ones_own_is_the_steps_and_not_that_of_a_tracker_n
     guard = tsguard.Guard(out=None)
     model.fit(x, y, callbacks=[guard], verbose=0)
     assert guard.report.metrics["loss"] > 0.1
+
+
+def test_a_plan_may_name_the_model_that_weights_came_from(tmp_path):
+    x, y = table()
+    for source in (perceptron(), perceptron().get_weights()):
+        plan = {"transferred_from": source, "samples": [1, 500]}
+        report = tsguard.fit(perceptron(), x, y, plan=plan, epochs=1, verbose=0, out=tmp_path)
+        assert report.plan["samples"] == [1, 500]
+        assert isinstance(report.plan["transferred_from"], str)
+        assert any(finding.code == "transfer-nothing" for finding in report.findings)

@@ -47,7 +47,7 @@ def preflight(
         findings=findings,
         metrics=context.facts.get("metrics", {}),
         figures={**of_data(context), **context.facts.get("figures", {})},
-        plan={**dict(context.declared), "forecast": dict(context.facts.get("forecast", {}))},
+        plan={**context.plan, "forecast": dict(context.facts.get("forecast", {}))},
         provenance=dataclasses.replace(facts, ended=provenance.now()),
         source=context,
     )

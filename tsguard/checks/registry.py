@@ -45,6 +45,18 @@ class Context:
             self._model = self.subject.model()
         return self._model
 
+    @property
+    def plan(self) -> dict[str, Any]:
+        """What was declared, for a report to hold: numbers and words; models and arrays are named by their kind."""
+
+        def told(value: Any) -> Any:
+            plain = value is None or isinstance(value, int | float | str)
+            if plain or (isinstance(value, list | tuple) and all(isinstance(one, int | float | str) for one in value)):
+                return value
+            return type(value).__name__
+
+        return {key: told(value) for key, value in self.declared.items()}
+
     def missing(self, needs: Iterable[str]) -> list[str]:
         """What is needed and not there, in words."""
         data = self.data

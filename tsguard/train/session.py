@@ -255,7 +255,7 @@ class Session:
             metrics=metrics,
             series=series,
             figures={**(guarded.figures if guarded is not None else {}), **judged.figures},
-            plan={**(before.plan if before is not None else {}), **dict(self.context.declared)},
+            plan={**(before.plan if before is not None else {}), **self.context.plan},
             provenance=dataclasses.replace(
                 facts, started=guarded.provenance.started if guarded is not None else "", ended=provenance.now()
             ),
