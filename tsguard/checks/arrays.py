@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from tsguard.checks.registry import Context
-from tsguard.dataset import map_leaves
 from tsguard.probes.data import as_array, by_feature, is_binary, is_number, thinned
 
 Array = npt.NDArray[Any]
@@ -253,26 +252,6 @@ def may_be_classes(context: Context) -> bool:
     """False where the losses say that whole numbers are counts or amounts and no classes."""
     names = losses_of(context.model)
     return not names or any(part in name for name in names for part in LOSSES_OF_CLASSES)
-
-
-def survives(context: Context, rows: Any) -> bool:
-    """Whether loss and gradients are finite on these rows: then the program deals with what is not finite in them."""
-    model, data = context.model, context.data
-    if model is None or data is None or not data.is_arrays:
-        return False
-    import torch
-
-    x, y, weight = data.take(np.asarray(rows))
-    x, y, weight = (map_leaves(lambda leaf: torch.as_tensor(as_array(leaf)), part) for part in (x, y, weight))
-    try:
-        with torch.enable_grad():
-            answer = model(x, training=False)
-            loss = model.compute_loss(x=x, y=y, y_pred=answer, sample_weight=weight, training=False)
-            parameters = [v.value for v in model.trainable_variables]
-            gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
-    except Exception:  # what cannot be tried is not vouched for
-        return False
-    return bool(torch.isfinite(loss)) and all(bool(torch.isfinite(g).all()) for g in gradients if g is not None)
 
 
 @contextlib.contextmanager

@@ -25,9 +25,9 @@ from tsguard.checks.arrays import (
     losses_of,
     may_be_classes,
     measured_inputs,
-    survives,
     targets,
 )
+from tsguard.checks.dealt import answers_as_large, left_out_by_the_loss, survives
 from tsguard.checks.registry import Context, check
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding, Status
@@ -99,6 +99,8 @@ def codes_for_missing(context: Context) -> Iterable[Finding]:
         for code in sentinels(one.array):
             if code.value == pad:
                 continue
+            if one.role == "target" and left_out_by_the_loss(context, code.value, code.rows):
+                continue
             name = one.feature(code.feature)
             message = (
                 f"{one.role} {one.name!r}, feature {name!r}: {code.value:g} stands in {code.count:,} places, and the "
@@ -126,7 +128,7 @@ def values_out_of_scale(context: Context) -> Iterable[Finding]:
                 yield finding  # what is large is accused where it meets weights; what is small meets them as it is
     for one in targets(context):
         if classes_of(one) is None and one.array.dtype.kind != "b":
-            yield from _target_scale(one)
+            yield from (f for f in _target_scale(one) if not answers_as_large(context, f.evidence[0].value["rms"]))
 
 
 def _input_scale(one: Named, coded: set[tuple[str, int]]) -> Iterator[Finding]:
