@@ -64,7 +64,8 @@ def test_the_order_of_frames_matters():
     model, (x, _) = cloud.build(**SMALL), small_batch()
     turned = {**x, "frames": x["frames"].copy()}
     turned["frames"][0, :3] = x["frames"][0, :3][::-1]
-    assert abs(model.predict(x, verbose=0) - model.predict(turned, verbose=0))[0, 0] > 1e-4
+    one, other = model.predict(x, verbose=0), model.predict(turned, verbose=0)
+    assert abs(one - other)[0, 0] > 1e-5 * abs(one).max()  # a hundred times rounding
 
 
 def test_attention_by_hand():
