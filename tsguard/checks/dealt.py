@@ -8,7 +8,7 @@ import numpy as np
 
 from tsguard.checks.registry import Context
 from tsguard.dataset import leaves, map_leaves
-from tsguard.probes.data import as_array
+from tsguard.probes.stage import as_tensor
 
 TRIED_ROWS = 32
 """Rows that are run to learn what the program does with them."""
@@ -82,12 +82,10 @@ def answers_as_large(context: Context, rms: float) -> bool:
 
 def _batch(context: Context, rows: Any) -> tuple[Any, Any, Any] | None:
     """These rows as tensors, or None where there is nothing to run them through."""
-    import torch
-
     data = context.data
     if context.model is None or data is None or not data.is_arrays:
         return None
     rows = np.asarray(rows)[:TRIED_ROWS]
     x, y, weight = data.take(rows[rows < len(data)])
-    x, y, weight = (map_leaves(lambda leaf: torch.as_tensor(as_array(leaf)), part) for part in (x, y, weight))
+    x, y, weight = (map_leaves(as_tensor, part) for part in (x, y, weight))
     return x, y, weight

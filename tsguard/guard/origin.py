@@ -23,7 +23,7 @@ from tsguard.guard.mechanism import Mechanism, explain, first_bad, is_fill, oper
 from tsguard.guard.outcome import Element, Origin
 from tsguard.guard.recorder import StepRecord
 from tsguard.guard.replay import Listener
-from tsguard.guard.trace import Leaf, OpRecord, Trace, _has_nan, _is_bad
+from tsguard.guard.trace import Leaf, OpRecord, Trace, _is_bad
 
 CODES = {
     "forward": "nonfinite-forward",
@@ -425,8 +425,3 @@ def extra_loss_name(model: Any, name: str) -> str:
     except Exception:  # a name is a courtesy: the number will do
         return name
     return names[wanted] if wanted < len(names) else name
-
-
-def has_nan(tensor: Any) -> bool:
-    """Whether a tensor holds a NaN."""
-    return _has_nan(tensor)

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from tsguard.laws.batches import Batch, Example, Sample
-from tsguard.laws.compare import Moved
 from tsguard.laws.ground import Ground, samples
-from tsguard.laws.law import Law, any_batches, neighbours
+from tsguard.laws.law import Law, any_batches, neighbours, output_moved
 from tsguard.laws.results import Counterexample
 from tsguard.laws.structure import Leaves
 from tsguard.laws.trace import Taps
@@ -66,16 +65,14 @@ def neighbours_matter(ground: Ground, example: Example) -> Counterexample | None
         f"{moved.tolerance:.1g}) when only its "
     )
     words += "neighbours in the batch changed."
-    return Counterexample(
+    return output_moved(
         law,
         "batch-coupling",
         words,
         batch.x,
         x,
-        moved.by,
-        moved.tolerance,
-        _place(law, moved),
-        size=example.size,
+        moved,
+        example,
         remedy=_APART,
     )
 
@@ -84,10 +81,6 @@ _APART = (
     "In inference a prediction must be a function of its own sample: no statistics over the batch axis with "
     "training=False."
 )
-
-
-def _place(law: str, moved: Moved) -> dict[str, Any]:
-    return {"law": law, "phase": "forward", "sample": moved.sample, "timestep": moved.timestep, "output": moved.output}
 
 
 def order_matters(ground: Ground, example: Example) -> Counterexample | None:
@@ -104,16 +97,14 @@ def order_matters(ground: Ground, example: Example) -> Counterexample | None:
         f"{samples(len(order))}; an output moved by {moved.by:.3g} when the samples of the batch were put in "
         f"reverse order."
     )
-    return Counterexample(
+    return output_moved(
         law,
         "batch-coupling",
         words,
         batch.x,
         x,
-        moved.by,
-        moved.tolerance,
-        _place(law, moved),
-        size=example.size,
+        moved,
+        example,
         remedy=_APART,
     )
 
@@ -147,16 +138,14 @@ def repeats(ground: Ground, example: Example) -> Counterexample | None:
         if moved is not None:
             law = REPEATS.name
             words = f"{samples(len(batch.valid))}; {what} differ by {moved.by:.3g}."
-            return Counterexample(
+            return output_moved(
                 law,
                 "nondeterministic",
                 words,
                 batch.x,
                 batch.x,
-                moved.by,
-                moved.tolerance,
-                _place(law, moved),
-                size=example.size,
+                moved,
+                example,
                 # A layer may draw in inference on purpose (a sampler); the same seeds must give the same answer.
                 grave=seeds[0] == seeds[1],
                 remedy="Draw from `keras.random` with a SeedGenerator that the layer owns, and only when training.",
@@ -226,16 +215,14 @@ def training_differs(ground: Ground, example: Example) -> Counterexample | None:
         f"mode still differ by "
     )
     words += f"{moved.by:.3g} (tolerance {moved.tolerance:.1g})."
-    return Counterexample(
+    return output_moved(
         law,
         "train-eval-gap",
         words,
         batch.x,
         batch.x,
-        moved.by,
-        moved.tolerance,
-        _place(law, moved),
-        size=example.size,
+        moved,
+        example,
         remedy="What is measured must be what was trained: look for `if training:` (teacher forcing, another path).",
     )
 

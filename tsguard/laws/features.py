@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tsguard.laws import losses, poison, tolerance
 from tsguard.laws.batches import Example, Sample
 from tsguard.laws.ground import Ground
-from tsguard.laws.law import Law, at_layer, moved_place, moved_words, padded_features
+from tsguard.laws.law import Law, at_layer, moved_words, output_moved, padded_features
 from tsguard.laws.length import apart_in_loss
 from tsguard.laws.padding import MASK_EARLIER, gradients_zero, leak
 from tsguard.laws.results import Counterexample
@@ -164,16 +164,14 @@ def more_features(ground: Ground, example: Example) -> Counterexample | None:
     )
     law, added = LENGTH.name, f"{MORE} more padded features were added"
     if moved is not None:
-        return Counterexample(
+        return output_moved(
             law,
             "pad-length",
             moved_words(ground, narrow.valid, moved, added),
             narrow.x,
             wide.x,
-            moved.by,
-            moved.tolerance,
-            moved_place(law, moved),
-            size=example.size,
+            moved,
+            example,
             remedy=_MORE_REMEDY,
         )
     if ground.bench.has_loss and ground.reading.targets is not None:

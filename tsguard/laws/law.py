@@ -13,6 +13,7 @@ from tsguard.laws.batches import KINDS, Example, examples
 from tsguard.laws.compare import Moved
 from tsguard.laws.ground import Ground, batch_words
 from tsguard.laws.results import Counterexample
+from tsguard.laws.structure import Leaves
 from tsguard.laws.trace import Call
 
 JudgeOn = Callable[[Ground, Example], Counterexample | None]
@@ -106,3 +107,11 @@ def moved_words(ground: Ground, valid: Any, moved: Moved, what: str) -> str:
 
 def moved_place(law: str, moved: Moved) -> dict[str, Any]:
     return {"law": law, "phase": "forward", "sample": moved.sample, "timestep": moved.timestep, "output": moved.output}
+
+
+def output_moved(
+    law: str, code: str, words: str, before: Leaves, after: Leaves, moved: Moved, example: Example, **more: Any
+) -> Counterexample:
+    """The counterexample of an output that moved between two batches."""
+    place = moved_place(law, moved)
+    return Counterexample(law, code, words, before, after, moved.by, moved.tolerance, place, size=example.size, **more)

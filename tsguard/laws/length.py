@@ -8,9 +8,9 @@ from tsguard.laws.ground import Ground, batch_words
 from tsguard.laws.law import (
     Law,
     at_layer,
-    moved_place,
     moved_words,
     not_padded,
+    output_moved,
     padded_batches,
     two_widths,
 )
@@ -46,16 +46,14 @@ def more_padding(ground: Ground, example: Example) -> Counterexample | None:
         return None
     law = LENGTH.name
     words = moved_words(ground, narrow.valid, moved, _added(example))
-    return Counterexample(
+    return output_moved(
         law,
         "pad-length",
         words,
         narrow.x,
         wide.x,
-        moved.by,
-        moved.tolerance,
-        moved_place(law, moved),
-        size=example.size,
+        moved,
+        example,
         remedy=_LENGTH_REMEDY,
     )
 
@@ -183,16 +181,15 @@ def either_side(ground: Ground, example: Example) -> Counterexample | None:
     if moved is None:
         return None
     law = SIDES.name
-    return Counterexample(
+    words = moved_words(ground, right.valid, moved, "the same rows were padded on the left")
+    return output_moved(
         law,
         "pad-length",
-        moved_words(ground, right.valid, moved, "the same rows were padded on the left"),
+        words,
         right.x,
         left.x,
-        moved.by,
-        moved.tolerance,
-        moved_place(law, moved),
-        size=example.size,
+        moved,
+        example,
         remedy=_SIDE_REMEDY,
     )
 

@@ -12,9 +12,9 @@ from tsguard.laws.ground import Ground, batch_words
 from tsguard.laws.law import (
     Law,
     at_layer,
-    moved_place,
     moved_words,
     not_padded,
+    output_moved,
     padded_batches,
     padded_batches_of_any_width,
 )
@@ -75,16 +75,14 @@ def leak(
     ground: Ground, law: str, batch: Batch, x: Leaves, moved: Moved, what: str, example: Example
 ) -> Counterexample:
     """The counterexample of a valid output that moved."""
-    return Counterexample(
+    return output_moved(
         law,
         "pad-leak-value",
         moved_words(ground, batch.valid, moved, what),
         batch.x,
         x,
-        moved.by,
-        moved.tolerance,
-        moved_place(law, moved),
-        size=example.size,
+        moved,
+        example,
         facts={"values": example.kind},
     )
 

@@ -12,9 +12,9 @@ from tsguard.laws.ground import Ground, batch_words, finite
 from tsguard.laws.law import (
     Law,
     at_layer,
-    moved_place,
     moved_words,
     not_padded,
+    output_moved,
     padded_batches,
 )
 from tsguard.laws.results import Counterexample
@@ -70,16 +70,14 @@ def forward(ground: Ground, example: Example, law: str, over: str, *, grave: boo
     words = moved_words(ground, batch.valid, moved, f"padded {where} held {value}").replace(
         "moved by inf", "became non-finite"
     )
-    return Counterexample(
+    return output_moved(
         law,
         "pad-nan-poison",
         words,
         batch.x,
         x,
-        moved.by,
-        moved.tolerance,
-        moved_place(law, moved),
-        size=example.size,
+        moved,
+        example,
         grave=grave,
         remedy="Replace what is padded before the first layer: `ops.where(mask[..., None], x, 0.0)`. Multiplying "
         "by the mask does not help, 0 · NaN is NaN.",

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from tsguard.probes.graph import Node, op_name, walk
-from tsguard.probes.stage import Batch, Step, take_step
+from tsguard.probes.stage import Batch, take_step
 
 
 def norm(tensor: Any) -> float:
     """The Euclidean norm as a number; 0 for a missing gradient."""
     return 0.0 if tensor is None else float(tensor.detach().double().norm())
-
-
-def gradient_norms(step: Step, variables: Iterable[Any]) -> dict[str, float | None]:
-    """The norm of what the optimizer was fed, per variable path; None where it was fed nothing."""
-    found: dict[str, float | None] = {}
-    for variable in variables:
-        gradient = step.gradient_of(variable)
-        found[variable.path] = None if gradient is None else norm(gradient)
-    return found
 
 
 @dataclass(frozen=True, slots=True)

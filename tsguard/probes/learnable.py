@@ -16,9 +16,6 @@ from tsguard.probes.signal import arrays, target_columns
 RIDGES = (1e-3, 1e-1, 1e1, 1e3)
 """Penalties tried, for standardised columns."""
 
-MAX_COLUMNS = 64
-"""Principal components kept before products of columns are formed."""
-
 
 def table(data: Data) -> tuple[Any, Any] | None:
     """Inputs and targets as two matrices (samples in their order); None where they are not numbers."""

@@ -6,7 +6,6 @@ before it passed over. Model, optimizer and generators are put back by whoever a
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
 from collections.abc import Iterable
 from typing import Any
@@ -21,31 +20,13 @@ from tsguard.dataset import Data
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding, Role, Status
 from tsguard.store import RunFolder
-from tsguard.train import feed
+from tsguard.train import feed, few
 from tsguard.train.resume import Checkpoints, Resume, choose, fingerprint, state_tensors, variables_of
 from tsguard.train.start import TrainStart
 
 STEPS = 4
 """Steps of the whole; half of them before the interruption, so that both halves draw and both halves update."""
 NAME = "resume on a few steps"
-
-
-class _Enough(Exception):
-    """Ends a fit after a few steps, whatever its data is."""
-
-
-class _After(keras.callbacks.Callback):
-    """Raises after a number of batches."""
-
-    def __init__(self, batches: int) -> None:
-        super().__init__()
-        self._left = batches
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """One less."""
-        self._left -= 1
-        if self._left <= 0:
-            raise _Enough
 
 
 def resumed_exactly(context: Context) -> Iterable[Finding]:
@@ -55,18 +36,18 @@ def resumed_exactly(context: Context) -> Iterable[Finding]:
         yield _not_asked("the data can be read only once")
         return
     fit = {"shuffle": not _is_loader(data.x)}
-    fit.update((k, v) for k, v in (context.facts.get("fit") or {}).items() if k in _TAKEN and k not in fit)
+    fit.update((k, v) for k, v in (context.facts.get("fit") or {}).items() if k in few.TAKEN and k not in fit)
     part = _first_rows(data, int(fit.get("batch_size") or data.batch_size))
     began, kept = _Began(part.x), feed.state(data.x)
     failed: list[BaseException] = []
     with tempfile.TemporaryDirectory() as place:
         folder = RunFolder.create(place, "trial")
         try:
-            _fit(model, part, fit, [began, _After(STEPS)])
+            few.fit(model, part, fit, STEPS, [began])
             whole, _ = state_tensors(model)
             marks = fingerprint(model, part, fit)
             keeper = Checkpoints(folder, marks, every=STEPS // 2, source=part.x, failed=failed.append)
-            _fit(model, part, fit, [began, keeper, _After(STEPS // 2)])
+            few.fit(model, part, fit, STEPS // 2, [began, keeper])
             keeper.writer.close()
             snapshot, refused = choose(folder, marks)
             if snapshot is None or not snapshot.position.batch:
@@ -74,7 +55,7 @@ def resumed_exactly(context: Context) -> Iterable[Finding]:
                 yield _not_asked("; ".join(reasons) or "the data has fewer than three batches")
                 return
             _spoil(model)
-            _fit(model, part, fit, [Resume(snapshot, list, part.x), _After(STEPS)])
+            few.fit(model, part, fit, STEPS, [Resume(snapshot, list, part.x)])
         finally:
             feed.restore(data.x, kept)
     resumed, _ = state_tensors(model)
@@ -97,7 +78,6 @@ def resumed_exactly(context: Context) -> Iterable[Finding]:
     )
 
 
-_TAKEN = ("batch_size", "class_weight")
 CHECK = Check(NAME, ("resume-mismatch",), resumed_exactly, ("model", "data"), 3)
 
 
@@ -117,21 +97,6 @@ class _Began(keras.callbacks.Callback):
         else:
             self._start.restore(self.model)
             feed.restore(self._source, self._feed)
-
-
-def _fit(model: Any, data: Data, fit: dict[str, Any], callbacks: list[Any]) -> None:
-    model.stop_training = False
-    given = {k: v for k, v in fit.items() if v is not None and (k != "batch_size" or data.is_arrays)}
-    with contextlib.suppress(_Enough):
-        model.fit(
-            data.x,
-            data.y,
-            sample_weight=data.sample_weight,
-            epochs=1,
-            verbose=0,
-            callbacks=[feed.Afresh(), *callbacks],
-            **given,
-        )
 
 
 def _first_rows(data: Data, batch_size: int) -> Data:

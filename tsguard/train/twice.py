@@ -5,7 +5,6 @@ Data and model are made again each time, because a generator that nobody seeded 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,7 +19,7 @@ from tsguard.dataset import Data, leaves
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding
 from tsguard.subject import Subject
-from tsguard.train.feed import Afresh
+from tsguard.train import few
 from tsguard.train.resume import variables_of
 
 STEPS = 5
@@ -89,27 +88,17 @@ def marks(subject: Subject, fit_arguments: Mapping[str, Any], *, steps: int = ST
     seed_everything(seed)
     model = subject.rebuild()
     seed_everything(seed)  # a live model is copied without its seed
-    given = {k: v for k, v in fit_arguments.items() if k in ("batch_size", "shuffle", "class_weight") and v is not None}
     assert data is not None
-    with contextlib.suppress(_Enough):
-        model.fit(
-            data.x,
-            data.y,
-            sample_weight=data.sample_weight,
-            epochs=1,
-            verbose=0,
-            callbacks=[Afresh(), _Note(made, steps)],
-            **given,
-        )
+    few.fit(model, data, fit_arguments, steps, [_Note(made)])
     return made
 
 
 class _Note(keras.callbacks.Callback):
     """Digests of every variable before the first step and after each."""
 
-    def __init__(self, made: Marks, steps: int) -> None:
+    def __init__(self, made: Marks) -> None:
         super().__init__()
-        self._marks, self._steps = made, steps
+        self._marks = made
 
     def on_train_begin(self, logs: Any = None) -> None:
         """What the seed made."""
@@ -118,8 +107,6 @@ class _Note(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """What the step made of it."""
         self._take(batch)
-        if batch + 1 >= self._steps:
-            raise _Enough
 
     def _take(self, step: int | None) -> None:
         for group, variables in variables_of(self.model):
@@ -130,10 +117,6 @@ class _Note(keras.callbacks.Callback):
                     place["step"] = step
                     place["phase"] = "update"
                 self._marks.append((place, _digest(variable.value)))
-
-
-class _Enough(Exception):
-    """Ends a fit after a few steps, whatever its data is."""
 
 
 def _digest(leaf: Any) -> str:
