@@ -69,6 +69,23 @@ def test_attention_whose_width_changes_with_padding_is_no_leak(blocks, width):
     assert any(row.outcome == "holds" for row in results)
 
 
+def test_an_output_that_is_a_small_difference_of_large_numbers_rounds_like_the_large_ones():
+    x, m = keras.Input((None, 3), name="values"), keras.Input((None,), name="mask")
+    felt = layers.Conv1D(64, 3, padding="same", use_bias=False)(x * m[..., None])
+    summed = layers.Dense(1, use_bias=False)(ops.sum(felt * m[..., None], axis=1))
+    head = layers.Dense(1, kernel_initializer="ones", name="head")
+    model = keras.Model({"values": x, "mask": m}, head(summed))
+    data = {"values": values(), "mask": np.ones_like(masks())}
+    alone = {name: leaf[:1] for name, leaf in data.items()}
+    head.bias.assign(-ops.convert_to_numpy(model(alone))[0])
+    small, large = (float(model.predict(x, verbose=0)[-1, 0]) for x in (alone, data))
+    assert abs(small) < 1e-5 < abs(large)
+    told = Padding({"values": 1}, mask="mask")
+    for _ in range(8):
+        results = laws.run(model, {"x": data}, told, only=["pad-length"], profile="explore")
+        assert not codes(results), [row.reason for row in results]
+
+
 def test_movement_from_finite_to_nan_is_infinite_and_nan_to_nan_is_none():
     before = np.array([1.0, np.nan, np.inf, 2.0])
     assert tolerance.movement(before, np.array([np.nan, np.nan, np.inf, 2.5])).tolist() == [np.inf, 0.0, 0.0, 0.5]

@@ -89,7 +89,7 @@ def order_matters(ground: Ground, example: Example) -> Counterexample | None:
     order = np.arange(len(batch.valid))[::-1]
     x = {name: leaf[order] for name, leaf in batch.x.items()}
     before = tuple(o[order] for o in ground.bench.outputs(batch.x))
-    moved = ground.moved(before, ground.bench.outputs(x), batch.valid[order], allowance=ground.noise)
+    moved = ground.moved(before, ground.bench.outputs(x), batch.valid[order], reordered=batch)
     if moved is None:
         return None
     law = ORDER.name
@@ -206,7 +206,7 @@ def training_differs(ground: Ground, example: Example) -> Counterexample | None:
     second = _with_seed(ground, batch.x, training=True, seed=1, taps=calm)
     if ground.moved(first, second, batch.valid) is not None:
         return None  # what is left is random: a layer that draws in some calls only
-    moved = ground.moved(ground.bench.outputs(batch.x), first, batch.valid, allowance=ground.noise)
+    moved = ground.moved(ground.bench.outputs(batch.x), first, batch.valid, reordered=batch)
     if moved is None:
         return None
     law = TRAINING.name

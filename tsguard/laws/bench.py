@@ -282,16 +282,17 @@ class Bench:
                 for weight, old in zip(weights, bits, strict=True):
                     weight.copy_(old)
 
-    def noise(self, leaves: Leaves, terms: int, inexact: Mapping[str, NDArray[np.bool_]]) -> float:
-        """How far the outputs go, relative to their size, when every weight and input moves by what a change of
-        order may do. Only what is `inexact` moves: a mask, a count or a pad value that is off by a bit says something
-        else."""
+    def rounding(
+        self, leaves: Leaves, terms: int, inexact: Mapping[str, NDArray[np.bool_]], answers: Callable[[Leaves], Outputs]
+    ) -> list[float]:
+        """How far each answer to this batch goes when every weight and input moves by what a change of order may do.
+        Only what is `inexact` moves: a mask, a count or a pad value that is off by a bit says something else."""
         import torch
 
         size = tolerance.jitter(self.eps, terms)
         rng = np.random.default_rng(0)
-        plain = self.outputs(leaves)
-        worst = 0.0
+        plain = answers(leaves)
+        worst = [0.0] * len(plain)
 
         def jittered(old: Any, generator: Any) -> Any:
             sign = torch.randint(0, 2, tuple(old.shape), generator=generator).to(old.device) * 2 - 1
@@ -307,11 +308,11 @@ class Bench:
                 for name, leaf in leaves.items()
             }
             with self.other_weights(jittered, seed=draw):
-                after_all = self.outputs(moved)
-            for before, after in zip(plain, after_all, strict=True):
+                after_all = answers(moved)
+            for number, (before, after) in enumerate(zip(plain, after_all, strict=True)):
                 movement = tolerance.movement(before, after)
                 movement = movement[np.isfinite(movement)]
-                worst = max(worst, float(movement.max(initial=0.0)) / (tolerance.scale_of(before) or 1.0))
+                worst[number] = max(worst[number], float(movement.max(initial=0.0)))
         return worst
 
     def outputs_of_other_weights(self, leaves: Leaves, *, seed: int) -> Outputs:

@@ -245,7 +245,7 @@ def shifted(ground: Ground, example: Example) -> Counterexample | None:
     x: Leaves = {**batch.x, name: np.moveaxis(lower, 1, axis).astype(stamps.dtype)}
     for other in companions(ground):
         x[other] = (batch.x[other] - start).astype(batch.x[other].dtype)
-    moved = ground.moved(ground.bench.outputs(batch.x), ground.bench.outputs(x), batch.valid, allowance=ground.noise)
+    moved = ground.moved(ground.bench.outputs(batch.x), ground.bench.outputs(x), batch.valid, reordered=batch)
     lost = steps_lost(np.moveaxis(stamps, axis, 1), batch.valid)
     if moved is None or lost == 0:
         # Moved though every step survives its dtype: the model uses the time of day, not only differences.

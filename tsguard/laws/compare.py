@@ -54,14 +54,16 @@ def farthest(
     times: Sequence[int | None],
     names: Sequence[str],
     allowance: float,
+    floors: Sequence[float],
 ) -> Moved | None:
-    """The farthest move where it counts, if it is more than the allowance, relative to the size of the output."""
+    """The farthest move where it counts, if it is more than the allowance, relative to the size of the output, and than
+    the floor of this output."""
     worst: Moved | None = None
     valid = counts[0].valid
-    for one, two, time, name in zip(before, after, times, names, strict=True):
+    for one, two, time, name, floor in zip(before, after, times, names, floors, strict=True):
         along = feature_axis(one, two, time, counts)
         left, right = (_counting(array, count, time, along) for array, count in zip((one, two), counts, strict=True))
-        limit = allowance * tolerance.scale_of(*left, *right)
+        limit = max(allowance * tolerance.scale_of(*left, *right), floor)
         for sample, (a, b) in enumerate(zip(left, right, strict=True)):
             if not a.size or a.shape != b.shape:
                 continue

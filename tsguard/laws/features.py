@@ -159,8 +159,8 @@ def more_features(ground: Ground, example: Example) -> Counterexample | None:
         ground.bench.outputs(narrow.x),
         ground.bench.outputs(wide.x),
         narrow.valid,
-        allowance=ground.noise,
         features=(narrow.features, wide.features),
+        reordered=narrow,
     )
     law, added = LENGTH.name, f"{MORE} more padded features were added"
     if moved is not None:

@@ -151,8 +151,16 @@ class Ground:
     @cached_property
     def noise(self) -> float:
         """The allowance between two shapes, relative to the size of an output (see `tolerance`)."""
-        example = self.padded_example(max(self.widths))
-        batch = self.batch(example)
+        batch = self.batch(self.padded_example(max(self.widths)))
+        sizes = [tolerance.scale_of(output) or 1.0 for output in self.bench.outputs(batch.x)]
+        return max([self.same, *(limit / size for limit, size in zip(self.rounding(batch), sizes, strict=True))])
+
+    def rounding(self, batch: Batch, answers: Callable[[Leaves], Outputs] | None = None) -> list[float]:
+        """How far each output (or other answer) may move on this very batch when its sums are taken in another order.
+
+        Asked where the allowance relative to an output's size is exceeded: a small difference of large numbers rounds
+        like the large ones.
+        """
         terms = max([max(self.widths), *(max(tuple(v.shape), default=1) for v in self.bench.model.trainable_variables)])
         named = {self.reading.mask, self.reading.timestamps, *(self.reading.features or ())}
         inexact = {
@@ -160,8 +168,8 @@ class Ground:
             for name, leaf in batch.x.items()
             if leaf.dtype.kind == "f" and name not in named and not bool((leaf == np.round(leaf)).all())
         }
-        measured = self.bench.noise(batch.x, terms, inexact)
-        return max(tolerance.NOISE_MARGIN * measured, self.same)
+        measured = self.bench.rounding(batch.x, terms, inexact, answers or self.bench.outputs)
+        return [tolerance.NOISE_MARGIN * moved for moved in measured]
 
     @property
     def same(self) -> float:
@@ -175,18 +183,27 @@ class Ground:
         valid: Flags,
         other: Flags | None = None,
         *,
-        allowance: float | None = None,
         features: tuple[Flags | None, Flags | None] = (None, None),
+        reordered: Batch | None = None,
     ) -> Moved | None:
-        """The farthest move at positions that count, if it is more than the allowance."""
-        return farthest(
-            before,
-            after,
-            (Counting(valid, features[0]), Counting(valid if other is None else other, features[1])),
-            times=self.reading.output_time,
-            names=self.reading.output_names,
-            allowance=self.same if allowance is None else allowance,
-        )
+        """The farthest move at positions that count, if it is more than equal programs may differ by; or programs that
+        sum in another order, where the batch is given that is `reordered`."""
+
+        def judged(allowance: float, floors: Sequence[float]) -> Moved | None:
+            return farthest(
+                before,
+                after,
+                (Counting(valid, features[0]), Counting(valid if other is None else other, features[1])),
+                times=self.reading.output_time,
+                names=self.reading.output_names,
+                allowance=allowance,
+                floors=floors,
+            )
+
+        none = [0.0] * len(before)
+        if reordered is None:
+            return judged(self.same, none)
+        return judged(self.noise, none) and judged(self.noise, self.rounding(reordered))
 
     # ------------------------------------------------------------------ naming the layer
 

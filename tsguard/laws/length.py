@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
+
 from tsguard.laws import tolerance
 from tsguard.laws.batches import Batch, Example, Sample
 from tsguard.laws.ground import Ground, batch_words
@@ -41,7 +45,7 @@ def more_padding(ground: Ground, example: Example) -> Counterexample | None:
     """4. More padding does not change valid outputs."""
     narrow, wide = _second(ground, example)
     before, after = ground.bench.outputs(narrow.x), ground.bench.outputs(wide.x)
-    moved = ground.moved(before, after, narrow.valid, wide.valid, allowance=ground.noise)
+    moved = ground.moved(before, after, narrow.valid, wide.valid, reordered=narrow)
     if moved is None:
         return None
     law = LENGTH.name
@@ -74,6 +78,8 @@ def apart_in_loss(
     """
     one, two = ground.loss(narrow), ground.loss(wide)
     by, limit = tolerance.apart(one, two), ground.noise * max(abs(one), abs(two))
+    if by > limit:
+        limit = max(limit, *ground.rounding(narrow, lambda x: (np.array(ground.loss(replace(narrow, x=x))),)))
     if by <= limit:
         return None
     words = f"{batch_words(narrow.valid, right=ground.material.right)}; the loss went from {one:.6g} to {two:.6g} when "
@@ -139,15 +145,20 @@ def more_padding_gradients(ground: Ground, example: Example) -> Counterexample |
     narrow, wide = _second(ground, example)
     one = ground.bench.gradients(narrow.x, ground.projection(narrow))
     two = ground.bench.gradients(wide.x, ground.projection(wide))
-    law, worst, name = LENGTH_GRADIENTS.name, 0.0, ""
+    law = LENGTH_GRADIENTS.name
     size = max((tolerance.scale_of(g) for g in one.weights.values()), default=0.0)
     # A gradient is two passes of the same sums: twice the noise, at the size of the largest gradient.
     limit = 2 * ground.noise * size
-    for path, gradient in one.weights.items():
-        moved = float(tolerance.movement(gradient, two.weights[path]).max(initial=0.0))
-        if moved > max(limit, worst):
-            worst, name = moved, path
-    if not name:
+    apart = {
+        path: float(tolerance.movement(gradient, two.weights[path]).max(initial=0.0))
+        for path, gradient in one.weights.items()
+    }
+    name = max(apart, key=apart.__getitem__, default="")
+    worst = apart.get(name, 0.0)
+    if worst > limit:
+        project = ground.projection(narrow)
+        limit = max(limit, *ground.rounding(narrow, lambda x: (*ground.bench.gradients(x, project).weights.values(),)))
+    if worst <= limit:
         return None
     words = (
         f"{batch_words(narrow.valid, right=ground.material.right)}; the gradient of `{name}` moved by {worst:.3g} "
@@ -177,7 +188,7 @@ def either_side(ground: Ground, example: Example) -> Counterexample | None:
     """4. Left and right padding agree."""
     right, left = (ground.material.batch(example.samples, example.width, right=side) for side in (True, False))
     before, after = ground.bench.outputs(right.x), ground.bench.outputs(left.x)
-    moved = ground.moved(before, after, right.valid, left.valid, allowance=ground.noise)
+    moved = ground.moved(before, after, right.valid, left.valid, reordered=right)
     if moved is None:
         return None
     law = SIDES.name

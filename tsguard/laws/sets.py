@@ -55,12 +55,12 @@ def _permuted(ground: Ground, batch: Batch, seed: int) -> tuple[Leaves, NDArray[
     return x, order
 
 
-def _follows(a: NDArray[Any], b: NDArray[Any], order: NDArray[Any], allowance: float) -> bool:
+def _follows(a: NDArray[Any], b: NDArray[Any], order: NDArray[Any], allowance: float, floor: float = 0.0) -> bool:
     """Whether the second array is the first as it was, or in the new order along an axis."""
-    if a.shape != b.shape or tolerance.close(a, b, allowance):
+    if a.shape != b.shape or tolerance.close(a, b, allowance, floor):
         return True
     axes = [axis for axis in range(1, a.ndim) if a.shape[axis] == len(order)]
-    return any(tolerance.close(np.take(a, order, axis=axis), b, allowance) for axis in axes)
+    return any(tolerance.close(np.take(a, order, axis=axis), b, allowance, floor) for axis in axes)
 
 
 def order_of_features(ground: Ground, example: Example) -> Counterexample | None:
@@ -68,19 +68,24 @@ def order_of_features(ground: Ground, example: Example) -> Counterexample | None
     batch = ground.batch(example)
     x, order = _permuted(ground, batch, example.seed)
     worst, limit, output = 0.0, 0.0, ""
-    for name, one, two, time in zip(
+    floors: list[float] = []
+    outputs = zip(
         ground.reading.output_names,
         ground.bench.outputs(batch.x),
         ground.bench.outputs(x),
         ground.reading.output_time,
         strict=True,
-    ):
+    )
+    for number, (name, one, two, time) in enumerate(outputs):
         if time is not None and len(one) == len(batch.valid):
             keep = batch.valid.reshape([len(batch.valid), *([1] * (time - 1)), -1, *([1] * (one.ndim - time - 1))])
             one, two = np.where(keep, one, 0.0), np.where(keep, two, 0.0)
-        if not _follows(one, two, order, ground.noise):
-            worst, limit = float(tolerance.movement(one, two).max()), ground.noise * tolerance.scale_of(one, two)
-            output = name
+        if _follows(one, two, order, ground.noise):
+            continue
+        floors = floors or ground.rounding(batch)
+        if not _follows(one, two, order, ground.noise, floors[number]):
+            limit = max(ground.noise * tolerance.scale_of(one, two), floors[number])
+            worst, output = float(tolerance.movement(one, two).max()), name
     if not output:
         return None
     law = ORDER.name

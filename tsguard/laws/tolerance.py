@@ -9,7 +9,9 @@ whose threads may round differently. In float32 at outputs of 1e3 that is 4 · 1
 analysis (Higham, Accuracy and Stability of Numerical Algorithms, ch. 3 and 4) each order of a sum of n terms gives the
 exact result for terms that are moved by a relative sqrt(n) · u (u the unit roundoff, half of eps; sqrt rather than n
 because rounding errors are independent in sign). So the model itself is asked: weights and inputs are moved by that
-much, and how far the outputs go is what a change of order may do.
+much, and how far the outputs go is what a change of order may do. It is asked once, relative to the size of the
+outputs; and again on the very batch where that is exceeded, because an output that is a small difference of large
+numbers rounds like the large ones.
 Two orders are two such draws and a few draws underestimate the tail: NOISE_MARGIN.
 """
 
@@ -65,7 +67,7 @@ def apart(one: float, other: float) -> float:
     return float(movement(np.array(one), np.array(other)))
 
 
-def close(a: NDArray[np.float64], b: NDArray[np.float64], allowance: float) -> bool:
-    """Whether two arrays of one shape agree to an allowance relative to their size."""
-    limit = allowance * max(scale_of(a, b), float(np.finfo(float).tiny))
+def close(a: NDArray[np.float64], b: NDArray[np.float64], allowance: float, floor: float = 0.0) -> bool:
+    """Whether two arrays of one shape agree to an allowance relative to their size, or to the floor."""
+    limit = max(allowance * max(scale_of(a, b), float(np.finfo(float).tiny)), floor)
     return float(movement(a, b).max(initial=0.0)) <= limit
