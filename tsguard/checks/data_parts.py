@@ -14,7 +14,16 @@ import numpy as np
 import numpy.typing as npt
 
 from tsguard import catalogue
-from tsguard.checks.arrays import Named, batch_size, fit_arguments, inputs, measured_inputs, named_leaves, targets
+from tsguard.checks.arrays import (
+    Named,
+    batch_size,
+    classes_of,
+    fit_arguments,
+    inputs,
+    measured_inputs,
+    named_leaves,
+    targets,
+)
 from tsguard.checks.registry import Context, check
 from tsguard.dataset import leaves
 from tsguard.evidence import Evidence
@@ -148,6 +157,10 @@ def target_among_inputs(context: Context) -> Iterable[Finding]:
         return  # a function of one number is a task, not a leak
     for target in targets(context):
         array = target.array
+        labels = classes_of(target)
+        if labels is not None:
+            yield from _label_among(columns, target, labels)
+            continue
         if array.dtype.kind != "f" or len(array) < LEAST_SAMPLES or array[0].size > 64 or _follows(context, array):
             continue
         flat = array.reshape(len(array), -1)
@@ -159,6 +172,33 @@ def target_among_inputs(context: Context) -> Iterable[Finding]:
                 if _same_up_to_units(column, y) and not _is_readout(one, index, column, y):
                     yield _among(one, index, target, k)
                     return
+
+
+WRITTEN = 3.0
+"""Gap between two classes in one column, over the width of the classes there, from which the column is the label written
+in numbers: classes that nature separates have tails."""
+
+LEAST_LABELS = 100
+"""Rows from which a column that agrees with every label does not do so by chance."""
+
+
+def _label_among(columns: list[tuple[Named, tuple[int, ...], Any]], target: Named, labels: Any) -> Iterator[Finding]:
+    """A single column in which every class has values of its own, far from those of the others."""
+    kinds, counts = np.unique(labels, return_counts=True)
+    if len(labels) != len(target.array) or len(labels) < LEAST_LABELS or not 2 <= len(kinds) <= 20 or counts.min() < 2:
+        return
+    for one, index, column in columns:
+        if one.array.ndim > 3 or len(column) != len(labels):
+            continue
+        values = column.astype(np.float64)
+        if not np.isfinite(values).all():
+            continue
+        ends = sorted((float(values[labels == kind].min()), float(values[labels == kind].max())) for kind in kinds)
+        width = max(high - low for low, high in ends)
+        gaps = [after[0] - before[1] for before, after in zip(ends, ends[1:], strict=False)]
+        if min(gaps) > WRITTEN * width:
+            yield _among(one, index, target, 0)
+            return
 
 
 def _cells(one: Named) -> list[tuple[Named, tuple[int, ...], Any]]:
@@ -189,9 +229,10 @@ def _is_readout(one: Named, index: tuple[int, ...], column: Any, y: Any) -> bool
     """
     if one.array.ndim < 3 or not np.allclose(column, y, rtol=1e-6):
         return False
-    if not _overlapping(one.array):
-        return True
     late = one.array.shape[1] - index[0]
+    if not _overlapping(one.array):
+        # What stands at the last step of a window is what the next one is compared with, and no riddle to be read.
+        return one.array.ndim > 3 or late > 1
     if late == one.array.shape[1]:
         return True
     return np.allclose(one.array[:, late:], one.array[:, :-late], rtol=1e-6, equal_nan=True)

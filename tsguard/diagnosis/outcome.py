@@ -19,6 +19,9 @@ from tsguard.diagnosis.verdict import causes_of, unexplained, unfinished
 from tsguard.findings import Finding, Role, Status, ranked
 
 
+IDLE = ("dead-units", "saturated-units")
+
+
 def diagnose(
     record: Record,
     findings: tuple[Finding, ...] = (),
@@ -40,6 +43,8 @@ def diagnose(
             s for s in seen.symptoms if s.status is Status.FAIL or s.code in ("biased-predictions", "variance-collapse")
         ]
         if not sick and not any(f.status is Status.FAIL for f in earlier):
+            # Units that idle are the matter of runs that do not do their work.
+            seen = replace(seen, symptoms=tuple(s for s in seen.symptoms if s.code not in IDLE))
             return in_doubt(record, seen, earlier, deadline=deadline, progress=progress, clock=clock)
         tested = try_all(record, seen, earlier, deadline=deadline, progress=progress, clock=clock)
     explained = any(f.status is Status.FAIL for f in earlier)

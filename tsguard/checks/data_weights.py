@@ -1,0 +1,53 @@
+"""Weights of classes that reach no row: keys that are not the labels are left out by Keras without a word."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from tsguard import catalogue
+from tsguard.checks.arrays import classes_of, fit_arguments, targets
+from tsguard.checks.registry import Context, check
+from tsguard.findings import Finding
+
+UNEQUAL = 3.0
+"""The commonest class over the rarest, from which weights that are lost leave an imbalance behind."""
+
+
+def effective_weights(context: Context, labels: Any) -> dict[int, float]:
+    """The weight that every class really gets: 1 where `class_weight` has no such key."""
+    given = fit_arguments(context).get("class_weight")
+    table = given if isinstance(given, Mapping) else {}
+    known = {key: float(value) for key, value in table.items() if isinstance(key, int | np.integer)}
+    return {int(kind): known.get(int(kind), 1.0) for kind in np.unique(labels)}
+
+
+@check("class weights that weigh nothing", codes=("data-imbalance", "config-unused-key"), needs=("data", "arrays", "y"))
+def weights_without_effect(context: Context) -> Iterable[Finding]:
+    """`class_weight` that differs from class to class as written, and not as applied."""
+    given = fit_arguments(context).get("class_weight")
+    if not isinstance(given, Mapping) or len(set(map(float, given.values()))) < 2:
+        return
+    for one in targets(context):
+        labels = classes_of(one)
+        if labels is None or len(labels) != len(one.array):
+            continue
+        applied = effective_weights(context, labels)
+        if len(applied) < 2 or len(set(applied.values())) > 1:
+            continue
+        _, counts = np.unique(labels, return_counts=True)
+        unequal = counts.max() >= UNEQUAL * counts.min()
+        yield catalogue.finding(
+            "data-imbalance" if unequal else "config-unused-key",
+            f"class_weight={dict(given)!r} changes nothing: every class of target {one.name!r} (labels "
+            f"{', '.join(map(str, list(applied)[:8]))}) gets {next(iter(applied.values())):g}, because Keras looks weights up by "
+            "whole numbers and leaves other keys out. Expected the labels themselves as keys.",
+            where=one.where(config_key="class_weight"),
+            status="WARN",
+            role="cause",
+            remedy=f"class_weight={ {kind: 1.0 for kind in list(applied)[:4]} }, with your weights.",
+            score=0.9,
+        )
+        return

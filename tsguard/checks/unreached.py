@@ -1,0 +1,63 @@
+"""Rows that are there and that the run never comes to: too few steps an epoch, or a loader that counts too few batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from tsguard import catalogue
+from tsguard.checks.bench import batch_size, fit_arguments
+from tsguard.checks.registry import Context, check
+from tsguard.dataset import leaves, unpack
+from tsguard.findings import Finding
+
+REACHED = 0.5
+"""Share of the rows below which the run is one on other data than was handed over: a dropped last batch is far less."""
+
+
+@check("rows that no step comes to", codes=("data-volume",), needs=("data",), cost=1)
+def rows_never_reached(context: Context) -> Iterable[Finding]:
+    """Steps × rows of a batch, over the whole run, against the rows of the arrays or of what a loader holds."""
+    data, fit = context.data, fit_arguments(context)
+    assert data is not None
+    epochs, steps = fit.get("epochs") or 1, fit.get("steps_per_epoch")
+    if data.is_arrays:
+        rows, size, where = len(data), batch_size(context), "fit.steps_per_epoch"
+        said = f"steps_per_epoch={steps} over {epochs} epochs"
+        reached = None if not steps else int(steps) * int(epochs) * size
+    else:
+        held = _rows_held(data.x)
+        if held is None or not hasattr(data.x, "__getitem__"):
+            return
+        size = len(next(leaves(unpack(data.x[0])[0])))
+        rows, where, name = held, "data", type(data.x).__name__
+        said = f"{name} holds {rows:,} rows and says that an epoch is {len(data.x)} batches of {size}"
+        reached = len(data.x) * size
+    if reached is None or reached >= REACHED * rows:
+        return
+    yield catalogue.finding(
+        "data-volume",
+        f"{said}: the run comes to {reached:,} of {rows:,} rows. Expected a step for every batch of rows; check how the "
+        "batches of an epoch are counted (rows // batch size).",
+        where={"phase": "data", "config_key": where},
+        status="WARN",
+        score=0.9,
+    )
+
+
+def _rows_held(loader: Any) -> int | None:
+    """Rows of the arrays that a loader keeps as attributes, where there are two of one length at least."""
+    if not hasattr(loader, "__len__") or not hasattr(loader, "__dict__") or not len(loader):
+        return None
+    arrays = [leaf for value in vars(loader).values() for leaf in _arrays_in(value)]
+    lengths = [len(leaf) for leaf in arrays]
+    longest = max(lengths, default=0)
+    return longest if lengths.count(longest) >= 2 else None
+
+
+def _arrays_in(value: Any) -> list[Any]:
+    if not isinstance(value, dict | list | tuple) and not hasattr(value, "shape"):
+        return []
+    if isinstance(value, list | tuple) and len(value) > 16:
+        return []
+    return [leaf for leaf in leaves(value) if hasattr(leaf, "shape") and len(leaf.shape) >= 1]
