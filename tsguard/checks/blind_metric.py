@@ -1,8 +1,8 @@
 """A metric of Keras that is the same for right and for wrong answers: it reads labels or answers as something else.
 
-Nearly right answers are put in the place of the model's own, then those of other samples. A metric that does not tell the
-two apart cannot say how good the model is: accuracy (exact equality) of amounts, class numbers for indicators, the best
-five of five. Metrics of the user's own may watch anything and are not asked.
+Nearly right answers are put in the place of the model's own, then those of other samples. A metric that does not tell
+the two apart cannot say how good the model is: accuracy (exact equality) of amounts, class numbers for indicators, the
+best five of five. Metrics of the user's own may watch anything and are not asked.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ def _blind(metric: Any, head: Head, value: float) -> Finding:
     kind = type(metric).__name__
     return catalogue.finding(
         "metric-disagrees",
-        f"metric {metric.name!r} ({kind}) is {value:.4g} for nearly right answers of output {head.name!r} and {value:.4g} for "
-        f"answers that belong to other samples (targets are {labels_of(head.target)}, shape {tuple(head.target.shape)}): it "
-        "does not see whether the model is right. Expected a metric that reads these targets: mae or R² for amounts, "
+        f"metric {metric.name!r} ({kind}) is {value:.4g} for nearly right answers of output {head.name!r}, and the same "
+        f"for answers that belong to other samples (targets are {labels_of(head.target)}, shape "
+        f"{tuple(head.target.shape)}): it does not see whether the model is right. Expected a metric that reads these targets: mae or R² for amounts, "
         "categorical for indicators, sparse for class numbers.",
         where={"output": head.name, "config_key": "metrics"},
         status="WARN",

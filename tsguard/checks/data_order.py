@@ -31,11 +31,11 @@ def sorted_rows(context: Context) -> Iterable[Finding]:
         loader = context.facts.get(LOADER)
         unshuffled = given.get("shuffle") is False or loader is not None
         if unshuffled and is_sorted(one.array) and len(one.array) >= 4 * batch_size(context):
+            first, last = float(one.array.flat[0]), float(one.array.flat[-1])
             yield catalogue.finding(
                 "data-order",
-                f"target {one.name!r} runs from {float(one.array.flat[0]):.4g} to {float(one.array.flat[-1]):.4g} in order, "
-                f"and {loader or 'shuffle=False'} leaves the rows so: every batch of {batch_size(context)} holds a narrow band of it, "
-                "and the model follows the last one. Expected the whole range within a batch.",
+                f"target {one.name!r} runs from {first:.4g} to {last:.4g} in order, and {loader or 'shuffle=False'} leaves "
+                f"the rows so: every batch of {batch_size(context)} holds a narrow band of it, and the model follows the last one. Expected the whole range within a batch.",
                 where=one.where(),
                 status="WARN",
                 remedy="Shuffle (`shuffle=True`, or once before training); for series, shuffle windows and not steps.",

@@ -180,7 +180,7 @@ def _as_answers(array: Any, target: Named) -> Floats | None:
 
 
 def _view(arrays: list[Any]) -> Floats:
-    """Simple views of a sample side by side: values, squares, answers to patches, its spectrum, and counts of its ids."""
+    """Simple views of a sample side by side: values, squares, patches, its spectrum, and counts of its ids."""
     views: list[Floats] = []
     for array in arrays:
         if array.dtype.kind in "iu" and array.ndim >= 2 and array.max(initial=0) > 1:

@@ -7,6 +7,7 @@ distinct numbers that meeting by chance is out of the question.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -175,8 +176,8 @@ def target_among_inputs(context: Context) -> Iterable[Finding]:
 
 
 WRITTEN = 3.0
-"""Gap between two classes in one column, over the width of the classes there, from which the column is the label written
-in numbers: classes that nature separates have tails."""
+"""Gap between two classes in one column, over the width of the classes there, from which the column is the label
+written in numbers: classes that nature separates have tails."""
 
 LEAST_LABELS = 100
 """Rows from which a column that agrees with every label does not do so by chance."""
@@ -195,7 +196,7 @@ def _label_among(columns: list[tuple[Named, tuple[int, ...], Any]], target: Name
             continue
         ends = sorted((float(values[labels == kind].min()), float(values[labels == kind].max())) for kind in kinds)
         width = max(high - low for low, high in ends)
-        gaps = [after[0] - before[1] for before, after in zip(ends, ends[1:], strict=False)]
+        gaps = [after[0] - before[1] for before, after in itertools.pairwise(ends)]
         if min(gaps) > WRITTEN * width:
             yield _among(one, index, target, 0)
             return

@@ -1,7 +1,7 @@
 """What stands along time inside windows: nothing that moves, or a channel that knows what comes after the window.
 
-Both are read off the arrays alone. The first compares the steps of a window with each other; the second asks a closed-form
-fit which steps of one channel another one was made from, and whether the last step needed more than the window holds.
+All of it is read off the arrays. A closed-form fit says which steps of one channel another one was made from, and
+whether the last step needed more than the window holds.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ VARIED = 20
 def still_windows(context: Context) -> Iterable[Finding]:
     """Windows that hold one value from their first step to their last, while they differ from each other.
 
-    A feature that is known once for a row is often repeated along time: only where nothing beside it moves is it a fault.
+    What is known once for a row is often repeated along time: only where nothing beside it moves is it a fault.
     """
     windows = [one for one in measured_inputs(context) if one.array.ndim == 3 and one.array.shape[1] >= LEAST_STEPS]
     if not windows or any(one.array.dtype.kind != "f" for one in windows):
@@ -58,7 +58,7 @@ def still_windows(context: Context) -> Iterable[Finding]:
         where=windows[0].where(),
         status="FAIL" if share == 1.0 else "WARN",
         evidence=[Evidence("value", share, name="share of windows that stand still")],
-        remedy="Look at one window before and after each step of the preparation; fill gaps only where a value is missing.",
+        remedy="Look at one window before and after each step of the preparation; fill only what is missing.",
         score=0.9,
     )
 
@@ -119,12 +119,12 @@ def _ahead_of(one: Named, rows: Floats) -> Finding | None:
             yours = one.feature(made), one.feature(source)
             return catalogue.finding(
                 "data-leak",
-                f"input {one.name!r}: feature {yours[0]!r} is computed from feature {yours[1]!r} over steps on both sides, "
-                f"and at the last step of the window it goes on so: what stands in the window explains {last:.0%} of it "
-                "there, in the middle all of it. The rest comes from after the window, which is what is to be "
+                f"input {one.name!r}: feature {yours[0]!r} is computed from feature {yours[1]!r} over steps on both "
+                f"sides, and at the last step of the window it goes on so: what stands in the window explains {last:.0%} "
+                "of it there, in the middle all of it. The rest comes from after the window, which is what is to be "
                 "forecast. Expected features made from the past alone.",
                 where=one.where(feature=yours[0], timestep=steps - 1),
-                remedy="Smooth with a window that ends at its step (`rolling(k)`, not `center=True`), before or after cutting.",
+                remedy="Smooth with a window that ends at its step: `rolling(k)` without `center=True`.",
                 evidence=[Evidence("value", last, name="share of the last step that the window explains")],
                 score=0.9,
             )
@@ -166,8 +166,8 @@ def course_along_features(context: Context) -> Iterable[Finding]:
             yield catalogue.finding(
                 "input-encoding",
                 f"input {one.name!r} of shape {shape}: along axis 2, which is read as features, neighbours are alike "
-                f"(correlation {along_features:.2f}); along axis 1, which is read as time, they are not ({along_time:.2f}). "
-                f"It looks like {shape[2]} steps of {shape[1]} features with the two axes swapped.",
+                f"(correlation {along_features:.2f}); along axis 1, which is read as time, they are not "
+                f"({along_time:.2f}). It looks like {shape[2]} steps of {shape[1]} features with the two axes swapped.",
                 where=one.where(),
                 status="WARN",
                 remedy="Transpose it: x.transpose(0, 2, 1).",

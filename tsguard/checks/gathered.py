@@ -1,7 +1,7 @@
 """Rows of a loader as arrays, so that checks of the data can ask them what they ask of arrays.
 
-Only what can be read again is read: something with a length, by its index or from its beginning. Its generators and attributes are put back, so
-that the run gets what it would have got.
+Only what can be read again is read: something with a length, by its index or from its beginning. Its generators and
+attributes are put back, so that the run gets what it would have got.
 """
 
 from __future__ import annotations

@@ -42,9 +42,9 @@ DEEPER = ("mask-inverted", "mask-dropped", "pad-leak-value", "future-leak", "pad
 """A broken law that says how a dependence comes about, before those that only say that there is one."""
 
 OF_OTHER_DATA = ("pad-all-masked", "pad-nan-poison", "pad-time", "nondeterministic")
-"""Laws that ask what would be with rows that the data at hand does not hold (all padding, NaN in padding), or with other
-seeds where a layer draws on purpose. `check` warns of them, because it asks about the model; a run is about its data, and
-there they are told and accuse nobody."""
+"""Laws that ask what would be with rows that the data at hand does not hold (all padding, NaN in padding), or with
+other seeds where a layer draws on purpose. `check` warns of them, because it asks about the model; a run is about its
+data, and there they are told and accuse nobody."""
 
 
 @check("laws of padding, masking and time", codes=CODES, needs=("model", "data"), cost=5)

@@ -1,4 +1,4 @@
-"""Rows that are there and that the run never comes to: too few steps an epoch, or a loader that counts too few batches."""
+"""Rows that are there and that the run never comes to: too few steps an epoch, or too few batches in a loader."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def rows_never_reached(context: Context) -> Iterable[Finding]:
         return
     yield catalogue.finding(
         "data-volume",
-        f"{said}: the run comes to {reached:,} of {rows:,} rows. Expected a step for every batch of rows; check how the "
-        "batches of an epoch are counted (rows // batch size).",
+        f"{said}: the run comes to {reached:,} of {rows:,} rows. Expected a step for every batch of rows; check how "
+        "the batches of an epoch are counted (rows // batch size).",
         where={"phase": "data", "config_key": where},
         status="WARN",
         score=0.9,

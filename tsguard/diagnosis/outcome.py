@@ -18,7 +18,6 @@ from tsguard.diagnosis.trials import try_all
 from tsguard.diagnosis.verdict import causes_of, unexplained, unfinished
 from tsguard.findings import Finding, Role, Status, ranked
 
-
 IDLE = ("dead-units", "saturated-units")
 
 

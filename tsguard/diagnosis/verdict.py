@@ -100,7 +100,7 @@ SILENT = frozenset(
 
 
 def _standing_explains(findings: Iterable[Finding], symptoms: tuple[str, ...]) -> tuple[Finding, ...]:
-    """The same findings: a cause that fails and is known without a trial explains what is seen, where nothing else does."""
+    """The same findings: a cause that fails without any trial explains what is seen, where nothing else does."""
     listed = list(findings)
     able = [f for f in ranked(listed) if f.status is Status.FAIL and f.role is Role.CAUSE and f.code not in SILENT]
     if not able or any(f.explains for f in able if f.proof is not None and set(f.explains) & set(symptoms)):

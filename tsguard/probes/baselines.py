@@ -46,7 +46,7 @@ def learnable_share(data: Data) -> float:
 
 
 def by_patches(data: Data, y: Any) -> float:
-    """R² of a line on what patches of the data answer, the best input alone; 0 where there are no pictures or windows."""
+    """R² of a line on what patches of the data answer, the best input alone; 0 without pictures and windows."""
     made = arrays(data, limit=2048)
     best = 0.0
     for x in made[0] if made is not None else ():
