@@ -59,9 +59,11 @@ def _blind(metric: Any, head: Head, value: float) -> Finding:
     kind = type(metric).__name__
     return catalogue.finding(
         "metric-disagrees",
-        f"metric {metric.name!r} ({kind}) is {value:.4g} for nearly right answers of output {head.name!r}, and the same "
+        f"metric {metric.name!r} ({kind}) is {value:.4g} for nearly right answers of output {head.name!r}, and "
+        "the same "
         f"for answers that belong to other samples (targets are {labels_of(head.target)}, shape "
-        f"{tuple(head.target.shape)}): it does not see whether the model is right. Expected a metric that reads these targets: mae or R² for amounts, "
+        f"{tuple(head.target.shape)}): it does not see whether the model is right. Expected a metric that reads "
+        "these targets: mae or R² for amounts, "
         "categorical for indicators, sparse for class numbers.",
         where={"output": head.name, "config_key": "metrics"},
         status="WARN",

@@ -75,7 +75,8 @@ def _out_of_row(one: Named, column: int, target: Named, here: float, there: floa
     return catalogue.finding(
         "data-mispaired",
         f"input {one.name!r}, cell {list(place)}: its correlation with target {target.name!r} is {there:.2f} in the "
-        f"validation part and {here:.2f} in the training part, which no draw of rows explains. Expected the same relation "
+        f"validation part and {here:.2f} in the training part, which no draw of rows explains. Expected the same "
+        "relation "
         "in both: this column was sorted, shuffled or joined apart from the others in one of them.",
         where=one.where(**where, split="train"),
         evidence=[Evidence("value", {"train": here, "validation": there}, name="correlation with the target")],
@@ -188,8 +189,10 @@ def parts_in_different_units(context: Context) -> Iterable[Finding]:
         yield catalogue.finding(
             "data-drift",
             f"{one.role} {one.name!r}, feature {one.feature(worst)!r}: median {ours[0][worst]:.4g} and middle half "
-            f"{ours[1][worst]:.4g} in training, {theirs[0][worst]:.4g} and {theirs[1][worst]:.4g} in validation, and so "
-            f"in {strange[moving].mean():.0%} of the features: the two parts are in different units. Expected both scaled "
+            f"{ours[1][worst]:.4g} in training, {theirs[0][worst]:.4g} and {theirs[1][worst]:.4g} in validation, "
+            "and so "
+            f"in {strange[moving].mean():.0%} of the features: the two parts are in different units. Expected "
+            "both scaled "
             "with the moments of the training part.",
             where=one.where(feature=one.feature(worst), split="validation"),
             role="cause",

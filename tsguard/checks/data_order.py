@@ -34,8 +34,10 @@ def sorted_rows(context: Context) -> Iterable[Finding]:
             first, last = float(one.array.flat[0]), float(one.array.flat[-1])
             yield catalogue.finding(
                 "data-order",
-                f"target {one.name!r} runs from {first:.4g} to {last:.4g} in order, and {loader or 'shuffle=False'} leaves "
-                f"the rows so: every batch of {batch_size(context)} holds a narrow band of it, and the model follows the last one. Expected the whole range within a batch.",
+                f"target {one.name!r} runs from {first:.4g} to {last:.4g} in order, and "
+                f"{loader or 'shuffle=False'} leaves "
+                f"the rows so: every batch of {batch_size(context)} holds a narrow band of it, and the model "
+                "follows the last one. Expected the whole range within a batch.",
                 where=one.where(),
                 status="WARN",
                 remedy="Shuffle (`shuffle=True`, or once before training); for series, shuffle windows and not steps.",
@@ -60,9 +62,13 @@ def _held_apart(one: Named, share: float) -> Iterator[Finding]:
     if labels is not None and len(labels) == len(one.array):
         known = set(np.unique(labels[:cut]).tolist())
         strange = np.isin(labels[cut:], list(known), invert=True)
-        if strange.mean() < UNSEEN:
+        if strange.mean() >= UNSEEN:
+            kinds = np.unique(labels[cut:][strange])[:5].tolist()
+            said = f"{strange.mean():.0%} of its labels ({kinds}) never come before"
+        elif len(known) > 1 and int((np.diff(labels) != 0).sum()) == len(np.unique(labels)) - 1:
+            said = f"rows are sorted by class, so that it holds {np.unique(labels[cut:]).tolist()} alone"
+        else:
             return
-        said = f"{strange.mean():.0%} of its labels ({np.unique(labels[cut:][strange])[:5].tolist()}) never come before"
     elif is_sorted(one.array):
         said = "the target is sorted, so that all of its values lie beyond those that train"
     else:
@@ -70,7 +76,7 @@ def _held_apart(one: Named, share: float) -> Iterator[Finding]:
     yield catalogue.finding(
         "data-order",
         f"validation_split={share:g} holds back the last {len(one.array) - cut:,} rows as they stand, and {said}: "
-        "training never sees what validation asks. Expected both parts to hold the same kinds of rows.",
+        "its score says nothing about the other rows. Expected both parts to hold the same kinds of rows.",
         where=one.where(split="validation"),
         status="FAIL" if labels is not None else "WARN",
         remedy="Shuffle rows (of classes) once before `fit`, or hand over validation_data that was drawn at random.",

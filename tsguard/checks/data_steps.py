@@ -120,7 +120,8 @@ def _ahead_of(one: Named, rows: Floats) -> Finding | None:
             return catalogue.finding(
                 "data-leak",
                 f"input {one.name!r}: feature {yours[0]!r} is computed from feature {yours[1]!r} over steps on both "
-                f"sides, and at the last step of the window it goes on so: what stands in the window explains {last:.0%} "
+                "sides, and at the last step of the window it goes on so: what stands in the window explains "
+                f"{last:.0%} "
                 "of it there, in the middle all of it. The rest comes from after the window, which is what is to be "
                 "forecast. Expected features made from the past alone.",
                 where=one.where(feature=yours[0], timestep=steps - 1),

@@ -42,7 +42,8 @@ def weights_without_effect(context: Context) -> Iterable[Finding]:
         yield catalogue.finding(
             "data-imbalance" if unequal else "config-unused-key",
             f"class_weight={dict(given)!r} changes nothing: every class of target {one.name!r} (labels "
-            f"{', '.join(map(str, list(applied)[:8]))}) gets {next(iter(applied.values())):g}, because Keras looks weights up "
+            f"{', '.join(map(str, list(applied)[:8]))}) gets {next(iter(applied.values())):g}, because Keras "
+            "looks weights up "
             "by whole numbers and leaves other keys out. Expected the labels themselves as keys.",
             where=one.where(config_key="class_weight"),
             status="WARN",

@@ -6,6 +6,7 @@ attributes are put back, so that the run gets what it would have got.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import time
@@ -61,12 +62,11 @@ def _rows_of(loader: Any, clock: Callable[[], float]) -> tuple[Any, Any, Any, in
     """(x, y, weights, rows of a batch) of batches spread over a loader; None where it cannot be read again."""
     if not hasattr(loader, "__len__") or not len(loader):
         return None
-    rng, own = rng_state(), dict(vars(loader)) if hasattr(loader, "__dict__") else {}
     deadline = clock() + SECONDS
     parts: list[tuple[Any, Any, Any]] = []
     rows = 0
     try:
-        with put_back(held_by(loader)):
+        with left_alone(loader):
             for raw in _batches(loader):
                 part = _unpacked(raw)
                 parts.append(part)
@@ -75,13 +75,22 @@ def _rows_of(loader: Any, clock: Callable[[], float]) -> tuple[Any, Any, Any, in
                     break
     except Exception:  # a loader that fails says so in the step; nothing can be told of its data here
         return None
-    finally:
-        restore_rng(rng)
-        if own:
-            vars(loader).update(own)
     if not parts:
         return None
     return *(_joined([part[place] for part in parts]) for place in range(3)), len(next(leaves(parts[0][0])))
+
+
+@contextlib.contextmanager
+def left_alone(loader: Any) -> Iterator[None]:
+    """Whatever is read inside, the loader's generators, its attributes and the global generators are put back."""
+    rng, own = rng_state(), dict(vars(loader)) if hasattr(loader, "__dict__") else {}
+    with put_back(held_by(loader)):
+        try:
+            yield
+        finally:
+            restore_rng(rng)
+            if own:
+                vars(loader).update(own)
 
 
 def _batches(loader: Any) -> Iterator[Any]:

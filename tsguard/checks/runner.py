@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 
 from tsguard import catalogue
 from tsguard.backend import preserved
-from tsguard.checks.gathered import gathered
+from tsguard.checks.gathered import gathered, left_alone
 from tsguard.checks.registry import Check, Context, all_checks
 from tsguard.errors import ConfigError
 from tsguard.evidence import Evidence
@@ -52,6 +52,12 @@ def run_checks(
     return tuple(findings)
 
 
+def _loader_kept(context: Context) -> contextlib.AbstractContextManager[None]:
+    """A loader that draws must hand the run what it would have handed it without us."""
+    data = context.data
+    return contextlib.nullcontext() if data is None or data.is_arrays else left_alone(data.x)
+
+
 def _of_arrays(one: Check) -> bool:
     """Whether a check asks of arrays what rows of a loader can answer as well."""
     return "arrays" in one.needs and one.ask.__module__.startswith("tsguard.checks.data")
@@ -60,7 +66,7 @@ def _of_arrays(one: Check) -> bool:
 def _ask(one: Check, context: Context) -> list[Finding]:
     try:
         model = context.model
-        with preserved(model) if model is not None else contextlib.nullcontext():
+        with preserved(model) if model is not None else contextlib.nullcontext(), _loader_kept(context):
             answers = list(one.ask(context))
     except ConfigError:  # what the user told us cannot be: no check can answer before it is mended
         raise
