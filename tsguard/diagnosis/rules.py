@@ -257,6 +257,7 @@ def _loss(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterat
     asked = question(head.loss) if head.loss is not None else None
     last = last_operation(head.answer)
     softmax = last is not None and last.op == "Softmax"
+    same_size = head.target.numel() == head.answer.numel()
     classes = units > 1 and (
         (written == "one-hot" and head.target.shape == head.answer.shape)
         or (written in ("integer", "binary") and head.target.numel() * units == head.answer.numel())
@@ -264,11 +265,9 @@ def _loss(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterat
     if classes and (asked is None or asked.kind not in ("sparse", "categorical")):
         if softmax or written == "one-hot" or _fits_units(head.target, units):
             yield do.right_loss("loss-mismatch", "classes")
-    elif (
-        head.target.numel() == head.answer.numel()
-        and written in ("real",)
-        and (asked is None or asked.kind != "regression")
-    ):
+    elif written == "binary" and same_size and (asked is None or asked.kind != "binary"):
+        yield do.right_loss("loss-mismatch", "yes or no")
+    elif written == "real" and same_size and (asked is None or asked.kind != "regression"):
         yield do.right_loss("loss-mismatch", "values")
     layer = _last_activated(record.model)
     if layer is not None and written == "real" and not _asks_for_classes(head) and _closes(layer):
