@@ -625,3 +625,18 @@ def every_class_may_be_high(sick):
     y = np.eye(3, dtype="float32")[labels(x)]
     stack = [layers.Dense(16, "relu"), layers.Dense(3, "sigmoid" if sick else "softmax")]
     return dense(*stack, loss=surprise), x, y, {}
+
+
+@case("metric-disagrees", "nearly right answers")
+def accuracy_of_an_amount(sick):
+    x = rows()
+    return dense(layers.Dense(8, "tanh"), layers.Dense(1), metrics=["accuracy" if sick else "mae"]), x, values(x), {}
+
+
+@case("metric-disagrees", "nearly right answers")
+def accuracy_that_reads_numbers_as_indicators(sick):
+    x = rows()
+    metric = keras.metrics.CategoricalAccuracy() if sick else keras.metrics.SparseCategoricalAccuracy()
+    stack = (layers.Dense(8, "relu"), layers.Dense(3, "softmax"))
+    loss = "sparse_categorical_crossentropy"
+    return dense(*stack, loss=loss, metrics=[metric]), x, labels(x)[:, None], {}
