@@ -640,3 +640,42 @@ def accuracy_that_reads_numbers_as_indicators(sick):
     stack = (layers.Dense(8, "relu"), layers.Dense(3, "softmax"))
     loss = "sparse_categorical_crossentropy"
     return dense(*stack, loss=loss, metrics=[metric]), x, labels(x)[:, None], {}
+
+
+class Silent(keras.Model):
+    """An own step that forgets to say that it trains."""
+
+    def __init__(self, sick):
+        super().__init__()
+        self.sick = sick
+        self.body, self.norm, self.head = layers.Dense(8), layers.BatchNormalization(), layers.Dense(1)
+
+    def call(self, x, training=False):
+        return self.head(ops.relu(self.norm(self.body(x), training=training)))
+
+    def train_step(self, data):
+        x, y = data
+        self.zero_grad()
+        loss = ops.mean(ops.square(self(x, training=not self.sick) - y))
+        loss.backward()
+        self.optimizer.apply([v.value.grad for v in self.trainable_weights], self.trainable_weights)
+        return {"loss": loss.detach()}
+
+
+@case("train-eval-gap", "initial statistics")
+def step_that_does_not_say_that_it_trains(sick):
+    x = 3 * rows()
+    model = Silent(sick)
+    model.compile(optimizer=keras.optimizers.Adam(1e-2))
+    return model, x, values(x), {}
+
+
+@case("off-plan", "too few for any settings")
+def batches_as_large_as_the_data(sick):
+    x = rows(samples=400)
+    return (
+        dense(layers.Dense(8, "tanh"), layers.Dense(1)),
+        x,
+        values(x),
+        {"epochs": 8, "batch_size": 400 if sick else 20},
+    )

@@ -97,6 +97,25 @@ def test_one_column_of_a_table_that_was_shuffled_is_named():
     assert only(ask(x, y, validation=(held, held_y)), "data-mispaired").where["feature"] == 2
 
 
+def test_a_validation_part_that_numbers_its_classes_otherwise_is_told():
+    rng = np.random.default_rng(0)
+    x, held = (rng.standard_normal((400, 4)).astype("float32") for _ in range(2))
+    y, held_y = (np.digitize(part[:, 0], [-0.5, 0.5]).astype("int32") for part in (x, held))
+    assert ask(x, y, validation=(held, held_y)) == []
+    assert only(ask(x, y, validation=(held, (held_y + 1) % 3)), "data-labels").where["split"] == "validation"
+
+
+def test_a_validation_part_with_its_columns_in_another_order_is_told():
+    (x, y), (held, held_y) = ((part, part[:, :1] - 0.6 * part[:, 1:2]) for part in _parts())
+    assert ask(x, y, validation=(held, held_y)) == []
+    found = ask(x, y, validation=(held[:, [2, 3, 0, 1]], held_y))
+    assert {f.code for f in found} == {"data-mispaired"}
+
+
+def _parts():
+    return np.random.default_rng(7).standard_normal((2, 400, 4)).astype("float32")
+
+
 def test_parts_in_different_units_are_named_and_tails_are_not():
     x, y = windows()
     held_x, held_y = windows(1)

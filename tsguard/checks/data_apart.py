@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from tsguard import catalogue
 from tsguard.checks.arrays import Named, classes_of, measured_inputs, named_leaves, targets
+from tsguard.checks.data_pairs import skill
 from tsguard.checks.registry import Context, check
 from tsguard.evidence import Evidence, Proof
 from tsguard.findings import Finding
@@ -147,6 +148,73 @@ def _serial(columns: Floats) -> bool:
     a = columns - columns.mean(axis=0)
     power = np.maximum((a**2).sum(axis=0), np.finfo(np.float64).tiny)
     return bool((np.abs((a[1:] * a[:-1]).sum(axis=0)) / power).max() > SERIAL)
+
+
+TOLD = 0.35
+"""R² on rows held back, within a part, from which inputs plainly tell of targets there."""
+
+FOREIGN = 0.1
+"""Correlation up to which what one part teaches says nothing about the other."""
+
+
+@check(
+    "parts that teach different things",
+    codes=("data-labels", "data-mispaired"),
+    needs=("data", "arrays", "y", "validation"),
+    cost=2,
+)
+def different_lessons(context: Context) -> Iterable[Finding]:
+    """Each part explains its own targets, and what is learned on one is wrong on the other: codes or columns differ."""
+    pairs = [(a, b) for a, b in ((_columns(o.array), _columns(h)) for o, h in _input_pairs(context)) if a is not None]
+    if not pairs or any(other is None or other.shape[1] != ours.shape[1] for ours, other in pairs):
+        return
+    ours, theirs = (np.concatenate(list(part), axis=1) for part in zip(*pairs, strict=True))
+    if ours.shape[1] > MOST_COLUMNS:
+        return
+    for target, y, held_y in _target_pairs(context):
+        if len(y) != len(ours) or len(held_y) != len(theirs) or _serial(y) or _serial(held_y):
+            continue
+        here, there = skill(ours, y), skill(theirs, held_y)
+        if min(here, there) < TOLD:
+            continue
+        across = _agreement(_guess(ours, y, theirs), held_y)
+        if across > FOREIGN:
+            continue
+        classes = classes_of(target) is not None
+        yield catalogue.finding(
+            "data-labels" if classes else "data-mispaired",
+            f"target {target.name!r}: a line explains {here:.0%} of it within training and {there:.0%} within "
+            "validation, and "
+            "the line of the training part says nothing about the validation part (correlation "
+            f"{across:.2f}). The two "
+            f"parts {'number their classes' if classes else 'order their columns'} differently, or belong to "
+            "different tasks.",
+            where=target.where(split="validation"),
+            evidence=[Evidence("value", {"train": here, "validation": there, "across": across}, name="explained")],
+            proof=Proof(
+                "the same line on both parts",
+                f"R² {here:.2f} and {there:.2f} each by itself, correlation {across:.2f} across",
+                effect=1.0,
+                certainty=1.0,
+            ),
+            remedy="Encode labels and order columns by one table that both parts are read with.",
+            score=1.0,
+        )
+
+
+def _guess(x: Floats, y: Floats, other: Floats) -> Floats:
+    """What ridge regression on one part answers to the other."""
+    mean, spread = x.mean(axis=0), np.where(x.std(axis=0) > 0, x.std(axis=0), 1.0)
+    a = (x - mean) / spread
+    weights = np.linalg.solve(a.T @ a + 1e-2 * len(a) * np.eye(a.shape[1]), a.T @ (y - y.mean(axis=0)))
+    return np.asarray((other - mean) / spread @ weights)
+
+
+def _agreement(guess: Floats, y: Floats) -> float:
+    """One correlation over all target components together."""
+    a, b = guess - guess.mean(axis=0), y - y.mean(axis=0)
+    size = float(np.sqrt((a**2).sum() * (b**2).sum()))
+    return float((a * b).sum()) / size if size > 0 else 0.0
 
 
 OTHER_UNITS = 10.0

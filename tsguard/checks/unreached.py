@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from tsguard import catalogue
-from tsguard.checks.bench import batch_size, fit_arguments
+from tsguard.checks.bench import batch_size, fit_arguments, planned_steps
 from tsguard.checks.registry import Context, check
 from tsguard.dataset import leaves, unpack
 from tsguard.findings import Finding
@@ -61,3 +61,35 @@ def _arrays_in(value: Any) -> list[Any]:
     if isinstance(value, list | tuple) and len(value) > 16:
         return []
     return [leaf for leaf in leaves(value) if hasattr(leaf, "shape") and len(leaf.shape) >= 1]
+
+
+FEW_UPDATES = 20
+"""Updates below which no settings have learned anything: momentum alone takes about ten to get going."""
+
+FEW_BATCHES = 2
+"""Batches of an epoch up to which the size of a batch is what leaves so few updates."""
+
+MANY_ROWS = 200
+"""Rows that could well be dealt into more batches."""
+
+
+@check("hardly any updates", codes=("off-plan",), needs=("data", "arrays"), cost=1)
+def hardly_any_updates(context: Context) -> Iterable[Finding]:
+    """Batches nearly as large as the data, so that the planned epochs come to a handful of updates."""
+    updates, size = planned_steps(context), batch_size(context)
+    rows = len(context.data) if context.data is not None else 0
+    batches = -(-rows // size)
+    if updates is None or updates >= FEW_UPDATES or batches > FEW_BATCHES or rows < MANY_ROWS:
+        return
+    epochs = fit_arguments(context).get("epochs")
+    yield catalogue.finding(
+        "off-plan",
+        f"a batch holds {min(size, rows):,} of {rows:,} rows: {epochs} epochs are {updates} updates in all, too "
+        "few for any "
+        "settings to learn. Expected many batches an epoch, or many more epochs.",
+        where={"phase": "data", "config_key": "fit.batch_size"},
+        status="WARN",
+        role="cause",
+        remedy="batch_size=32, or as many epochs as make some hundred updates.",
+        score=0.9,
+    )

@@ -109,6 +109,16 @@ def rate(factor: float) -> Experiment:
     )
 
 
+def usual_momentum() -> Experiment:
+    """Momentum of 0.9."""
+    from tsguard.probes.stage import optimizers
+
+    def change(model: Any) -> Any:
+        return changes.attributes([(one, "momentum", 0.9) for one in optimizers(model) if "momentum" in vars(one)])
+
+    return Experiment("lr-too-high", "momentum 0.9", change=change, remedy="momentum=0.9")
+
+
 def scaled_inputs(data: Data) -> Experiment:
     """Floating inputs standardised per feature, with the moments of the training rows."""
     moments = _moments(data, "x")
