@@ -38,7 +38,7 @@ def sample(data: Data, rows: int = JUDGED_ROWS) -> Batch | None:
         total = len(data)
         index = np.unique(np.linspace(0, total - 1, min(total, rows)).astype(int))
         return Batch(*(map_leaves(as_tensor, part) for part in data.take(index)))
-    raws = list(data.batches(16))
+    raws = list(data.batches(max(16, rows // 32)))
     if not raws:
         return None
     import torch
