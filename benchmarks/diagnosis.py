@@ -183,7 +183,7 @@ def well(half: str | None, *, budget_s: float, only: list[str], seed: int, part:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--half", choices=("tuned", "held-out", "unseen"), help="default: tuned; with --healthy: all")
+    parser.add_argument("--half", choices=("tuned", "held-out", "unseen", "apart"), help="default: tuned; with --healthy: all")
     parser.add_argument("--healthy", action="store_true")
     parser.add_argument("--budget", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=0)
