@@ -221,12 +221,20 @@ def _constant_features(one: Named, padding: Padding | None) -> Iterator[Finding]
         return  # mostly empty on purpose: padded features, the margin of an image
     pixels = one.array.ndim > 3 or one.array.shape[-1] > 64
     still = [m for m in still if not (pixels and m.high == 0)]  # the margin of flattened images is black
+    if _indicators(one) > len(still):
+        still = [m for m in still if m.high != 0]  # a kind among others that did not come up
     for measured in still[:NOTED_FEATURES]:
         name = one.feature(measured.feature)
         others = f" (and {len(still) - 1} more)" if len(still) > 1 else ""
         message = f"input {one.name!r}, feature {name!r}{others} is {measured.high:g} everywhere: it carries nothing."
         yield catalogue.finding("data-constant", message, where=one.where(feature=name), score=0.3)
         return
+
+
+def _indicators(one: Named) -> int:
+    """Columns that hold nothing but 0 and 1."""
+    columns = by_feature(thinned(one.array))
+    return int(((columns == 0) | (columns == 1)).all(axis=0).sum())
 
 
 def _copied_features(one: Named) -> Iterator[Finding]:

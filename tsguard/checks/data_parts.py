@@ -169,11 +169,16 @@ def target_among_inputs(context: Context) -> Iterable[Finding]:
             y = flat[:, k].astype(np.float64)
             if len(np.unique(y)) < LEAST_SAMPLES // 2 or not np.isfinite(y).all():
                 continue
-            for one, index, column in columns:
-                if _same_up_to_units(column, y) and not _is_readout(one, index, column, y):
+            same = [(one, index, column) for one, index, column in columns if _same_up_to_units(column, y)]
+            for one, index, column in same:
+                if not _is_readout(one, index, column, y) and _beyond_the_trend(one, column, y):
                     yield _among(one, index, target, k)
                     return
 
+
+OWN_SHARE = 1e-3
+"""What a cell that holds the target leaves unexplained, over what the cells beside it leave: where all of them follow
+one trend, the best of them is not that much better than the rest."""
 
 WRITTEN = 3.0
 """Gap between two classes in one column, over the width of the classes there, from which the column is the label
@@ -243,6 +248,13 @@ def _overlapping(array: Any) -> bool:
     """Whether a sample goes on where the one before it stood, some steps later."""
     first, second = array[: LEAST_SAMPLES - 1], array[1:LEAST_SAMPLES]
     return any(np.array_equal(first[:, k:], second[:, :-k], equal_nan=True) for k in range(1, array.shape[1]))
+
+
+def _beyond_the_trend(one: Named, column: Any, y: Any) -> bool:
+    """Whether this cell knows the target far better than the cells beside it do."""
+    left = [1.0 - _squared_correlation(c.astype(np.float64), y) for _, _, c in _cells(one) if np.isfinite(c).all()]
+    own = 1.0 - _squared_correlation(column.astype(np.float64), y)
+    return len(left) < 3 or own <= OWN_SHARE * float(np.median(left))
 
 
 def _same_up_to_units(column: Any, y: Any) -> bool:

@@ -57,7 +57,7 @@ def _rates(record: Record) -> tuple[float, float] | None:
 def _measure(record: Record) -> Seen:
     from tsguard.probes.score import answers_and_targets
 
-    rows = sample(record.data, JUDGED_ROWS)
+    rows = sample(record.data, JUDGED_ROWS, weighted=True)
     if rows is None:
         return Seen(None, None, 0.0, symptoms(record.series))
     judged = judge(record.model, rows)
