@@ -35,9 +35,25 @@ def weights_without_effect(context: Context) -> Iterable[Finding]:
         if labels is None or len(labels) != len(one.array):
             continue
         applied = effective_weights(context, labels)
+        _, counts = np.unique(labels, return_counts=True)
+        if len(applied) > 1 and counts.max() >= UNEQUAL * counts.min():
+            by_count = np.array(list(applied.values()))[np.argsort(counts)]
+            if by_count[-1] > by_count[0]:
+                kinds = np.array(list(applied))[np.argsort(counts)]
+                yield catalogue.finding(
+                    "data-imbalance",
+                    f"class_weight gives {by_count[-1]:g} to class {kinds[-1]}, the commonest with "
+                    f"{counts.max():,} rows, and {by_count[0]:g} to class {kinds[0]}, the rarest with {counts.min():,}: it adds to the "
+                    "imbalance that is there. Expected larger weights for rarer classes (rows over rows of the class).",
+                    where=one.where(config_key="class_weight"),
+                    status="WARN",
+                    role="cause",
+                    remedy="class_weight={k: rows / (classes * count_k)}: turn the quotient round.",
+                    score=0.9,
+                )
+                return
         if len(applied) < 2 or len(set(applied.values())) > 1:
             continue
-        _, counts = np.unique(labels, return_counts=True)
         unequal = counts.max() >= UNEQUAL * counts.min()
         yield catalogue.finding(
             "data-imbalance" if unequal else "config-unused-key",
