@@ -42,8 +42,8 @@ def endless_warmup(context: Context) -> Iterable[Finding]:
         yield catalogue.finding(
             "lr-too-low",
             f"the schedule {type(schedule).__name__} comes to a rate of {within.max():.3g} within the {steps:,} "
-            f"planned steps, and to {beyond.max():.3g} afterwards: its warm-up is not over when the training is. Expected a "
-            "warm-up of a few per cent of the steps; count it in updates, not in samples or epochs.",
+            f"planned steps, and to {beyond.max():.3g} afterwards: its warm-up is not over when the training is. "
+            "Expected a warm-up of a few per cent of the steps; count it in updates, not in samples or epochs.",
             where={"phase": "update", "config_key": "learning_rate"},
             evidence=[Evidence("curve", within.tolist(), name="rate over the planned steps")],
             score=0.9,
