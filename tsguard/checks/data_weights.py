@@ -44,8 +44,8 @@ def weights_without_effect(context: Context) -> Iterable[Finding]:
                     "data-imbalance",
                     f"class_weight gives {by_count[-1]:g} to class {kinds[-1]}, the commonest with "
                     f"{counts.max():,} rows, and {by_count[0]:g} to class {kinds[0]}, the rarest with "
-                    f"{counts.min():,}: it adds to the imbalance that is there. Expected larger weights for rarer classes (rows over rows "
-                    "of the class).",
+                    f"{counts.min():,}: it adds to the imbalance that is there. Expected larger weights for "
+                    "rarer classes (rows over rows of the class).",
                     where=one.where(config_key="class_weight"),
                     status="WARN",
                     role="cause",
