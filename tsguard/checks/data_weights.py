@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from tsguard import catalogue
-from tsguard.checks.arrays import classes_of, fit_arguments, targets
+from tsguard.checks.arrays import Named, classes_of, fit_arguments, targets
 from tsguard.checks.registry import Context, check
 from tsguard.findings import Finding
 
@@ -35,9 +35,12 @@ def weights_without_effect(context: Context) -> Iterable[Finding]:
         if labels is None or len(labels) != len(one.array):
             continue
         applied = effective_weights(context, labels)
-        if len(applied) < 2 or len(set(applied.values())) > 1:
-            continue
         _, counts = np.unique(labels, return_counts=True)
+        if len(applied) < 2:
+            continue
+        if len(set(applied.values())) > 1:
+            yield from _one_class_counts(one, applied, counts)
+            continue
         unequal = counts.max() >= UNEQUAL * counts.min()
         yield catalogue.finding(
             "data-imbalance" if unequal else "config-unused-key",
@@ -52,3 +55,28 @@ def weights_without_effect(context: Context) -> Iterable[Finding]:
             score=0.9,
         )
         return
+
+
+ALL_THAT_COUNTS = 0.98
+"""Share of all weights that one class has, of two or more, from which the others are hardly heard."""
+
+
+def _one_class_counts(one: Named, applied: dict[int, float], counts: Any) -> Iterator[Finding]:
+    """Weights that do not balance the classes and drown all but one, which its own frequency does not do."""
+    mass = np.array(list(applied.values())) * counts
+    share, own = mass / max(mass.sum(), 1e-30), counts / counts.sum()
+    loudest = int(share.argmax())
+    if share[loudest] < ALL_THAT_COUNTS or own[loudest] >= ALL_THAT_COUNTS:
+        return
+    yield catalogue.finding(
+        "data-imbalance",
+        f"class_weight gives class {list(applied)[loudest]} of target {one.name!r} {share[loudest]:.2%} of all "
+        "weight (of the "
+        f"rows it has {own[loudest]:.0%}): the loss hears nothing of the other classes. Expected weights that "
+        "bring classes "
+        "to about equal shares: rows / (classes × rows of the class).",
+        where=one.where(config_key="class_weight"),
+        status="FAIL",
+        role="cause",
+        score=0.95,
+    )
