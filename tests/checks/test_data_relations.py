@@ -144,6 +144,15 @@ def test_a_column_that_is_the_label_in_other_numbers_is_a_leak():
     assert only(ask({"past": x, "code": code}, y), "data-leak").where["feature"] == 1
 
 
+def test_to_remember_the_first_step_is_a_task():
+    x, _ = windows()
+    y = np.random.default_rng(0).integers(0, 2, 300)
+    x[:, 0, 0] = 2 * y - 1
+    assert ask(x, y) == []
+    x[:, -1, 0] = 2 * y - 1
+    assert only(ask(x, y), "data-leak").where["timestep"] == 11
+
+
 def test_a_window_that_ends_with_its_target_leaks():
     x, y = windows()
     x[:, -1, 0] = y[:, 0]
@@ -216,6 +225,15 @@ def test_reading_a_loader_leaves_its_generator_where_it_was():
 
 def test_a_loader_that_counts_too_few_batches_is_named():
     x, y = windows()
+
+    class Drawn(Rows):
+        rng = np.random.default_rng(5)
+
+        def __getitem__(self, index):
+            rows = self.rng.integers(0, len(self.y), self.size)
+            return self.x[rows], self.y[rows]
+
+    assert asked(Drawn(x, y, count=2), "data-volume", fit={"epochs": 30}) == []
     assert asked(Rows(x, y), "data-volume") == []
     assert [f.code for f in asked(Rows(x, y, count=1), "data-volume")] == ["data-volume"]
 

@@ -64,8 +64,8 @@ def column_out_of_row(context: Context) -> Iterable[Finding]:
             if lost.any():
                 found.append((float(apart[worst]), one, worst, float(here[worst]), float(there[worst])))
         if found:
-            _, one, column, here, there = max(found, key=lambda row: row[0])
-            yield _out_of_row(one, column, target, here, there)
+            _, one, column, train, validation = max(found, key=lambda row: row[0])
+            yield _out_of_row(one, column, target, train, validation)
 
 
 def _out_of_row(one: Named, column: int, target: Named, here: float, there: float) -> Finding:

@@ -194,7 +194,9 @@ def _label_among(columns: list[tuple[Named, tuple[int, ...], Any]], target: Name
     if len(labels) != len(target.array) or len(labels) < LEAST_LABELS or not 2 <= len(kinds) <= 20 or counts.min() < 2:
         return
     for one, index, column in columns:
-        if one.array.ndim > 3 or len(column) != len(labels):
+        # To remember what came first is a task; what stands at the last step of a window is read off.
+        within = one.array.ndim == 3 and index[0] < one.array.shape[1] - 1
+        if one.array.ndim > 3 or within or len(column) != len(labels):
             continue
         values = column.astype(np.float64)
         if not np.isfinite(values).all():

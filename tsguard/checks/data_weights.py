@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from tsguard import catalogue
-from tsguard.checks.arrays import classes_of, fit_arguments, targets
+from tsguard.checks.arrays import Named, classes_of, fit_arguments, targets
 from tsguard.checks.registry import Context, check
 from tsguard.findings import Finding
 
@@ -36,24 +36,11 @@ def weights_without_effect(context: Context) -> Iterable[Finding]:
             continue
         applied = effective_weights(context, labels)
         _, counts = np.unique(labels, return_counts=True)
-        if len(applied) > 1 and counts.max() >= UNEQUAL * counts.min():
-            by_count = np.array(list(applied.values()))[np.argsort(counts)]
-            if by_count[-1] > by_count[0]:
-                kinds = np.array(list(applied))[np.argsort(counts)]
-                yield catalogue.finding(
-                    "data-imbalance",
-                    f"class_weight gives {by_count[-1]:g} to class {kinds[-1]}, the commonest with "
-                    f"{counts.max():,} rows, and {by_count[0]:g} to class {kinds[0]}, the rarest with "
-                    f"{counts.min():,}: it adds to the imbalance that is there. Expected larger weights for "
-                    "rarer classes (rows over rows of the class).",
-                    where=one.where(config_key="class_weight"),
-                    status="WARN",
-                    role="cause",
-                    remedy="class_weight={k: rows / (classes * count_k)}: turn the quotient round.",
-                    score=0.9,
-                )
-                return
-        if len(applied) < 2 or len(set(applied.values())) > 1:
+        if len(applied) < 2:
+            continue
+        if len(set(applied.values())) > 1:
+            found = [*_one_class_counts(one, applied, counts), *_turned_round(one, applied, counts)]
+            yield from found[:1]
             continue
         unequal = counts.max() >= UNEQUAL * counts.min()
         yield catalogue.finding(
@@ -69,3 +56,47 @@ def weights_without_effect(context: Context) -> Iterable[Finding]:
             score=0.9,
         )
         return
+
+
+ALL_THAT_COUNTS = 0.98
+"""Share of all weights that one class has, of two or more, from which the others are hardly heard."""
+
+
+def _one_class_counts(one: Named, applied: dict[int, float], counts: Any) -> Iterator[Finding]:
+    """Weights that do not balance the classes and drown all but one, which its own frequency does not do."""
+    mass = np.array(list(applied.values())) * counts
+    share, own = mass / max(mass.sum(), 1e-30), counts / counts.sum()
+    loudest = int(share.argmax())
+    if share[loudest] < ALL_THAT_COUNTS or own[loudest] >= ALL_THAT_COUNTS:
+        return
+    yield catalogue.finding(
+        "data-imbalance",
+        f"class_weight gives class {list(applied)[loudest]} of target {one.name!r} {share[loudest]:.2%} of all "
+        "weight (of the "
+        f"rows it has {own[loudest]:.0%}): the loss hears nothing of the other classes. Expected weights that "
+        "bring classes "
+        "to about equal shares: rows / (classes × rows of the class).",
+        where=one.where(config_key="class_weight"),
+        status="FAIL",
+        role="cause",
+        score=0.95,
+    )
+
+
+def _turned_round(one: Named, applied: dict[int, float], counts: Any) -> Iterator[Finding]:
+    """Weights that are larger for the commonest class than for the rarest."""
+    kinds, weights = np.array(list(applied)), np.array(list(applied.values()))
+    common, rare = int(counts.argmax()), int(counts.argmin())
+    if counts[common] < UNEQUAL * counts[rare] or weights[common] <= weights[rare]:
+        return
+    yield catalogue.finding(
+        "data-imbalance",
+        f"class_weight gives {weights[common]:g} to class {kinds[common]} of target {one.name!r}, the commonest with "
+        f"{counts[common]:,} rows, and {weights[rare]:g} to class {kinds[rare]}, the rarest with {counts[rare]:,}: it "
+        "adds to the imbalance that is there. Expected larger weights for rarer classes.",
+        where=one.where(config_key="class_weight"),
+        status="WARN",
+        role="cause",
+        remedy="Turn the quotient round: rows / (classes × rows of the class).",
+        score=0.9,
+    )

@@ -104,7 +104,7 @@ def _batches(loader: Any) -> Iterator[Any]:
 
 def _unpacked(batch: Any) -> tuple[Any, Any, Any]:
     x, y, weight = unpack(batch)
-    return tuple(map_leaves(_array, part) for part in (x, y, weight))  # type: ignore[return-value]
+    return tuple(map_leaves(_array, part) for part in (x, y, weight))
 
 
 def _array(leaf: Any) -> Any:

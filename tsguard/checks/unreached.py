@@ -10,6 +10,7 @@ from tsguard.checks.bench import batch_size, fit_arguments, planned_steps
 from tsguard.checks.registry import Context, check
 from tsguard.dataset import leaves, unpack
 from tsguard.findings import Finding
+from tsguard.probes.generators import held_by
 
 REACHED = 0.5
 """Share of the rows below which the run is one on other data than was handed over: a dropped last batch is far less."""
@@ -32,7 +33,8 @@ def rows_never_reached(context: Context) -> Iterable[Finding]:
         size = len(next(leaves(unpack(data.x[0])[0])))
         rows, where, name = held, "data", type(data.x).__name__
         said = f"{name} holds {rows:,} rows and says that an epoch is {len(data.x)} batches of {size}"
-        reached = len(data.x) * size
+        # What draws its rows anew comes to others in every epoch.
+        reached = len(data.x) * size * (int(epochs) if held_by(data.x) else 1)
     if reached is None or reached >= REACHED * rows:
         return
     yield catalogue.finding(
@@ -73,15 +75,37 @@ MANY_ROWS = 200
 """Rows that could well be dealt into more batches."""
 
 
+def _accumulated(model: Any) -> int:
+    """Batches whose gradients are gathered for one update."""
+    optimizer = getattr(model, "optimizer", None)
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    return int(getattr(inner, "gradient_accumulation_steps", None) or 1)
+
+
 @check("hardly any updates", codes=("off-plan",), needs=("data", "arrays"), cost=1)
 def hardly_any_updates(context: Context) -> Iterable[Finding]:
-    """Batches nearly as large as the data, so that the planned epochs come to a handful of updates."""
-    updates, size = planned_steps(context), batch_size(context)
+    """Batches nearly as large as the data, or gradients gathered for longer than the run: a handful of updates."""
+    steps, size = planned_steps(context), batch_size(context)
     rows = len(context.data) if context.data is not None else 0
     batches = -(-rows // size)
-    if updates is None or updates >= FEW_UPDATES or batches > FEW_BATCHES or rows < MANY_ROWS:
+    gathered = _accumulated(context.model)
+    if steps is None or steps // gathered >= FEW_UPDATES or rows < MANY_ROWS:
         return
-    epochs = fit_arguments(context).get("epochs")
+    epochs, updates = fit_arguments(context).get("epochs"), steps // gathered
+    if steps >= FEW_UPDATES:
+        yield catalogue.finding(
+            "off-plan",
+            f"gradient_accumulation_steps={gathered} in a run of {steps} steps leaves {updates} updates: the "
+            "weights hardly "
+            "move at all. Expected some hundred updates; accumulate fewer batches, or train longer.",
+            where={"phase": "update", "config_key": "optimizer.gradient_accumulation_steps"},
+            status="FAIL" if updates == 0 else "WARN",
+            role="cause",
+            score=1.0,
+        )
+        return
+    if batches > FEW_BATCHES:
+        return
     yield catalogue.finding(
         "off-plan",
         f"a batch holds {min(size, rows):,} of {rows:,} rows: {epochs} epochs are {updates} updates in all, too "
