@@ -679,3 +679,70 @@ def batches_as_large_as_the_data(sick):
         values(x),
         {"epochs": 8, "batch_size": 400 if sick else 20},
     )
+
+
+@case("output-activation", "takes its logarithm")
+def counts_from_a_straight_line(sick):
+    x = rows()
+    counts = np.random.default_rng(1).poisson(np.exp(x[:, :1])).astype("float32")
+    return dense(layers.Dense(1, "linear" if sick else "exponential"), loss=keras.losses.Poisson()), x, counts, {}
+
+
+@case("output-activation", "hold no label or more than one")
+def labels_that_do_not_exclude_each_other(sick):
+    x = rows()
+    return dense(layers.Dense(3, "softmax" if sick else "sigmoid"), loss="binary_crossentropy"), x, values_above(x), {}
+
+
+def values_above(x):
+    """Three indicators, each by itself."""
+    return (x[:, :3] > 0).astype("float32")
+
+
+@case("loss-broadcast", "all learn the same number")
+def one_value_for_four_steps(sick):
+    x = rows()
+    y = values(x) if sick else np.repeat(values(x), 4, axis=1) * np.array([1, 2, 3, 4], "float32")
+    return dense(layers.Dense(4), loss="mae"), x, y, {}
+
+
+@case("loss-degenerate", "does not depend on column(s) [1]")
+def likelihood_without_its_spread(sick):
+    x = rows()
+
+    def likelihood(y, p):
+        spread = keras.ops.softplus(p[:, 0:1] if sick else p[:, 1:2]) + 0.1
+        return keras.ops.mean(keras.ops.log(spread) + keras.ops.square(y - p[:, 0:1]) / (2 * keras.ops.square(spread)))
+
+    return dense(layers.Dense(2), loss=likelihood), x, values(x), {}
+
+
+@case("loss-broadcast", "spread over all of them")
+def weight_column_without_its_axis(sick):
+    x = rows()
+    y = np.concatenate([values(x), 1 + (x[:, 3:4] > 0)], axis=1).astype("float32")
+
+    def weighed(y, p):
+        weight = keras.ops.squeeze(y[:, 1:], -1) if sick else y[:, 1:]
+        return keras.ops.mean(weight * keras.ops.abs(y[:, :1] - p))
+
+    return dense(layers.Dense(1), loss=weighed), x, y, {}
+
+
+@case("over-regularised", "adds noise of deviation")
+def noise_larger_than_the_signal(sick):
+    x = rows() * 0.1
+    return dense(layers.GaussianNoise(0.8 if sick else 0.02), layers.Dense(1)), x, values(10 * x), {}
+
+
+@case("lr-too-low", "its warm-up is not over")
+def cosine_with_a_warmup_in_samples(sick):
+    x = rows()
+    steps = 160 * 20 if sick else 10
+    schedule = keras.optimizers.schedules.CosineDecay(1e-6, 200, warmup_target=1e-2, warmup_steps=steps)
+    return (
+        dense(layers.Dense(1), optimizer=keras.optimizers.Adam(schedule)),
+        x,
+        values(x),
+        {"epochs": 20, "batch_size": 16},
+    )

@@ -49,7 +49,7 @@ def _opposed(model: Any, batch: Batch) -> frozenset[str]:
     for head, loss, gradients in zip(asked, losses, sent, strict=True):
         pairs = [(w, g) for w, g, both in zip(weights, gradients, shared, strict=True) if both and g is not None]
         power = sum(float((g.double() ** 2).sum()) for _, g in pairs)
-        if power > 0 and _rises(model, batch, head, abs(float(loss)), pairs, power):
+        if power > 0 and _rises(model, batch, head, abs(float(loss.detach())), pairs, power):
             found.add(head.name)
     return frozenset(found) if len(found) < len(asked) else frozenset()
 
@@ -63,7 +63,7 @@ def _rises(model: Any, batch: Batch, head: Head, loss: float, pairs: list[tuple[
         try:
             for weight, gradient in pairs:
                 weight.sub_(size * gradient)
-            after = next(float(_loss(one)) for one in _asked(model, batch) if one.index == head.index)
+            after = next(float(_loss(one).detach()) for one in _asked(model, batch) if one.index == head.index)
         finally:
             for (weight, _), old in zip(pairs, before, strict=True):
                 weight.copy_(old)
