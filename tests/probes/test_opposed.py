@@ -41,7 +41,7 @@ def two_heads(factor):
     h = layers.Dense(8, "tanh")(row)
     place = layers.Dense(1, "sigmoid", name="place")(Turned(factor)(h))
     model = keras.Model(row, {"value": layers.Dense(1, name="value")(h), "place": place})
-    model.compile("adam", {"value": "mse", "place": "binary_crossentropy"})
+    model.compile(keras.optimizers.Adam(0.01), {"value": "mse", "place": "binary_crossentropy"})
     x = np.random.default_rng(0).normal(size=(64, 6)).astype("float32")
     y = {"value": x[:, :1], "place": (x[:, 1:2] > 0).astype("float32")}
     model.fit(x, y, epochs=40, verbose=0)
