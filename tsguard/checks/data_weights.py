@@ -24,7 +24,7 @@ def effective_weights(context: Context, labels: Any) -> dict[int, float]:
     return {int(kind): known.get(int(kind), 1.0) for kind in np.unique(labels)}
 
 
-@check("class weights that weigh nothing", codes=("data-imbalance", "config-unused-key"), needs=("data", "arrays", "y"))
+@check("class weights that weigh nothing", codes=("data-imbalance",), needs=("data", "arrays", "y"))
 def weights_without_effect(context: Context) -> Iterable[Finding]:
     """`class_weight` that differs from class to class as written, and not as applied."""
     given = fit_arguments(context).get("class_weight")

@@ -15,7 +15,7 @@ from tsguard.diagnosis.doubt import in_doubt
 from tsguard.diagnosis.record import Record
 from tsguard.diagnosis.seen import measure
 from tsguard.diagnosis.trials import try_all
-from tsguard.diagnosis.verdict import causes_of, unexplained, unfinished
+from tsguard.diagnosis.verdict import beneath, causes_of, unexplained, unfinished
 from tsguard.findings import Finding, Role, Status, ranked
 
 IDLE = ("dead-units", "saturated-units")
@@ -50,5 +50,5 @@ def diagnose(
     seen = replace(seen, symptoms=unfinished(seen, tested, record, explained=explained))
     causes = causes_of(tested, earlier, seen, record)
     if causes:
-        return ranked((*causes, *seen.symptoms))
+        return ranked((*causes, *beneath(seen.symptoms, causes)))
     return ranked(unexplained(seen.symptoms, tested))

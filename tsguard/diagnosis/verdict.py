@@ -33,7 +33,7 @@ TOO_FEW = 20
 
 
 def causes_of(tested: list[Tested], earlier: tuple[Finding, ...], seen: Seen, record: Record) -> tuple[Finding, ...]:
-    explained = tuple(s.code for s in seen.symptoms if s.role is Role.SYMPTOM)
+    explained = tuple(s.code for s in seen.symptoms if s.role is not Role.NOTE)
     if not tested:
         return _standing_explains(earlier, explained)
     base, trials = tested[0], tested[1:]
@@ -108,6 +108,12 @@ def _standing_explains(findings: Iterable[Finding], symptoms: tuple[str, ...]) -
     first = able[0]
     explains = tuple(dict.fromkeys((*first.explains, *symptoms)))
     return tuple(replace(f, explains=explains) if f is first else f for f in listed)
+
+
+def beneath(symptoms: tuple[Finding, ...], found: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    """The same symptoms: what accuses by itself (a constant offset) is one of them where a deeper cause explains it."""
+    explained = {code for f in found if f.status is Status.FAIL and f.role is Role.CAUSE for code in f.explains}
+    return tuple(replace(s, role=Role.SYMPTOM) if s.code in explained else s for s in symptoms)
 
 
 def _agreed(one: Tested) -> bool:
