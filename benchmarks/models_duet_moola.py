@@ -324,7 +324,7 @@ def run_duet_options(*, quick=False):
         for seed in range(1 if quick else SEEDS):
             keras.utils.set_random_seed(seed)
             model = duet.build(**options)
-            order = evenly(data["x"]["domain"], 32 * (20 if quick else 150), seed=seed)
+            order = evenly(data["x"]["domain"], 32 * (20 if quick else 120), seed=seed)
             model.fit(take(data["x"], order), data["y"][order], batch_size=32, verbose=0, shuffle=False)
             gaps = hidden_gaps(model, x) if pretext else forecast_gaps(model, x, held["y"], shared)
             sets = [gaps[held["x"]["domain"] == d] for d in range(len(parts))]

@@ -103,18 +103,20 @@ def last_step(cells):
     return ops.max(ops.where(ops.any(cells, axis=-1), time, -1), axis=1, keepdims=True)
 
 
-def align_last(values, cells, steps):
-    """The last `steps` steps of each sample, counted back from its own last valid step.
+def align_last(inputs, steps, dtype="float32"):
+    """(values, cells), as `cells_of`, of the last `steps` steps of each sample, counted back from its last valid step.
 
     More padding, on either side, changes nothing after this; a shorter sample is filled up in front, masked.
     """
+    values, cells = inputs["values"] if isinstance(inputs, dict) else inputs, which_cells(inputs)
     last = last_step(cells)
     index = ops.arange(steps, dtype="int32")[None, :] + (last - steps + 1)
     real = ops.logical_and(index >= 0, last >= 0)[:, :, None]
     index = ops.clip(index, 0, ops.shape(values)[1] - 1)[:, :, None]
     index = ops.broadcast_to(index, (ops.shape(values)[0], steps, ops.shape(values)[2]))
     cells = ops.logical_and(ops.take_along_axis(cells, index, axis=1), real)
-    return ops.where(cells, ops.take_along_axis(values, index, axis=1), 0.0), cells
+    values = ops.take_along_axis(ops.cast(values, dtype), index, axis=1)
+    return ops.where(cells, values, 0.0), cells
 
 
 def features_of_last(cells, steps):
@@ -126,11 +128,11 @@ def features_of_last(cells, steps):
 def scale_instances(values, cells):
     """Each window's feature minus its own mean, over its own deviation, of the real cells (as RevIN, without affine).
 
-    `values` in at least float32: the square of a price of 19,789 does not fit into float16. Returns the scaled values,
-    0 where there is no cell, and (mean, deviation) to scale back with.
+    `values`, 0 where there is no cell, in at least float32: the square of a price of 19,789 does not fit into float16.
+    Returns the scaled values, 0 where there is no cell, and (mean, deviation) to scale back with.
     """
     count = ops.maximum(ops.sum(ops.cast(cells, values.dtype), axis=1, keepdims=True), 1.0)
-    mean = ops.sum(ops.where(cells, values, 0.0), axis=1, keepdims=True) / count
+    mean = ops.sum(values, axis=1, keepdims=True) / count
     centred = ops.where(cells, values - mean, 0.0)
     deviation = ops.sqrt(ops.sum(ops.square(centred), axis=1, keepdims=True) / count + SCALE_EPSILON)
     return centred / deviation, mean, deviation

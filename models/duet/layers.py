@@ -25,18 +25,17 @@ def patchify(values, length, stride):
     return ops.take(values, np.arange(count)[:, None] * stride + np.arange(length), axis=2)
 
 
-def mask_bias(mask, dtype):
-    """What to add to the scores of attention over the last axis of `mask` (…, tokens), for every row before it.
-
-    One bias serves every block: made of the mask anew in each of them, it costs as much as the softmax.
-    """
-    mask = ops.reshape(mask, (-1, 1, 1, ops.shape(mask)[-1]))
-    return ops.cast(ops.where(mask, 0.0, lowest(dtype)), dtype)
+def rows_of(bias):
+    """The bias (…, tokens) on scores, for attention over its last axis in every row before it."""
+    return ops.reshape(bias, (-1, 1, 1, ops.shape(bias)[-1]))
 
 
 def project(values, kernel, bias):
     """A linear map of the last axis."""
-    return ops.add(ops.matmul(values, kernel), bias)
+    mapped = ops.matmul(values, kernel)
+    # In place where a backend can (torch): nobody else holds the product, and another array of its size has its price.
+    mapped += ops.convert_to_tensor(bias)
+    return mapped
 
 
 class Branch(keras.layers.Layer):
@@ -72,8 +71,8 @@ class Branch(keras.layers.Layer):
 class AttentionBranch(Branch):
     """Self-attention over axis 2 of (batch, rows, tokens, width), for every row by itself.
 
-    `bias` is what `mask_bias` makes of the mask of tokens. A row without anything to attend to is a plain mean, which
-    the encoder replaces by 0.
+    `bias` (batch · rows, 1, 1, tokens) is added to the scores. A row without anything to attend to is a plain mean,
+    which the encoder replaces by 0.
     """
 
     def __init__(self, width, heads, **kwargs):
@@ -118,48 +117,11 @@ class DenseBranch(Branch):
 
 
 @register
-class EncoderBlock(keras.layers.Layer):
-    """Attention over the patches of each feature, attention over the features of each patch, two linear maps."""
-
-    def __init__(self, width, heads, dropout=0.0, mix_features=True, **kwargs):
-        super().__init__(**kwargs)
-        self.width, self.heads, self.dropout, self.mix_features = width, heads, dropout, mix_features
-        policy = self.dtype_policy
-        self.over_time = AttentionBranch(width, heads, name="over_time", dtype=policy)
-        if mix_features:
-            self.over_features = AttentionBranch(width, heads, name="over_features", dtype=policy)
-        self.dense = DenseBranch(width, name="dense", dtype=policy)
-        self.drop = keras.layers.Dropout(dropout, name="drop", dtype=policy)
-
-    def build(self, input_shape):
-        tokens = (None, None, None, self.width)
-        self.over_time.build(tokens)
-        if self.mix_features:
-            self.over_features.build(tokens)
-        self.dense.build(tokens)
-        self.drop.build(tokens)
-        self.built = True
-
-    # Whether this is training Keras hands down to Dropout by itself; said as an argument it costs a call twice.
-
-    def call(self, tokens, time_bias, feature_bias=None):
-        tokens = tokens + self.drop(self.over_time(tokens, time_bias))
-        if self.mix_features:
-            across = self.drop(self.over_features(ops.transpose(tokens, (0, 2, 1, 3)), feature_bias))
-            tokens = tokens + ops.transpose(across, (0, 2, 1, 3))
-        return tokens + self.drop(self.dense(tokens))
-
-    def get_config(self):
-        mine = {"width": self.width, "heads": self.heads, "dropout": self.dropout, "mix_features": self.mix_features}
-        return {**super().get_config(), **mine}
-
-
-@register
 class PatchEncoder(keras.layers.Layer):
     """Patches and their cell masks to tokens; an empty patch is masked.
 
-    With `hides`, a selected patch is replaced by a learnt token; without, there is no such token: nothing would train
-    it.
+    `depth` times: attention over the patches of each feature, over the features of each patch, two linear maps. With
+    `hides`, a selected patch is replaced by a learnt token; without, there is no such token: nothing would train it.
     """
 
     def __init__(self, patches, length, width, heads, depth, dropout=0.0, mix_features=True, hides=True, **kwargs):
@@ -170,9 +132,12 @@ class PatchEncoder(keras.layers.Layer):
         self.patches, self.length, self.width = patches, length, width
         policy = self.dtype_policy
         self.embed = keras.layers.Dense(width, name="embed", dtype=policy)
-        self.blocks = [
-            EncoderBlock(width, heads, dropout, mix_features, name=f"block_{i}", dtype=policy) for i in range(depth)
-        ]
+        self.over_time, self.over_features, self.dense = [], [], []
+        for i in range(depth):
+            self.over_time.append(AttentionBranch(width, heads, name=f"over_time_{i}", dtype=policy))
+            if mix_features:
+                self.over_features.append(AttentionBranch(width, heads, name=f"over_features_{i}", dtype=policy))
+            self.dense.append(DenseBranch(width, name=f"dense_{i}", dtype=policy))
         self.norm = keras.layers.LayerNormalization(name="norm", dtype=policy)
         self.drop = keras.layers.Dropout(dropout, name="drop", dtype=policy)
 
@@ -182,11 +147,13 @@ class PatchEncoder(keras.layers.Layer):
         self.position = self.add_weight(shape=(self.patches, self.width), initializer=small, name="position")
         if self.hides:
             self.hidden = self.add_weight(shape=(self.width,), initializer=small, name="hidden")
-        for block in self.blocks:
-            block.build((None, None, self.patches, self.width))
+        for branch in (*self.over_time, *self.over_features, *self.dense):
+            branch.build((None, None, self.patches, self.width))
         self.norm.build((None, None, self.patches, self.width))
         self.drop.build((None, None, self.patches, self.width))
         self.built = True
+
+    # Whether this is training Keras hands down to Dropout by itself; said as an argument it costs a call twice.
 
     def call(self, patches, cells, selected=None):
         """Tokens (batch, features, patches, width) and the mask of those that hold a real cell."""
@@ -195,10 +162,16 @@ class PatchEncoder(keras.layers.Layer):
         if selected is not None:
             tokens = ops.where(selected[..., None], ops.cast(self.hidden, tokens.dtype), tokens)
         tokens = self.drop(tokens + ops.cast(self.position, tokens.dtype))
-        time_bias = mask_bias(mask, tokens.dtype)
-        feature_bias = mask_bias(ops.transpose(mask, (0, 2, 1)), tokens.dtype) if self.mix_features else None
-        for block in self.blocks:
-            tokens = block(tokens, time_bias, feature_bias)
+        # One bias serves every branch: made of the mask anew in each of them, it costs as much as the softmax.
+        bias = ops.cast(ops.where(mask, 0.0, lowest(tokens.dtype)), tokens.dtype)
+        time_bias = rows_of(bias)
+        feature_bias = rows_of(ops.transpose(bias, (0, 2, 1))) if self.mix_features else None
+        for i, over_time in enumerate(self.over_time):
+            tokens = tokens + self.drop(over_time(tokens, time_bias))
+            if self.mix_features:
+                across = self.drop(self.over_features[i](ops.transpose(tokens, (0, 2, 1, 3)), feature_bias))
+                tokens = tokens + ops.transpose(across, (0, 2, 1, 3))
+            tokens = tokens + self.drop(self.dense[i](tokens))
         tokens = self.norm(tokens)
         return ops.where(mask[..., None], tokens, ops.zeros_like(tokens)), mask
 

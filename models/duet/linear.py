@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from models.common import TermLossModel, align_last, cells_of, features_of_last, masked_mean, register, which_cells
+from models.common import TermLossModel, align_last, features_of_last, masked_mean, register, which_cells
 from models.duet.losses import forecast_loss
 from models.precise import at_least_float32
 
@@ -58,7 +58,7 @@ class LinearForecaster(TermLossModel):
         self.built = True
 
     def call(self, x, training=False):
-        values, cells = align_last(*cells_of(x, self.precise), self.context)
+        values, cells = align_last(x, self.context, self.precise)
         if self.kind == "nlinear":
             level = last_of(values, cells)
             ahead = turn(self.map(turn(ops.where(cells, values - level, 0.0)))) + level

@@ -15,7 +15,6 @@ from keras import ops
 from models.common import (
     TermLossModel,
     align_last,
-    cells_of,
     features_of_last,
     masked_mean,
     register,
@@ -142,7 +141,7 @@ class Duet(TermLossModel):
 
     def prepare(self, x):
         """Window to scaled patches, their real cells, and what it takes to scale back: a pure function of x."""
-        values, cells = align_last(*cells_of(x, self.precise), self.context)
+        values, cells = align_last(x, self.context, self.precise)
         scaled, mean, deviation = scale_instances(values, cells)
         return self.cut(scaled), self.cut(cells), mean, deviation
 
@@ -283,7 +282,7 @@ class Duet(TermLossModel):
 
         The statistics do not see what has to be predicted: with those of the whole window its mean would leak.
         """
-        values, cells = align_last(*cells_of(x, self.precise), self.context)
+        values, cells = align_last(x, self.context, self.precise)
         seen = np.arange(self.context)[None, :, None] < self.context - self.patch
         past = ops.logical_and(cells, seen)
         scaled, mean, deviation = scale_instances(ops.where(past, values, 0.0), past)
