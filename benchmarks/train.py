@@ -6,13 +6,17 @@ All arms train the same model on the same data from the same start; every round 
 twice (A/A), and ratios are taken within a round, so that what else the machine does meets all arms alike. A session's
 time is that of its steps only: preflight, judgement and pages are paid once, not per step. Arms: the session as
 `tsguard train` makes it (guard, journal, recorded rate, progress), and the same with a checkpoint every 50 steps; what
-these cost is also held against the session without them. Processor time is that of all threads of the process, the one
-that writes checkpoints among them. A round of four arms takes about 20 s on one core that is free.
+these cost is also held against the session without them. A session shows its progress; so does `model.fit` with its bar
+(written to nowhere here), which reads the loss from the device in every step. `windows` are those of a long series:
+`model.fit` with a DataLoader that cuts them one by one, the session with `tsguard.data.loader`, which cuts a batch at
+once. Processor time is that of all threads of the process, the one that writes checkpoints among them.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import os
 import random
 import statistics
@@ -26,10 +30,13 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 
 import keras
 import numpy as np
+import torch
 from keras import layers
 
 from tsguard.backend import seed_everything
 from tsguard.checks.registry import Context
+from tsguard.data.loader import torch_loader
+from tsguard.data.windows import Windows
 from tsguard.dataset import Data
 from tsguard.gate import Gate
 from tsguard.guarded import session as made_session
@@ -73,18 +80,27 @@ class Clock(keras.callbacks.Callback):
         self.wall, self.cpu = now[0] - self._first[0], now[1] - self._first[1]
 
 
-def plain(model: Any, x: Any, y: Any, clock: Clock) -> None:
-    """What a session is compared with."""
-    model.fit(x, y, batch_size=BATCH, verbose=0, callbacks=[clock])
+Feed = dict[str, Any]
+"""What `model.fit` is given of data."""
 
 
-def session(every: int) -> Callable[[Any, Any, Any, Clock], None]:
+def plain(*, bar: bool) -> Callable[[Any, Feed, Clock], None]:
+    """What a session is compared with, with the progress bar of Keras or without."""
+
+    def train(model: Any, feed: Feed, clock: Clock) -> None:
+        with contextlib.redirect_stdout(io.StringIO()):
+            model.fit(**feed, verbose=int(bar), callbacks=[clock])
+
+    return train
+
+
+def session(every: int) -> Callable[[Any, Feed, Clock], None]:
     """The session, with a checkpoint every so many steps (0: at the end of an epoch)."""
 
-    def train(model: Any, x: Any, y: Any, clock: Clock) -> None:
+    def train(model: Any, feed: Feed, clock: Clock) -> None:
         with tempfile.TemporaryDirectory() as place:
             folder = RunFolder.create(place, "bench")
-            data = Data(x, y, batch_size=BATCH)
+            data = Data(feed["x"], feed.get("y"), batch_size=BATCH)
             made_session(
                 Context(subject=Subject.from_model(model, data), data=data),
                 gate=Gate(),
@@ -92,7 +108,7 @@ def session(every: int) -> Callable[[Any, Any, Any, Clock], None]:
                 watch=GuardSettings(diagnose=False, repro=False),
                 progress=lambda name: None,
                 follow=lambda standing: None,
-                fit_arguments={"batch_size": BATCH, "verbose": 0},
+                fit_arguments={**{k: v for k, v in feed.items() if k not in "xy"}, "verbose": 0},
                 callbacks=(clock, *callbacks(TrainSettings(), data)),
                 preflight=False,
                 checkpoint={"every": every},
@@ -101,12 +117,59 @@ def session(every: int) -> Callable[[Any, Any, Any, Clock], None]:
     return train
 
 
-CHECKPOINTS = "session, checkpoint every 50"
-ARMS: dict[str, Callable[[Any, Any, Any, Clock], None]] = {
-    "plain": plain,
-    "plain again": plain,
+CHECKPOINTS, BAR = "session, checkpoint every 50", "plain, progress bar"
+ARMS: dict[str, Callable[[Any, Feed, Clock], None]] = {
+    "plain": plain(bar=False),
+    "plain again": plain(bar=False),
+    BAR: plain(bar=True),
     "session": session(0),
     CHECKPOINTS: session(50),
+}
+BESIDE = {"session": BAR, CHECKPOINTS: "session"}
+"""What an arm is held against beside `plain`."""
+
+
+class Items(torch.utils.data.Dataset):
+    """One window at a time, collated by torch: what a tutorial writes."""
+
+    def __init__(self, values: Any, length: int) -> None:
+        self.values, self.length = values, length
+
+    def __len__(self) -> int:
+        return len(self.values) - self.length
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        end = index + self.length
+        return torch.from_numpy(self.values[index:end]), torch.from_numpy(self.values[end : end + 1, :1])
+
+
+def arrays(shape: tuple[int, ...], steps: int) -> Callable[[str], Feed]:
+    """The same arrays for every arm."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(BATCH * steps, *shape)).astype("float32")
+    y = rng.normal(size=(BATCH * steps, 1)).astype("float32")
+    return lambda arm: {"x": x, "y": y, "batch_size": BATCH}
+
+
+def windows(shape: tuple[int, ...], steps: int) -> Callable[[str], Feed]:
+    """All windows of one series, by each arm's own loader."""
+    length, features = shape
+    values = np.random.default_rng(0).normal(size=(BATCH * steps + length, features)).astype("float32")
+    cut = Windows(values, length=length, horizon=1, targets=[0])
+    items = Items(values, length)
+
+    def feed(arm: str) -> Feed:
+        if arm.startswith("plain"):
+            return {"x": torch.utils.data.DataLoader(items, batch_size=BATCH, shuffle=True)}
+        return {"x": torch_loader(cut, batch_size=BATCH, workers=0), "shuffle": False}
+
+    return feed
+
+
+MODELS: dict[str, tuple[Callable[[], tuple[Any, tuple[int, ...]]], Callable[[tuple[int, ...], int], Any]]] = {
+    "transformer": (transformer, arrays),
+    "lstm": (lstm, arrays),
+    "windows": (transformer, windows),
 }
 
 
@@ -116,15 +179,14 @@ def bound(ratios: list[float]) -> float:
     return float(np.quantile(np.median(draws, axis=1), 0.975))
 
 
-def measure(name: str, build: Callable[[], tuple[Any, tuple[int, ...]]], pairs: int, steps: int) -> list[str]:
+def measure(name: str, pairs: int, steps: int) -> list[str]:
     """The rows of one model."""
     keras.utils.clear_session()
     seed_everything(1)
+    build, fed = MODELS[name]
     model, shape = build()
     model.compile(keras.optimizers.Adam(1e-3), "mse")
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(BATCH * steps, *shape)).astype("float32")
-    y = rng.normal(size=(BATCH * steps, 1)).astype("float32")
+    feed = fed(shape, steps)
     start = model.get_weights()
     seen: dict[str, list[tuple[float, float]]] = {arm: [] for arm in ARMS}
     for round_ in range(-1, pairs):  # the first round warms up
@@ -134,13 +196,12 @@ def measure(name: str, build: Callable[[], tuple[Any, tuple[int, ...]]], pairs: 
             model.set_weights(start)
             seed_everything(0)
             clock = Clock()
-            ARMS[arm](model, x, y, clock)
+            ARMS[arm](model, feed(arm), clock)
             if round_ >= 0:
                 seen[arm].append((clock.wall / (steps - 1), clock.cpu / (steps - 1)))
     rows = []
-    beside = dict.fromkeys(ARMS, "plain") | {CHECKPOINTS: "session"}
     for arm, times in seen.items():
-        for other in dict.fromkeys(("plain", beside[arm])):
+        for other in dict.fromkeys(("plain", BESIDE.get(arm, "plain"))):
             pairs_ = zip(times, seen[other], strict=True)
             wall, cpu = zip(*((t[0] / p[0], t[1] / p[1]) for t, p in pairs_), strict=True)
             spent = " / ".join(f"{1000 * statistics.median(t[k] for t in times):.2f}" for k in (0, 1))
@@ -155,7 +216,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=20)
     parser.add_argument("--steps", type=int, default=101)
-    parser.add_argument("--models", default="transformer,lstm")
+    parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--write", action="store_true", help="Keep the table in benchmarks/results/train.md.")
     given = parser.parse_args()
     lines = [
@@ -164,7 +225,7 @@ def main() -> None:
     ]
     print("\n".join(lines))
     for name in given.models.split(","):
-        lines += measure(name, {"transformer": transformer, "lstm": lstm}[name], given.pairs, given.steps)
+        lines += measure(name, given.pairs, given.steps)
     text = "\n".join(lines)
     if given.write:
         target = Path(__file__).parent / "results" / "train.md"
