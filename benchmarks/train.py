@@ -230,7 +230,8 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="Keep the table in benchmarks/results/train.md.")
     given = parser.parse_args()
     lines = [
-        "| model | arm | against | ms a step, wall / processor | wall: median | ≤ 95 % | processor: median | ≤ 95 % | fastest rounds |",
+        "| model | arm | against | ms a step, wall / processor | wall: median | ≤ 95 % | processor: median | ≤ 95 % | "
+        "fastest rounds |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     print("\n".join(lines))
