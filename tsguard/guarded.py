@@ -329,6 +329,11 @@ def session(
         diagnose=watch.diagnose,
         repro=watch.repro,
         budget_s=watch.budget_s,
+        max_recoveries=watch.max_recoveries,
+        activations=watch.activations,
+        names=watch.names or _feature_names(context.data),
+        ids=_sample_ids(context.data, watch.ids),
+        stall_s=watch.stall_s,
         folder=folder,
         name=subject.name,
         padding=context.padding,
@@ -347,6 +352,28 @@ def session(
         progress=progress,
         **more,
     )
+
+
+def _feature_names(data: Data | None) -> Sequence[str] | None:
+    """The names that came with the data, where it is one array and they can only be its features'."""
+    return data.names if data is not None and data.names and hasattr(data.x, "shape") else None
+
+
+def _sample_ids(data: Data | None, column: str | None) -> Sequence[Any] | None:
+    """What names each sample, of what the data function says of its rows."""
+    if column is None:
+        return None
+    rows = {} if data is None else data.rows
+    if column not in rows:
+        raise ConfigError(
+            explain(
+                "guard.ids",
+                received=repr(column),
+                expected=f"a column that the data function returns in `rows`: {', '.join(rows) or 'there is none'}",
+                todo="Return rows={'id': …}, one value for each row.",
+            )
+        )
+    return list(rows[column])
 
 
 def require_fit_arguments(model: Any, given: Mapping[str, Any]) -> None:
