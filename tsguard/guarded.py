@@ -197,7 +197,7 @@ def reproduce(
         step = None if case is None else reduced(case, budget_s=budget_s, progress=progress)
         small = step or other_case(
             report.findings, model=context.model, data=context.data, name=report.name, recipe=_recipe(context),
-            budget_s=budget_s, progress=progress,
+            budget_s=budget_s, context=context, progress=progress,
         )  # fmt: skip
         if small is None:
             return report

@@ -28,6 +28,7 @@ from tsguard.guard.replay import Replay
 from tsguard.guard.state import StateBuffer
 from tsguard.guard.trace import Trace
 from tsguard.repro import often
+from tsguard.repro.terms import only
 
 LOGIC = "it fails as well: a fault of logic or data"
 RANGE = "it does not fail: a fault of range"
@@ -118,6 +119,8 @@ class Case:
     """Whether loss and targets are not the user's any more: one layer is left, compared with zeros."""
     exhausted: bool = False
     """Whether the budget ended the reduction: then it is the best so far, and could be smaller."""
+    terms: tuple[str, ...] | None = None
+    """The terms of the model's own `loss_terms` that are kept; None: all of them."""
     logic: bool | None = None
     """Whether it survives in float64 (a fault of logic or data) or vanishes there (one of range)."""
 
@@ -165,7 +168,7 @@ class Case:
         """What one step with another batch, or under another seed, comes to."""
         return fingerprint_of(
             self.model, batch, self.weights, self.seed if seed is None else seed, slots=self.slots,
-            hidden=self.fingerprint.code == "nan-hidden",
+            hidden=self.fingerprint.code == "nan-hidden", terms=self.terms,
         )  # fmt: skip
 
     @property
@@ -195,10 +198,11 @@ def fingerprint_of(
     *,
     slots: tuple[Any, ...] | None = None,
     hidden: bool = False,
+    terms: tuple[str, ...] | None = None,
 ) -> tuple[Fingerprint | None, Origin | None]:
     """Run one step; None where it is healthy. Shapes that do not fit are healthy too: no step, no failure."""
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), only(model, terms):
             # A remark of Keras on a model that was cut is no answer, not even where a user turns remarks into errors.
             warnings.simplefilter("ignore")
             return _step(model, batch, weights, seed, slots, hidden)

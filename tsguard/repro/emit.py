@@ -21,6 +21,7 @@ import numpy as np
 from tsguard import catalogue
 from tsguard.backend import preserved, seed_everything
 from tsguard.dataset import map_leaves
+from tsguard.repro import terms
 from tsguard.repro.case import LOGIC, RANGE, Case
 from tsguard.repro.code import compiling, graph
 from tsguard.repro.code.arrays import array, plain
@@ -168,6 +169,7 @@ def readme(case: Case, script: Script) -> bytes:
         logic="" if case.logic is None else LOGIC if case.logic else RANGE,
         nearest=case.nearest_healthy,
         often=case.often_in_words,
+        terms=", ".join(f"`{name}`" for name in case.terms or ()),
     )
 
 
@@ -201,6 +203,8 @@ def model_lines(case: Case, lines: Lines, script: Script) -> None:
         else:
             _from_configuration(case, draft, script, refused)
             draft.body += compiling.compile_line(case.model, draft, exact=exact, apart=apart)
+    if hasattr(case.model, "loss_terms"):
+        draft.body += terms.code(case.terms)
     lines.imports, lines.sources, lines.body = draft.imports, draft.sources, draft.body
 
 

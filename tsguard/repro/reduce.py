@@ -23,6 +23,10 @@ STALL_SHARE = 0.4
 """Share of the time left that one pass may take: a pass that makes no headway must not starve those after it."""
 
 
+ALL_TERMS = 1_000_000
+"""Stands for a loss whose terms nobody has counted: more than any that was."""
+
+
 class OutOfTime(Exception):
     """The budget is spent; what has been kept so far stands."""
 
@@ -110,14 +114,16 @@ def contrasted(case: Case) -> Case:
 
 
 def measure(case: Case) -> tuple[int, ...]:
-    """What smaller means: scalars in batch and weights, then seeded weights, few layers, few and round numbers."""
+    """What smaller means: scalars in batch and weights, then seeded weights, few layers, few terms of the
+    loss, few and round numbers."""
     held = list(leaves([case.batch.x, case.batch.y, case.batch.sample_weight]))
     layers = sum(1 for _ in case.model._flatten_layers())
     busy = sum(int(np.count_nonzero(leaf)) for leaf in held)
     plain = type(case.model.optimizer).__name__ == "SGD" and not case.model._compile_config.config.get("metrics")
     state = sum(int(np.size(slot)) for slot in case.slots or ())
     whole = case.batch.size + weights_in(case.model, case.batch) + state
-    return whole, 0 if case.weights is None else 1, layers, busy, _digits(held), 0 if plain else 1
+    recorded, terms = 0 if case.weights is None else 1, ALL_TERMS if case.terms is None else len(case.terms)
+    return whole, recorded, layers, terms, busy, _digits(held), 0 if plain else 1
 
 
 def _digits(held: Sequence[Any]) -> int:
@@ -127,7 +133,7 @@ def _digits(held: Sequence[Any]) -> int:
 
 
 def _digest(candidate: Case) -> str:
-    total = hashlib.sha256(f"{candidate.seed}".encode())
+    total = hashlib.sha256(f"{candidate.seed} {candidate.terms}".encode())
     held = leaves([candidate.batch.x, candidate.batch.y, candidate.batch.sample_weight])
     for leaf in [*held, *(candidate.weights or ()), *(candidate.slots or ())]:
         array = np.ascontiguousarray(leaf)

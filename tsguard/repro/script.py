@@ -129,6 +129,7 @@ def page(
         "logic": "",
         "nearest": "",
         "often": "",
+        "terms": "",
         "exhausted": False,
         "synthetic": "",
         **more,

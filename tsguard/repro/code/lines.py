@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 from tsguard.errors import SubjectError
 
-RESERVED = frozenset("os sys pkgutil json keras np x y weight slots stored build finite stages found model".split())
+RESERVED = frozenset(
+    "os sys pkgutil json keras np x y weight slots stored build finite stages found model all_terms".split()
+)
 """Names that the script itself uses: code that is copied in must not bind them to something else."""
 
 
