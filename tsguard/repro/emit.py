@@ -22,8 +22,8 @@ from tsguard import catalogue
 from tsguard.backend import preserved, seed_everything
 from tsguard.dataset import map_leaves
 from tsguard.repro import terms
-from tsguard.repro.case import LOGIC, RANGE, Case
-from tsguard.repro.code import compiling, graph
+from tsguard.repro.case import LOGIC, RANGE, Case, fingerprint_of
+from tsguard.repro.code import compiling, graph, shorten
 from tsguard.repro.code.arrays import array, plain
 from tsguard.repro.code.lines import Lines, NotCode
 from tsguard.repro.code.objects import importable
@@ -59,6 +59,8 @@ def emit(case: Case) -> Script:
     unbuilt = not is_graph(case.model)
     weight_lines(case, lines, beside)
     slot_lines(case, lines, beside)
+    if not beside:
+        shorten_sources(case, lines, arrays)
     shared: dict[str, Any] = {
         "title": _title(case),
         "fingerprint": case.fingerprint.words(),
@@ -76,6 +78,36 @@ def emit(case: Case) -> Script:
         parts=", ".join(("x", "y", "weight")[: len(case.batch.parts())]),
     )  # fmt: skip
     return script
+
+
+def shorten_sources(case: Case, lines: Lines, arrays: list[str]) -> None:
+    """Leave out of copied code what the failure does not need."""
+    if not any("\n" in text for text in lines.sources.values()):
+        return
+
+    def holds(sources: Mapping[str, str]) -> bool:
+        return _built_again(case, replace(lines, sources=dict(sources)), arrays) == case.fingerprint
+
+    with preserved(case.model):
+        if holds(lines.sources):
+            lines.sources = shorten.shortened(lines.sources, holds)
+    shorten.drop_unread(lines, arrays)
+
+
+def _built_again(case: Case, lines: Lines, arrays: list[str]) -> Any:
+    """The fingerprint of what the lines build in a space of their own."""
+    head = ["from __future__ import annotations", "import keras", "import numpy as np", *sorted(lines.imports)]
+    body = [*arrays, *lines.sources.values(), "def build():", *(f"    {line}" for line in lines.body), "    return model"]
+    space: dict[str, Any] = {"__name__": "reproduction"}
+    try:
+        seed_everything(case.seed)
+        exec("\n".join([*head, *body]), space)
+        model = space["build"]()
+        if not model.compiled:
+            model.compile(*(("sgd", "mse") if case.bare else ()))
+    except Exception:  # code without one of its statements may fail in any way
+        return None
+    return fingerprint_of(model, case.batch, None, case.seed, hidden=case.fingerprint.code == "nan-hidden")[0]
 
 
 def visible_phase(case: Case) -> str:
@@ -115,16 +147,18 @@ def _hidden(case: Case) -> Script:
     except NotCode as refused:
         return Script(refused=str(refused))
     weight_lines(case, lines, beside)
-    lines.imports.add("from torch.utils._python_dispatch import TorchDispatchMode")
     parts = [(name, part) for name, part in (("x", case.batch.x), ("y", case.batch.y)) if part is not None]
+    arrays = [f"{name} = {value(name, part, beside)}" for name, part in parts]
+    if not beside:
+        shorten_sources(case, lines, arrays)
+    lines.imports.add("from torch.utils._python_dispatch import TorchDispatchMode")
     shared = {
         "title": _title(case), "fingerprint": case.fingerprint.words(), "slug": "nan_hidden",
         "op": case.fingerprint.op,
     }  # fmt: skip
     render(
         script, "hidden.py.j2", shared, lines, beside,
-        arrays=[f"{name} = {value(name, part, beside)}" for name, part in parts],
-        seed=case.seed, seeded=case.weights is None,
+        arrays=arrays, seed=case.seed, seeded=case.weights is None,
         parts=", ".join(name for name, _ in parts) + ("," if len(parts) == 1 else ""),
     )  # fmt: skip
     return script
