@@ -408,10 +408,10 @@ HEAD = (
 INTRODUCTION = f"""# Reproductions
 
 `python -m benchmarks.repro --write` (in pieces), Python {platform.python_version()}, keras {keras.__version__}, two \
-shared cores, CPU. Seconds are of the processor, for the reduction alone; the fresh process that confirms a script takes \
-about five more. “rows only”: what plain delta debugging over the rows of the batch leaves. “heals”: the script ends with \
-0 when the model or the data that its author would put in place is given with `--use`. “same”: a second reduction comes \
-to the same script. “alone”: the script needs nothing of tsguard."""
+shared cores, CPU. Seconds are of the processor, for the reduction alone; the fresh process that confirms a script \
+takes about five more. “rows only”: what plain delta debugging over the rows of the batch leaves. “heals”: the script \
+ends with 0 when the model or the data that its author would put in place is given with `--use`. “same”: a second \
+reduction comes to the same script. “alone”: the script needs nothing of tsguard."""
 
 
 def known() -> dict[str, Row]:

@@ -184,9 +184,7 @@ def reproduce(
     progress: Callable[[str], None] = lambda words: None,
 ) -> Report:
     """The report with its failure reduced to a script in the run's folder, where one training step fails."""
-    if folder is None or not any(
-        f.status == "FAIL" and catalogue.entry(f.code).group != "data" for f in report.findings
-    ):
+    if folder is None or not any(f.status == "FAIL" for f in report.findings):
         return report
     try:
         case = failing_case(

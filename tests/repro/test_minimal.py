@@ -10,8 +10,8 @@ from keras import layers, ops
 import tsguard
 from fixtures.operations.faults import Own
 from tsguard.dataset import leaves
-from tsguard.repro.case import Batch, from_batch, from_outcome
 from tsguard.repro import emit
+from tsguard.repro.case import Batch, from_batch, from_outcome
 from tsguard.repro.graphs import graph_of, has_graph
 from tsguard.repro.passes.narrow import _rebuilt_case
 from tsguard.repro.passes.terms import drop_loss_terms
@@ -151,7 +151,9 @@ class Terms(keras.Model):
 
 
 @settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.integers(2, 4).flatmap(lambda count: st.tuples(st.just(count), st.sets(st.integers(0, count - 1), min_size=1))))
+@given(
+    st.integers(2, 4).flatmap(lambda count: st.tuples(st.just(count), st.sets(st.integers(0, count - 1), min_size=1)))
+)
 def test_of_the_terms_of_a_loss_one_is_left(drawn):
     count, sick = drawn
     model = Terms(count, sorted(sick))

@@ -97,7 +97,13 @@ def shorten_sources(case: Case, lines: Lines, arrays: list[str]) -> None:
 def _built_again(case: Case, lines: Lines, arrays: list[str]) -> Any:
     """The fingerprint of what the lines build in a space of their own."""
     head = ["from __future__ import annotations", "import keras", "import numpy as np", *sorted(lines.imports)]
-    body = [*arrays, *lines.sources.values(), "def build():", *(f"    {line}" for line in lines.body), "    return model"]
+    body = [
+        *arrays,
+        *lines.sources.values(),
+        "def build():",
+        *(f"    {line}" for line in lines.body),
+        "    return model",
+    ]
     space: dict[str, Any] = {"__name__": "reproduction"}
     try:
         seed_everything(case.seed)

@@ -259,11 +259,11 @@ def _gradient_at_padding(found: _Found) -> Question | None:
     ]
     if not names:
         return None
-    worst = "max([keras.ops.max(keras.ops.abs(one.grad[~valid])) for one in reached if one.grad is not None], default=0)"
     lines = (
         f"reached = [one.requires_grad_() for one in [{', '.join(names)}]]",
         f"keras.ops.sum(keras.ops.square(model(x){found.index})).backward()",
-        f"worst = {worst}",
+        "there = [keras.ops.abs(one.grad[~valid]) for one in reached if one.grad is not None]",
+        "worst = max([keras.ops.max(one) for one in there], default=0)",
         "held = worst == 0",
     )
     return Question(lines, "gradient at padded inputs: {worst:.3g}", {"x": found.x, "valid": found.valid})

@@ -56,13 +56,20 @@ def broken(table: pa.Table, code: str, column: str | None = None, expectation: M
         from tsguard.expect.validation import validate
 
         [answer] = validate({"expectations": [dict(expectation)]}, table).results
-        if answer.success or (answer.exception_info or {}).get("raised_exception"):
+        if answer.success or _raised(answer.exception_info):
             return ""
         return f"{expectation['type']} is not met"
     from tsguard.checks.audit import audit_data
 
     found = audit_data(table).findings
     return next((f.message for f in found if _same(f, code, column) and f.status is Status.FAIL), "")
+
+
+def _raised(told: Any) -> bool:
+    """Whether the expectation could not be judged: said for the whole, or for each metric that it wants."""
+    if not isinstance(told, Mapping):
+        return False
+    return bool(told.get("raised_exception")) or any(_raised(each) for each in told.values())
 
 
 def _same(finding: Finding, code: str, column: str | None) -> bool:
