@@ -195,13 +195,24 @@ def _safe_operation(name: str) -> Callable[[str], str | None]:
     return mend
 
 
+def _mended_operation(fault: Any) -> Callable[[str], str | None]:
+    """The safe operation in the script's own model, or else the twin as a whole, where the script takes that."""
+    edit = _safe_operation(fault.name.split("/")[1])
+    whole = _whole(
+        f"from fixtures.operations.faults import FAULTS\n"
+        f"[model, x, y] = next(one for one in FAULTS if one.name == {fault.name!r}).build(False)",
+        "model, x, y",
+    )
+    return lambda text: edit(text) or whole(text)
+
+
 def operations(every: int, only: str) -> Iterator[Row | None]:
     for fault in chosen("operations", FAULTS, every, only):
         case = case_of(fault)
         if case is None:
             print(f"{fault.name:40} does not fail on a first step")
             continue
-        mend = _safe_operation(fault.name.split("/")[1])
+        mend = _mended_operation(fault)
         yield saved("operations", fault.name, lambda case=case: reduced(case, budget_s=BUDGET_S), mend, case)
 
 
@@ -265,13 +276,13 @@ def run_of(program: Program, place: str) -> tuple[Any, float, float]:
     return report, time.process_time() - began[0], time.perf_counter() - began[1]
 
 
-def _whole(source: str) -> Callable[[str], str | None]:
+def _whole(source: str, parts: str = "program.model, program.x, program.y") -> Callable[[str], str | None]:
     """The healthy variant as (model, x, y), where the script takes that."""
 
     def mend(text: str) -> str | None:
         if "isinstance(made, tuple)" not in text and "isinstance(model, tuple)" not in text:
             return None
-        return f"{source}\n\ndef build():\n    return program.model, program.x, program.y\n"
+        return f"{source}\n\ndef build():\n    return {parts}\n"
 
     return mend
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from tsguard.repro.code.lines import Lines
+from tsguard.repro.code.sources import globals_read
 
 TRIALS = 60
 """Statements that are tried: each costs a model and a step, and a reduced case has few."""
@@ -27,11 +28,16 @@ def shortened(sources: Mapping[str, str], holds: Callable[[Mapping[str, str]], b
             first, last = found[place]
             rows = kept[name].splitlines()
             candidate = {**kept, name: "\n".join([*rows[: first - 1], *rows[last:]])}
-            if holds(candidate):
+            if not _reads(candidate[name]) - _reads(kept[name]) and holds(candidate):
                 kept = candidate
             else:
                 place += 1
     return kept
+
+
+def _reads(source: str) -> set[str]:
+    """The names that code reads from around it: a local name that is gone must not become one of the script's."""
+    return globals_read(compile(source, "copied", "exec"))
 
 
 def _statements(source: str) -> list[tuple[int, int]]:
