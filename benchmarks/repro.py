@@ -157,7 +157,7 @@ def edited(*pairs: tuple[str, str]) -> Callable[[str], str | None]:
         changed = text
         for old, new in pairs:
             changed = changed.replace(old, new)
-        end = min(at for at in (changed.find(f"\n{mark}") for mark in ("def step(", "def finite(", "build =", "made ="))
+        end = min(at for at in (changed.find(f"\n{mark}") for mark in ("def step(", "def finite(", "def explained(", "build =", "mended ="))
                   if at > 0)  # fmt: skip
         return changed[:end] if changed != text else None
 
@@ -280,7 +280,7 @@ def _whole(source: str, parts: str = "program.model, program.x, program.y") -> C
     """The healthy variant as (model, x, y), where the script takes that."""
 
     def mend(text: str) -> str | None:
-        if "isinstance(made, tuple)" not in text and "isinstance(model, tuple)" not in text:
+        if "isinstance(mended, tuple)" not in text and "isinstance(model, tuple)" not in text:
             return None
         return f"{source}\n\ndef build():\n    return {parts}\n"
 

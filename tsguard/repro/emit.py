@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -44,6 +44,11 @@ def emit(case: Case) -> Script:
     script = Script()
     phase = visible_phase(case)
     bare = case.bare and phase == "forward" and case.always
+    stepwise = _is_stock(case.model, "train_step") and case.fingerprint.phase != "update"
+    # Where the whole loss fails in the same way, the script asks for the terms themselves.
+    named = case.terms if stepwise and case.terms is not None and case.with_(terms=None).fails() else None
+    if named is not None:
+        case = case.with_(terms=None)
     try:
         model_lines(case, lines, script)
     except NotCode as refused:
@@ -55,7 +60,6 @@ def emit(case: Case) -> Script:
     ]
     if bare:
         lines.body = [line for line in lines.body if not line.startswith("model.compile(")]
-    stepwise = _is_stock(case.model, "train_step") and case.fingerprint.phase != "update"
     unbuilt = not is_graph(case.model)
     weight_lines(case, lines, beside)
     slot_lines(case, lines, beside)
@@ -73,11 +77,21 @@ def emit(case: Case) -> Script:
         stepwise=stepwise,
         bare=bare,
         gradients=unbuilt or bool(case.model.trainable_variables),
+        loss=_loss_code(case, named),
         y="y" if case.batch.y is not None else "None",
-        weight=", weight" if case.batch.sample_weight is not None else "",
         parts=", ".join(("x", "y", "weight")[: len(case.batch.parts())]),
     )  # fmt: skip
     return script
+
+
+def _loss_code(case: Case, named: Sequence[str] | None) -> str:
+    """What the script calls for the loss: all of it, or the terms by their names."""
+    y = "y" if case.batch.y is not None else "None"
+    weight = "weight" if case.batch.sample_weight is not None else "None"
+    if named is None:
+        return f"model.compute_loss(x, {y}, answers{'' if weight == 'None' else ', weight'})"
+    asked = f"model.loss_terms(x, {y}, answers, {weight})"
+    return " + ".join(f"{asked}[{plain(name)}]" for name in named)
 
 
 def shorten_sources(case: Case, lines: Lines, arrays: list[str]) -> None:
@@ -164,7 +178,7 @@ def _hidden(case: Case) -> Script:
     }  # fmt: skip
     render(
         script, "hidden.py.j2", shared, lines, beside,
-        arrays=arrays, seed=case.seed, seeded=case.weights is None,
+        arrays=arrays, seed=case.seed, seeded=case.weights is None and (not is_graph(case.model) or _draws(case)),
         parts=", ".join(name for name, _ in parts) + ("," if len(parts) == 1 else ""),
     )  # fmt: skip
     return script

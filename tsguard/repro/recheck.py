@@ -99,10 +99,12 @@ def _case(
 
     def fails(case: Case) -> bool:
         said = told(finding.check, finding.code, case.model, case.batch.x, case.batch.y, **more)
-        return bool(said)
+        return bool(said) and (broken_before or _steps(case))
 
     weights = tuple(model.get_weights()) if model.built else None
     fingerprint = Fingerprint(finding.code, "check", None, None)
+    first = next(_beginnings(data))
+    broken_before = not _steps(Case(model, first, fingerprint, weights=weights))
     starts = (Case(model, batch, fingerprint, weights=weights, recipe=recipe, name=name) for batch in _beginnings(data))
     whole = next((case for case in starts if fails(case)), None)
     if whole is None:
@@ -124,6 +126,11 @@ def _case(
         prints="wrong: …" if plainly else scripts.one_line(finding.message),
         exhausted=reduction.exhausted,
     )
+
+
+def _steps(case: Case) -> bool:
+    """Whether a step stays finite: a candidate whose loss is no number any more is sick of something else."""
+    return case.model.optimizer is None or case.asked(case.batch)[0] is None
 
 
 def _beginnings(data: Data) -> Iterator[Batch]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass, field
+from typing import Any
 
 from tsguard.errors import SubjectError
 
@@ -24,6 +25,8 @@ class Lines:
     imports: set[str] = field(default_factory=set)
     sources: dict[str, str] = field(default_factory=dict)
     body: list[str] = field(default_factory=list)
+    owner: Any = None
+    """The object whose constructor is being written: a lambda in it may close over `self`."""
 
     @property
     def annotated(self) -> bool:

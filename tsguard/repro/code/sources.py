@@ -236,7 +236,9 @@ def _surroundings_of_lambda(function: Any, lines: Lines) -> None:
         if name in function.__globals__:
             _bind(name, function.__globals__[name], lines)
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        _bind(name, cell.cell_contents, lines)
+        # Within the constructor of its owner `self` is at hand; a copy holds lambdas of the original.
+        if name != "self" or type(cell.cell_contents) is not type(lines.owner):
+            _bind(name, cell.cell_contents, lines)
 
 
 def _same_code(left: Any, right: Any) -> bool:
