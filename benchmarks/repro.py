@@ -157,8 +157,8 @@ def edited(*pairs: tuple[str, str]) -> Callable[[str], str | None]:
         changed = text
         for old, new in pairs:
             changed = changed.replace(old, new)
-        end = min(at for at in (changed.find(f"\n{mark}") for mark in ("def step(", "def finite(", "def explained(", "build =", "mended ="))
-                  if at > 0)  # fmt: skip
+        marks = ("def step(", "def finite(", "def explained(", "build =", "mended =")
+        end = min(at for at in (changed.find(f"\n{mark}") for mark in marks) if at > 0)
         return changed[:end] if changed != text else None
 
     return mend

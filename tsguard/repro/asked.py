@@ -19,7 +19,7 @@ from tsguard.repro.case import Case
 from tsguard.repro.code.arrays import plain
 from tsguard.repro.graphs import REFUSALS
 
-Form = Callable[[Finding], list[str] | None]
+Form = Callable[[Finding, Case], list[str] | None]
 
 _LOSS = "model.compute_loss(x, y, model(x, training=True))"
 
@@ -27,7 +27,7 @@ _LOSS = "model.compute_loss(x, y, model(x, training=True))"
 def lines_of(finding: Finding, case: Case) -> list[str] | None:
     """Lines for a finding; None where there are none, or they do not find the case wrong."""
     for form in FORMS.get(finding.code, ()):
-        lines = form(finding)
+        lines = form(finding, case)
         if lines is not None and _wrong(lines, case):
             return lines
     return None
@@ -46,7 +46,7 @@ def _wrong(lines: list[str], case: Case) -> bool:
     return bool(space["wrong"])
 
 
-def _without_gradient(finding: Finding) -> list[str]:
+def _without_gradient(finding: Finding, case: Case) -> list[str]:
     """Matrices of weights that the loss does not depend on; a bias before a softmax has no effect by design."""
     return [
         f"{_LOSS}.backward()",
@@ -55,7 +55,7 @@ def _without_gradient(finding: Finding) -> list[str]:
     ]
 
 
-def _strangers(finding: Finding) -> list[str]:
+def _strangers(finding: Finding, case: Case) -> list[str]:
     """Tensors with a gradient that take part in the loss and are no variables of the model."""
     return [
         f"loss = {_LOSS}",
@@ -67,11 +67,12 @@ def _strangers(finding: Finding) -> list[str]:
     ]
 
 
-def _time_in_float32(finding: Finding) -> list[str] | None:
+def _time_in_float32(finding: Finding, case: Case) -> list[str] | None:
     """Times whose usual step is not far above what float32 can tell apart."""
     name, feature = finding.where.get("input"), finding.where.get("feature")
-    times = "x" if name in (None, "x") else f"x[{plain(name)}]"
-    if isinstance(feature, int):
+    named = isinstance(case.batch.x, Mapping) and name in case.batch.x
+    times, held = (f"x[{plain(name)}]", case.batch.x[name]) if named else ("x", case.batch.x)
+    if isinstance(feature, int) and np.ndim(held) == 3:
         times += f"[..., {feature}]"
     return [
         f"times = np.asarray({times})",

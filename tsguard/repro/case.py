@@ -134,7 +134,13 @@ class Case:
     def size(self) -> int:
         """Scalars in batch and weights."""
         kept = (*(self.weights or ()), *(self.slots or ()))
-        return self.batch.size + sum(int(np.size(weight)) for weight in kept)
+        return self.data_size + sum(int(np.size(weight)) for weight in kept)
+
+    @property
+    def data_size(self) -> int:
+        """Scalars in the batch; the zeros with which a single layer is compared are none of the data."""
+        zeros = sum(int(leaf.size) for leaf in leaves(self.batch.y)) if self.bare else 0
+        return self.batch.size - zeros
 
     @property
     def always(self) -> bool:

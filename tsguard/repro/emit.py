@@ -145,8 +145,8 @@ def visible_phase(case: Case) -> str:
 
 def weight_lines(case: Case, lines: Lines, beside: dict[str, Any]) -> None:
     """Lines that put recorded weights in place, inline where they are few."""
-    if case.weights is None:
-        return
+    if not case.weights:
+        return  # seeded, or none at all
     if not is_graph(case.model):
         lines.body.append("model(x)")
     few = [array(weight) for weight in case.weights]

@@ -16,6 +16,7 @@ import numpy as np
 from tsguard.dataset import leaves
 from tsguard.repro.case import Case, weights_in
 from tsguard.repro.contrast import float64_query, nearest_healthy
+from tsguard.repro.graphs import REFUSALS
 from tsguard.repro.passes import PASSES
 from tsguard.repro.passes.subset import Keep
 
@@ -92,8 +93,8 @@ class Reduction:
         self._pass_ends = now + STALL_SHARE * (self.deadline - now)
         try:
             smaller = one(self.case, self.keep)
-        except Stalled:
-            return
+        except (Stalled, *REFUSALS):
+            return  # no headway, or a model that this pass does not fit: the others may still do
         if measure(smaller) <= measure(self.case):
             self.case = smaller
 
@@ -121,7 +122,7 @@ def measure(case: Case) -> tuple[int, ...]:
     busy = sum(int(np.count_nonzero(leaf)) for leaf in held)
     plain = type(case.model.optimizer).__name__ == "SGD" and not case.model._compile_config.config.get("metrics")
     state = sum(int(np.size(slot)) for slot in case.slots or ())
-    whole = case.batch.size + weights_in(case.model, case.batch) + state
+    whole = case.data_size + weights_in(case.model, case.batch) + state
     recorded, terms = 0 if case.weights is None else 1, ALL_TERMS if case.terms is None else len(case.terms)
     return whole, recorded, layers, terms, busy, _digits(held), 0 if plain else 1
 
