@@ -131,16 +131,23 @@ def _built_again(case: Case, lines: Lines, arrays: list[str]) -> Any:
 
 
 def visible_phase(case: Case) -> str:
-    """The phase in which the script sees it: what a layer adds to the loss shows only there."""
+    """The phase in which the script sees it: what a layer adds to the loss, or what squashes an infinity, hides it."""
     if case.fingerprint.phase != "forward" or not _is_stock(case.model, "train_step"):
         return case.fingerprint.phase
-    with preserved(case.model):
+    with preserved(case.model), terms.only(case.model, case.terms):
         if case.weights is not None and case.model.built:
             case.model.set_weights(list(case.weights))
         seed_everything(case.seed)
-        answers = case.model(map_leaves(keras.ops.convert_to_tensor, case.batch.x), training=True)
-        finite = all(bool(keras.ops.all(keras.ops.isfinite(one))) for one in keras.tree.flatten(answers))
-    return "loss" if finite else "forward"
+        parts = (case.batch.x, case.batch.y, case.batch.sample_weight)
+        x, y, weight = (map_leaves(keras.ops.convert_to_tensor, part) for part in parts)
+        answers = case.model(x, training=True)
+        if not _finite(answers):
+            return "forward"
+        return "backward" if _finite(case.model.compute_loss(x, y, answers, weight)) else "loss"
+
+
+def _finite(values: Any) -> bool:
+    return all(bool(keras.ops.all(keras.ops.isfinite(one))) for one in keras.tree.flatten(values))
 
 
 def weight_lines(case: Case, lines: Lines, beside: dict[str, Any]) -> None:

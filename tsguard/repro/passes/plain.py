@@ -58,9 +58,25 @@ def simplify_values(case: Case, keep: Keep) -> Case:
 def _simplify_leaf(case: Case, part: str, number: int, keep: Keep) -> Case:
     for change in (np.zeros_like, np.ones_like, _rounded, _one_digit):
         candidate = _changed(case, part, change, number)
-        if keep(candidate):
+        if _alike(case, candidate, part) and keep(candidate):
             return candidate if change is not _rounded else _zero_most(candidate, part, number, keep)
     return _zero_most(case, part, number, keep)
+
+
+def _alike(case: Case, candidate: Case, part: str) -> bool:
+    """Whether values are such as could stand there: far outside of what the data holds another thing fails."""
+    pairs = zip(leaves(getattr(candidate.batch, part)), leaves(getattr(case.batch, part)), strict=True)
+    return all(_within(made, measured) for made, measured in pairs)
+
+
+def _within(made: Any, measured: Any) -> bool:
+    """Whether values lie within the span of others, or no farther beyond it; a single value has no span."""
+    if measured.dtype.kind not in "fiu":
+        return True
+    known = np.unique(measured[np.isfinite(measured)]).astype("float64")
+    span = known[-1] - known[0] if len(known) else 0.0
+    values = made[np.isfinite(made)]
+    return span == 0 or bool(((values >= known[0] - span) & (values <= known[-1] + span)).all())
 
 
 def _changed(case: Case, part: str, change: Callable[[Any], Any], number: int | None = None) -> Case:
@@ -103,6 +119,8 @@ def _zero_most(case: Case, part: str, number: int, keep: Keep) -> Case:
 
     if not len(places):
         return case
+    if not _within(np.zeros(1), value):
+        return case
     kept = smallest([int(place) for place in places], lambda some: keep(only(some)), may_be_empty=True)
     return only(kept)
 
@@ -116,7 +134,7 @@ def make_values(case: Case, keep: Keep) -> Case:
     for part in ("y", "x"):
         for change in (_drawn_round, _drawn_alike):
             candidate = _changed(case, part, change)
-            if keep(candidate):
+            if _alike(case, candidate, part) and keep(candidate):
                 case = candidate
                 break
     return case
