@@ -190,7 +190,8 @@ def _safe_operation(name: str) -> Callable[[str], str | None]:
     def mend(text: str) -> str | None:
         own = re.findall(r"lambda z: (?!function)[^\n]*?(?=, name=|\)\]\)|\)\(|\), keras|\)$)", text)
         told = edited(*((one, safe) for one in own), (public, safe), ("is_sick = True", "is_sick = False"))(text)
-        return None if told is None else f"from fixtures.operations.faults import {table}\n{told}"
+        named = f"\nimport keras\nfrom fixtures.operations.faults import {table}\n"
+        return None if told is None else told.replace("\nimport keras\n", named, 1)
 
     return mend
 
