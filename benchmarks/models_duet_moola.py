@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.models_embedded import instead_of
+from benchmarks.models_steps import run_throughput
 from models import baselines, duet, moola
 from models.duet.data import standardise, take
 
@@ -235,16 +236,20 @@ class StepLog(keras.callbacks.Callback):
         self.model.reset_metrics()
 
 
+def evenly(domain, count, *, seed):
+    """`count` windows to train on, drawn so that every set is drawn equally often."""
+    weight = {d: 1.0 / np.sum(domain == d) for d in np.unique(domain)}
+    chance = np.asarray([weight[d] for d in domain])
+    return np.random.default_rng(seed).choice(len(chance), size=count, p=chance / chance.sum())
+
+
 def run_pretrain(*, quick=False, objectives=None, steps=300, precision="float32", sets=None):
     """300 steps over the four sets: nothing non-finite, every objective falling."""
     parts = four_sets()
     parts = {name: part for name, part in parts.items() if sets is None or name in sets}
     data = duet.unify(parts)
-    rng = np.random.default_rng(0)
-    weight = {d: 1.0 / np.sum(data["x"]["domain"] == d) for d in np.unique(data["x"]["domain"])}
-    chance = np.asarray([weight[d] for d in data["x"]["domain"]])
     steps = 30 if quick else steps
-    order = rng.choice(len(chance), size=steps * 16, p=chance / chance.sum())
+    order = evenly(data["x"]["domain"], steps * 16, seed=0)
     keras.utils.set_random_seed(0)
     keras.config.set_dtype_policy(precision)
     objectives = objectives or {name: 1.0 for name in duet.OBJECTIVES if name != "forecast"}
@@ -286,6 +291,65 @@ def run_finetune_alone(*, quick=False):
     return finetune_curves(source, (1.0, 0.1), quick=quick, fractions=(0.25,), strategies=("none",))
 
 
+DUET_OPTIONS = {
+    "plain": {},
+    "Huber": {"loss": "huber"},
+    "clipped": {"clipnorm": 1.0},
+    "Huber, clipped": {"loss": "huber", "clipnorm": 1.0},
+    "truncated": {"how": "truncate"},
+    "pretext Huber": {"pretext_loss": "huber"},
+    "pretext MSE": {"pretext_loss": "mse"},
+}
+"""What was tried against NaN and outliers, one at a time; "pretext" is training to fill in hidden patches."""
+SEEDS = 3
+
+
+def run_duet_options(*, quick=False):
+    """Options of duet on the four sets at once: errors on each set's later windows, of the features that all sets have.
+
+    All are judged by the same two figures on the same windows, whatever they were trained on: the mean over the four
+    sets of MSE and MAE, median, smallest and largest of three seeds.
+    """
+    parts, later = four_sets(), four_sets(train=False)
+    held, shared = duet.unify(later), min(part["x"].shape[2] for part in parts.values())
+    narrow = {name: part if part.ndim == 1 else part[..., :shared] for name, part in held["x"].items()}
+    results = {}
+    for name, options in DUET_OPTIONS.items():
+        options = dict(options)
+        how, pretext = options.pop("how", "pad"), "pretext_loss" in options
+        data, x = duet.unify(parts, how=how), narrow if how == "truncate" else held["x"]
+        if pretext:
+            options["objectives"] = {"masked": 1.0}
+        runs = []
+        for seed in range(1 if quick else SEEDS):
+            keras.utils.set_random_seed(seed)
+            model = duet.build(**options)
+            order = evenly(data["x"]["domain"], 32 * (20 if quick else 120), seed=seed)
+            model.fit(take(data["x"], order), data["y"][order], batch_size=32, verbose=0, shuffle=False)
+            gaps = hidden_gaps(model, x) if pretext else forecast_gaps(model, x, held["y"], shared)
+            sets = [gaps[held["x"]["domain"] == d] for d in range(len(parts))]
+            runs.append([np.mean([np.nanmean(np.abs(part) ** power) for part in sets]) for power in (2, 1)])
+        results[name] = {
+            kind: [round(float(pick(column)), 4) for pick in (np.median, np.min, np.max)]
+            for kind, column in zip(("mse", "mae"), np.asarray(runs).T, strict=True)
+        }
+        print(name, results[name], flush=True)
+    return results
+
+
+def forecast_gaps(model, x, y, shared):
+    """(windows, horizon, shared): forecast minus truth of the features that all sets have."""
+    return model.predict(x, batch_size=256, verbose=0)[..., :shared] - y[..., :shared]
+
+
+def hidden_gaps(model, x):
+    """What was filled in minus the truth, NaN where nothing was hidden: (windows, features, patches, steps)."""
+    found = model.predict(x, batch_size=256, verbose=0)
+    patches, cells, _, _ = model.prepare({name: keras.ops.convert_to_tensor(part) for name, part in x.items()})
+    hidden = (found["selected"] > 0.5)[..., None] & keras.ops.convert_to_numpy(cells)
+    return np.where(hidden, found["masked"] - keras.ops.convert_to_numpy(patches), np.nan)
+
+
 # Moola
 
 
@@ -319,15 +383,19 @@ FOLDS = 3
 """Every file is held out once, each third with its neighbours in training."""
 
 
-def moola_on_arem(held, *, quick):
-    """{who: classes predicted} of one split, and the true ones: majority, a forest on simple features, moola twice."""
+def by_forest(x, y, x_held):
+    """The classes that a random forest on mean, spread and extremes of each window finds."""
     from sklearn.ensemble import RandomForestClassifier
 
-    (x, y), (x_held, y_held) = arem_windows(held)
     simple = [np.concatenate([getattr(part["values"], name)(axis=1) for name in ("mean", "std", "min", "max")], axis=1)
               for part in (x, x_held)]  # fmt: skip
-    forest = RandomForestClassifier(300, random_state=0).fit(simple[0], y)
-    found = {"majority": baselines.majority_class(y, len(y_held)), "forest": forest.predict(simple[1])}
+    return RandomForestClassifier(300, random_state=0).fit(simple[0], y).predict(simple[1])
+
+
+def moola_on_arem(held, *, quick):
+    """{who: classes predicted} of one split, and the true ones: majority, a forest on simple features, moola twice."""
+    (x, y), (x_held, y_held) = arem_windows(held)
+    found = {"majority": baselines.majority_class(y, len(y_held)), "forest": by_forest(x, y, x_held)}
     keras.utils.set_random_seed(0)
     settings = {"features": 6, "units": 48, "scale": False}
     encoder = moola.build_pretraining(mask="patch", **settings)
@@ -359,14 +427,90 @@ def run_moola_folds(*, quick=False):
     }
 
 
+def run_arem_files(*, quick=False):
+    """Why one class of AReM is missed when its last files are held out: the mean of the fifth feature in each file, and
+    what a forest takes the held-out windows of that class for."""
+    means = {name: [] for name in AREM_CLASSES}
+    for label, table in read_arem():
+        means[AREM_CLASSES[label]].append(round(float(table[:, 4].mean()), 1))
+    missed = "bending1"
+    held = [last_files(place, len(means[missed])) for place in range(len(means[missed]))]
+    (x, y), (x_held, y_held) = arem_windows(last_files)
+    mine = by_forest(x, y, x_held)[y_held == AREM_CLASSES.index(missed)]
+    return {
+        f"{missed}, trained on": [mean for mean, out in zip(means[missed], held, strict=True) if not out],
+        f"{missed}, held out": [mean for mean, out in zip(means[missed], held, strict=True) if out],
+        "sitting": means["sitting"],
+        f"{missed}, held-out windows": len(mine),
+        "the forest takes them for": {AREM_CLASSES[c]: int(np.sum(mine == c)) for c in np.unique(mine)},
+    }
+
+
+def vowels():
+    """(x, y) of training and of test, in units of the training steps' mean and deviation."""
+    values, mask, _ = train = read_vowels("TRAIN")
+    middle, size = values[mask].mean(axis=0), values[mask].std(axis=0)
+
+    def scaled(values, mask, y):
+        return {"values": np.where(mask[..., None], (values - middle) / size, 0).astype("float32"), "mask": mask}, y
+
+    return scaled(*train), scaled(*read_vowels("TEST"))
+
+
+LABELLED = 10
+"""Labelled utterances of each of nine speakers: as few as the effort had that moola comes from (89 in all)."""
+MOOLA_OPTIONS = {
+    "from scratch": {},
+    "not clipped": {"clipnorm": None},
+    "time warp": {"augment": {"warp": 0.12, "jitter": 0.0, "scaling": 0.0}},
+    "jitter": {"augment": {"warp": 0.0, "jitter": 0.03, "scaling": 0.0}},
+    "scaling": {"augment": {"warp": 0.0, "jitter": 0.0, "scaling": 0.1}},
+    "all three": {"augment": {"warp": 0.12, "jitter": 0.03, "scaling": 0.1}},
+    "random mask": {"encoder": {"mask": "random"}},
+    "block mask": {"encoder": {"mask": "block"}},
+    "patch mask": {"encoder": {"mask": "patch"}},
+    "patch mask, MSE": {"encoder": {"mask": "patch", "loss": "mse"}},
+}
+"""Beside from scratch: gradients not clipped; four copies, augmented; an encoder taught on all utterances."""
+
+
+def run_moola_options(*, quick=False):
+    """Options of moola with 90 labelled utterances of Japanese Vowels; the encoders read all 270 without labels.
+
+    Accuracy and lowest recall on the publisher's test, median, smallest and largest of three seeds. Every option takes
+    about as many steps: four times the windows, a quarter of the epochs.
+    """
+    (x_all, y_all), (x_held, y_held) = vowels()
+    order = np.concatenate([np.flatnonzero(y_all == speaker)[:LABELLED] for speaker in range(9)])
+    settings, epochs, results = {"features": 12, "units": 32, "scale": False}, 1 if quick else 40, {}
+    for name, options in MOOLA_OPTIONS.items():
+        runs = []
+        for seed in range(1 if quick else SEEDS):
+            x, y, rounds, callbacks = take(x_all, order), y_all[order], epochs, []
+            if "augment" in options:
+                values, mask = moola.augment(x["values"], x["mask"], copies=4, seed=seed, **options["augment"])
+                x, y, rounds = {"values": values, "mask": mask}, np.tile(y, 4), max(1, epochs // 4)
+            keras.utils.set_random_seed(seed)
+            model = moola.build(classes=9, dropout=0.2, clipnorm=options.get("clipnorm", 1.0), **settings)
+            if "encoder" in options:
+                encoder = moola.build_pretraining(**options["encoder"], **settings)
+                encoder.fit(x_all, epochs=1 if quick else 20, batch_size=16, verbose=0)
+                assert not moola.transfer(encoder, model).nothing
+                callbacks = [moola.unfreeze_after(model, 3)]
+            model.fit(x, y, epochs=rounds, batch_size=16, verbose=0, callbacks=callbacks)
+            found = classified(model.predict(x_held, verbose=0).argmax(axis=1), y_held, 9)
+            runs.append([found["accuracy"], found["recall_min"]])
+        results[name] = {
+            kind: [round(float(pick(column)), 3) for pick in (np.median, np.min, np.max)]
+            for kind, column in zip(("accuracy", "recall_min"), np.asarray(runs).T, strict=True)
+        }
+        print(name, results[name], flush=True)
+    return results
+
+
 def run_vowels(*, quick=False):
     """The classifier on Japanese Vowels: nine speakers, 7 to 29 steps, the publisher's split."""
-    values, mask, y = read_vowels("TRAIN")
-    held_values, held_mask, y_held = read_vowels("TEST")
-    middle, size = values[mask].mean(axis=0), values[mask].std(axis=0)
-    x = {"values": np.where(mask[..., None], (values - middle) / size, 0).astype("float32"), "mask": mask}
-    x_held = {"values": np.where(held_mask[..., None], (held_values - middle) / size, 0).astype("float32"),
-              "mask": held_mask}  # fmt: skip
+    (x, y), (x_held, y_held) = vowels()
     settings = {"features": 12, "units": 32, "scale": False}
     results = {"majority": classified(baselines.majority_class(y, len(y_held)), y_held, 9)}
     for name in ("scratch", "transferred"):
@@ -390,198 +534,6 @@ def classified(predicted, y, classes):
             "recall_min": round(float(np.nanmin(recall)), 4)}  # fmt: skip
 
 
-# Throughput
-
-
-def torch_twin(model):
-    """Hand-written torch of a supervised Duet: the same function of the same weights, masks and all.
-
-    Returns the module, whose forward pass takes the inputs' tensors, and a training step of it.
-    """
-    import torch
-    from torch import nn
-    from torch.nn import functional
-
-    s = model.settings
-    width, heads, count = s["width"], s["heads"], model.patches
-
-    class Attention(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.project, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-            self.norm = nn.LayerNorm(width, eps=1e-3)
-
-        def forward(self, tokens, mask):
-            shape = tokens.shape
-            split = self.project(self.norm(tokens)).view(-1, shape[-2], 3, heads, width // heads).permute(2, 0, 3, 1, 4)
-            mixed = functional.scaled_dot_product_attention(*split, attn_mask=mask).transpose(1, 2).reshape(shape)
-            return functional.dropout(self.out(mixed), s["dropout"], self.training)
-
-    class Block(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.time, self.across = Attention(), Attention() if s["mix_features"] else None
-            self.widen, self.narrow = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
-            self.norm = nn.LayerNorm(width, eps=1e-3)
-
-        def forward(self, tokens, over_time, over_features):
-            tokens = tokens + self.time(tokens, over_time)
-            if self.across is not None:
-                tokens = tokens + self.across(tokens.transpose(1, 2), over_features).transpose(1, 2)
-            changed = self.narrow(functional.gelu(self.widen(self.norm(tokens))))
-            return tokens + functional.dropout(changed, s["dropout"], self.training)
-
-    class Twin(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.position = nn.Parameter(torch.zeros(count, width))
-            self.embed = nn.Linear(2 * s["patch"], width)
-            self.blocks = nn.ModuleList([Block() for _ in range(s["depth"])])
-            self.norm, self.head = nn.LayerNorm(width, eps=1e-3), nn.Linear(count * width, s["horizon"])
-
-        def forward(self, values, mask=None, feature_mask=None):
-            cells = torch.ones_like(values, dtype=torch.bool)
-            cells = cells if mask is None else cells & mask[:, :, None]
-            cells = cells if feature_mask is None else cells & feature_mask[:, None, :]
-            last = torch.where(cells.any(2), torch.arange(values.shape[1]), -1).amax(1, keepdim=True)
-            index = torch.arange(s["context"]) + last - s["context"] + 1
-            real = ((index >= 0) & (last >= 0))[..., None]
-            index = index.clamp(0, values.shape[1] - 1)[..., None].expand(-1, -1, values.shape[2])
-            cells = cells.gather(1, index) & real
-            values = values.gather(1, index).where(cells, 0.0)
-            number = cells.sum(1, keepdim=True).clamp(min=1)
-            mean = values.sum(1, keepdim=True) / number
-            centred = (values - mean).where(cells, 0.0)
-            deviation = torch.sqrt(centred.square().sum(1, keepdim=True) / number + 1e-5)
-            patches = (centred / deviation).transpose(1, 2).unfold(2, s["patch"], s["stride"])
-            known = cells.transpose(1, 2).unfold(2, s["patch"], s["stride"])
-            tokens = self.embed(torch.cat([patches, known.to(patches.dtype)], -1)) + self.position
-            tokens = functional.dropout(tokens, s["dropout"], self.training)
-            held = known.any(-1)
-            over = [torch.where(part.reshape(-1, 1, 1, part.shape[2]), 0.0, -3e38) for part in (held, held.mT)]
-            for block in self.blocks:
-                tokens = block(tokens, *over)
-            tokens = self.norm(tokens).where(held[..., None], 0.0)
-            ahead = self.head(tokens.flatten(2)).transpose(1, 2) * deviation + mean
-            features = cells.any(1, keepdim=True)
-            return ahead.where(features, 0.0), features
-
-    twin = Twin()
-    optimizer = torch.optim.Adam(twin.parameters(), 1e-3, eps=1e-7)
-
-    def step(x, y):
-        optimizer.zero_grad()
-        ahead, features = twin(**x)
-        error = (ahead - y).where(features, 0.0).square()
-        loss = error.sum() / (features.sum() * y.shape[1]).clamp(min=1)
-        loss.backward()
-        optimizer.step()
-        return float(loss.detach())
-
-    return twin, step
-
-
-def share_weights(model, twin):
-    """Copy the weights of a Duet into its twin; the order of creation is the same, Keras' kernels lie transposed."""
-    import torch
-
-    mine = [keras.ops.convert_to_numpy(v) for v in model.trainable_variables]
-    with torch.no_grad():
-        for given, (name, wanted) in zip(mine, twin.named_parameters(), strict=True):
-            linear = given.ndim == 2 and name != "position"
-            wanted.copy_(torch.as_tensor(given.T if linear else given))
-
-
-def empty_calls(model, x):
-    """A function that calls as many layers as a forward pass of the model does; each returns what it was given: what
-    Keras asks for being there."""
-    from torch.nn.modules.module import register_module_forward_hook
-
-    calls = []
-    hook = register_module_forward_hook(lambda module, inputs, output: calls.append(module))
-    model(x, training=True)
-    hook.remove()
-    empty = [keras.layers.Identity(name=f"empty_{i}") for i in range(len(calls))]
-    tokens = keras.ops.zeros((len(x["values"]), x["values"].shape[2], model.patches, model.width))
-
-    def run():
-        for layer in empty:
-            layer(tokens)
-
-    return run
-
-
-LARGE = {"context": 336, "horizon": 96, "patch": 16, "width": 128, "heads": 8, "depth": 3}
-DUETS = {
-    "width 32, 32 windows of 7": ({}, 32, 7),
-    "width 32, one window of one": ({}, 1, 1),
-    "width 128, 32 windows of 7": (LARGE, 32, 7),
-}
-"""Settings, windows and features of the duets that stand beside their twins. One window of one feature leaves next to
-nothing to compute: what is left is what the calls themselves cost."""
-
-
-def step_of(model, x, y):
-    """The training step of `fit` on this batch. (`train_on_batch` looks at every layer before each step.)"""
-    model.train_on_batch(x, y)
-    return lambda: model.train_function([(x, y)])
-
-
-def in_turns(runs, turns, warm=2):
-    """{name: median milliseconds of processor time} of functions that take turns, so that a busy machine is busy for
-    all."""
-    spent = {name: [] for name in runs}
-    for turn in range(turns + warm):
-        for name, run in runs.items():
-            start = time.process_time()
-            run()
-            if turn >= warm:
-                spent[name].append(time.process_time() - start)
-    return {name: 1e3 * float(np.median(times)) for name, times in spent.items()}
-
-
-def run_throughput(*, quick=False):
-    """Processor milliseconds of a training step: duet, its torch twin and as many Keras layers that do nothing, in
-    turns; and moola."""
-    import torch
-
-    rng, turns = np.random.default_rng(0), 5 if quick else 60
-    results = {}
-    for name, (settings, windows, features) in DUETS.items():
-        keras.utils.set_random_seed(0)
-        model = duet.build(**settings)
-        lengths = rng.integers(model.context // 2, model.context + 1, (windows, 1))
-        x = {
-            "values": rng.normal(size=(windows, model.context, features)).astype("float32"),
-            "mask": np.arange(model.context)[None, :] < lengths,
-            "feature_mask": np.arange(features)[None, :]
-            < rng.integers(features - features // 3, features + 1, (windows, 1)),
-        }
-        y = rng.normal(size=(windows, model.horizon, features)).astype("float32")
-        twin, step = torch_twin(model)
-        share_weights(model, twin)
-        tensors = {key: torch.as_tensor(value) for key, value in x.items()}, torch.as_tensor(y)
-        spent = in_turns(
-            {
-                "duet": step_of(model, *tensors),
-                "torch twin": lambda: step(*tensors),  # noqa: B023
-                "empty layers": empty_calls(model, tensors[0]),
-            },
-            turns,
-        )
-        results[f"duet, {name}"] = {f"{who} ms": round(figure, 2) for who, figure in spent.items()} | {
-            "more ms": round(spent["duet"] - spent["torch twin"], 2),
-            "ratio": round(spent["duet"] / spent["torch twin"], 2),
-        }
-    for name, model, made in (
-        ("moola classifier", moola.build(), moola.synthetic(samples=32)),
-        ("moola autoencoder", moola.build_pretraining(), moola.synthetic(samples=32, labels=False)),
-    ):
-        spent = in_turns({name: step_of(model, made["x"], made["y"])}, turns // 2)
-        results[name] = {"ms": round(spent[name], 2)}
-    return results
-
-
 RECIPES = {
     "baselines": run_baselines,
     "linear": run_linear,
@@ -589,17 +541,21 @@ RECIPES = {
     "pretrain": lambda *, quick=False: run_pretrain(quick=quick)[0],
     "finetune": run_finetune,
     "finetune-alone": run_finetune_alone,
+    "duet-options": run_duet_options,
     "moola": run_moola,
     "moola-folds": run_moola_folds,
+    "moola-options": run_moola_options,
+    "arem-files": run_arem_files,
     "vowels": run_vowels,
     "throughput": run_throughput,
 }
 
 
 EMBEDDED = {"linear": "duet.yaml", "duet": "duet.yaml", "pretrain": "duet_pretrain.yaml", "finetune": "duet.yaml",
-            "finetune-alone": "duet.yaml", "moola": "moola.yaml", "moola-folds": "moola.yaml",
-            "vowels": "moola.yaml"}  # fmt: skip
-"""The run that stands in for a recipe without its data; throughput needs none, baselines are nothing without it."""
+            "finetune-alone": "duet.yaml", "duet-options": "duet.yaml", "moola": "moola.yaml",
+            "moola-folds": "moola.yaml", "moola-options": "moola.yaml", "vowels": "moola.yaml"}  # fmt: skip
+"""The run that stands in for a recipe without its data; throughput needs none; baselines and files are nothing
+without it."""
 
 
 def main(arguments=None):

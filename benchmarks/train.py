@@ -6,13 +6,18 @@ All arms train the same model on the same data from the same start; every round 
 twice (A/A), and ratios are taken within a round, so that what else the machine does meets all arms alike. A session's
 time is that of its steps only: preflight, judgement and pages are paid once, not per step. Arms: the session as
 `tsguard train` makes it (guard, journal, recorded rate, progress), and the same with a checkpoint every 50 steps; what
-these cost is also held against the session without them. Processor time is that of all threads of the process, the one
-that writes checkpoints among them. A round of four arms takes about 20 s on one core that is free.
+these cost is also held against the session without them. A session shows its progress; so does `model.fit` with its bar
+(written to nowhere here), which reads the loss from the device in every step. `windows` are those of a long series:
+`model.fit` with a DataLoader that cuts them one by one, the session with `tsguard.data.loader`, which cuts a batch at
+once. What else the machine does only ever adds time: the last column holds the fastest round of an arm against the
+fastest of the other. Processor time is that of all threads of the process, the one that writes checkpoints among them.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import os
 import random
 import statistics
@@ -26,10 +31,13 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 
 import keras
 import numpy as np
+import torch
 from keras import layers
 
 from tsguard.backend import seed_everything
 from tsguard.checks.registry import Context
+from tsguard.data.loader import torch_loader
+from tsguard.data.windows import Windows
 from tsguard.dataset import Data
 from tsguard.gate import Gate
 from tsguard.guarded import session as made_session
@@ -39,6 +47,8 @@ from tsguard.subject import Subject
 from tsguard.train.setup import callbacks
 
 BATCH = 32
+LARGE_BATCH = 256
+"""Of windows, as models this small are trained."""
 
 
 def transformer() -> tuple[Any, tuple[int, ...]]:
@@ -59,6 +69,12 @@ def lstm() -> tuple[Any, tuple[int, ...]]:
     return model, (48, 8)
 
 
+def linear() -> tuple[Any, tuple[int, ...]]:
+    """One linear layer over windows of 96 steps of 12 features: its step is about as long as cutting a batch."""
+    inputs = keras.Input((96, 12))
+    return keras.Model(inputs, layers.Dense(1)(layers.Flatten()(inputs))), (96, 12)
+
+
 class Clock(keras.callbacks.Callback):
     """Wall and processor time from the first batch's end to the last one's: not what begins a fit or ends it."""
 
@@ -73,18 +89,27 @@ class Clock(keras.callbacks.Callback):
         self.wall, self.cpu = now[0] - self._first[0], now[1] - self._first[1]
 
 
-def plain(model: Any, x: Any, y: Any, clock: Clock) -> None:
-    """What a session is compared with."""
-    model.fit(x, y, batch_size=BATCH, verbose=0, callbacks=[clock])
+Feed = dict[str, Any]
+"""What `model.fit` is given of data."""
 
 
-def session(every: int) -> Callable[[Any, Any, Any, Clock], None]:
+def plain(*, bar: bool) -> Callable[[Any, Feed, Clock], None]:
+    """What a session is compared with, with the progress bar of Keras or without."""
+
+    def train(model: Any, feed: Feed, clock: Clock) -> None:
+        with contextlib.redirect_stdout(io.StringIO()):
+            model.fit(**feed, verbose=int(bar), callbacks=[clock])
+
+    return train
+
+
+def session(every: int) -> Callable[[Any, Feed, Clock], None]:
     """The session, with a checkpoint every so many steps (0: at the end of an epoch)."""
 
-    def train(model: Any, x: Any, y: Any, clock: Clock) -> None:
+    def train(model: Any, feed: Feed, clock: Clock) -> None:
         with tempfile.TemporaryDirectory() as place:
             folder = RunFolder.create(place, "bench")
-            data = Data(x, y, batch_size=BATCH)
+            data = Data(feed["x"], feed.get("y"), batch_size=BATCH)
             made_session(
                 Context(subject=Subject.from_model(model, data), data=data),
                 gate=Gate(),
@@ -92,7 +117,7 @@ def session(every: int) -> Callable[[Any, Any, Any, Clock], None]:
                 watch=GuardSettings(diagnose=False, repro=False),
                 progress=lambda name: None,
                 follow=lambda standing: None,
-                fit_arguments={"batch_size": BATCH, "verbose": 0},
+                fit_arguments={**{k: v for k, v in feed.items() if k not in "xy"}, "verbose": 0},
                 callbacks=(clock, *callbacks(TrainSettings(), data)),
                 preflight=False,
                 checkpoint={"every": every},
@@ -101,12 +126,59 @@ def session(every: int) -> Callable[[Any, Any, Any, Clock], None]:
     return train
 
 
-CHECKPOINTS = "session, checkpoint every 50"
-ARMS: dict[str, Callable[[Any, Any, Any, Clock], None]] = {
-    "plain": plain,
-    "plain again": plain,
+CHECKPOINTS, BAR = "session, checkpoint every 50", "plain, progress bar"
+ARMS: dict[str, Callable[[Any, Feed, Clock], None]] = {
+    "plain": plain(bar=False),
+    "plain again": plain(bar=False),
+    BAR: plain(bar=True),
     "session": session(0),
     CHECKPOINTS: session(50),
+}
+BESIDE = {"session": BAR, CHECKPOINTS: "session"}
+"""What an arm is held against beside `plain`."""
+
+
+class Items(torch.utils.data.Dataset):
+    """One window at a time, collated by torch: what a tutorial writes."""
+
+    def __init__(self, values: Any, length: int) -> None:
+        self.values, self.length = values, length
+
+    def __len__(self) -> int:
+        return len(self.values) - self.length
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        end = index + self.length
+        return torch.from_numpy(self.values[index:end]), torch.from_numpy(self.values[end : end + 1, :1])
+
+
+def arrays(shape: tuple[int, ...], steps: int) -> Callable[[str], Feed]:
+    """The same arrays for every arm."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(BATCH * steps, *shape)).astype("float32")
+    y = rng.normal(size=(BATCH * steps, 1)).astype("float32")
+    return lambda arm: {"x": x, "y": y, "batch_size": BATCH}
+
+
+def windows(shape: tuple[int, ...], steps: int) -> Callable[[str], Feed]:
+    """All windows of one series, by each arm's own loader."""
+    length, features = shape
+    values = np.random.default_rng(0).normal(size=(LARGE_BATCH * steps + length, features)).astype("float32")
+    cut = Windows(values, length=length, horizon=1, targets=[0])
+    items = Items(values, length)
+
+    def feed(arm: str) -> Feed:
+        if arm.startswith("plain"):
+            return {"x": torch.utils.data.DataLoader(items, batch_size=LARGE_BATCH, shuffle=True)}
+        return {"x": torch_loader(cut, batch_size=LARGE_BATCH, workers=0), "shuffle": False}
+
+    return feed
+
+
+MODELS: dict[str, tuple[Callable[[], tuple[Any, tuple[int, ...]]], Callable[[tuple[int, ...], int], Any]]] = {
+    "transformer": (transformer, arrays),
+    "lstm": (lstm, arrays),
+    "windows": (linear, windows),
 }
 
 
@@ -116,15 +188,14 @@ def bound(ratios: list[float]) -> float:
     return float(np.quantile(np.median(draws, axis=1), 0.975))
 
 
-def measure(name: str, build: Callable[[], tuple[Any, tuple[int, ...]]], pairs: int, steps: int) -> list[str]:
+def measure(name: str, pairs: int, steps: int) -> list[str]:
     """The rows of one model."""
     keras.utils.clear_session()
     seed_everything(1)
+    build, fed = MODELS[name]
     model, shape = build()
     model.compile(keras.optimizers.Adam(1e-3), "mse")
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(BATCH * steps, *shape)).astype("float32")
-    y = rng.normal(size=(BATCH * steps, 1)).astype("float32")
+    feed = fed(shape, steps)
     start = model.get_weights()
     seen: dict[str, list[tuple[float, float]]] = {arm: [] for arm in ARMS}
     for round_ in range(-1, pairs):  # the first round warms up
@@ -134,18 +205,18 @@ def measure(name: str, build: Callable[[], tuple[Any, tuple[int, ...]]], pairs: 
             model.set_weights(start)
             seed_everything(0)
             clock = Clock()
-            ARMS[arm](model, x, y, clock)
+            ARMS[arm](model, feed(arm), clock)
             if round_ >= 0:
                 seen[arm].append((clock.wall / (steps - 1), clock.cpu / (steps - 1)))
     rows = []
-    beside = dict.fromkeys(ARMS, "plain") | {CHECKPOINTS: "session"}
     for arm, times in seen.items():
-        for other in dict.fromkeys(("plain", beside[arm])):
+        for other in dict.fromkeys(("plain", BESIDE.get(arm, "plain"))):
             pairs_ = zip(times, seen[other], strict=True)
             wall, cpu = zip(*((t[0] / p[0], t[1] / p[1]) for t, p in pairs_), strict=True)
             spent = " / ".join(f"{1000 * statistics.median(t[k] for t in times):.2f}" for k in (0, 1))
             shown = " | ".join(f"{statistics.median(ratios):.3f} | {bound(list(ratios)):.3f}" for ratios in (wall, cpu))
-            rows.append(f"| {name} | {arm} | {other} | {spent} | {shown} |")
+            least = min(t[1] for t in times) / min(t[1] for t in seen[other])
+            rows.append(f"| {name} | {arm} | {other} | {spent} | {shown} | {least:.3f} |")
             print(rows[-1], flush=True)
     return rows
 
@@ -155,22 +226,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=20)
     parser.add_argument("--steps", type=int, default=101)
-    parser.add_argument("--models", default="transformer,lstm")
+    parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--write", action="store_true", help="Keep the table in benchmarks/results/train.md.")
     given = parser.parse_args()
     lines = [
-        "| model | arm | against | ms a step, wall / processor | wall: median | ≤ 95 % | processor: median | ≤ 95 % |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| model | arm | against | ms a step, wall / processor | wall: median | ≤ 95 % | processor: median | ≤ 95 % | "
+        "fastest rounds |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     print("\n".join(lines))
     for name in given.models.split(","):
-        lines += measure(name, {"transformer": transformer, "lstm": lstm}[name], given.pairs, given.steps)
+        lines += measure(name, given.pairs, given.steps)
     text = "\n".join(lines)
     if given.write:
         target = Path(__file__).parent / "results" / "train.md"
         target.write_text(
             f"# A session per step\n\n`nice -n -15 taskset -c 1 python benchmarks/train.py --pairs {given.pairs} "
-            f"--steps {given.steps} --write`\n\n{given.pairs} rounds of {given.steps} steps, batch {BATCH}, "
+            f"--steps {given.steps} --write`\n\n{given.pairs} rounds of {given.steps} steps, batch {BATCH} (windows: "
+            f"{LARGE_BATCH}), "
             f"{os.cpu_count()} cores, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'unset')}.\n\n{text}\n",
             encoding="utf-8",
         )

@@ -1,4 +1,4 @@
-"""Pieces that the families share: means over what is real, instance scaling, alignment, attention, the model's shell.
+"""Pieces that the families share: means over what is real, alignment, instance scaling, the shells of the models.
 
 One rule runs through all of them: what is masked is replaced by `where` *before* any arithmetic, because 0 · NaN is
 NaN, and every mean over a selection is a sum divided by max(count, 1), because the selection may be empty.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from models.precise import at_least_float32, precise
+from models.precise import at_least_float32
 
 register = keras.saving.register_keras_serializable(package="tsguard_models")
 
@@ -61,8 +61,9 @@ def weighted_error(target, predicted, mask, sample_weight=None, kind="mse"):
     mask = ops.broadcast_to(mask, ops.shape(predicted))
     error = point_error(ops.where(mask, predicted - ops.cast(target, predicted.dtype), 0.0), kind)
     if sample_weight is not None:
-        error = error * expand_to(ops.cast(sample_weight, error.dtype), len(ops.shape(error)))
-    return masked_mean(error, mask)
+        weight = expand_to(ops.cast(sample_weight, error.dtype), len(ops.shape(error)))
+        error = ops.where(mask, error * weight, 0.0)
+    return ops.sum(error) / ops.maximum(ops.sum(ops.cast(mask, error.dtype)), 1.0)
 
 
 def expand_to(values, rank):
@@ -102,97 +103,39 @@ def last_step(cells):
     return ops.max(ops.where(ops.any(cells, axis=-1), time, -1), axis=1, keepdims=True)
 
 
-@register
-class AlignLast(keras.layers.Layer):
-    """The last `steps` steps of each sample, counted back from its own last valid step.
+def align_last(inputs, steps, dtype="float32"):
+    """(values, cells), as `cells_of`, of the last `steps` steps of each sample, counted back from its last valid step.
 
-    More padding, on either side, changes nothing after this layer; a shorter sample is filled up in front, masked.
+    More padding, on either side, changes nothing after this; a shorter sample is filled up in front, masked.
     """
-
-    def __init__(self, steps, **kwargs):
-        super().__init__(**kwargs)
-        self.steps = steps
-
-    def build(self, input_shape):
-        self.built = True
-
-    def call(self, values, cells):
-        last = last_step(cells)
-        index = ops.arange(self.steps, dtype="int32")[None, :] + (last - self.steps + 1)
-        real = ops.logical_and(index >= 0, last >= 0)[:, :, None]
-        index = ops.clip(index, 0, ops.shape(values)[1] - 1)[:, :, None]
-        index = ops.broadcast_to(index, (ops.shape(values)[0], self.steps, ops.shape(values)[2]))
-        cells = ops.logical_and(ops.take_along_axis(cells, index, axis=1), real)
-        return ops.where(cells, ops.take_along_axis(values, index, axis=1), 0.0), cells
-
-    def features(self, cells):
-        """(batch, features) with a real cell among the last steps: what `call` would leave, without moving a value."""
-        time = ops.arange(ops.shape(cells)[1], dtype="int32")[None, :]
-        return ops.any(ops.logical_and(cells, (time > last_step(cells) - self.steps)[:, :, None]), axis=1)
-
-    def get_config(self):
-        return {**super().get_config(), "steps": self.steps}
+    values, cells = inputs["values"] if isinstance(inputs, dict) else inputs, which_cells(inputs)
+    last = last_step(cells)
+    index = ops.arange(steps, dtype="int32")[None, :] + (last - steps + 1)
+    real = ops.logical_and(index >= 0, last >= 0)[:, :, None]
+    index = ops.clip(index, 0, ops.shape(values)[1] - 1)[:, :, None]
+    index = ops.broadcast_to(index, (ops.shape(values)[0], steps, ops.shape(values)[2]))
+    cells = ops.logical_and(ops.take_along_axis(cells, index, axis=1), real)
+    values = ops.take_along_axis(ops.cast(values, dtype), index, axis=1)
+    return ops.where(cells, values, 0.0), cells
 
 
-@register
-class InstanceScaling(keras.layers.Layer):
+def features_of_last(cells, steps):
+    """(batch, features) with a real cell among the last steps: what `align_last` leaves, without moving a value."""
+    time = ops.arange(ops.shape(cells)[1], dtype="int32")[None, :]
+    return ops.any(ops.logical_and(cells, (time > last_step(cells) - steps)[:, :, None]), axis=1)
+
+
+def scale_instances(values, cells):
     """Each window's feature minus its own mean, over its own deviation, of the real cells (as RevIN, without affine).
 
-    It computes in float32 under any half policy: the square of a price of 19,789 does not fit into float16.
+    `values`, 0 where there is no cell, in at least float32: the square of a price of 19,789 does not fit into float16.
     Returns the scaled values, 0 where there is no cell, and (mean, deviation) to scale back with.
     """
-
-    def __init__(self, **kwargs):
-        super().__init__(**{"dtype": precise(), "autocast": False, **kwargs})
-
-    def build(self, input_shape):
-        self.built = True
-
-    def call(self, values, cells):
-        count = ops.maximum(ops.sum(ops.cast(cells, values.dtype), axis=1, keepdims=True), 1.0)
-        mean = ops.sum(ops.where(cells, values, 0.0), axis=1, keepdims=True) / count
-        centred = ops.where(cells, values - mean, 0.0)
-        deviation = ops.sqrt(ops.sum(ops.square(centred), axis=1, keepdims=True) / count + SCALE_EPSILON)
-        return centred / deviation, mean, deviation
-
-
-def mask_bias(mask, dtype):
-    """What to add to the scores of attention over the last axis of `mask` (…, tokens), for every row before it.
-
-    One bias serves every block: made of the mask anew in each of them, it costs as much as the softmax.
-    """
-    mask = ops.reshape(mask, (-1, 1, 1, ops.shape(mask)[-1]))
-    return ops.cast(ops.where(mask, 0.0, lowest(dtype)), dtype)
-
-
-@register
-class MaskedAttention(keras.layers.Layer):
-    """Self-attention over axis 1 of (batch, tokens, width); `bias` is what `mask_bias` makes of the mask of tokens.
-
-    A row without anything to attend to is a plain mean, which the encoder replaces by 0.
-    """
-
-    def __init__(self, width, heads, **kwargs):
-        super().__init__(**kwargs)
-        if width % heads:
-            raise ValueError(f"MaskedAttention: width {width} is not a multiple of heads {heads}.")
-        self.width, self.heads = width, heads
-        self.project = keras.layers.Dense(3 * width, name="project", dtype=self.dtype_policy)
-        self.output_dense = keras.layers.Dense(width, name="output", dtype=self.dtype_policy)
-
-    def build(self, input_shape):
-        self.project.build((*input_shape[:-1], self.width))
-        self.output_dense.build((*input_shape[:-1], self.width))
-        self.built = True
-
-    def call(self, tokens, bias):
-        steps = ops.shape(tokens)[1]
-        split = ops.reshape(self.project(tokens), (-1, steps, 3, self.heads, self.width // self.heads))
-        mixed = ops.dot_product_attention(split[:, :, 0], split[:, :, 1], split[:, :, 2], bias=bias)
-        return self.output_dense(ops.reshape(mixed, (-1, steps, self.width)))
-
-    def get_config(self):
-        return {**super().get_config(), "width": self.width, "heads": self.heads}
+    count = ops.maximum(ops.sum(ops.cast(cells, values.dtype), axis=1, keepdims=True), 1.0)
+    mean = ops.sum(values, axis=1, keepdims=True) / count
+    centred = ops.where(cells, values - mean, 0.0)
+    deviation = ops.sqrt(ops.sum(ops.square(centred), axis=1, keepdims=True) / count + SCALE_EPSILON)
+    return centred / deviation, mean, deviation
 
 
 class TermLossModel(keras.Model):
@@ -218,7 +161,8 @@ class TermLossModel(keras.Model):
         for name, metric in zip(self.term_names, self.term_metrics, strict=True):
             metric.update_state(ops.stop_gradient(terms[name]))
         total = sum(terms.values()) if terms else ops.zeros(())
-        return total + sum(self.losses) if self.losses else total
+        added = self.losses  # a walk over all layers
+        return total + sum(added) if added else total
 
 
 class ReadableModel(keras.Model):

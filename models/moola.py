@@ -11,11 +11,11 @@ import numpy as np
 from keras import ops
 
 from models.common import (
-    InstanceScaling,
     TermLossModel,
     cells_of,
     masked_softmax,
     register,
+    scale_instances,
     weighted_error,
 )
 from models.precise import at_least_float32, precise
@@ -112,8 +112,7 @@ class MaskedAutoencoder(TermLossModel):
             features, units, layers, mask, ratio, patch
         )  # fmt: skip
         self.point_kind, policy = loss, self.dtype_policy
-        precision = at_least_float32(policy.compute_dtype)
-        self.scaling = InstanceScaling(name="scale", dtype=precision) if scale else None
+        self.scaled = scale
         self.forward_layers = [ValidSteps(units, name=f"forward_{i}", dtype=policy) for i in range(layers)]
         self.backward_layers = [
             ValidSteps(units, reverse=True, name=f"backward_{i}", dtype=policy) for i in range(layers)
@@ -138,8 +137,8 @@ class MaskedAutoencoder(TermLossModel):
     def prepare(self, x):
         """Scaled values, real cells, and the steps that have any."""
         values, cells = cells_of(x, at_least_float32(self.compute_dtype))
-        if self.scaling is not None:
-            values = self.scaling(values, cells)[0]
+        if self.scaled:
+            values = scale_instances(values, cells)[0]
         return values, cells, ops.any(cells, axis=-1)
 
     def call(self, x, training=False):
@@ -197,14 +196,13 @@ class Scaled(keras.layers.Layer):
     def __init__(self, scale=True, **kwargs):
         super().__init__(**{"dtype": precise(), "autocast": False, **kwargs})
         self.scale = scale
-        self.scaling = InstanceScaling(name="scaling", dtype=self.compute_dtype)
 
     def build(self, input_shape):
         self.built = True
 
     def call(self, values, mask):
         values, cells = cells_of({"values": values, "mask": mask}, self.compute_dtype)
-        return self.scaling(values, cells)[0] if self.scale else values
+        return scale_instances(values, cells)[0] if self.scale else values
 
     def get_config(self):
         return {**super().get_config(), "scale": self.scale}

@@ -113,3 +113,14 @@ def test_a_report_without_findings_is_not_healthy():
     assert not Report().healthy
     assert not full_report().healthy
     assert Report(findings=(catalogue.finding("below-baseline", "m"),)).healthy
+
+
+def test_a_console_shows_the_verdict_and_what_was_found_and_not_the_document():
+    found = [catalogue.finding("lr-too-high", f"number {k}", status="FAIL") for k in range(8)]
+    report = full_report().with_(findings=tuple(found), verdict=Verdict("FAIL"))
+    text = repr(report)
+    assert "FAIL; findings: 8 FAIL" in text
+    assert "FAIL lr-too-high (cause): number 0" in text
+    assert "… and 2 more" in text
+    assert len(text) < 600
+    assert repr(Report()) == "<Report check '': NOT_RUN; findings: none>"

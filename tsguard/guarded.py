@@ -184,9 +184,7 @@ def reproduce(
     progress: Callable[[str], None] = lambda words: None,
 ) -> Report:
     """The report with its failure reduced to a script in the run's folder, where one training step fails."""
-    if folder is None or not any(
-        f.status == "FAIL" and catalogue.entry(f.code).group != "data" for f in report.findings
-    ):
+    if folder is None or not any(f.status == "FAIL" for f in report.findings):
         return report
     try:
         case = failing_case(
@@ -197,7 +195,7 @@ def reproduce(
         step = None if case is None else reduced(case, budget_s=budget_s, progress=progress)
         small = step or other_case(
             report.findings, model=context.model, data=context.data, name=report.name, recipe=_recipe(context),
-            budget_s=budget_s, progress=progress,
+            budget_s=budget_s, context=context, progress=progress,
         )  # fmt: skip
         if small is None:
             return report
@@ -329,6 +327,11 @@ def session(
         diagnose=watch.diagnose,
         repro=watch.repro,
         budget_s=watch.budget_s,
+        max_recoveries=watch.max_recoveries,
+        activations=watch.activations,
+        names=watch.names or _feature_names(context.data),
+        ids=_sample_ids(context.data, watch.ids),
+        stall_s=watch.stall_s,
         folder=folder,
         name=subject.name,
         padding=context.padding,
@@ -347,6 +350,28 @@ def session(
         progress=progress,
         **more,
     )
+
+
+def _feature_names(data: Data | None) -> Sequence[str] | None:
+    """The names that came with the data, where it is one array and they can only be its features'."""
+    return data.names if data is not None and data.names and hasattr(data.x, "shape") else None
+
+
+def _sample_ids(data: Data | None, column: str | None) -> Sequence[Any] | None:
+    """What names each sample, of what the data function says of its rows."""
+    if column is None:
+        return None
+    rows = {} if data is None else data.rows
+    if column not in rows:
+        raise ConfigError(
+            explain(
+                "guard.ids",
+                received=repr(column),
+                expected=f"a column that the data function returns in `rows`: {', '.join(rows) or 'there is none'}",
+                todo="Return rows={'id': …}, one value for each row.",
+            )
+        )
+    return list(rows[column])
 
 
 def require_fit_arguments(model: Any, given: Mapping[str, Any]) -> None:

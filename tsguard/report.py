@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +23,9 @@ from tsguard.findings import Finding, Status
 
 SCHEMA = 1
 """Version of the document. Raised when a reader of the old one would misread the new one; see `_UPGRADES`."""
+
+REPR_FINDINGS = 6
+"""Findings that a console shows of a report; the page has them all."""
 
 METRIC_NAMES = (
     "r2 std_ratio correlation bias2_over_var rmse mae spread accuracy recall_min majority_share skill_vs_baseline loss "
@@ -167,6 +171,19 @@ class Report:
     def save(self, folder: str | Path) -> Path:
         """Write the document and its page into a folder; the path of the page."""
         return self._at_desk().save(self, folder)
+
+    def __repr__(self) -> str:
+        """What a console shows: the verdict, what was found, causes first, and where the page is."""
+        statuses = Counter(one.status.value for one in self.findings)
+        counts = ", ".join(f"{count} {status}" for status, count in statuses.items())
+        lines = [f"<Report {self.kind} {self.name!r}: {self.verdict.status.value}; findings: {counts or 'none'}>"]
+        told = [one for one in self.findings if one.status in (Status.FAIL, Status.ERROR, Status.WARN)]
+        lines += [f"  {one.status.value} {one.code} ({one.role.value}): {one.message}" for one in told[:REPR_FINDINGS]]
+        if len(told) > REPR_FINDINGS:
+            lines.append(f"  … and {len(told) - REPR_FINDINGS} more")
+        if self.path is not None:
+            lines.append(f"  page: {self.path}")
+        return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         return self._at_desk().first_screen(self)

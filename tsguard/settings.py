@@ -83,6 +83,14 @@ class GuardSettings(Section):
     diagnose: bool = True
     repro: bool | Literal["auto"] = "auto"
     budget_s: float = Field(default=60, gt=0)
+    max_recoveries: int = Field(default=3, ge=0)
+    activations: bool | str | list[str] = False
+    """Layers to listen to, by name or path; true for all."""
+    names: list[str] | dict[str, list[str]] | None = None
+    """Names of the features, of one input or by input; the data function's own where nothing is said."""
+    ids: str | None = None
+    """The column of the data function's `rows` that names each sample."""
+    stall_s: float | None = Field(default=120, gt=0)
 
 
 class CheckSettings(Section):

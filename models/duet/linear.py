@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from models.common import AlignLast, TermLossModel, cells_of, masked_mean, register, which_cells
+from models.common import TermLossModel, align_last, features_of_last, masked_mean, register, which_cells
 from models.duet.losses import forecast_loss
 from models.precise import at_least_float32
 
@@ -40,7 +40,6 @@ class LinearForecaster(TermLossModel):
         self.context, self.kind, self.forecast_kind = context, kind, loss
         # At least float32: one matrix gains nothing from half, and DLinear reads the values as they are.
         self.precise = at_least_float32(self.compute_dtype)
-        self.align = AlignLast(context, name="align", dtype=self.precise, autocast=False)
         # A mean over the context to begin with, as published: small, and the same for every seed.
         start = keras.initializers.Constant(1.0 / context)
         self.map = keras.layers.Dense(horizon, kernel_initializer=start, name="map", dtype=self.precise)
@@ -53,14 +52,13 @@ class LinearForecaster(TermLossModel):
     def build(self, input_shape):
         if self.built:
             return
-        self.align.build(None)
         self.map.build((None, None, self.context))
         if self.kind == "dlinear":
             self.map_rest.build((None, None, self.context))
         self.built = True
 
     def call(self, x, training=False):
-        values, cells = self.align(*cells_of(x, self.precise))
+        values, cells = align_last(x, self.context, self.precise)
         if self.kind == "nlinear":
             level = last_of(values, cells)
             ahead = turn(self.map(turn(ops.where(cells, values - level, 0.0)))) + level
@@ -72,7 +70,7 @@ class LinearForecaster(TermLossModel):
 
     def loss_terms(self, x, y, y_pred, sample_weight=None):
         """The one term: the error of the forecast over the features that are real."""
-        features = self.align.features(which_cells(x))
+        features = features_of_last(which_cells(x), self.context)
         return {"forecast": forecast_loss(y, y_pred, features, sample_weight, self.forecast_kind)}
 
     def get_config(self):

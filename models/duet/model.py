@@ -13,12 +13,12 @@ import numpy as np
 from keras import ops
 
 from models.common import (
-    AlignLast,
-    InstanceScaling,
     TermLossModel,
-    cells_of,
+    align_last,
+    features_of_last,
     masked_mean,
     register,
+    scale_instances,
     which_cells,
     widened,
 )
@@ -78,8 +78,6 @@ class Duet(TermLossModel):
         self.patches = (context - patch) // stride + 1
         policy = self.dtype_policy
         self.precise = at_least_float32(policy.compute_dtype)
-        self.align = AlignLast(context, name="align", dtype=self.precise, autocast=False)
-        self.scale = InstanceScaling(name="scale", dtype=self.precise)
         hides = "masked" in self.objectives
         self.encoder = PatchEncoder(
             self.patches, patch, width, heads, depth, dropout, mix_features, hides, name="encoder", dtype=policy
@@ -134,8 +132,6 @@ class Duet(TermLossModel):
     def build(self, input_shape):
         if self.built:
             return
-        self.align.build(None)
-        self.scale.build(None)
         self.encoder.build((None, None, self.patches, self.patch))
         for name, inputs in self.heads_of.items():
             getattr(self, name).build((None, None, inputs))
@@ -145,8 +141,8 @@ class Duet(TermLossModel):
 
     def prepare(self, x):
         """Window to scaled patches, their real cells, and what it takes to scale back: a pure function of x."""
-        values, cells = self.align(*cells_of(x, self.precise))
-        scaled, mean, deviation = self.scale(values, cells)
+        values, cells = align_last(x, self.context, self.precise)
+        scaled, mean, deviation = scale_instances(values, cells)
         return self.cut(scaled), self.cut(cells), mean, deviation
 
     def cut(self, values):
@@ -286,10 +282,10 @@ class Duet(TermLossModel):
 
         The statistics do not see what has to be predicted: with those of the whole window its mean would leak.
         """
-        values, cells = self.align(*cells_of(x, self.precise))
+        values, cells = align_last(x, self.context, self.precise)
         seen = np.arange(self.context)[None, :, None] < self.context - self.patch
         past = ops.logical_and(cells, seen)
-        scaled, mean, deviation = self.scale(ops.where(past, values, 0.0), past)
+        scaled, mean, deviation = scale_instances(ops.where(past, values, 0.0), past)
         shifted = [
             ops.concatenate([ops.zeros_like(part[:, : self.patch]), part[:, : -self.patch]], axis=1)
             for part in (scaled, past)
@@ -307,7 +303,7 @@ class Duet(TermLossModel):
         if not isinstance(y_pred, dict):
             y_pred = {"forecast": y_pred}
         if self.term_names == ("forecast",):
-            features = self.align.features(which_cells(x))
+            features = features_of_last(which_cells(x), self.context)
         else:
             patches, cells, _, _ = self.prepare(x)
             features, valid = ops.any(cells, axis=(2, 3)), ops.any(cells, axis=(1, 2, 3))

@@ -47,6 +47,20 @@ def test_norms_of_all_variables_add_up_to_the_total():
     assert np.sqrt(squares) == pytest.approx(series["grad_norm"].y, rel=1e-5)
 
 
+def test_a_window_that_ends_badly_is_told_step_by_step():
+    x = np.random.default_rng(0).normal(size=(160, 4)).astype("float32")
+    y = x[:, :1].copy()
+    y[137] = np.inf
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3, name="only"), layers.Dense(1)])
+    model.compile("sgd", "mse")
+    guard = Guard(out=None, sync_every=8)
+    model.fit(x, y, batch_size=8, shuffle=False, verbose=0, callbacks=[guard])
+    flow = guard.report.series[f"grad_norm/{model.layers[0].kernel.path}"]
+    assert flow.x == (7.0, 15.0, 16.0, 17.0)  # two windows as one point each, then every step of the last
+    assert np.isfinite(flow.y[:-1]).all()
+    assert not np.isfinite(flow.y[-1])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("program", [data_loader_with_workers, functional, generator])
 def test_beside_a_callback_that_raises_the_bits_are_those_of_the_same_run_without_a_guard(program):

@@ -45,6 +45,8 @@ def test_all_activations_tell_a_dead_layer():
         if name.startswith("activation_zeros/") and "dead" in name
     ]
     assert set(zeros.y) == {1.0}
+    told = {name.rsplit("/", 1)[-1] for name in guard.report.series if name.startswith("activation_mean/")}
+    assert told == {layer.name for layer in model.layers}  # the ones without weights too
 
 
 def test_a_layer_that_is_not_there_is_refused_by_name():

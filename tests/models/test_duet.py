@@ -197,7 +197,7 @@ def test_an_unknown_point_loss_is_refused():
 @pytest.mark.skipif(keras.backend.backend() != "torch", reason="the twin is written in torch")
 @pytest.mark.parametrize("changes", [{}, {"patch": 8, "stride": 4, "mix_features": False}])
 def test_the_twin_that_speed_is_measured_against_computes_the_same(changes):
-    recipes = pytest.importorskip("benchmarks.models_duet_moola")
+    recipes = pytest.importorskip("benchmarks.models_steps")
     model, (x, y) = make("duet", **changes), batch()
     twin, step = recipes.torch_twin(model)
     recipes.share_weights(model, twin)
@@ -215,7 +215,8 @@ def test_alignment_keeps_the_last_valid_steps_wherever_the_padding_is(lengths, l
     for sample, length in enumerate(lengths):
         values[sample, left : left + length, 0] = np.arange(1, length + 1)
         mask[sample, left : left + length] = True
-    found, cells = common.AlignLast(steps)(*common.cells_of({"values": tensor(values), "mask": tensor(mask, "bool")}))
+    inputs = {"values": tensor(values), "mask": tensor(mask, "bool")}
+    found, cells = common.align_last(inputs, steps)
     for sample, length in enumerate(lengths):
         kept = np.arange(1, length + 1)[-steps:]
         assert array(found)[sample, :, 0].tolist() == [0.0] * (steps - len(kept)) + kept.tolist()
@@ -500,7 +501,7 @@ def test_from_pretrained_copies_the_encoder_and_says_what_is_fresh(tmp_path):
     source.fit(x, None, epochs=1, verbose=0)
     source.save(tmp_path / "source.keras")
     model, transfer = duet.Duet.from_pretrained(str(tmp_path / "source.keras"), horizon=3)
-    for mine, theirs in zip(model.encoder.blocks[0].weights, source.encoder.blocks[0].weights, strict=True):
+    for mine, theirs in zip(model.encoder.dense[0].weights, source.encoder.dense[0].weights, strict=True):
         assert np.array_equal(array(mine), array(theirs))
     assert len(transfer.loaded) == len(model.encoder.weights)
     assert [name.split("/", 1)[1] for name in transfer.not_loaded] == ["forecast_head/kernel", "forecast_head/bias"]

@@ -7,6 +7,8 @@ from rich.console import Console
 
 from tests.render.reports import HOSTILE, KINDS, hostile_report, train_report
 from tsguard.comparison import compare
+from tsguard.findings import Finding, Role, Status
+from tsguard.render.html import page
 from tsguard.render.terminal import show, show_comparison
 from tsguard.report import Report, Verdict
 
@@ -53,6 +55,22 @@ def test_what_is_left_out_is_counted():
     text = printed(lambda console: show(train_report(), console, shown=1))
     assert "below-baseline" not in text
     assert "and 1 more in the page" in text
+
+
+def test_a_preflight_says_what_its_checks_took_and_the_page_has_them_all():
+    slow = Finding("no-learning", Status.PASS, Role.NOTE, "learned", check="one batch overfitted", seconds=2.5)
+    quick = Finding("config-unknown-key", Status.WARN, Role.NOTE, "unread", check="settings [red]", seconds=0.25)
+    again = Finding("off-plan", Status.PASS, Role.NOTE, "kept", check="settings [red]", seconds=0.25)
+    never = Finding("pad-time", Status.NOT_RUN, Role.NOTE, "not asked: no timestamps", check="laws")
+    report = Report(name="run", kind="check", findings=(quick, again, slow, never), verdict=Verdict(Status.PASS, ()))
+    text = printed(lambda console: show(report, console), width=200)
+    assert "2 checks took 2.8 s; the longest: one batch overfitted 2.5 s, settings [red] 0.2 s" in text
+    document = page(report)
+    table = document[document.index('id="asked"') : document.index('id="not-run"')]
+    assert "2 checks took 2.8 s, the longest 2.5 s: one batch overfitted" in table
+    assert table.index("one batch overfitted</td>") < table.index("settings [red]</td>")
+    assert "warned" in table[table.index("settings [red]</td>") :]
+    assert "laws" not in table
 
 
 def test_reasons_that_no_finding_tells_are_listed():

@@ -167,6 +167,22 @@ def test_what_hangs_on_the_order_of_a_set_is_found_in_another_process(project):
     module.write_text(text)
 
 
+def test_the_guard_of_a_run_knows_names_and_ids_and_listens_where_it_is_told(project):
+    module = next(project.glob("model_*.py"))
+    named = "    x[42, 3] = np.nan\n    names = ('wind', 'rain', 'sun', 'ice', 'fog', 'dew')\n"
+    named += "    rows = {'station': [f's{i}' for i in range(64)]}\n    return dict(names=names, rows=rows, x=x[32:]"
+    module.write_text(module.read_text().replace("    return dict(x=x[32:]", named))
+    run = project / "run.yaml"
+    told = "guard: {ids: station, activations: true, stall_s: null, max_recoveries: 1, policy: skip, "
+    run.write_text(run.read_text().replace("guard: {", told).replace("checkpoint: {every: 5}", "shuffle: false"))
+    report = commands.train(run, progress=quiet)
+    (found,) = (f for f in report.findings if f.code == "data-nan" and f.where.get("step") is not None)
+    assert (found.where["id"], found.where["feature"], found.where["sample"]) == ("s10", "ice", 10)
+    assert any(one.kind == "curve" and "dense" in str(one.name) for f in report.findings for one in f.evidence)
+    with pytest.raises(ConfigError, match=r"guard\.ids.*'place'.*station"):
+        commands.train(run, changes=["guard.ids=place"], progress=quiet)
+
+
 @pytest.mark.slow
 def test_a_sound_run_agrees_in_another_process(project):
     report = commands.check(project / "run.yaml", twice=True, progress=quiet)

@@ -59,7 +59,7 @@ class ActivationWatch:
             if known is None and id(layer) not in ours:
                 known = wanted[id(layer)] = False
             if known and isinstance(out, torch.Tensor) and out.is_floating_point() and out.numel():
-                step.activations[str(layer.path)] = summary(out)
+                step.activations[str(layer.path or layer.name)] = summary(out)
             return out
 
         Layer.__call__ = listening

@@ -15,8 +15,8 @@ from typing import Any
 
 from tsguard.dataset import packed
 from tsguard.errors import StoreError
+from tsguard.guard.leaves import named_leaves
 from tsguard.guard.recorder import StepRecord
-from tsguard.guard.trace import named_leaves
 from tsguard.store import RunFolder
 
 FOLDER = "captured"

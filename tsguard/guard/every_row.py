@@ -19,11 +19,12 @@ from tsguard.checks.registry import Check, Context
 from tsguard.findings import Finding
 from tsguard.guard import answer
 from tsguard.guard.investigate import Verdict
+from tsguard.guard.leaves import batch_is_finite
 from tsguard.guard.origin import find
 from tsguard.guard.outcome import Origin, Trip
 from tsguard.guard.recorder import StepRecord
 from tsguard.guard.replay import Listener
-from tsguard.guard.trace import Trace, batch_is_finite
+from tsguard.guard.trace import Trace
 
 ROWS_MAX = 200_000
 """More rows than this are not passed through: a check is no epoch."""

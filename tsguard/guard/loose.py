@@ -22,7 +22,8 @@ from tsguard.guard.origin import find
 from tsguard.guard.outcome import Element, Origin
 from tsguard.guard.recorder import RngWatch, StepRecord, _map, _private
 from tsguard.guard.replay import Listener, Replay
-from tsguard.guard.trace import Trace, _tensors
+from tsguard.guard.tensors import tensors_in
+from tsguard.guard.trace import Trace
 
 CALLS_MAX = 8
 """Calls of the model that are kept for one step; a loop that calls it more often is followed in its last ones."""
@@ -93,11 +94,11 @@ class LooseCalls:
         return Call(_map(tuple(args), _private), _map(dict(kwargs), _private), self._rng.now(), seeds)
 
     def _after(self, heard: Call, out: Any) -> None:
-        heard.outputs = [tensor.detach() for tensor in _tensors(out)]
-        for position, tensor in enumerate(_tensors(out)):
+        heard.outputs = [tensor.detach() for tensor in tensors_in(out)]
+        for position, tensor in enumerate(tensors_in(out)):
             if tensor.requires_grad:
                 tensor.register_hook(_keep(heard.gradients, position))
-        heard.edges = tuple(tensor.grad_fn for tensor in _tensors(out) if tensor.grad_fn is not None)
+        heard.edges = tuple(tensor.grad_fn for tensor in tensors_in(out) if tensor.grad_fn is not None)
         self.calls = [*self.calls, heard][-CALLS_MAX:]
 
     def on_root(self, root: torch.Tensor, step: int) -> None:
@@ -145,7 +146,7 @@ def run(model: Any, calls: list[Call], heard: Listener) -> None:
         with torch.no_grad():
             for variable, value in call.seeds:
                 variable.value.copy_(value)
-        outputs = _tensors(model(*call.args, **call.kwargs))
+        outputs = tensors_in(model(*call.args, **call.kwargs))
         bad = next((tensor for tensor in outputs if not all_finite([tensor])), None)
         if bad is not None:
             heard.outputs.append(bad.detach())

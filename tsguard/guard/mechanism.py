@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from tsguard.guard.axes import Tag
-from tsguard.guard.trace import OpRecord
+from tsguard.guard.records import OpRecord
 
 FILLS = frozenset("full full_like fill masked_fill where scalar_tensor new_full tensor lift_fresh copy".split())
 """Operations by which programs write infinities on purpose."""

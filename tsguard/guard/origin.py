@@ -22,8 +22,10 @@ from tsguard.guard.axes import FEATURE, SAMPLE, TIMESTEP, Tag
 from tsguard.guard.mechanism import Mechanism, explain, first_bad, is_fill, operand_values
 from tsguard.guard.outcome import Element, Origin
 from tsguard.guard.recorder import StepRecord
+from tsguard.guard.records import Leaf, OpRecord
 from tsguard.guard.replay import Listener
-from tsguard.guard.trace import Leaf, OpRecord, Trace, _is_bad
+from tsguard.guard.tensors import is_bad
+from tsguard.guard.trace import Trace
 
 CODES = {
     "forward": "nonfinite-forward",
@@ -94,19 +96,19 @@ def _start(
     trace: Trace, heard: Listener, model: Any
 ) -> tuple[str, list[OpRecord | Leaf], str | None, str | None] | None:
     """What is bad, in the order of a step: the loss, then a gradient, then a weight, then what the model hides."""
-    if heard.loss is not None and _is_bad(heard.loss):
+    if heard.loss is not None and is_bad(heard.loss):
         return "loss", trace.sources_of(heard.loss), None, None
     for output in heard.outputs:
         return "forward", trace.sources_of(output), None, None
     for name, term in heard.terms.items():
-        if _is_bad(term):
+        if is_bad(term):
             return (
                 "loss",
                 trace.sources_of(term),
                 None,
                 f"the loss is {_shown(heard.loss)} although its term {name} is not finite",
             )
-    bad = [(v, g) for v, g in zip(heard.variables, heard.gradients, strict=False) if _is_bad(g)]
+    bad = [(v, g) for v, g in zip(heard.variables, heard.gradients, strict=False) if is_bad(g)]
     hidden = _hidden(trace)
     if bad and hidden is None:
         sources = [source for _, gradient in bad for source in trace.sources_of(gradient)]
@@ -115,7 +117,7 @@ def _start(
         return "loss", hidden.sources, None, _hider(hidden)
     for variable in [*model.variables, *getattr(model.optimizer, "variables", ())]:
         value = variable.value.detach()
-        if _is_bad(value):
+        if is_bad(value):
             return "update", trace.sources_of(value), str(variable.path), None
     return None
 
@@ -223,7 +225,7 @@ def _term_tells(phase: str, term: str | None, belongs: OpRecord, heard: Listener
 
 def _only_slope(trace: Trace, chosen: OpRecord, heard: Listener) -> bool:
     """Whether a bad value of the forward pass was left out by a selection, so that only the gradient met it."""
-    if (heard.loss is not None and _is_bad(heard.loss)) or any(map(_is_bad, heard.terms.values())):
+    if (heard.loss is not None and is_bad(heard.loss)) or any(map(is_bad, heard.terms.values())):
         return False
     absorbers = [r for r in trace.records if r.bad_in and not r.bad and r.phase in ("forward", "loss")]
     reached = [r for r in absorbers if _reaches(r, chosen)]
@@ -245,7 +247,7 @@ def _reaches(record: OpRecord, producer: OpRecord) -> bool:
 
 def _some_terms_fine(heard: Listener) -> bool:
     """Whether a fault of the forward pass reached only some of the loss terms: then their name says something."""
-    bad = [_is_bad(value) for value in heard.terms.values()]
+    bad = [is_bad(value) for value in heard.terms.values()]
     return any(bad) and not all(bad)
 
 
@@ -273,7 +275,7 @@ def _backward_tag(record: OpRecord, index: tuple[int, ...] | None, tag: Tag) -> 
     if index is None or record.forward is None or not record.outputs:
         return tag
     shape = next(
-        (tuple(value.shape) for value, _ in record.outputs if value.ndim == len(index) and _is_bad(value)), None
+        (tuple(value.shape) for value, _ in record.outputs if value.ndim == len(index) and is_bad(value)), None
     )
     forward = record.forward
     candidates = [*forward.tags_in, *[(tuple(v.shape), t) for v, t in forward.outputs]]
@@ -387,7 +389,7 @@ def _like_mask(value: torch.Tensor) -> bool:
 def _variable_of(leaf: Leaf, model: Any) -> str | None:
     for variable in model.variables:
         value = variable.value.detach()
-        if tuple(value.shape) == tuple(leaf.value.shape) and _is_bad(value):
+        if tuple(value.shape) == tuple(leaf.value.shape) and is_bad(value):
             return str(variable.path)
     return None
 
@@ -395,11 +397,11 @@ def _variable_of(leaf: Leaf, model: Any) -> str | None:
 def _loss_term(trace: Trace, heard: Listener, model: Any) -> str | None:
     """Which part of the loss is bad: a named one, else the compiled loss of the only output."""
     for name, value in heard.terms.items():
-        if _is_bad(value):
+        if is_bad(value):
             return extra_loss_name(model, name)
     compile_loss = getattr(model, "_compile_loss", None)
     losses = getattr(compile_loss, "_flat_losses", None) or []
-    if heard.loss is not None and _is_bad(heard.loss) and len(losses) == 1 and not _own_loss(model):
+    if heard.loss is not None and is_bad(heard.loss) and len(losses) == 1 and not _own_loss(model):
         return str(losses[0].name)
     return None
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from tsguard.guard.leaves import named_leaves
 from tsguard.guard.outcome import Origin
 from tsguard.guard.recorder import StepRecord, leaves
-from tsguard.guard.trace import _as_tensor, named_leaves
+from tsguard.guard.tensors import as_tensor
 
 
 def find_row(origin: Origin, record: StepRecord | None, adapter: Any) -> Origin:
@@ -57,5 +58,5 @@ def _array(leaf: Any) -> Any:
         return values[:, None] if values.ndim == 1 else values
     if isinstance(leaf, np.ndarray):
         return leaf
-    tensor = _as_tensor(leaf)
+    tensor = as_tensor(leaf)
     return None if tensor is None else tensor.numpy()

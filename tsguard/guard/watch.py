@@ -110,8 +110,8 @@ class Watch:
         return readings
 
     def _add_norms(self) -> None:
-        """Per variable: the mean over the window as a point (a run has too many steps for one each), and of each step
-        how many were not finite."""
+        """Per variable: the mean over the window as a point (a run has too many steps for one each; a window in which
+        something is not finite is told step by step), and of each step how many were not finite."""
         steps = [step for step in self.pending if step.norms is not None]
         each = [step.norms for step in steps if step.norms is not None]
         if not each or any(norms.shape != each[0].shape for norms in each):
@@ -120,9 +120,14 @@ class Watch:
         scales = [step.scale for step in steps if step.scale is not None]
         if len(scales) == len(steps):
             norms = norms / torch.stack([torch.as_tensor(scale, device=norms.device) for scale in scales])[:, None]
-        for path, value in zip(self.paths, norms.mean(dim=0).tolist(), strict=False):
-            self.point(f"grad_norm/{path}", steps[-1].step, value)
-        for step, count in zip(steps, (~torch.isfinite(norms)).sum(dim=1).tolist(), strict=True):
+        counts = (~torch.isfinite(norms)).sum(dim=1).tolist()
+        rows = [(steps[-1], norms.mean(dim=0))]
+        if any(counts) and not scales:  # a loss scaler overflows now and then: that is no end of a run
+            rows = list(zip(steps, norms, strict=True))
+        for step, row in rows:
+            for path, value in zip(self.paths, row.tolist(), strict=False):
+                self.point(f"grad_norm/{path}", step.step, value)
+        for step, count in zip(steps, counts, strict=True):
             self.point("nonfinite_gradients", step.step, count)
 
     def _add(self, step: Step, reading: Reading) -> None:

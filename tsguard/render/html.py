@@ -75,6 +75,7 @@ def page(report: Report, *, earlier: Mapping[str, Report] | None = None) -> str:
         differences=differences,
         passed=tables.by_group([f for f in report.findings if f.status is Status.PASS]),
         not_run=tables.by_reason([f for f in report.findings if f.status is Status.NOT_RUN]),
+        asked=tables.asked(report.findings),
         suites=suites,
         expectations=report.figures.get("expectations") or [],
         repairs=report.figures.get("repairs") or [],

@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import Any
 
 from tsguard.catalogue import GROUPS
-from tsguard.findings import Finding
+from tsguard.findings import Finding, Status
 from tsguard.render.cards import Card
 from tsguard.render.words import group
 from tsguard.report import Moment, Report
@@ -123,6 +123,35 @@ def phases(moments: Sequence[Moment]) -> tuple[Phase, ...]:
         found.append(Phase(name, (end - before) / at["end"], end - before))
         before = end
     return tuple(phase for phase in found if phase.seconds > 0)
+
+
+GRAVITY = (Status.FAIL, Status.ERROR, Status.WARN, Status.NOT_RUN, Status.PASS)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One check: how long it took, and what came of it."""
+
+    name: str
+    seconds: float
+    status: str
+
+
+def asked(findings: Sequence[Finding]) -> tuple[Asked, ...]:
+    """Every check that was asked and timed, the longest first; its gravest answer stands for all."""
+    took: dict[str, list[Finding]] = {}
+    for finding in findings:
+        if finding.check and finding.seconds is not None:
+            took.setdefault(finding.check, []).append(finding)
+    made = [
+        Asked(
+            name,
+            max(one.seconds or 0.0 for one in found),
+            min((one.status for one in found), key=GRAVITY.index).value,
+        )
+        for name, found in took.items()
+    ]
+    return tuple(sorted(made, key=lambda one: -one.seconds))
 
 
 @dataclass(frozen=True, slots=True)

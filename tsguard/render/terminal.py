@@ -14,7 +14,8 @@ from tsguard.findings import Finding, Role, Status
 from tsguard.render.cards import TROUBLED, explained
 from tsguard.render.comparing import compared
 from tsguard.render.metrics import price, result
-from tsguard.render.words import gist
+from tsguard.render.tables import asked
+from tsguard.render.words import gist, span
 from tsguard.report import Report
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 _STYLE = {"PASS": "green", "WARN": "yellow", "FAIL": "red", "ERROR": "red", "NOT_RUN": "dim"}
 _MARK = {"PASS": "✓", "WARN": "▲", "FAIL": "✕", "ERROR": "‼", "NOT_RUN": "○"}
 _WORDS = {"PASS": "passed", "WARN": "not enforced", "FAIL": "blocked", "ERROR": "could not be evaluated"}
+
+LONGEST = 3
+"""Checks whose time is told in the terminal; the page has them all."""
 
 NARROW = 48
 """Columns below which a frame costs more than it shows."""
@@ -50,6 +54,12 @@ def show(report: Report, console: Console, *, shown: int = 6) -> None:
     for reason in report.verdict.reasons:
         if not any(finding.message in reason for finding in listed):
             console.print(Text(f"  {reason}"))
+    took = asked(report.findings)
+    if report.kind == "check" and took:
+        longest = ", ".join(f"{_line(one.name)} {span(one.seconds)}" for one in took[:LONGEST])
+        console.print(
+            Text(f"  {len(took)} checks took {span(sum(one.seconds for one in took))}; the longest: {longest}")
+        )
     cost = price(report)
     if cost:
         console.print(Text(f"  {cost}"))
