@@ -2,7 +2,8 @@
 
     python benchmarks/diagnosis.py --half tuned            # the half that rules were made on
     python benchmarks/diagnosis.py --half held-out         # the half that nobody looked at
-    python benchmarks/diagnosis.py --half unseen           # programs written apart from the rules
+    python benchmarks/diagnosis.py --half unseen           # programs written apart from the rules, and measured once
+    python benchmarks/diagnosis.py --half apart            # a second such set, written after the first was mended
     python benchmarks/diagnosis.py --healthy               # programs and twins that must be left alone
     python benchmarks/diagnosis.py --healthy --half unseen # the same, of that part alone
 
@@ -183,7 +184,8 @@ def well(half: str | None, *, budget_s: float, only: list[str], seed: int, part:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--half", choices=("tuned", "held-out", "unseen", "apart"), help="default: tuned; with --healthy: all")
+    halves = ("tuned", "held-out", "unseen", "apart")
+    parser.add_argument("--half", choices=halves, help="default: tuned; with --healthy: all")
     parser.add_argument("--healthy", action="store_true")
     parser.add_argument("--budget", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=0)
