@@ -2,7 +2,8 @@
 
     python benchmarks/diagnosis.py --half tuned            # the half that rules were made on
     python benchmarks/diagnosis.py --half held-out         # the half that nobody looked at
-    python benchmarks/diagnosis.py --half unseen           # programs written apart from the rules
+    python benchmarks/diagnosis.py --half unseen           # programs written apart from the rules, and measured once
+    python benchmarks/diagnosis.py --half apart            # a second such set, written after the first was mended
     python benchmarks/diagnosis.py --healthy               # programs and twins that must be left alone
     python benchmarks/diagnosis.py --healthy --half unseen # the same, of that part alone
 
@@ -56,7 +57,7 @@ def session(
     from tsguard.checks.registry import Context
     from tsguard.checks.runner import run_checks
     from tsguard.dataset import Data
-    from tsguard.diagnosis import Record, diagnose
+    from tsguard.diagnosis import Record, diagnose, settled
     from tsguard.padding import Padding
     from tsguard.probes.stage import Snapshot
     from tsguard.subject import Subject
@@ -101,10 +102,10 @@ def session(
         return before, before, seconds
     series = {**history.history, "epoch/loss": history.history.get("loss", ()), "loss": keep.losses}
     began = clock()
-    after = diagnose(
-        Record(program.model, data, keep.start, series, fit, padding), before, budget_s=budget_s, clock=clock
-    )
-    return before, after, seconds + clock() - began
+    record = Record(program.model, data, keep.start, series, fit, padding)
+    stands = tuple(settled(record, before))
+    after = diagnose(record, stands, budget_s=budget_s, clock=clock)
+    return stands, after, seconds + clock() - began
 
 
 def accused(findings: tuple[Any, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -117,12 +118,12 @@ def accused(findings: tuple[Any, ...]) -> tuple[tuple[str, ...], tuple[str, ...]
     return tuple(seen), tuple(seen.values())
 
 
-def sick(half: str, *, budget_s: float, only: list[str], seed: int) -> None:
+def sick(half: str, *, budget_s: float, only: list[str], seed: int, part: slice) -> None:
     from fixtures.faults import library
 
     rows = []
-    for fault in library():
-        if fault.half != half or (only and fault.name not in only):
+    for fault in [one for one in library() if one.half == half][part]:
+        if only and fault.name not in only:
             continue
         before, after, seconds = session(fault.sick(seed), budget_s=budget_s)
         early, _ = accused(before)
@@ -151,7 +152,7 @@ def sick(half: str, *, budget_s: float, only: list[str], seed: int) -> None:
         )
 
 
-def well(half: str | None, *, budget_s: float, only: list[str], seed: int) -> None:
+def well(half: str | None, *, budget_s: float, only: list[str], seed: int, part: slice, twins_too: bool) -> None:
     """Healthy programs and the twins of the faults, of one part or of all: nobody may be accused."""
     from fixtures.faults import library
     from fixtures.healthy import programs
@@ -159,10 +160,10 @@ def well(half: str | None, *, budget_s: float, only: list[str], seed: int) -> No
     listed = [
         (one.name, lambda one=one: one.build(seed), one.may_say) for one in programs() if half in (None, one.half)
     ]
-    twins = [fault for fault in library() if half in (None, fault.half)]
+    twins = [fault for fault in library() if twins_too and half in (None, fault.half)]
     listed += [(f"twin of {fault.name}", lambda fault=fault: fault.twin(seed), ()) for fault in twins]
     tally: Counter[str] = Counter()
-    for name, build, may_say in listed:
+    for name, build, may_say in listed[part]:
         if only and name not in only:
             continue
         before, after, seconds = session(build(), budget_s=budget_s)
@@ -183,17 +184,23 @@ def well(half: str | None, *, budget_s: float, only: list[str], seed: int) -> No
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--half", choices=("tuned", "held-out", "unseen"), help="default: tuned; with --healthy: all")
+    halves = ("tuned", "held-out", "unseen", "apart")
+    parser.add_argument("--half", choices=halves, help="default: tuned; with --healthy: all")
     parser.add_argument("--healthy", action="store_true")
     parser.add_argument("--budget", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--slice", default=":", help="which of them, as in `20:40`: a long run in parts")
+    parser.add_argument("--no-twins", action="store_true", help="with --healthy: the healthy programs alone")
     parser.add_argument("only", nargs="*")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
+    first, _, last = given.slice.partition(":")
+    part = slice(int(first or 0), int(last) if last else None)
+    shared = {"budget_s": given.budget, "only": given.only, "seed": given.seed, "part": part}
     if given.healthy:
-        well(given.half, budget_s=given.budget, only=given.only, seed=given.seed)
+        well(given.half, twins_too=not given.no_twins, **shared)
     else:
-        sick(given.half or "tuned", budget_s=given.budget, only=given.only, seed=given.seed)
+        sick(given.half or "tuned", **shared)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,18 @@
 """Reproductions of everything that fails here, beside plain delta debugging over batch rows.
 
-KERAS_BACKEND=torch python -m benchmarks.repro [GROUP …] [--only NAME] [--every N] [--write]
+KERAS_BACKEND=torch python -m benchmarks.repro [GROUP …] [--only NAME] [--every N] [--new] [--seconds S] [--write]
 
 Groups: operations (planted values that are not finite), laws (padding zoo), incidents (whole guarded runs), trainings
 (sick without a NaN), tables (unmet expectations). Each script is confirmed in a fresh process, fingerprint included,
-and run once more with the model or the data that its author would put in its place.
+and run once more with the model or the data that its author would put in its place; every reduction is made twice, and
+must come to the same script. `--write` adds what was measured to benchmarks/results, so that a whole run may be made in
+pieces.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
@@ -22,8 +25,8 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +43,17 @@ from fixtures.program import Program
 from tsguard.backend import preserved
 from tsguard.dataset import Data, map_leaves
 from tsguard.repro.case import Batch, Case, from_batch
+from tsguard.repro.emit import emit
 from tsguard.repro.find import other_case, reduced
+from tsguard.repro.found import FoundCase
 from tsguard.repro.passes import drop_samples
 
 BUDGET_S = 60
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "repro.md"
+ROWS = RESULT.with_suffix(".json")
+DONE: dict[str, Any] = {}
+"""Failures that are left out, because an earlier piece has measured them."""
 
 
 @dataclass
@@ -66,6 +74,10 @@ class Row:
     confirmed: bool
     heals: bool | None
     """Whether it passes with what its author would put in its place; None: nothing was tried."""
+    same: bool | None = None
+    """Whether a second reduction comes to the same script."""
+    alone: bool = True
+    """Whether the script needs nothing of tsguard."""
 
 
 def saved(
@@ -93,7 +105,7 @@ def saved(
             )  # fmt: skip
         return _row(
             group, name, script, mend, whole=small.original_size, left=small.size, seconds=seconds, wall_s=wall,
-            rows_only=rows_only, rows_s=rows_s,
+            rows_only=rows_only, rows_s=rows_s, same=comes_again(make(), script),
         )  # fmt: skip
 
 
@@ -105,8 +117,20 @@ def _row(group: str, name: str, script: Path, mend: Callable[[str], str | None],
         lines=sum(1 for line in re.sub(r'""".*?"""', "", text, flags=re.S).splitlines() if line.strip()),
         confirmed="confirmed in a fresh process | yes" in script.with_name("README.md").read_text(),
         heals=healed(script, mend(text)),
+        alone="tsguard" not in text,
         **{"rows_only": None, "rows_s": None, **sizes},
     )
+
+
+def comes_again(again: Any, script: Path) -> bool:
+    """Whether another reduction of the same failure can be written as the same script."""
+    makers = again.makers if isinstance(again, FoundCase) else (lambda: emit(again), lambda: emit(with_weights(again)))
+    return any(make().files.get("repro.py") == script.read_bytes() for make in makers)
+
+
+def with_weights(case: Case) -> Case:
+    """The case with the weights that it has."""
+    return case.with_(weights=tuple(case.model.get_weights()))
 
 
 def healed(script: Path, mended: str | None) -> bool | None:
@@ -120,6 +144,12 @@ def healed(script: Path, mended: str | None) -> bool | None:
     return done.returncode == 0
 
 
+def chosen(group: str, entries: Iterable[Any], every: int, only: str) -> list[Any]:
+    """Those of a group that are asked for and were not measured yet."""
+    named = [(one if isinstance(one, str) else one.name, one) for one in entries]
+    return [one for name, one in named if only in name and f"{group}/{name}" not in DONE][::every]
+
+
 def edited(*pairs: tuple[str, str]) -> Callable[[str], str | None]:
     """The script's own `build`, with edits that its author would make; None where none of them applies."""
 
@@ -127,8 +157,8 @@ def edited(*pairs: tuple[str, str]) -> Callable[[str], str | None]:
         changed = text
         for old, new in pairs:
             changed = changed.replace(old, new)
-        end = min(at for at in (changed.find(f"\n{mark}") for mark in ("def step(", "def finite(", "build =", "made ="))
-                  if at > 0)  # fmt: skip
+        marks = ("def step(", "def finite(", "def explained(", "build =", "mended =")
+        end = min(at for at in (changed.find(f"\n{mark}") for mark in marks) if at > 0)
         return changed[:end] if changed != text else None
 
     return mend
@@ -160,18 +190,30 @@ def _safe_operation(name: str) -> Callable[[str], str | None]:
     def mend(text: str) -> str | None:
         own = re.findall(r"lambda z: (?!function)[^\n]*?(?=, name=|\)\]\)|\)\(|\), keras|\)$)", text)
         told = edited(*((one, safe) for one in own), (public, safe), ("is_sick = True", "is_sick = False"))(text)
-        return None if told is None else f"from fixtures.operations.faults import {table}\n{told}"
+        named = f"\nimport keras\nfrom fixtures.operations.faults import {table}\n"
+        return None if told is None else told.replace("\nimport keras\n", named, 1)
 
     return mend
 
 
+def _mended_operation(fault: Any) -> Callable[[str], str | None]:
+    """The safe operation in the script's own model, or else the twin as a whole, where the script takes that."""
+    edit = _safe_operation(fault.name.split("/")[1])
+    whole = _whole(
+        f"from fixtures.operations.faults import FAULTS\n"
+        f"[model, x, y] = next(one for one in FAULTS if one.name == {fault.name!r}).build(False)",
+        "model, x, y",
+    )
+    return lambda text: edit(text) or whole(text)
+
+
 def operations(every: int, only: str) -> Iterator[Row | None]:
-    for fault in [one for one in FAULTS if only in one.name][::every]:
+    for fault in chosen("operations", FAULTS, every, only):
         case = case_of(fault)
         if case is None:
             print(f"{fault.name:40} does not fail on a first step")
             continue
-        mend = _safe_operation(fault.name.split("/")[1])
+        mend = _mended_operation(fault)
         yield saved("operations", fault.name, lambda case=case: reduced(case, budget_s=BUDGET_S), mend, case)
 
 
@@ -182,7 +224,7 @@ def laws(every: int, only: str) -> Iterator[Row | None]:
     from tsguard.checks.laws import findings_of
     from tsguard.laws import run
 
-    for entry in [one for name, one in sorted(ZOO.items()) if only in name][::every]:
+    for entry in chosen("laws", [one for _, one in sorted(ZOO.items())], every, only):
         subject = entry.build(True)  # noqa: FBT003
         data = Data(subject.x, subject.y)
         broken = findings_of(run(subject.model, (subject.x, subject.y), subject.padding, budget_s=20))
@@ -235,19 +277,19 @@ def run_of(program: Program, place: str) -> tuple[Any, float, float]:
     return report, time.process_time() - began[0], time.perf_counter() - began[1]
 
 
-def _whole(source: str) -> Callable[[str], str | None]:
+def _whole(source: str, parts: str = "program.model, program.x, program.y") -> Callable[[str], str | None]:
     """The healthy variant as (model, x, y), where the script takes that."""
 
     def mend(text: str) -> str | None:
-        if "isinstance(made, tuple)" not in text and "isinstance(model, tuple)" not in text:
+        if "isinstance(mended, tuple)" not in text and "isinstance(model, tuple)" not in text:
             return None
-        return f"{source}\n\ndef build():\n    return program.model, program.x, program.y\n"
+        return f"{source}\n\ndef build():\n    return {parts}\n"
 
     return mend
 
 
 def incidents(every: int, only: str) -> Iterator[Row | None]:
-    for one in [one for one in variants() if only in one.name][::every]:
+    for one in chosen("incidents", variants(), every, only):
         program = one.sick(0)
         if not isinstance(program, Program):
             print(f"{one.name:40} goes wrong around the model: there is no step, law or training to reproduce")
@@ -258,7 +300,7 @@ def incidents(every: int, only: str) -> Iterator[Row | None]:
 
 
 def trainings(every: int, only: str) -> Iterator[Row | None]:
-    for name in [name for name in TRAININGS if only in name][::every]:
+    for name in chosen("trainings", TRAININGS, every, only):
         source = f"from fixtures.faults import find\nprogram = find({name!r}).twin(0)"
         yield _run_row("trainings", name, find_fault(name).sick(0), _whole(source))
 
@@ -279,7 +321,9 @@ def _run_row(group: str, name: str, program: Program, mend: Callable[[str], str 
         script = page.with_name("repro.py")
         if not script.exists():
             return Row(group, name, whole, None, None, left, seconds, wall, None, confirmed=False, heals=None)
-        return _row(group, name, script, mend, whole=whole, left=left, seconds=seconds, wall_s=wall)
+        again = _reduce(report)
+        same = None if again is None else comes_again(again, script)
+        return _row(group, name, script, mend, whole=whole, left=left, seconds=seconds, wall_s=wall, same=same)
 
 
 def _reduce(report: Any) -> Any:
@@ -305,7 +349,7 @@ def tables(every: int, only: str) -> Iterator[Row | None]:
         "not_unique": ({"key": _with(np.arange(count), 4000, 17)}, _expected("values_to_be_unique", column="key")),
     }  # fmt: skip
     more = {f"other_{number}": rng.normal(size=count) for number in range(8)}
-    for name in [name for name in sick if only in name][::every]:
+    for name in chosen("tables", sick, every, only):
         columns, expectation = sick[name]
         report = tsguard.audit(pa.table({**more, **columns}), suite={"expectations": [expectation]})
         sound = "import pyarrow as pa\n\ndef build():\n    return pa.table({'load': [50.0], 'time': [1], 'key': [1]})\n"
@@ -332,25 +376,28 @@ GROUPS: dict[str, Callable[[int, str], Iterator[Row | None]]] = {
     "tables": tables,
 }
 
+WORDS = {True: "yes", False: "no", None: ""}
+
 
 def told(row: Row) -> str:
     """One line of the table."""
     rows_only = "" if row.rows_only is None else f"{row.rows_only / row.whole:.0%} in {row.rows_s:.1f} s"
     script = "README only" if row.lines is None else str(row.lines)
-    heals = {True: "yes", False: "no", None: ""}[row.heals]
     return (
         f"| {row.name} | {row.whole:,} | {rows_only} | {row.left:,} | {row.left / row.whole:.2%} | {row.seconds:.1f} "
-        f"| {script} | {'yes' if row.confirmed else 'no'} | {heals} |"
+        f"| {script} | {WORDS[row.confirmed]} | {WORDS[row.heals]} | {WORDS[row.same]} | {WORDS[row.alone]} |"
     )
 
 
 def summary(group: str, rows: list[Row]) -> str:
-    """The medians of one group."""
+    """The counts and medians of one group."""
     scripts = [row for row in rows if row.lines is not None]
-    tried = [row for row in scripts if row.heals is not None]
+    tried, twice = ([row for row in scripts if getattr(row, fact) is not None] for fact in ("heals", "same"))
     words = (
         f"{len(rows)} failures, {len(scripts)} scripts, {sum(row.confirmed for row in scripts)} confirmed in a fresh "
-        f"process, {sum(bool(row.heals) for row in tried)} of {len(tried)} pass with the mended variant. Medians: "
+        f"process, {sum(bool(row.heals) for row in tried)} of {len(tried)} pass with the mended variant, "
+        f"{sum(bool(row.same) for row in twice)} of {len(twice)} come again on a second call, "
+        f"{sum(row.alone for row in scripts)} need nothing of tsguard. Medians: "
         f"{statistics.median(1 - row.left / row.whole for row in rows):.1%} of the scalars gone, "
         f"{statistics.median(row.seconds for row in rows):.1f} s of the processor"
     )
@@ -364,7 +411,39 @@ def summary(group: str, rows: list[Row]) -> str:
     return f"**{group}**: {words}."
 
 
-HEAD = "| failure | scalars | rows only | left | share | s | lines | confirmed | heals |\n" + "|---" * 9 + "|"
+HEAD = (
+    "| failure | scalars | rows only | left | share | s | lines | confirmed | heals | same | alone |\n"
+    + "|---" * 11
+    + "|"
+)
+
+INTRODUCTION = f"""# Reproductions
+
+`python -m benchmarks.repro --write` (in pieces), Python {platform.python_version()}, keras {keras.__version__}, two \
+shared cores, CPU. Seconds are of the processor, for the reduction alone; the fresh process that confirms a script \
+takes about five more. “rows only”: what plain delta debugging over the rows of the batch leaves. “heals”: the script \
+ends with 0 when the model or the data that its author would put in place is given with `--use`. “same”: a second \
+reduction comes to the same script. “alone”: the script needs nothing of tsguard."""
+
+
+def known() -> dict[str, Row]:
+    """What earlier pieces have measured, by group and name."""
+    if not ROWS.exists():
+        return {}
+    return {key: Row(**told) for key, told in json.loads(ROWS.read_text()).items()}
+
+
+def write(rows: list[Row]) -> None:
+    """Add rows to what is known, and write the page anew."""
+    held = {**known(), **{f"{row.group}/{row.name}": row for row in rows}}
+    held = dict(sorted(held.items()))
+    ROWS.write_text(json.dumps({key: asdict(row) for key, row in held.items()}, indent=1) + "\n")
+    text = [INTRODUCTION]
+    for group in GROUPS:
+        mine = [row for row in held.values() if row.group == group]
+        if mine:
+            text += ["", f"## {group}", "", summary(group, mine), "", HEAD, *map(told, mine)]
+    RESULT.write_text("\n".join(text) + "\n")
 
 
 def main(arguments: list[str]) -> None:
@@ -372,17 +451,14 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("groups", nargs="*", choices=[*GROUPS, []], default=list(GROUPS))
     parser.add_argument("--only", default="", help="names that hold this text")
     parser.add_argument("--every", type=int, default=1, help="every n-th of a group")
-    parser.add_argument("--write", action="store_true", help=f"write {RESULT.relative_to(ROOT)}")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no further failure after so long")
+    parser.add_argument("--new", action="store_true", help="leave out what was measured already")
+    parser.add_argument("--write", action="store_true", help=f"add to {RESULT.relative_to(ROOT)}")
     given = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
-    text = [
-        "# Reproductions",
-        "",
-        f"`python -m benchmarks.repro {' '.join(arguments)}`, Python {platform.python_version()}, keras "
-        f"{keras.__version__}, two shared cores, CPU. Seconds are of the processor, for the reduction alone; the fresh "
-        "process that confirms a script takes about five more. “heals”: the script ends with 0 when the model or the "
-        "data that its author would put in place is given with `--use`.",
-    ]
+    began = time.monotonic()
+    if given.new:
+        DONE.update(known())
     for group in given.groups:
         print(f"\n{group}\n{HEAD}", flush=True)
         rows = []
@@ -390,11 +466,12 @@ def main(arguments: list[str]) -> None:
             if row is not None:
                 rows.append(row)
                 print(told(row), flush=True)
+                if given.write:
+                    write([row])
+            if time.monotonic() - began > given.seconds:
+                break
         if rows:
             print(f"\n{summary(group, rows)}")
-            text += ["", f"## {group}", "", summary(group, rows), "", HEAD, *map(told, rows)]
-    if given.write:
-        RESULT.write_text("\n".join(text) + "\n")
 
 
 if __name__ == "__main__":

@@ -89,6 +89,48 @@ def test_whatever_happens_inside_preserved_training_goes_on_bit_equal(make):
         np.testing.assert_array_equal(left, right)
 
 
+class Rivals(keras.Model):
+    """Two halves, each with an optimizer of its own beside the compiled one, as adversarial pairs have."""
+
+    def __init__(self):
+        super().__init__()
+        self.maker = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(4)])
+        self.judge = keras.Sequential([keras.layers.Dense(1)])
+        self.own = {"judge": keras.optimizers.Adam(1e-2)}
+        self.second = keras.optimizers.Adam(1e-2)
+
+    def call(self, x):
+        return self.judge(self.maker(x))
+
+    def train_step(self, data):
+        x, y = data
+        for part, optimizer in ((self.judge, self.own["judge"]), (self.maker, self.second)):
+            self.zero_grad()
+            loss = keras.ops.mean(keras.ops.square(self(x) - y))
+            loss.backward()
+            optimizer.apply([v.value.grad for v in part.trainable_weights], part.trainable_weights)
+        return {"loss": loss.detach()}
+
+
+def rivals(*, disturbed):
+    keras.utils.clear_session()
+    seed_everything(1)
+    model = Rivals()
+    model.compile(optimizer="sgd")
+    for _ in range(2):
+        if disturbed:
+            with preserved(model):
+                model.fit(X, Y, epochs=1, verbose=0)
+        model.fit(X, Y, epochs=1, verbose=0)
+    held = (*model.variables, *model.own["judge"].variables, *model.second.variables)
+    return [variable.numpy() for variable in held]
+
+
+def test_optimizers_that_a_model_keeps_beside_its_own_are_kept_too():
+    for left, right in zip(rivals(disturbed=False), rivals(disturbed=True), strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
 def test_gradients_and_identity_of_tensors_are_kept():
     model = functional()
     model.compile("sgd", "mse")

@@ -7,7 +7,7 @@ upper levels meet, so that they need not know each other.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -98,11 +98,15 @@ def reduce(
             report_or_run = report_or_run.run.folder
     if not isinstance(report_or_run, Report):
         folder = RunFolder.open(report_or_run)
+        saved = read_report(folder.path) if (folder.path / "report.json").exists() else None
+        if saved is not None and saved.kind == "audit":
+            found = Audited.of(saved).case(saved, budget_s=budget_s, synthetic=synthetic, progress=progress)
+            return found if found is not None else _nothing_fails(saved.name)
         subject = open_run(folder.path / "config.yaml").subject
         name, model, data = folder.run.name, subject.rebuild(), subject.data
         context = Context(subject=subject, data=data, padding=subject.padding)
-        if not findings and (folder.path / "report.json").exists():
-            findings = read_report(folder.path).findings
+        if not findings and saved is not None:
+            findings = saved.findings
     case = failing_case(outcome=outcome, model=model, data=data, name=name, findings=findings)
     if case is None and findings:
         found = other_case(
@@ -130,7 +134,7 @@ def audit(data: Any, suite: Any = None, engine: str = "arrow", out: str | Path |
     """Judge data by a suite of expectations, or by what holds of every sound array: tables, paths, arrays, windows."""
     from tsguard.checks.audit import audit_data
 
-    facts = provenance.gather()
+    facts = provenance.gather(config=Audited(data, suite).told())
     found = audit_data(data, suite, engine)
     report = Report(
         kind="audit",
@@ -152,6 +156,34 @@ class Audited:
 
     data: Any
     suite: Any
+
+    @classmethod
+    def of(cls, report: Report) -> Audited:
+        """What a saved report says that it was about."""
+        told = report.provenance.config.get("audit") or {}
+        if "data" not in told:
+            raise SubjectError(
+                explain(
+                    f"reduce the audit {report.name!r}",
+                    received="the report of data that came as an object of another process",
+                    expected="data that was given by its path or by the name of a catalogued set",
+                    todo="Call tsguard.reduce(report) where the data is at hand, or audit a file.",
+                )
+            )
+        return cls(told["data"], told.get("suite"))
+
+    def told(self) -> dict[str, Any]:
+        """The same as plain settings, as far as another process could open the data again."""
+        if not isinstance(self.data, str | Path):
+            return {}
+        suite = self.suite
+        if isinstance(suite, Path):
+            suite = str(suite)
+        elif suite is not None and not isinstance(suite, str | Mapping):
+            from tsguard.expect.suites import load_suite
+
+            suite = load_suite(suite).to_json_dict()
+        return {"audit": {"data": str(self.data), **({} if suite is None else {"suite": suite})}}
 
     def case(self, report: Report, *, budget_s: float, synthetic: bool, progress: Callable[[str], None]) -> Any:
         """The least of the data that breaks an expectation; None where it is no table."""

@@ -299,14 +299,30 @@ class _Values:
         self.tensor.grad = self.grad
 
 
+def optimizers_of(model: Any) -> list[Any]:
+    """The compiled optimizer, what it wraps, and those that an own model keeps beside it, alone or in a container."""
+    import keras
+
+    found: dict[int, Any] = {}
+    for held in [getattr(model, "optimizer", None), *vars(model).values()]:
+        listed = held.values() if isinstance(held, dict) else held if isinstance(held, list | tuple) else [held]
+        for value in list(listed)[:MOST_OPTIMIZERS]:
+            if isinstance(value, keras.optimizers.Optimizer):
+                found[id(value)] = value
+                inner = getattr(value, "inner_optimizer", None)
+                if inner is not None:
+                    found[id(inner)] = inner
+    return list(found.values())
+
+
+MOST_OPTIMIZERS = 64
+"""Entries of a container that are looked at: nobody keeps more optimizers in one."""
+
+
 def _variables(model: Any) -> Iterable[Any]:
     yield from model.variables
-    optimizer = getattr(model, "optimizer", None)
-    if optimizer is not None:
+    for optimizer in optimizers_of(model):
         yield from optimizer.variables
-        inner = getattr(optimizer, "inner_optimizer", None)
-        if inner is not None:
-            yield from inner.variables
     for metric in _metrics(model):
         yield from metric.variables
 
@@ -320,11 +336,7 @@ def _metrics(model: Any) -> list[Any]:
 
 def _keras_objects(model: Any) -> Iterable[Any]:
     yield from model._flatten_layers(include_self=True, recursive=True)
-    optimizer = getattr(model, "optimizer", None)
-    if optimizer is not None:
-        yield optimizer
-        if getattr(optimizer, "inner_optimizer", None) is not None:
-            yield optimizer.inner_optimizer
+    yield from optimizers_of(model)
     yield from _metrics(model)
     for name in ("_compile_loss", "_compile_metrics", "_loss_tracker"):
         if getattr(model, name, None) is not None:

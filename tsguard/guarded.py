@@ -184,9 +184,7 @@ def reproduce(
     progress: Callable[[str], None] = lambda words: None,
 ) -> Report:
     """The report with its failure reduced to a script in the run's folder, where one training step fails."""
-    if folder is None or not any(
-        f.status == "FAIL" and catalogue.entry(f.code).group != "data" for f in report.findings
-    ):
+    if folder is None or not any(f.status == "FAIL" for f in report.findings):
         return report
     try:
         case = failing_case(
@@ -197,7 +195,7 @@ def reproduce(
         step = None if case is None else reduced(case, budget_s=budget_s, progress=progress)
         small = step or other_case(
             report.findings, model=context.model, data=context.data, name=report.name, recipe=_recipe(context),
-            budget_s=budget_s, progress=progress,
+            budget_s=budget_s, context=context, progress=progress,
         )  # fmt: skip
         if small is None:
             return report

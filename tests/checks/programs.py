@@ -625,3 +625,124 @@ def every_class_may_be_high(sick):
     y = np.eye(3, dtype="float32")[labels(x)]
     stack = [layers.Dense(16, "relu"), layers.Dense(3, "sigmoid" if sick else "softmax")]
     return dense(*stack, loss=surprise), x, y, {}
+
+
+@case("metric-disagrees", "nearly right answers")
+def accuracy_of_an_amount(sick):
+    x = rows()
+    return dense(layers.Dense(8, "tanh"), layers.Dense(1), metrics=["accuracy" if sick else "mae"]), x, values(x), {}
+
+
+@case("metric-disagrees", "nearly right answers")
+def accuracy_that_reads_numbers_as_indicators(sick):
+    x = rows()
+    metric = keras.metrics.CategoricalAccuracy() if sick else keras.metrics.SparseCategoricalAccuracy()
+    stack = (layers.Dense(8, "relu"), layers.Dense(3, "softmax"))
+    loss = "sparse_categorical_crossentropy"
+    return dense(*stack, loss=loss, metrics=[metric]), x, labels(x)[:, None], {}
+
+
+class Silent(keras.Model):
+    """An own step that forgets to say that it trains."""
+
+    def __init__(self, sick):
+        super().__init__()
+        self.sick = sick
+        self.body, self.norm, self.head = layers.Dense(8), layers.BatchNormalization(), layers.Dense(1)
+
+    def call(self, x, training=False):
+        return self.head(ops.relu(self.norm(self.body(x), training=training)))
+
+    def train_step(self, data):
+        x, y = data
+        self.zero_grad()
+        loss = ops.mean(ops.square(self(x, training=not self.sick) - y))
+        loss.backward()
+        self.optimizer.apply([v.value.grad for v in self.trainable_weights], self.trainable_weights)
+        return {"loss": loss.detach()}
+
+
+@case("train-eval-gap", "initial statistics")
+def step_that_does_not_say_that_it_trains(sick):
+    x = 3 * rows()
+    model = Silent(sick)
+    model.compile(optimizer=keras.optimizers.Adam(1e-2))
+    return model, x, values(x), {}
+
+
+@case("off-plan", "too few for any settings")
+def batches_as_large_as_the_data(sick):
+    x = rows(samples=400)
+    return (
+        dense(layers.Dense(8, "tanh"), layers.Dense(1)),
+        x,
+        values(x),
+        {"epochs": 8, "batch_size": 400 if sick else 20},
+    )
+
+
+@case("output-activation", "takes its logarithm")
+def counts_from_a_straight_line(sick):
+    x = rows()
+    counts = np.random.default_rng(1).poisson(np.exp(x[:, :1])).astype("float32")
+    return dense(layers.Dense(1, "linear" if sick else "exponential"), loss=keras.losses.Poisson()), x, counts, {}
+
+
+@case("output-activation", "hold no label or more than one")
+def labels_that_do_not_exclude_each_other(sick):
+    x = rows()
+    return dense(layers.Dense(3, "softmax" if sick else "sigmoid"), loss="binary_crossentropy"), x, values_above(x), {}
+
+
+def values_above(x):
+    """Three indicators, each by itself."""
+    return (x[:, :3] > 0).astype("float32")
+
+
+@case("loss-broadcast", "all learn the same number")
+def one_value_for_four_steps(sick):
+    x = rows()
+    y = values(x) if sick else np.repeat(values(x), 4, axis=1) * np.array([1, 2, 3, 4], "float32")
+    return dense(layers.Dense(4), loss="mae"), x, y, {}
+
+
+@case("loss-degenerate", "does not depend on column(s) [1]")
+def likelihood_without_its_spread(sick):
+    x = rows()
+
+    def likelihood(y, p):
+        spread = keras.ops.softplus(p[:, 0:1] if sick else p[:, 1:2]) + 0.1
+        return keras.ops.mean(keras.ops.log(spread) + keras.ops.square(y - p[:, 0:1]) / (2 * keras.ops.square(spread)))
+
+    return dense(layers.Dense(2), loss=likelihood), x, values(x), {}
+
+
+@case("loss-broadcast", "spread over all of them")
+def weight_column_without_its_axis(sick):
+    x = rows()
+    y = np.concatenate([values(x), 1 + (x[:, 3:4] > 0)], axis=1).astype("float32")
+
+    def weighed(y, p):
+        weight = keras.ops.squeeze(y[:, 1:], -1) if sick else y[:, 1:]
+        return keras.ops.mean(weight * keras.ops.abs(y[:, :1] - p))
+
+    return dense(layers.Dense(1), loss=weighed), x, y, {}
+
+
+@case("over-regularised", "adds noise of deviation")
+def noise_larger_than_the_signal(sick):
+    x = rows() * 0.1
+    return dense(layers.GaussianNoise(0.8 if sick else 0.02), layers.Dense(1)), x, values(10 * x), {}
+
+
+@case("lr-too-low", "its warm-up is not over")
+def cosine_with_a_warmup_in_samples(sick):
+    x = rows()
+    steps = 160 * 20 if sick else 10
+    schedule = keras.optimizers.schedules.CosineDecay(1e-6, 200, warmup_target=1e-2, warmup_steps=steps)
+    return (
+        dense(layers.Dense(1), optimizer=keras.optimizers.Adam(schedule)),
+        x,
+        values(x),
+        {"epochs": 20, "batch_size": 16},
+    )

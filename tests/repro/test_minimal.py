@@ -1,4 +1,4 @@
-"""Random planted faults, wholly reduced: nothing that is left can be left out."""
+"""Random planted faults, wholly reduced: no step, row, timestep, layer or term of the loss can be left out."""
 
 import keras
 import numpy as np
@@ -7,11 +7,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from keras import layers, ops
 
+import tsguard
 from fixtures.operations.faults import Own
 from tsguard.dataset import leaves
-from tsguard.repro.case import Batch, from_batch
+from tsguard.repro import emit
+from tsguard.repro.case import Batch, from_batch, from_outcome
 from tsguard.repro.graphs import graph_of, has_graph
 from tsguard.repro.passes.narrow import _rebuilt_case
+from tsguard.repro.passes.terms import drop_loss_terms
 from tsguard.repro.reduce import Reduction, measure
 
 PLANTS = {
@@ -92,3 +95,75 @@ def test_two_reductions_give_the_same_case(fault):
     assert measure(one) == measure(two)
     for a, b in zip(leaves([one.batch.x, one.batch.y]), leaves([two.batch.x, two.batch.y]), strict=True):
         assert np.array_equal(a, b, equal_nan=True)
+
+
+class Grows(layers.Layer):
+    """Adds a weight that must stay below a limit; what comes out does not say how near it is."""
+
+    def __init__(self, limit, **kwargs):
+        super().__init__(**kwargs)
+        self.limit = limit
+
+    def build(self, shape):
+        self.weight = self.add_weight(shape=(), initializer="zeros", name="weight")
+
+    def call(self, z):
+        return z * 0.0 + self.weight + 0.0 * ops.log(self.limit - self.weight)
+
+
+@pytest.mark.slow
+@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+@given(limit=st.integers(1, 7), rows=st.integers(1, 4), steps=st.integers(1, 3))
+def test_a_reduced_case_begins_at_the_last_state_that_fails_in_one_step(limit, rows, steps):
+    inputs = keras.Input((steps,))
+    model = keras.Model(inputs, Grows(limit)(inputs))
+    model.compile(keras.optimizers.SGD(1.0), lambda y, p: -ops.mean(p, axis=-1))  # the weight grows by one a step
+    x = np.ones((rows * 10, steps), "float32")
+    guard = tsguard.Guard(out=None, repro=False, diagnose=False)
+    model.fit(x, x, batch_size=rows, shuffle=False, verbose=0, callbacks=[guard])
+    case = from_outcome(guard.report.source, name="grown")
+    assert case.origin.step == limit
+    reduction = Reduction(case, budget_s=600)
+    small = reduction.run()
+    assert not reduction.exhausted
+    assert small.fails()
+    assert [float(weight) for weight in small.weights] == [limit]
+    assert not small.with_(weights=tuple(weight - 1 for weight in small.weights)).fails()
+    assert small.batch.size == 1 or not any(one.fails() for one in smaller_by_one(small))
+
+
+class Terms(keras.Model):
+    """A loss of several terms, of which some are not finite."""
+
+    def __init__(self, count, sick):
+        super().__init__()
+        self.head, self.count, self.sick = layers.Dense(1), count, sick
+
+    def call(self, x):
+        return self.head(x)
+
+    def loss_terms(self, x, y, y_pred, sample_weight=None):
+        error = ops.mean(ops.square(y_pred))
+        return {f"term_{i}": ops.log(0.0 * error) if i in self.sick else error for i in range(self.count)}
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        return sum(self.loss_terms(x, y, y_pred, sample_weight).values())
+
+
+@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.integers(2, 4).flatmap(lambda count: st.tuples(st.just(count), st.sets(st.integers(0, count - 1), min_size=1)))
+)
+def test_of_the_terms_of_a_loss_one_is_left(drawn):
+    count, sick = drawn
+    model = Terms(count, sorted(sick))
+    model.compile("sgd")
+    x = np.ones((2, 2), "float32")
+    model(x)
+    case = from_batch(model, Batch(x), weights=tuple(model.get_weights()), name="terms")
+    small = drop_loss_terms(case, lambda one: one.fails())
+    assert small.fails()
+    assert len(small.terms) == 1
+    assert int(small.terms[0].removeprefix("term_")) in sick
+    text = emit.emit(small).files["repro.py"].decode()
+    assert f'loss_terms(x, None, answers, None)["{small.terms[0]}"]' in text

@@ -6,6 +6,7 @@ import pytest
 
 import tsguard
 from tests.repro.programs import run
+from tsguard.repro.plainly import lines_of
 from tsguard.repro.tables import broken, table_case
 
 
@@ -34,7 +35,7 @@ def test_one_row_of_one_column_is_left():
     case = tsguard.reduce(audited(table(), SUITE), budget_s=60)
     assert (case.size, case.original_size) == (1, 900)
     text = case.makers[0]().files["repro.py"].decode()
-    assert "-200.0" in text
+    assert '"load": [-200.0]' in text
     assert "secret" not in text, "nothing leaves that need not"
 
 
@@ -52,20 +53,20 @@ def test_what_takes_two_rows_keeps_two():
     findings = audited(data, INCREASING).findings
     case = table_case(data, INCREASING, findings, name="order", budget_s=60)
     assert case.size == 2
-    assert "pa.array([9, 4]" in case.makers[0]().files["repro.py"].decode()
+    assert '"time": [9, 4]' in case.makers[0]().files["repro.py"].decode()
 
 
 def test_made_values_take_the_place_of_measured_ones():
     data = pa.table({"time": [1, 2, 3, 900, 432, 1000]})
     case = table_case(data, INCREASING, audited(data, INCREASING).findings, name="order", budget_s=60, synthetic=True)
-    assert "pa.array([1, 0]" in case.makers[0]().files["repro.py"].decode()
+    assert '"time": [1, 0]' in case.makers[0]().files["repro.py"].decode()
     assert case.synthetic.startswith("made")
 
 
 def test_a_spent_budget_keeps_the_best_so_far():
     ticks = iter(range(1000))
     findings = audited(table(), SUITE).findings
-    case = table_case(table(), SUITE, findings, name="late", budget_s=1, clock=lambda: next(ticks))
+    case = table_case(table(), SUITE, findings, name="late", budget_s=6, clock=lambda: next(ticks))
     assert case.exhausted
     assert 1 <= case.size < 900
 
@@ -74,3 +75,62 @@ def test_a_healthy_table_is_no_case():
     healthy = pa.table({"load": [1.0, 2.0]})
     assert not broken(healthy, "data-scale", "load", BETWEEN)
     assert table_case(healthy, SUITE, tsguard.audit(healthy, suite=SUITE).findings, name="none", budget_s=5) is None
+
+
+CASES = {
+    "not_be_null": ({"column": "v"}, [1.0, None], [1.0, 2.0]),
+    "be_between": ({"column": "v", "min_value": 0, "max_value": 2, "strict_max": True}, [1.0, 2.0], [1.0, 0.0]),
+    "be_in_set": ({"column": "v", "value_set": [1.0]}, [1.0, 3.0], [1.0, 1.0]),
+    "not_be_in_set": ({"column": "v", "value_set": [3.0]}, [1.0, 3.0], [1.0, 1.0]),
+    "be_unique": ({"column": "v"}, [1.0, 1.0], [1.0, 2.0]),
+    "be_increasing": ({"column": "v", "strictly": True}, [1.0, 1.0], [1.0, 2.0]),
+    "be_decreasing": ({"column": "v"}, [1.0, 2.0], [2.0, 1.0]),
+}
+"""Arguments, a column that breaks the expectation and one that meets it."""
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_plain_lines_judge_as_the_expectation_does(name):
+    kwargs, sick, sound = CASES[name]
+    expectation = {"type": f"expect_column_values_to_{name}", "kwargs": kwargs}
+    for values, wrong in ((sick, True), (sound, False)):
+        data = pa.table({"v": values})
+        assert bool(broken(data, "any", expectation=expectation)) is wrong
+        assert bool(lines_of(expectation, data)) is wrong
+
+
+def test_plain_lines_know_their_limits():
+    odd = {**BETWEEN, "kwargs": {**BETWEEN["kwargs"], "row_condition": "load > 0"}}
+    assert lines_of(odd, table()) is None, "an argument that no line takes up"
+    assert (
+        lines_of({"type": "expect_column_kl_divergence_to_be_less_than", "kwargs": {"column": "load"}}, table()) is None
+    )
+    mostly = {**BETWEEN, "kwargs": {**BETWEEN["kwargs"], "mostly": 0.9}}
+    assert lines_of(mostly, table()) is None, "one value in 300 may be wrong"
+    assert lines_of(mostly, pa.table({"load": [-200.0, 1.0]})) is not None
+
+
+def test_a_script_of_a_common_expectation_needs_nothing_of_ours():
+    case = tsguard.reduce(audited(table(), SUITE), budget_s=60)
+    text = case.makers[0]().files["repro.py"].decode()
+    assert "tsguard" not in text
+    assert "pyarrow" not in text
+
+
+def test_an_audit_is_reduced_from_its_folder(tmp_path):
+    import pyarrow.parquet as pq
+
+    pq.write_table(table(), tmp_path / "load.parquet")
+    report = tsguard.audit(tmp_path / "load.parquet", suite=SUITE, out=tmp_path / "reports")
+    case = tsguard.reduce(report.run.folder, budget_s=60)
+    assert (case.size, case.original_size) == (1, 900)
+
+
+def test_an_audit_of_an_object_says_that_no_folder_holds_it(tmp_path):
+    report = tsguard.audit(table(), suite=SUITE, out=tmp_path)
+    with pytest.raises(tsguard.TsguardError, match="data that was given by its path"):
+        tsguard.reduce(report.run.folder)
+
+
+def test_a_table_without_the_column_is_no_answer():
+    assert not broken(pa.table({"time": [0]}), "data-scale", "load", BETWEEN)

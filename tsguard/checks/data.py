@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tsguard import catalogue
-from tsguard.checks import data_pairs, data_parts
+from tsguard.checks import data_apart, data_order, data_pairs, data_parts, data_steps, data_weights
 from tsguard.checks.arrays import (
     Named,
     arrivals,
@@ -32,7 +32,7 @@ from tsguard.checks.registry import Context, check
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding, Status
 from tsguard.padding import Padding
-from tsguard.probes.data import Scale, by_feature, nonfinite, scales, sentinels, thinned
+from tsguard.probes.data import Scale, by_feature, is_binary, nonfinite, scales, sentinels, thinned
 
 LARGE = 30.0
 """Root mean square from which saturating units are off: with the usual initial weights a unit's input is about as large
@@ -61,7 +61,7 @@ MAJORITY = 0.9
 RARE = 20.0
 """The commonest class is this many times as frequent as the rarest: a batch of 32 holds one of the rarest or none."""
 
-ALSO = (data_parts, data_pairs)
+ALSO = (data_parts, data_pairs, data_apart, data_order, data_steps, data_weights)
 """Modules whose checks are declared with these."""
 
 NOTED_FEATURES = 5  # features of one kind that get a finding of their own; the rest are counted in one
@@ -212,7 +212,7 @@ def _is_asked(context: Context) -> bool:
 
 
 def _constant_features(one: Named, padding: Padding | None) -> Iterator[Finding]:
-    if one.array.ndim < 2 or one.array.shape[-1] < 2:
+    if one.array.ndim < 2 or one.array.shape[-1] < 2 or is_binary(one.array):
         return
     still = [m for m in scales(one.array) if m.constant]
     if padding is not None and padding.features is not None:
@@ -221,12 +221,20 @@ def _constant_features(one: Named, padding: Padding | None) -> Iterator[Finding]
         return  # mostly empty on purpose: padded features, the margin of an image
     pixels = one.array.ndim > 3 or one.array.shape[-1] > 64
     still = [m for m in still if not (pixels and m.high == 0)]  # the margin of flattened images is black
+    if _indicators(one) > len(still):
+        still = [m for m in still if m.high != 0]  # a kind among others that did not come up
     for measured in still[:NOTED_FEATURES]:
         name = one.feature(measured.feature)
         others = f" (and {len(still) - 1} more)" if len(still) > 1 else ""
         message = f"input {one.name!r}, feature {name!r}{others} is {measured.high:g} everywhere: it carries nothing."
         yield catalogue.finding("data-constant", message, where=one.where(feature=name), score=0.3)
         return
+
+
+def _indicators(one: Named) -> int:
+    """Columns that hold nothing but 0 and 1."""
+    columns = by_feature(thinned(one.array))
+    return int(((columns == 0) | (columns == 1)).all(axis=0).sum())
 
 
 def _copied_features(one: Named) -> Iterator[Finding]:
@@ -312,7 +320,7 @@ def classes_far_from_equal(context: Context) -> Iterable[Finding]:
     """One class nearly everywhere, or one nearly nowhere."""
     for one in targets(context):
         labels = classes_of(one)
-        if labels is None or len(labels) < 20 or not may_be_classes(context) or _is_weighed(context):
+        if labels is None or len(labels) < 20 or not may_be_classes(context) or _is_weighed(context, labels):
             continue
         kinds, counts = np.unique(labels, return_counts=True)
         if len(kinds) < 2 or len(kinds) > 100:
@@ -329,12 +337,13 @@ def classes_far_from_equal(context: Context) -> Iterable[Finding]:
         yield catalogue.finding("data-imbalance", message, where=one.where(), evidence=evidence, score=0.4)
 
 
-def _is_weighed(context: Context) -> bool:
+def _is_weighed(context: Context, labels: Any) -> bool:
     """Weights of classes or samples, or a loss made for rare classes: the imbalance is known and dealt with."""
     given = fit_arguments(context)
     weights = context.data is not None and context.data.sample_weight is not None
     by_loss = any(word in name for name in losses_of(context.model) for word in ("focal", "weighted"))
-    return weights or by_loss or given.get("class_weight") is not None or given.get("sample_weight") is not None
+    by_class = len(set(data_weights.effective_weights(context, labels).values())) > 1
+    return weights or by_loss or by_class or given.get("sample_weight") is not None
 
 
 @check("a dtype that loses the information", codes=("data-precision",), needs=("data", "arrays"), cost=1)

@@ -17,6 +17,7 @@ from tsguard.checks.arrays import Named, classes_of, inputs, named_leaves, targe
 from tsguard.checks.registry import Context, check
 from tsguard.evidence import Curve, Evidence, Proof
 from tsguard.findings import Finding
+from tsguard.probes.patches import patch_columns
 
 Floats = npt.NDArray[np.float64]
 
@@ -179,7 +180,7 @@ def _as_answers(array: Any, target: Named) -> Floats | None:
 
 
 def _view(arrays: list[Any]) -> Floats:
-    """Simple views of a sample side by side: its values, their squares, its spectrum, and counts of its ids."""
+    """Simple views of a sample side by side: values, squares, patches, its spectrum, and counts of its ids."""
     views: list[Floats] = []
     for array in arrays:
         if array.dtype.kind in "iu" and array.ndim >= 2 and array.max(initial=0) > 1:
@@ -189,6 +190,10 @@ def _view(arrays: list[Any]) -> Floats:
             views.append(counts)
             continue
         values = np.nan_to_num(array.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+        answers = patch_columns(array) if values.ndim == 4 else None
+        if answers is not None:  # pictures: what is in them, wherever it stands, and how bright they are
+            views += [answers, values.mean(axis=(1, 2)), values.std(axis=(1, 2))]
+            continue
         flat = _narrow(values.reshape(len(values), -1))
         centred = (flat - flat.mean(axis=0)) / np.maximum(flat.std(axis=0), 1e-12)
         views += [centred, centred**2]

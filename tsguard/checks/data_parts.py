@@ -7,6 +7,7 @@ distinct numbers that meeting by chance is out of the question.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -14,7 +15,16 @@ import numpy as np
 import numpy.typing as npt
 
 from tsguard import catalogue
-from tsguard.checks.arrays import Named, batch_size, fit_arguments, inputs, measured_inputs, named_leaves, targets
+from tsguard.checks.arrays import (
+    Named,
+    batch_size,
+    classes_of,
+    fit_arguments,
+    inputs,
+    measured_inputs,
+    named_leaves,
+    targets,
+)
 from tsguard.checks.registry import Context, check
 from tsguard.dataset import leaves
 from tsguard.evidence import Evidence
@@ -148,6 +158,10 @@ def target_among_inputs(context: Context) -> Iterable[Finding]:
         return  # a function of one number is a task, not a leak
     for target in targets(context):
         array = target.array
+        labels = classes_of(target)
+        if labels is not None:
+            yield from _label_among(columns, target, labels)
+            continue
         if array.dtype.kind != "f" or len(array) < LEAST_SAMPLES or array[0].size > 64 or _follows(context, array):
             continue
         flat = array.reshape(len(array), -1)
@@ -155,10 +169,44 @@ def target_among_inputs(context: Context) -> Iterable[Finding]:
             y = flat[:, k].astype(np.float64)
             if len(np.unique(y)) < LEAST_SAMPLES // 2 or not np.isfinite(y).all():
                 continue
-            for one, index, column in columns:
-                if _same_up_to_units(column, y) and not _is_readout(one, index, column, y):
+            same = [(one, index, column) for one, index, column in columns if _same_up_to_units(column, y)]
+            for one, index, column in same:
+                if not _is_readout(one, index, column, y) and _beyond_the_trend(one, column, y):
                     yield _among(one, index, target, k)
                     return
+
+
+OWN_SHARE = 1e-3
+"""What a cell that holds the target leaves unexplained, over what the cells beside it leave: where all of them follow
+one trend, the best of them is not that much better than the rest."""
+
+WRITTEN = 3.0
+"""Gap between two classes in one column, over the width of the classes there, from which the column is the label
+written in numbers: classes that nature separates have tails."""
+
+LEAST_LABELS = 100
+"""Rows from which a column that agrees with every label does not do so by chance."""
+
+
+def _label_among(columns: list[tuple[Named, tuple[int, ...], Any]], target: Named, labels: Any) -> Iterator[Finding]:
+    """A single column in which every class has values of its own, far from those of the others."""
+    kinds, counts = np.unique(labels, return_counts=True)
+    if len(labels) != len(target.array) or len(labels) < LEAST_LABELS or not 2 <= len(kinds) <= 20 or counts.min() < 2:
+        return
+    for one, index, column in columns:
+        # To remember what came first is a task; what stands at the last step of a window is read off.
+        within = one.array.ndim == 3 and index[0] < one.array.shape[1] - 1
+        if one.array.ndim > 3 or within or len(column) != len(labels):
+            continue
+        values = column.astype(np.float64)
+        if not np.isfinite(values).all():
+            continue
+        ends = sorted((float(values[labels == kind].min()), float(values[labels == kind].max())) for kind in kinds)
+        width = max(high - low for low, high in ends)
+        gaps = [after[0] - before[1] for before, after in itertools.pairwise(ends)]
+        if min(gaps) > WRITTEN * width:
+            yield _among(one, index, target, 0)
+            return
 
 
 def _cells(one: Named) -> list[tuple[Named, tuple[int, ...], Any]]:
@@ -189,9 +237,10 @@ def _is_readout(one: Named, index: tuple[int, ...], column: Any, y: Any) -> bool
     """
     if one.array.ndim < 3 or not np.allclose(column, y, rtol=1e-6):
         return False
-    if not _overlapping(one.array):
-        return True
     late = one.array.shape[1] - index[0]
+    if not _overlapping(one.array):
+        # What stands at the last step of a window is what the next one is compared with, and no riddle to be read.
+        return one.array.ndim > 3 or late > 1
     if late == one.array.shape[1]:
         return True
     return np.allclose(one.array[:, late:], one.array[:, :-late], rtol=1e-6, equal_nan=True)
@@ -201,6 +250,13 @@ def _overlapping(array: Any) -> bool:
     """Whether a sample goes on where the one before it stood, some steps later."""
     first, second = array[: LEAST_SAMPLES - 1], array[1:LEAST_SAMPLES]
     return any(np.array_equal(first[:, k:], second[:, :-k], equal_nan=True) for k in range(1, array.shape[1]))
+
+
+def _beyond_the_trend(one: Named, column: Any, y: Any) -> bool:
+    """Whether this cell knows the target far better than the cells beside it do."""
+    left = [1.0 - _squared_correlation(c.astype(np.float64), y) for _, _, c in _cells(one) if np.isfinite(c).all()]
+    own = 1.0 - _squared_correlation(column.astype(np.float64), y)
+    return len(left) < 3 or own <= OWN_SHARE * float(np.median(left))
 
 
 def _same_up_to_units(column: Any, y: Any) -> bool:

@@ -41,6 +41,15 @@ BUDGET_SHARE = 0.6
 DEEPER = ("mask-inverted", "mask-dropped", "pad-leak-value", "future-leak", "pad-time")
 """A broken law that says how a dependence comes about, before those that only say that there is one."""
 
+OF_OTHER_DATA = ("pad-all-masked", "pad-nan-poison", "pad-time", "nondeterministic")
+"""Laws that ask what would be with rows that the data at hand does not hold (all padding, NaN in padding), or with
+other seeds where a layer draws on purpose. `check` warns of them, because it asks about the model; a run is about its
+data, and there they are told and accuse nobody."""
+
+MEANT_FOR_TRAINING = ("Dropout", "Noise", "Random")
+"""Words in the kinds of Keras' layers that draw to make training harder: drawing in inference they were left on, where
+another layer may be a sampler."""
+
 
 @check("laws of padding, masking and time", codes=CODES, needs=("model", "data"), cost=5)
 def broken_laws(context: Context) -> Iterable[Finding]:
@@ -64,15 +73,18 @@ def broken_laws(context: Context) -> Iterable[Finding]:
         yield from _not_asked(f"the model raises {type(error).__name__} on its own data")
         return
     context.facts["inferred"] = list(asked.reading.inferred)
-    yield from findings_of(asked.results, asked.reading.inferred)
+    yield from findings_of(asked.results, asked.reading.inferred, run="fit" in context.facts)
 
 
 def _not_asked(reason: str) -> list[Finding]:
     return [Finding(code, Status.NOT_RUN, Role.NOTE, f"not asked: {reason}") for code in CODES]
 
 
-def findings_of(results: Iterable[LawResult], inferred: Sequence[str] = ()) -> list[Finding]:
-    """One finding per broken law and layer, one per law that crashed, and one per code that held or did not apply."""
+def findings_of(results: Iterable[LawResult], inferred: Sequence[str] = (), *, run: bool = False) -> list[Finding]:
+    """One finding per broken law and layer, one per law that crashed, and one per code that held or did not apply.
+
+    In a `run`, what only other data than its own could show is a note.
+    """
     answers: list[Finding] = []
     rows = list(results)
     broken = {row.code for row in rows if row.outcome == "broken"}
@@ -83,7 +95,7 @@ def findings_of(results: Iterable[LawResult], inferred: Sequence[str] = ()) -> l
             place = (row.code, row.counterexample.layer)
             if place not in seen:
                 seen.add(place)
-                answers.append(_finding(row, broken, told))
+                answers.append(_finding(row, broken, told, run=run))
         elif row.outcome == "crashed":
             message = (
                 f"law {row.law!r} could not be judged: {row.reason.splitlines()[0]}. It says nothing about the model."
@@ -99,9 +111,14 @@ def findings_of(results: Iterable[LawResult], inferred: Sequence[str] = ()) -> l
     return answers
 
 
-def _finding(row: LawResult, broken: set[str], told: tuple[Evidence, ...]) -> Finding:
+def _finding(row: LawResult, broken: set[str], told: tuple[Evidence, ...], *, run: bool) -> Finding:
     assert row.counterexample is not None
     found = row.counterexample
+    left_on = any(word in str(found.facts.get("kind", "")) for word in MEANT_FOR_TRAINING)
+    if run and not found.grave and row.code in OF_OTHER_DATA and not left_on:
+        words = f"holds for the data of this run. With other data it would not: {found.words}"
+        evidence = (*found.evidence(), *told)
+        return Finding(row.code, Status.PASS, Role.NOTE, words, found.where, evidence, found.remedy)
     severity = catalogue.entry(row.code).severity
     deeper = [code for code in DEEPER if code in broken]
     shallow = row.code not in DEEPER and bool(deeper) and row.code.startswith("pad-") and row.code != "pad-nan-poison"

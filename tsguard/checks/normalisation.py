@@ -59,3 +59,49 @@ def batch_statistics(context: Context) -> Iterable[Finding]:
                 score=0.8,
             )
             return
+
+
+OFF = 0.3
+"""Distance of a batch's mean from 0, or of its variance's logarithm from that of 1, from which initial statistics do
+not normalise it."""
+
+
+@check("statistics that never move", codes=("train-eval-gap",), needs=("model", "data"), cost=2)
+def still_statistics(context: Context) -> Iterable[Finding]:
+    """A trainable BatchNorm whose moving statistics stay where they were in a step of training."""
+    import keras
+    import torch
+
+    bench = set_up(context)
+    if bench.step.error is not None or bench.step.root is None:
+        return
+    bench.start.restore()
+    layers = [
+        one for one in bench.model._flatten_layers(recursive=True) if isinstance(one, keras.layers.BatchNormalization)
+    ]
+    layers = [one for one in layers if one.built and one.trainable]
+    before = [one.moving_mean.value.detach().clone() for one in layers]
+    step = bench.again()
+    moved = [not torch.equal(one.moving_mean.value, old) for one, old in zip(layers, before, strict=True)]
+    bench.start.restore()
+    called = {id(call.layer): call for call in step.calls}
+    for layer, has_moved, old in zip(layers, moved, before, strict=True):
+        call = called.get(id(layer))
+        given = None if call is None else next((t for t in flat(call.inputs) if hasattr(t, "shape")), None)
+        if has_moved or given is None or bool(old.any()) or not bool((layer.moving_variance.value == 1).all()):
+            continue  # statistics that were learned before may well be kept as they are
+        value = given.detach().float()
+        axes = tuple(place for place in range(value.ndim) if place != layer.axis % value.ndim)
+        mean, variance = value.mean(axes), value.var(axes, correction=0).clamp(min=1e-12)
+        if float(mean.abs().mean()) < OFF and float(variance.log().abs().mean()) < OFF:
+            continue
+        yield catalogue.finding(
+            "train-eval-gap",
+            f"{name_of(layer)} normalises with its initial statistics (mean 0, variance 1) in training too: a step of "
+            f"training does not move them, and what comes in has mean {float(mean.abs().mean()):.2g} and variance "
+            f"{float(variance.mean()):.2g}. Call the model with training=True in `train_step`.",
+            where={"layer": name_of(layer), "phase": "forward"},
+            status="WARN",
+            score=0.7,
+        )
+        return

@@ -60,6 +60,18 @@ def _judge_head(bench: Bench, head: Head, range_: Reach, drawn: list[Any]) -> It
     shape = last.op.lower() if last is not None else "its last operation"
     yield from _constant_output(head, range_, where, evidence, shape)
     yield from _wrong_axis(head, range_, where, evidence)
+    if asked is not None and asked.kind == "count" and range_.low < 0:
+        yield catalogue.finding(
+            "output-activation",
+            f"output {head.name!r} can be anything in {range_.words} ({shape}), and {asked.name} takes its logarithm: "
+            "below zero there is none. Expected an output that is positive: add a softplus, or an exponential.",
+            where=where,
+            evidence=evidence,
+            score=1.0,
+            explains=("nonfinite-loss", "nonfinite-forward", "biased-predictions"),
+        )
+    if asked is not None and asked.kind in ("binary", "categorical"):
+        yield from _one_of_several(head, range_, asked, where, evidence)
     if asked is not None and asked.kind in ("sparse", "categorical", "binary"):
         yield from _probabilities(bench, head, range_, asked, where, evidence, shape)
     if asked is not None and asked.kind == "regression":
@@ -104,6 +116,31 @@ def _wrong_axis(head: Head, range_: Reach, where: dict[str, Any], evidence: tupl
         "output-activation",
         f"output {head.name!r} of shape {tuple(head.answer.shape)} sums to one over {over}, whatever the weights are; "
         f"expected over the classes (axis {last}). Give the softmax `axis=-1`.",
+        where=where,
+        evidence=evidence,
+        score=1.0,
+    )
+
+
+SEVERAL = 0.05
+"""Share of the rows with no label or with more than one, from which a row may have several: mistakes are rarer."""
+
+
+def _one_of_several(
+    head: Head, range_: Reach, asked: Any, where: dict[str, Any], evidence: tuple[Evidence, ...]
+) -> Iterator[Finding]:
+    """Rows of indicators that hold several labels or none, under an output that deals out one whole."""
+    y = head.target
+    if range_.sums_to_one != head.answer.ndim - 1 or labels_of(y) != "binary" or y.shape != head.answer.shape:
+        return
+    strange = float(((y.float().sum(-1) - 1).abs() > 0.5).float().mean())
+    if y.shape[-1] < 2 or strange < SEVERAL:
+        return
+    yield catalogue.finding(
+        "output-activation",
+        f"output {head.name!r} sums to one over its {y.shape[-1]} units, and {strange:.0%} of the rows of its targets "
+        f"hold no label or more than one: {asked.name} asks for each by itself, and a softmax takes from one what it "
+        "gives another. Expected a sigmoid over labels that do not exclude each other.",
         where=where,
         evidence=evidence,
         score=1.0,

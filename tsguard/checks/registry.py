@@ -89,8 +89,8 @@ MODULES = (
     *("step", "data", "laws"),
     *("wiring", "transfer", "initialisation", "signal", "regularisation", "embedding", "axes", "normalisation"),
     *("precision", "broken_start", "repeatable"),
-    *("outputs", "blind", "selection", "hidden", "terms", "lopsided", "indifferent"),
-    *("order", "orderless", "rates", "callbacks", "plan", "accumulation"),
+    *("outputs", "blind", "unheard", "blind_metric", "selection", "hidden", "terms", "lopsided", "indifferent"),
+    *("order", "orderless", "unreached", "schedules", "rates", "callbacks", "plan", "accumulation"),
 )
 """Modules of tsguard.checks that declare checks; imported when the table is first read."""
 

@@ -53,6 +53,7 @@ def regularisation(context: Context) -> Iterable[Finding]:
     else:
         yield from _penalised_bias(bench)
     yield from _cut_by_constraints(bench)
+    yield from _drowned_in_noise(bench)
     drops = [c.layer for c in bench.step.calls if isinstance(c.layer, keras.layers.Dropout) or hasattr(c.layer, "rate")]
     heavy = sorted({name_of(d): float(d.rate) for d in drops if rate_of(d) >= DROPOUT_RATE}.items())
     if heavy:
@@ -71,6 +72,49 @@ def regularisation(context: Context) -> Iterable[Finding]:
                 evidence=(Evidence("value", dict(heavy), name="dropout rates"),),
                 score=0.9,
             )
+
+
+DROWNED = 3.0
+"""Deviation of the noise that a layer adds over that of its input: at three a tenth of the variance is signal."""
+
+NOISE_DRAWS = 4
+"""Draws from which the deviation of the noise is taken, at every place of a batch."""
+
+
+def _drowned_in_noise(bench: Bench) -> Iterator[Finding]:
+    """Layers without weights that add noise in training, by what they add to the inputs of this batch."""
+    import torch
+
+    for call in bench.step.calls:
+        layer, given, out = call.layer, call.inputs, call.output
+        if not torch.is_tensor(given) or not torch.is_tensor(out) or given.shape != out.shape:
+            continue
+        if (
+            hasattr(layer, "rate")
+            or layer.trainable_variables
+            or not layer._call_has_training_arg
+            or not given.is_floating_point()
+        ):
+            continue
+        try:
+            with torch.no_grad():
+                drawn = torch.stack([layer(given, training=True).float() for _ in range(NOISE_DRAWS)])
+        except Exception:  # a layer that needs more than its input is not asked
+            continue
+        noise, signal = float(drawn.std(0).pow(2).mean().sqrt()), float(given.float().std())
+        if signal > 0 and math.isfinite(noise) and noise > DROWNED * signal:
+            bench.start.restore()
+            yield catalogue.finding(
+                "over-regularised",
+                f"layer {name_of(layer)} adds noise of deviation {noise:.3g} to values of deviation {signal:.3g}: in "
+                f"training {signal**2 / (signal**2 + noise**2):.1%} of what it hands on is signal. Expected noise well "
+                "below the deviation of its inputs, in their units.",
+                where={"layer": name_of(layer)},
+                evidence=(Evidence("value", {"noise": noise, "input": signal}, name="deviations"),),
+                score=0.9,
+            )
+            return
+    bench.start.restore()
 
 
 def _cut_by_constraints(bench: Bench) -> Iterator[Finding]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 
 from tsguard import catalogue
 from tsguard.backend import preserved
+from tsguard.checks.gathered import gathered, left_alone
 from tsguard.checks.registry import Check, Context, all_checks
 from tsguard.errors import ConfigError
 from tsguard.evidence import Evidence
@@ -32,7 +33,8 @@ def run_checks(
     findings: list[Finding] = []
     for one in all_checks() if checks is None else checks:
         left = budget_s - (clock() - started)
-        missing = context.missing(one.needs)
+        asked = gathered(context) if _of_arrays(one) else context
+        missing = asked.missing(one.needs)
         if missing:
             findings.extend(_not_run(one, "; ".join(missing)))
             continue
@@ -40,9 +42,9 @@ def run_checks(
             findings.extend(_not_run(one, f"the time budget of {budget_s:g} s was spent before its turn"))
             continue
         progress(one.name)
-        context.budget_s = left
+        asked.budget_s = left
         begun = clock()
-        answers = _ask(one, context)
+        answers = _ask(one, asked)
         if any(f.code == "step-fails" and f.status in (Status.WARN, Status.FAIL) for f in findings):
             answers = [_unasked(one) if answer.status is Status.ERROR else answer for answer in answers]
         spent = clock() - begun
@@ -50,10 +52,21 @@ def run_checks(
     return tuple(findings)
 
 
+def _loader_kept(context: Context) -> contextlib.AbstractContextManager[None]:
+    """A loader that draws must hand the run what it would have handed it without us."""
+    data = context.data
+    return contextlib.nullcontext() if data is None or data.is_arrays else left_alone(data.x)
+
+
+def _of_arrays(one: Check) -> bool:
+    """Whether a check asks of arrays what rows of a loader can answer as well."""
+    return "arrays" in one.needs and one.ask.__module__.startswith("tsguard.checks.data")
+
+
 def _ask(one: Check, context: Context) -> list[Finding]:
     try:
         model = context.model
-        with preserved(model) if model is not None else contextlib.nullcontext():
+        with preserved(model) if model is not None else contextlib.nullcontext(), _loader_kept(context):
             answers = list(one.ask(context))
     except ConfigError:  # what the user told us cannot be: no check can answer before it is mended
         raise

@@ -30,6 +30,9 @@ GAINED = 0.2
 MIN_PAIRS = 120
 """Validation rows from which half of them can teach anything, and half of them judge it."""
 
+MOST_ROWS = 2048
+"""Rows of a loader that trials are made on: what a run of a few hundred steps comes to."""
+
 HELD_BACK = 4
 """Every fourth block of rows is held back, where the run has no validation rows."""
 
@@ -96,7 +99,12 @@ def _parts(data: Data) -> tuple[Data, Data, Data | None] | None:
         whole = Data(given[0], given[1], batch_size=data.batch_size)
         odd = np.arange(len(whole)) % 2 == 1
         return data, _rows_of(whole, odd), _rows_of(whole, ~odd) if len(whole) >= MIN_PAIRS else None
-    if not data.is_arrays or data.y is None or len(data) < 80 * HELD_BACK:
+    if not data.is_arrays:
+        rows = sample(data, MOST_ROWS)  # a loader: the rows of its first batches
+        if rows is None or rows.y is None:
+            return None
+        data = Data(rows.x, rows.y, batch_size=data.batch_size)
+    if data.y is None or len(data) < 80 * HELD_BACK:
         return None
     block = max(1, len(data) // (5 * HELD_BACK))
     held = (np.arange(len(data)) // block) % HELD_BACK == HELD_BACK - 1

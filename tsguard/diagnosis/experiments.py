@@ -109,6 +109,16 @@ def rate(factor: float) -> Experiment:
     )
 
 
+def usual_momentum() -> Experiment:
+    """Momentum of 0.9."""
+    from tsguard.probes.stage import optimizers
+
+    def change(model: Any) -> Any:
+        return changes.attributes([(one, "momentum", 0.9) for one in optimizers(model) if "momentum" in vars(one)])
+
+    return Experiment("lr-too-high", "momentum 0.9", change=change, remedy="momentum=0.9")
+
+
 def scaled_inputs(data: Data) -> Experiment:
     """Floating inputs standardised per feature, with the moments of the training rows."""
     moments = _moments(data, "x")
@@ -414,7 +424,7 @@ def _loss_replaced(model: Any, function: Callable[[Any, Any], Any]) -> Iterator[
 
 
 def right_loss(code: str, kind: str) -> Experiment:
-    """A loss that asks for classes (cross entropy of a probability or of logits), or for values (squared error)."""
+    """A loss that asks for classes or for yes and no (cross entropy, of probabilities or logits), or for values."""
     import keras
     from keras import ops
 
@@ -429,13 +439,21 @@ def right_loss(code: str, kind: str) -> Experiment:
         target, answer = flat(y)[0], flat(p)[0]
         return ops.mean(ops.square(ops.reshape(ops.cast(target, answer.dtype), answer.shape) - answer))
 
-    function = cross_entropy if kind == "classes" else squared
-    name = "cross entropy over the classes" if kind == "classes" else "squared error, shapes equal"
-    remedy = (
-        "loss='sparse_categorical_crossentropy' (class numbers) or 'categorical_crossentropy' (one-hot)"
-        if kind == "classes"
-        else "loss='mse', with targets of the output's shape"
-    )
+    def yes_or_no(y: Any, p: Any) -> Any:
+        target, answer = flat(y)[0], flat(p)[0]
+        inside = bool((answer.detach() >= 0).all()) and bool((answer.detach() <= 1).all())
+        wanted = ops.reshape(ops.cast(target, answer.dtype), answer.shape)
+        return ops.mean(keras.losses.binary_crossentropy(wanted, answer, from_logits=not inside))
+
+    function, name, remedy = {
+        "classes": (
+            cross_entropy,
+            "cross entropy over the classes",
+            "loss='sparse_categorical_crossentropy' (class numbers) or 'categorical_crossentropy' (one-hot)",
+        ),
+        "yes or no": (yes_or_no, "cross entropy of yes and no", "loss='binary_crossentropy', behind a sigmoid"),
+        "values": (squared, "squared error, shapes equal", "loss='mse', with targets of the output's shape"),
+    }[kind]
     return Experiment(code, name, change=lambda model: _loss_replaced(model, function), remedy=remedy)
 
 

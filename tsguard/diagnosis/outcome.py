@@ -15,8 +15,10 @@ from tsguard.diagnosis.doubt import in_doubt
 from tsguard.diagnosis.record import Record
 from tsguard.diagnosis.seen import measure
 from tsguard.diagnosis.trials import try_all
-from tsguard.diagnosis.verdict import causes_of, unexplained, unfinished
+from tsguard.diagnosis.verdict import beneath, causes_of, unexplained, unfinished
 from tsguard.findings import Finding, Role, Status, ranked
+
+IDLE = ("dead-units", "saturated-units")
 
 
 def diagnose(
@@ -40,11 +42,13 @@ def diagnose(
             s for s in seen.symptoms if s.status is Status.FAIL or s.code in ("biased-predictions", "variance-collapse")
         ]
         if not sick and not any(f.status is Status.FAIL for f in earlier):
+            # Units that idle are the matter of runs that do not do their work.
+            seen = replace(seen, symptoms=tuple(s for s in seen.symptoms if s.code not in IDLE))
             return in_doubt(record, seen, earlier, deadline=deadline, progress=progress, clock=clock)
         tested = try_all(record, seen, earlier, deadline=deadline, progress=progress, clock=clock)
     explained = any(f.status is Status.FAIL for f in earlier)
     seen = replace(seen, symptoms=unfinished(seen, tested, record, explained=explained))
     causes = causes_of(tested, earlier, seen, record)
     if causes:
-        return ranked((*causes, *seen.symptoms))
+        return ranked((*causes, *beneath(seen.symptoms, causes)))
     return ranked(unexplained(seen.symptoms, tested))

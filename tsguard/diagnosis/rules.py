@@ -191,6 +191,15 @@ def _step(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterat
     yield do.keras_own_step(known[0] if known else "untracked-parameters")
 
 
+STIFF = 0.97
+"""Momentum from which a step is carried on for more than thirty others."""
+
+
+def _momentum(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterator[Experiment]:
+    if any(isinstance(m := getattr(o, "momentum", None), int | float) and m >= STIFF for o in optimizers(record.model)):
+        yield do.usual_momentum()
+
+
 def _padding(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterator[Experiment]:
     if record.padding is not None and record.padding.mask is not None:
         yield do.neutral_padding(record.padding)
@@ -257,6 +266,7 @@ def _loss(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterat
     asked = question(head.loss) if head.loss is not None else None
     last = last_operation(head.answer)
     softmax = last is not None and last.op == "Softmax"
+    same_size = head.target.numel() == head.answer.numel()
     classes = units > 1 and (
         (written == "one-hot" and head.target.shape == head.answer.shape)
         or (written in ("integer", "binary") and head.target.numel() * units == head.answer.numel())
@@ -264,15 +274,17 @@ def _loss(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterat
     if classes and (asked is None or asked.kind not in ("sparse", "categorical")):
         if softmax or written == "one-hot" or _fits_units(head.target, units):
             yield do.right_loss("loss-mismatch", "classes")
-    elif (
-        head.target.numel() == head.answer.numel()
-        and written in ("real",)
-        and (asked is None or asked.kind != "regression")
-    ):
+    elif written == "binary" and same_size and (asked is None or asked.kind != "binary"):
+        yield do.right_loss("loss-mismatch", "yes or no")
+    elif written == "real" and same_size and (asked is None or asked.kind != "regression" or asked.name in RELATIVE):
         yield do.right_loss("loss-mismatch", "values")
     layer = _last_activated(record.model)
     if layer is not None and written == "real" and not _asks_for_classes(head) and _closes(layer):
         yield do.with_last_activation("output-activation", layer, "linear")
+
+
+RELATIVE = ("mean_absolute_percentage_error", "mean_squared_logarithmic_error")
+"""Losses of ratios: of targets that come near zero, or fall below it, they ask something else than of amounts."""
 
 
 def _fits_units(target: Any, units: int) -> bool:
@@ -337,6 +349,11 @@ RULES: tuple[Rule, ...] = (
     Rule("own step", "a step that resets nothing, or leaves variables out, trains another model than it seems", _step),
     Rule("restraint", "clipping, dropout, penalties and decay each can hold a model still", _restraint),
     Rule("rate", "the most frequent fault of all, in both directions", _rates),
+    Rule(
+        "momentum",
+        "what is carried on too long runs past every minimum: the effective rate is rate / (1 − m)",
+        _momentum,
+    ),
     Rule("order of rows", "batches of one kind each pull the model to themselves", _order),
     Rule("balance", "a class below a tenth is cheaper to ignore than to learn", _balance),
     Rule("pairs", "targets that fit other rows' inputs better than their own were shuffled or shifted", _pairs),

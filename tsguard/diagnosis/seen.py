@@ -13,6 +13,7 @@ from tsguard.diagnosis.record import Record
 from tsguard.diagnosis.signs import symptoms
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding, Role, Status
+from tsguard.probes.answers import LossOfAnswers, heads, labels_of, predict, question
 from tsguard.probes.baselines import learnable_share, regression_baselines
 from tsguard.probes.score import JUDGED_ROWS, Judged, judge, sample
 from tsguard.probes.stage import Batch, Snapshot, take_step
@@ -56,7 +57,7 @@ def _rates(record: Record) -> tuple[float, float] | None:
 def _measure(record: Record) -> Seen:
     from tsguard.probes.score import answers_and_targets
 
-    rows = sample(record.data, JUDGED_ROWS)
+    rows = sample(record.data, JUDGED_ROWS, weighted=True)
     if rows is None:
         return Seen(None, None, 0.0, symptoms(record.series))
     judged = judge(record.model, rows)
@@ -101,11 +102,49 @@ ANSWERED = 0.2
 
 
 def asks_its_own(record: Record) -> bool:
-    """Whether a loss is not one of Keras' own, so that nobody knows what a good answer looks like."""
-    from tsguard.probes.answers import question
+    """Whether a loss is not one of Keras' own, so that nobody knows what a good answer looks like.
 
+    One that is least where answers equal the targets, and hears every one of them, says it by itself.
+    """
     losses = getattr(getattr(record.model, "_compile_loss", None), "_flat_losses", None) or ()
-    return not losses or any(question(one.loss).kind == "own" for one in losses)
+    own = not losses or any(question(one.loss).kind == "own" for one in losses)
+    return own and not _asks_for_the_targets(record)
+
+
+HEARD = 0.99
+"""Share of the answers that a loss must hear to be about all of them: hidden parts alone are a pretext."""
+
+LOPSIDED = 0.2
+"""Share by which answers too high may cost another amount than answers too low: quantiles ask for something else."""
+
+
+def _asks_for_the_targets(record: Record) -> bool:
+    """Whether an own loss is a distance: least at the targets, the same on both sides, and of every answer."""
+    import torch
+
+    batch = next(stream(record.data, record.fit), None)
+    if batch is None or batch.y is None:
+        return False
+    try:
+        listed = heads(record.model, batch, predict(record.model, batch.x))
+    except Exception:  # a model that cannot be asked so keeps its own measure
+        return False
+    if len(listed) != 1 or listed[0].target is None or listed[0].target.numel() != listed[0].answer.numel():
+        return False
+    head = listed[0]
+    if labels_of(head.target) != "real":
+        return False
+    wanted = head.target.float().reshape(head.answer.shape)
+    loss_of = LossOfAnswers(record.model, batch, head.answer)
+    generator = torch.Generator().manual_seed(0)
+    away = float(wanted.std()) * torch.randn(wanted.shape, generator=generator).to(wanted.device)
+    shift = float(wanted.std())
+    at, near, above, below = (loss_of([wanted + d]) for d in (0.0, away, shift, -shift))
+    if not all(map(math.isfinite, (at, near, above, below))) or at >= min(near, above, below):
+        return False
+    slopes = loss_of.slopes([wanted + away])
+    heard = 0.0 if slopes is None or slopes[0] is None else float((slopes[0] != 0).float().mean())
+    return heard >= HEARD and abs(above - below) <= LOPSIDED * max(above - at, below - at)
 
 
 def answered(record: Record) -> bool:
@@ -139,7 +178,5 @@ def _learnable(record: Record) -> float:
 
 
 def _logits(record: Record) -> bool:
-    from tsguard.probes.answers import question
-
     flat_losses = getattr(getattr(record.model, "_compile_loss", None), "_flat_losses", None) or ()
     return any(question(one.loss).from_logits for one in flat_losses)

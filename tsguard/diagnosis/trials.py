@@ -28,6 +28,9 @@ anything; below it two seeds of a healthy run differ."""
 SETTLED = 0.8
 """Effect from which an experiment on what a check has seen leaves no question open for others."""
 
+PLAIN = 0.2
+"""Explained share that an experiment of the caller must bring to be taken for the answer before others are tried."""
+
 SEEDS = (1, 2)
 """Other orders of the batches (and other draws of weights) in which the best experiments are done again."""
 
@@ -95,8 +98,10 @@ def try_all(
         except Exception:  # an experiment that does not fit this model proves nothing
             continue
         tested.append(Tested(rule, experiment, outcome, 0.0))
-        if experiment.code in seen_before and _effect(outcome, base, seen.learnable) >= SETTLED:
-            break  # seen by a check and healed by its removal: what is left of the time confirms it
+        healed = _effect(outcome, base, seen.learnable) >= SETTLED
+        asked_for = rule is None and outcome.skill >= base.skill + PLAIN
+        if healed and (experiment.code in seen_before or asked_for):
+            break  # expected, and healed by its removal: what is left of the time confirms it
     reachable = max([seen.learnable, *(t.outcome.skill for t in tested), base.skill])
     scored = [replace(t, effect=_effect(t.outcome, base, reachable)) for t in tested]
     asked = _Again(record, seen.sample, steps, share, reachable, deadline, clock)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from tsguard import catalogue
@@ -32,14 +33,14 @@ TOO_FEW = 20
 
 
 def causes_of(tested: list[Tested], earlier: tuple[Finding, ...], seen: Seen, record: Record) -> tuple[Finding, ...]:
+    explained = tuple(s.code for s in seen.symptoms if s.role is not Role.NOTE)
     if not tested:
-        return earlier
+        return _standing_explains(earlier, explained)
     base, trials = tested[0], tested[1:]
     best: dict[str, Tested] = {}
     for one in trials:
         if one.experiment.code not in best or one.effect > best[one.experiment.code].effect:
             best[one.experiment.code] = one
-    explained = tuple(s.code for s in seen.symptoms)
     found: list[Finding] = []
     # What only quickens a run that would have learned anyway is advice, and no failure.
     severe = Status.WARN if _too_short(base, record, seen) else Status.FAIL
@@ -55,6 +56,7 @@ def causes_of(tested: list[Tested], earlier: tuple[Finding, ...], seen: Seen, re
             )
             standing = max(standing, proven.effect)
         found.append(finding)
+    found = list(_standing_explains(found, explained))
     if any(f.status is Status.FAIL and f.proof is None for f in found):
         return tuple(found)
     # What a check saw and an experiment proved comes before what merely helps: a way round must do clearly better.
@@ -88,6 +90,30 @@ def causes_of(tested: list[Tested], earlier: tuple[Finding, ...], seen: Seen, re
             )
         )
     return tuple(found)
+
+
+SILENT = frozenset(
+    "data-leak future-leak nondeterministic checkpoint-roundtrip backend-mismatch off-plan data-volume data-drift "
+    "nan-hidden metric-disagrees batch-coupling train-eval-gap transfer-nothing".split()
+)
+"""Causes that leave the training curve as it is: what is seen of the run is not theirs to explain."""
+
+
+def _standing_explains(findings: Iterable[Finding], symptoms: tuple[str, ...]) -> tuple[Finding, ...]:
+    """The same findings: a cause that fails without any trial explains what is seen, where nothing else does."""
+    listed = list(findings)
+    able = [f for f in ranked(listed) if f.status is Status.FAIL and f.role is Role.CAUSE and f.code not in SILENT]
+    if not able or any(f.explains for f in able if f.proof is not None and set(f.explains) & set(symptoms)):
+        return tuple(listed)
+    first = able[0]
+    explains = tuple(dict.fromkeys((*first.explains, *symptoms)))
+    return tuple(replace(f, explains=explains) if f is first else f for f in listed)
+
+
+def beneath(symptoms: tuple[Finding, ...], found: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    """The same symptoms: what accuses by itself (a constant offset) is one of them where a deeper cause explains it."""
+    explained = {code for f in found if f.status is Status.FAIL and f.role is Role.CAUSE for code in f.explains}
+    return tuple(replace(s, role=Role.SYMPTOM) if s.code in explained else s for s in symptoms)
 
 
 def _agreed(one: Tested) -> bool:

@@ -171,7 +171,9 @@ def _name_repeats(ground: Ground, found: Counterexample) -> Counterexample:
     if call is None:
         return found
     words = f"{found.words} Layer `{call.path}` ({call.kind}) is the first to differ."
-    return replace(found, where={**found.where, "layer": call.path}, words=words)
+    return replace(
+        found, where={**found.where, "layer": call.path}, words=words, facts={**found.facts, "kind": call.kind}
+    )
 
 
 # ---------------------------------------------------------------------- training differs by its noise alone

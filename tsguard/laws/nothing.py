@@ -113,6 +113,7 @@ def smallest_batches(ground: Ground, example: Example) -> Counterexample | None:
                 0.0,
                 {"law": law, "phase": phase},
                 size=(count, width, length),
+                grave=bool((ground.reading.valid.sum(axis=1) <= 1).any()),
                 remedy="Guard divisions by counts and variances of one value.",
             )
     return None

@@ -8,6 +8,7 @@ import numpy as np
 
 from tsguard.dataset import Data
 from tsguard.probes.learnable import curved_columns, ridge_r2, table
+from tsguard.probes.patches import patch_columns
 from tsguard.probes.signal import arrays
 
 
@@ -41,7 +42,18 @@ def learnable_share(data: Data) -> float:
     if straight > 0.5:
         return float(straight)
     curved = ridge_r2(np.concatenate([x, curved_columns(x)], axis=1), y)
-    return float(max(straight, curved, 0.0))
+    return float(max(straight, curved, by_patches(data, y), 0.0))
+
+
+def by_patches(data: Data, y: Any) -> float:
+    """R² of a line on what patches of the data answer, the best input alone; 0 without pictures and windows."""
+    made = arrays(data, limit=2048)
+    best = 0.0
+    for x in made[0] if made is not None else ():
+        columns = patch_columns(x) if len(x) == len(y) else None
+        if columns is not None and np.isfinite(columns).all():
+            best = max(best, ridge_r2(columns, y))
+    return best
 
 
 def majority_share(labels: Any) -> float:

@@ -1,7 +1,8 @@
 """One number for how well a model answers, whatever its loss: the share of what could be known that it knows.
 
 An experiment may change the loss, so the loss cannot judge it. Regression outputs are judged by R², classes by accuracy
-above the majority; several outputs by the worst of them, because a head that is not trained hides behind one that is.
+above the majority; several outputs by the worst of them, because a head that is not trained hides behind one that is;
+outputs that the model works against on purpose are measured and not judged.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 
 from tsguard.dataset import Data, leaves, map_leaves
 from tsguard.probes.answers import heads, labels_of, predict, question
+from tsguard.probes.opposed import opposed
 from tsguard.probes.predictions import classification, regression
 from tsguard.probes.stage import Batch, as_tensor, flat
 
@@ -32,13 +34,17 @@ class Judged:
     kind: str = "regression"
 
 
-def sample(data: Data, rows: int = JUDGED_ROWS) -> Batch | None:
-    """Rows spread over the data, as one batch."""
+def sample(data: Data, rows: int = JUDGED_ROWS, *, weighted: bool = False) -> Batch | None:
+    """Rows spread over the data, as one batch; where they are `weighted`, as often as their weights say."""
     if data.is_arrays:
         total = len(data)
         index = np.unique(np.linspace(0, total - 1, min(total, rows)).astype(int))
+        weights = _row_weights(data.sample_weight, total) if weighted else None
+        if weights is not None:
+            upto = np.cumsum(weights / weights.sum())
+            index = np.minimum(np.searchsorted(upto, (np.arange(len(index)) + 0.5) / len(index)), total - 1)
         return Batch(*(map_leaves(as_tensor, part) for part in data.take(index)))
-    raws = list(data.batches(16))
+    raws = list(data.batches(max(16, rows // 32)))
     if not raws:
         return None
     import torch
@@ -51,6 +57,15 @@ def sample(data: Data, rows: int = JUDGED_ROWS) -> Batch | None:
         return map_leaves(lambda _: next(waiting), parts[0])
 
     return Batch(joined([r[0] for r in raws]), joined([r[1] for r in raws]))
+
+
+def _row_weights(given: Any, total: int) -> Any:
+    """One weight for each row, where they say something."""
+    if given is None or not hasattr(given, "shape") or tuple(given.shape) not in ((total,), (total, 1)):
+        return None
+    weights = np.asarray(given, dtype=np.float64).reshape(-1)
+    usable = bool(np.isfinite(weights).all()) and weights.min() >= 0 and weights.max() > weights.min()
+    return weights if usable else None
 
 
 def judge(model: Any, batch: Batch) -> Judged | None:
@@ -74,12 +89,14 @@ def judge(model: Any, batch: Batch) -> Judged | None:
         if metrics:
             found[head.name] = metrics
             kinds.add(kind)
-            skills.append(_skill(metrics))
+            skills.append((head.name, _skill(metrics)))
     if not found:
         return None
     first = next(iter(found.values()))
     flat_metrics = dict(first) if len(found) == 1 else {f"{n}/{k}": v for n, m in found.items() for k, v in m.items()}
-    return Judged(min(skills), flat_metrics, found, "classes" if "classes" in kinds else "regression")
+    against = opposed(model, batch) if len(skills) > 1 else ()
+    worked_for = [skill for name, skill in skills if name not in against]
+    return Judged(min(worked_for), flat_metrics, found, "classes" if "classes" in kinds else "regression")
 
 
 def of_output(head: Any, target: Any) -> tuple[dict[str, float], str]:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tsguard.backend import restore_rng, rng_state
+from tsguard.backend import optimizers_of, restore_rng, rng_state
 from tsguard.dataset import Data, leaves, map_leaves
 
 BATCH_ROWS = 64
@@ -117,16 +117,7 @@ def all_variables(model: Any) -> list[Any]:
 
 def optimizers(model: Any) -> list[Any]:
     """The compiled optimizer, what it wraps, and optimizers that an own model keeps beside it."""
-    import keras
-
-    found: dict[int, Any] = {}
-    for value in [getattr(model, "optimizer", None), *vars(model).values()]:
-        if isinstance(value, keras.optimizers.Optimizer):
-            found[id(value)] = value
-            inner = getattr(value, "inner_optimizer", None)
-            if inner is not None:
-                found[id(inner)] = inner
-    return list(found.values())
+    return optimizers_of(model)
 
 
 def get_ready(model: Any, batch: Batch) -> None:

@@ -28,6 +28,7 @@ from tsguard.guard.replay import Replay
 from tsguard.guard.state import StateBuffer
 from tsguard.guard.trace import Trace
 from tsguard.repro import often
+from tsguard.repro.terms import only
 
 LOGIC = "it fails as well: a fault of logic or data"
 RANGE = "it does not fail: a fault of range"
@@ -118,6 +119,8 @@ class Case:
     """Whether loss and targets are not the user's any more: one layer is left, compared with zeros."""
     exhausted: bool = False
     """Whether the budget ended the reduction: then it is the best so far, and could be smaller."""
+    terms: tuple[str, ...] | None = None
+    """The terms of the model's own `loss_terms` that are kept; None: all of them."""
     logic: bool | None = None
     """Whether it survives in float64 (a fault of logic or data) or vanishes there (one of range)."""
 
@@ -131,7 +134,13 @@ class Case:
     def size(self) -> int:
         """Scalars in batch and weights."""
         kept = (*(self.weights or ()), *(self.slots or ()))
-        return self.batch.size + sum(int(np.size(weight)) for weight in kept)
+        return self.data_size + sum(int(np.size(weight)) for weight in kept)
+
+    @property
+    def data_size(self) -> int:
+        """Scalars in the batch; the zeros with which a single layer is compared are none of the data."""
+        zeros = sum(int(leaf.size) for leaf in leaves(self.batch.y)) if self.bare else 0
+        return self.batch.size - zeros
 
     @property
     def always(self) -> bool:
@@ -165,7 +174,7 @@ class Case:
         """What one step with another batch, or under another seed, comes to."""
         return fingerprint_of(
             self.model, batch, self.weights, self.seed if seed is None else seed, slots=self.slots,
-            hidden=self.fingerprint.code == "nan-hidden",
+            hidden=self.fingerprint.code == "nan-hidden", terms=self.terms,
         )  # fmt: skip
 
     @property
@@ -195,10 +204,11 @@ def fingerprint_of(
     *,
     slots: tuple[Any, ...] | None = None,
     hidden: bool = False,
+    terms: tuple[str, ...] | None = None,
 ) -> tuple[Fingerprint | None, Origin | None]:
     """Run one step; None where it is healthy. Shapes that do not fit are healthy too: no step, no failure."""
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), only(model, terms):
             # A remark of Keras on a model that was cut is no answer, not even where a user turns remarks into errors.
             warnings.simplefilter("ignore")
             return _step(model, batch, weights, seed, slots, hidden)

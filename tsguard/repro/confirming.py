@@ -17,7 +17,8 @@ def _end_of(path: Path, names: dict[str, Any]) -> int:
     try:
         exec(compile(path.read_text(), str(path), "exec"), names)
     except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 2
+        # A message in place of a number is printed, and ends with 1.
+        return end.code if isinstance(end.code, int) else 1 if isinstance(end.code, str) else 2
     return 0
 
 

@@ -79,7 +79,7 @@ def float64_query(case: Case) -> bool | None:
     batch = case.batch.map(lambda leaf: leaf.astype("float64") if leaf.dtype.kind == "f" else leaf)
     weights = case.weights if case.weights is not None else tuple(case.model.get_weights())
     with true_float64():
-        found, _ = fingerprint_of(model, batch, weights, case.seed)
+        found, _ = fingerprint_of(model, batch, weights, case.seed, terms=case.terms)
     return found == case.fingerprint
 
 

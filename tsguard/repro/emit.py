@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,8 +21,9 @@ import numpy as np
 from tsguard import catalogue
 from tsguard.backend import preserved, seed_everything
 from tsguard.dataset import map_leaves
-from tsguard.repro.case import LOGIC, RANGE, Case
-from tsguard.repro.code import compiling, graph
+from tsguard.repro import terms
+from tsguard.repro.case import LOGIC, RANGE, Case, fingerprint_of
+from tsguard.repro.code import compiling, graph, shorten
 from tsguard.repro.code.arrays import array, plain
 from tsguard.repro.code.lines import Lines, NotCode
 from tsguard.repro.code.objects import importable
@@ -43,6 +44,11 @@ def emit(case: Case) -> Script:
     script = Script()
     phase = visible_phase(case)
     bare = case.bare and phase == "forward" and case.always
+    stepwise = _is_stock(case.model, "train_step") and case.fingerprint.phase != "update"
+    # Where the whole loss fails in the same way, the script asks for the terms themselves.
+    named = case.terms if stepwise and case.terms is not None and case.with_(terms=None).fails() else None
+    if named is not None:
+        case = case.with_(terms=None)
     try:
         model_lines(case, lines, script)
     except NotCode as refused:
@@ -54,10 +60,11 @@ def emit(case: Case) -> Script:
     ]
     if bare:
         lines.body = [line for line in lines.body if not line.startswith("model.compile(")]
-    stepwise = _is_stock(case.model, "train_step") and case.fingerprint.phase != "update"
     unbuilt = not is_graph(case.model)
     weight_lines(case, lines, beside)
     slot_lines(case, lines, beside)
+    if not beside:
+        shorten_sources(case, lines, arrays)
     shared: dict[str, Any] = {
         "title": _title(case),
         "fingerprint": case.fingerprint.words(),
@@ -70,30 +77,83 @@ def emit(case: Case) -> Script:
         stepwise=stepwise,
         bare=bare,
         gradients=unbuilt or bool(case.model.trainable_variables),
+        loss=_loss_code(case, named),
         y="y" if case.batch.y is not None else "None",
-        weight=", weight" if case.batch.sample_weight is not None else "",
         parts=", ".join(("x", "y", "weight")[: len(case.batch.parts())]),
     )  # fmt: skip
     return script
 
 
+def _loss_code(case: Case, named: Sequence[str] | None) -> str:
+    """What the script calls for the loss: all of it, or the terms by their names."""
+    y = "y" if case.batch.y is not None else "None"
+    weight = "weight" if case.batch.sample_weight is not None else "None"
+    if named is None:
+        return f"model.compute_loss(x, {y}, answers{'' if weight == 'None' else ', weight'})"
+    asked = f"model.loss_terms(x, {y}, answers, {weight})"
+    return " + ".join(f"{asked}[{plain(name)}]" for name in named)
+
+
+def shorten_sources(case: Case, lines: Lines, arrays: list[str]) -> None:
+    """Leave out of copied code what the failure does not need."""
+    if not any("\n" in text for text in lines.sources.values()):
+        return
+
+    def holds(sources: Mapping[str, str]) -> bool:
+        return _built_again(case, replace(lines, sources=dict(sources)), arrays) == case.fingerprint
+
+    with preserved(case.model):
+        if holds(lines.sources):
+            lines.sources = shorten.shortened(lines.sources, holds)
+    shorten.drop_unread(lines, arrays)
+
+
+def _built_again(case: Case, lines: Lines, arrays: list[str]) -> Any:
+    """The fingerprint of what the lines build in a space of their own."""
+    head = ["from __future__ import annotations", "import keras", "import numpy as np", *sorted(lines.imports)]
+    body = [
+        *arrays,
+        *lines.sources.values(),
+        "def build():",
+        *(f"    {line}" for line in lines.body),
+        "    return model",
+    ]
+    space: dict[str, Any] = {"__name__": "reproduction"}
+    try:
+        seed_everything(case.seed)
+        exec("\n".join([*head, *body]), space)
+        model = space["build"]()
+        if not model.compiled:
+            model.compile(*(("sgd", "mse") if case.bare else ()))
+    except Exception:  # code without one of its statements may fail in any way
+        return None
+    return fingerprint_of(model, case.batch, None, case.seed, hidden=case.fingerprint.code == "nan-hidden")[0]
+
+
 def visible_phase(case: Case) -> str:
-    """The phase in which the script sees it: what a layer adds to the loss shows only there."""
+    """The phase in which the script sees it: what a layer adds to the loss, or what squashes an infinity, hides it."""
     if case.fingerprint.phase != "forward" or not _is_stock(case.model, "train_step"):
         return case.fingerprint.phase
-    with preserved(case.model):
+    with preserved(case.model), terms.only(case.model, case.terms):
         if case.weights is not None and case.model.built:
             case.model.set_weights(list(case.weights))
         seed_everything(case.seed)
-        answers = case.model(map_leaves(keras.ops.convert_to_tensor, case.batch.x), training=True)
-        finite = all(bool(keras.ops.all(keras.ops.isfinite(one))) for one in keras.tree.flatten(answers))
-    return "loss" if finite else "forward"
+        parts = (case.batch.x, case.batch.y, case.batch.sample_weight)
+        x, y, weight = (map_leaves(keras.ops.convert_to_tensor, part) for part in parts)
+        answers = case.model(x, training=True)
+        if not _finite(answers):
+            return "forward"
+        return "backward" if _finite(case.model.compute_loss(x, y, answers, weight)) else "loss"
+
+
+def _finite(values: Any) -> bool:
+    return all(bool(keras.ops.all(keras.ops.isfinite(one))) for one in keras.tree.flatten(values))
 
 
 def weight_lines(case: Case, lines: Lines, beside: dict[str, Any]) -> None:
     """Lines that put recorded weights in place, inline where they are few."""
-    if case.weights is None:
-        return
+    if not case.weights:
+        return  # seeded, or none at all
     if not is_graph(case.model):
         lines.body.append("model(x)")
     few = [array(weight) for weight in case.weights]
@@ -114,16 +174,18 @@ def _hidden(case: Case) -> Script:
     except NotCode as refused:
         return Script(refused=str(refused))
     weight_lines(case, lines, beside)
-    lines.imports.add("from torch.utils._python_dispatch import TorchDispatchMode")
     parts = [(name, part) for name, part in (("x", case.batch.x), ("y", case.batch.y)) if part is not None]
+    arrays = [f"{name} = {value(name, part, beside)}" for name, part in parts]
+    if not beside:
+        shorten_sources(case, lines, arrays)
+    lines.imports.add("from torch.utils._python_dispatch import TorchDispatchMode")
     shared = {
         "title": _title(case), "fingerprint": case.fingerprint.words(), "slug": "nan_hidden",
         "op": case.fingerprint.op,
     }  # fmt: skip
     render(
         script, "hidden.py.j2", shared, lines, beside,
-        arrays=[f"{name} = {value(name, part, beside)}" for name, part in parts],
-        seed=case.seed, seeded=case.weights is None,
+        arrays=arrays, seed=case.seed, seeded=case.weights is None and (not is_graph(case.model) or _draws(case)),
         parts=", ".join(name for name, _ in parts) + ("," if len(parts) == 1 else ""),
     )  # fmt: skip
     return script
@@ -168,6 +230,7 @@ def readme(case: Case, script: Script) -> bytes:
         logic="" if case.logic is None else LOGIC if case.logic else RANGE,
         nearest=case.nearest_healthy,
         often=case.often_in_words,
+        terms=", ".join(f"`{name}`" for name in case.terms or ()),
     )
 
 
@@ -201,6 +264,8 @@ def model_lines(case: Case, lines: Lines, script: Script) -> None:
         else:
             _from_configuration(case, draft, script, refused)
             draft.body += compiling.compile_line(case.model, draft, exact=exact, apart=apart)
+    if hasattr(case.model, "loss_terms"):
+        draft.body += terms.code(case.terms)
     lines.imports, lines.sources, lines.body = draft.imports, draft.sources, draft.body
 
 

@@ -22,13 +22,13 @@ def reinitialised(model: Any, seed: int = 0) -> Any:
         return _made_again(model, seed)
 
     def again(layer: Any) -> Any:
-        return type(layer).from_config(layer.get_config()) if layer.weights else layer
+        return remade(layer) if layer.weights else layer
 
     try:
         seed_everything(seed)
         fresh = cloned(model, again)
         compile_like(model, fresh, optimizer=None)
-    except (ValueError, TypeError, AttributeError, KeyError, NotImplementedError):
+    except REFUSALS:
         return None
     return fresh
 

@@ -1,12 +1,12 @@
 """A finding of a check that needs no training, as a case: the least model and data of which the check still says so.
 
-The question is the check's own, so the script asks it through `told`; everything else in it is the user's.
+The question is the check's own. Where it can be said in a few lines the script holds them; else it asks through `told`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from tsguard.findings import Finding, Status
 from tsguard.padding import Padding
 from tsguard.repro import emit
 from tsguard.repro import script as scripts
+from tsguard.repro.asked import lines_of
 from tsguard.repro.case import Batch, Case, Fingerprint, weights_in
 from tsguard.repro.code.arrays import plain
 from tsguard.repro.code.lines import Lines, NotCode
@@ -29,6 +30,12 @@ from tsguard.subject import Subject
 
 LAWS = "laws of padding, masking and time"
 """A check whose findings have counterexamples of their own."""
+
+OF_AMOUNT = frozenset({"data-volume", "off-plan"})
+"""Findings that say that there is too little: of fewer rows they are true whatever the cause."""
+
+ROWS_FIRST = (256, 4_096, 65_536)
+"""Rows with which a reduction may begin; a finding that shows on none of these is not reduced."""
 
 ASKED_S = 20.0
 """What one question may take: the checks that need more are those that search or train."""
@@ -68,7 +75,7 @@ def check_case(
         return None
     known = {one.name for one in all_checks()} - {LAWS}
     for finding in findings:
-        if finding.status is Status.FAIL and finding.check in known:
+        if finding.status is Status.FAIL and finding.check in known and finding.code not in OF_AMOUNT:
             with preserved(model):
                 found = _case(finding, context, name, recipe, budget_s, progress)
             if found is not None:
@@ -92,37 +99,55 @@ def _case(
 
     def fails(case: Case) -> bool:
         said = told(finding.check, finding.code, case.model, case.batch.x, case.batch.y, **more)
-        return bool(said)
+        return bool(said) and (broken_before or _steps(case))
 
-    batch = Batch.of((data.x, data.y))
     weights = tuple(model.get_weights()) if model.built else None
-    whole = Case(
-        model, batch, Fingerprint(finding.code, "check", None, None), weights=weights, recipe=recipe, name=name
-    )
-    if not fails(whole):
+    fingerprint = Fingerprint(finding.code, "check", None, None)
+    first = next(_beginnings(data))
+    broken_before = not _steps(Case(model, first, fingerprint, weights=weights))
+    starts = (Case(model, batch, fingerprint, weights=weights, recipe=recipe, name=name) for batch in _beginnings(data))
+    whole = next((case for case in starts if fails(case)), None)
+    if whole is None:
         return None
     reduction = Reduction(whole, budget_s=budget_s, fails=fails, passes=CONFIGURATION, progress=progress)
     small = reduction.run()
     heavier = small.with_(weights=tuple(small.model.get_weights()))
-    original = sum(int(np.size(leaf)) for leaf in leaves([data.x, data.y])) + weights_in(model, batch)
+    plainly = lines_of(finding, small)
+    original = sum(int(np.size(leaf)) for leaf in leaves([data.x, data.y])) + weights_in(model, whole.batch)
     return FoundCase(
         finding,
         name,
-        (lambda: _script(finding, small, more), lambda: _script(finding, heavier, more)),
+        (
+            *((lambda one=one: _script(finding, one, more, plainly)) for one in (small, heavier) if plainly),
+            *((lambda one=one: _script(finding, one, more)) for one in (small, heavier)),
+        ),
         size=small.size,
         original_size=original,
-        prints=scripts.one_line(finding.message),
+        prints="wrong: …" if plainly else scripts.one_line(finding.message),
         exhausted=reduction.exhausted,
     )
 
 
-def _script(finding: Finding, case: Case, more: Mapping[str, Any]) -> scripts.Script:
+def _steps(case: Case) -> bool:
+    """Whether a step stays finite: a candidate whose loss is no number any more is sick of something else."""
+    return case.model.optimizer is None or case.asked(case.batch)[0] is None
+
+
+def _beginnings(data: Data) -> Iterator[Batch]:
+    """The first rows, then more of them: most findings show on few, and what is copied and hashed should be small."""
+    for count in (*(rows for rows in ROWS_FIRST if rows < len(data)), min(len(data), ROWS_FIRST[-1])):
+        x, y, _ = data.take(np.arange(count))
+        yield Batch.of((x, y))
+
+
+def _script(finding: Finding, case: Case, more: Mapping[str, Any], plainly: list[str] | None = None) -> scripts.Script:
     script, lines, beside = scripts.Script(), Lines(), dict[str, Any]()
     try:
         emit.model_lines(case, lines, script)
     except NotCode as refused:
         return scripts.Script(refused=str(refused))
-    lines.imports.add("from tsguard.repro.recheck import told")
+    if plainly is None:
+        lines.imports.add("from tsguard.repro.recheck import told")
     emit.weight_lines(case, lines, beside)
     parts = [(key, part) for key, part in (("x", case.batch.x), ("y", case.batch.y)) if part is not None]
     arrays = [f"{key} = {emit.value(key, part, beside, home='np')}" for key, part in parts]
@@ -132,6 +157,6 @@ def _script(finding: Finding, case: Case, more: Mapping[str, Any]) -> scripts.Sc
     words += [f"{key}={plain(value)}" for key, value in more.items()]
     scripts.render(
         script, "check.py.j2", shared, lines, beside, arrays=arrays, seed=case.seed, seeded=case.weights is None,
-        asked=", ".join(words), data=", ".join(key for key, _ in parts),
+        asked=", ".join(words), data=", ".join(key for key, _ in parts), plainly=plainly, code=plainly or (),
     )  # fmt: skip
     return script

@@ -16,11 +16,16 @@ import numpy as np
 from tsguard.dataset import leaves
 from tsguard.repro.case import Case, weights_in
 from tsguard.repro.contrast import float64_query, nearest_healthy
+from tsguard.repro.graphs import REFUSALS
 from tsguard.repro.passes import PASSES
 from tsguard.repro.passes.subset import Keep
 
 STALL_SHARE = 0.4
 """Share of the time left that one pass may take: a pass that makes no headway must not starve those after it."""
+
+
+ALL_TERMS = 1_000_000
+"""Stands for a loss whose terms nobody has counted: more than any that was."""
 
 
 class OutOfTime(Exception):
@@ -88,8 +93,8 @@ class Reduction:
         self._pass_ends = now + STALL_SHARE * (self.deadline - now)
         try:
             smaller = one(self.case, self.keep)
-        except Stalled:
-            return
+        except (Stalled, *REFUSALS):
+            return  # no headway, or a model that this pass does not fit: the others may still do
         if measure(smaller) <= measure(self.case):
             self.case = smaller
 
@@ -110,14 +115,16 @@ def contrasted(case: Case) -> Case:
 
 
 def measure(case: Case) -> tuple[int, ...]:
-    """What smaller means: scalars in batch and weights, then seeded weights, few layers, few and round numbers."""
+    """What smaller means: scalars in batch and weights, then seeded weights, few layers, few terms of the
+    loss, few and round numbers."""
     held = list(leaves([case.batch.x, case.batch.y, case.batch.sample_weight]))
     layers = sum(1 for _ in case.model._flatten_layers())
     busy = sum(int(np.count_nonzero(leaf)) for leaf in held)
     plain = type(case.model.optimizer).__name__ == "SGD" and not case.model._compile_config.config.get("metrics")
     state = sum(int(np.size(slot)) for slot in case.slots or ())
-    whole = case.batch.size + weights_in(case.model, case.batch) + state
-    return whole, 0 if case.weights is None else 1, layers, busy, _digits(held), 0 if plain else 1
+    whole = case.data_size + weights_in(case.model, case.batch) + state
+    recorded, terms = 0 if case.weights is None else 1, ALL_TERMS if case.terms is None else len(case.terms)
+    return whole, recorded, layers, terms, busy, _digits(held), 0 if plain else 1
 
 
 def _digits(held: Sequence[Any]) -> int:
@@ -127,7 +134,7 @@ def _digits(held: Sequence[Any]) -> int:
 
 
 def _digest(candidate: Case) -> str:
-    total = hashlib.sha256(f"{candidate.seed}".encode())
+    total = hashlib.sha256(f"{candidate.seed} {candidate.terms}".encode())
     held = leaves([candidate.batch.x, candidate.batch.y, candidate.batch.sample_weight])
     for leaf in [*held, *(candidate.weights or ()), *(candidate.slots or ())]:
         array = np.ascontiguousarray(leaf)

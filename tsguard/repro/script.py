@@ -129,6 +129,7 @@ def page(
         "logic": "",
         "nearest": "",
         "often": "",
+        "terms": "",
         "exhausted": False,
         "synthetic": "",
         **more,
@@ -180,5 +181,7 @@ def _paths() -> list[str]:
 
 def one_line(text: str) -> str:
     """Words that may stand in a docstring: one line, no quotes that end it, no escapes."""
+    # Where a file lies on this machine is nobody's business.
+    text = re.sub(r"(?<!\S)(?:/[\w.\-]+)+/([\w.\-]+)", r"\1", text)
     title = " ".join(text.split()).replace('"', "'").replace("\\", "/")
     return title if len(title) < 110 else title[:107] + "…"

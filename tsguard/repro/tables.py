@@ -1,7 +1,7 @@
 """Data that breaks an expectation, as a case: the fewest columns and rows of which the expectation still is not met.
 
-The question is the expectation's own, asked through `tsguard.expect`, so the script holds a few values of the columns
-at fault and nothing else of the data. Without a suite the question is that of the audit itself.
+The script holds a few values of the columns at fault and nothing else of the data. The commonest expectations are
+asked in plain Python, all others through `tsguard.expect`; without a suite the question is that of the audit itself.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from tsguard.repro.code.arrays import plain
 from tsguard.repro.code.lines import Lines
 from tsguard.repro.found import FoundCase
 from tsguard.repro.passes.subset import smallest
+from tsguard.repro.plainly import lines_of
 from tsguard.repro.reduce import OutOfTime
 
 SHOWN = 48
@@ -55,13 +56,20 @@ def broken(table: pa.Table, code: str, column: str | None = None, expectation: M
         from tsguard.expect.validation import validate
 
         [answer] = validate({"expectations": [dict(expectation)]}, table).results
-        if answer.success or (answer.exception_info or {}).get("raised_exception"):
+        if answer.success or _raised(answer.exception_info):
             return ""
         return f"{expectation['type']} is not met"
     from tsguard.checks.audit import audit_data
 
     found = audit_data(table).findings
     return next((f.message for f in found if _same(f, code, column) and f.status is Status.FAIL), "")
+
+
+def _raised(told: Any) -> bool:
+    """Whether the expectation could not be judged: said for the whole, or for each metric that it wants."""
+    if not isinstance(told, Mapping):
+        return False
+    return bool(told.get("raised_exception")) or any(_raised(each) for each in told.values())
 
 
 def _same(finding: Finding, code: str, column: str | None) -> bool:
@@ -205,18 +213,33 @@ def _case(
         (lambda: _script(finding, question, small),),
         size=_size(small),
         original_size=_size(whole),
-        prints="… is not met" if question.expectation is not None else scripts.one_line(finding.message),
+        prints=_printed(finding, question, small),
         exhausted=exhausted,
         synthetic=words,
     )
 
 
+def _plain_lines(question: Question, table: pa.Table) -> list[str] | None:
+    """The question without us; None where it is more than a few lines, or the table more than can be read."""
+    if question.expectation is None or table.num_rows > SHOWN:
+        return None
+    return lines_of(question.expectation, table)
+
+
+def _printed(finding: Finding, question: Question, table: pa.Table) -> str:
+    if question.expectation is None:
+        return scripts.one_line(finding.message)
+    return "wrong: …" if _plain_lines(question, table) else "… is not met"
+
+
 def _script(finding: Finding, question: Question, table: pa.Table) -> scripts.Script:
     script, lines, beside = scripts.Script(), Lines(), dict[str, Any]()
-    columns = []
+    columns, plainly = [], _plain_lines(question, table)
     for field in table.schema:
         values = table.column(field.name).to_pylist()
-        if len(values) <= SHOWN:
+        if plainly:
+            columns.append(f"{plain(field.name)}: {_listed(values, lines)}")
+        elif len(values) <= SHOWN:
             columns.append(f"{plain(field.name)}: pa.array({_listed(values, lines)}, {_type(field.type)})")
         else:
             key = re.sub(r"\W+", "_", field.name)
@@ -227,12 +250,13 @@ def _script(finding: Finding, question: Question, table: pa.Table) -> scripts.Sc
         asked.append(plain(question.column))
     else:
         asked.append(f"expectation={plain(dict(question.expectation))}")
-    lines.imports |= {"import pyarrow as pa", "from tsguard.repro.tables import broken"}
+    if not plainly:
+        lines.imports |= {"import pyarrow as pa", "from tsguard.repro.tables import broken"}
     title = scripts.one_line(f"{finding.code}: {finding.message}")
     shared = {"title": title, "fingerprint": finding.code, "slug": re.sub(r"\W+", "_", finding.code)}
     scripts.render(
         script, "table.py.j2", shared, lines, beside, arrays=[], columns=columns, seed=0, seeded=False,
-        asked=", ".join(asked),
+        asked=", ".join(asked), plainly=plainly,
     )  # fmt: skip
     return script
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from tsguard.checks.registry import Context
 from tsguard.dataset import Data
-from tsguard.diagnosis import Record, Start, diagnose
+from tsguard.diagnosis import Record, Start, diagnose, settled
 from tsguard.findings import Finding
 from tsguard.guard.outcome import GuardOutcome
 from tsguard.probes.baselines import regression_baselines
@@ -25,6 +26,10 @@ class Judgement:
     findings: tuple[Finding, ...] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
     figures: Mapping[str, Any] = field(default_factory=dict)
+    earlier: tuple[Finding, ...] | None = None
+    """What was found before, as it stands after the run; None where nothing was looked at."""
+    seconds: float = 0.0
+    """What looking for causes took."""
 
 
 def judge_run(
@@ -42,6 +47,8 @@ def judge_run(
         return Judgement()
     metrics, figures = measured(model, data)
     found: tuple[Finding, ...] = ()
+    earlier: tuple[Finding, ...] | None = None
+    seconds = 0.0
     if budget_s > 0 and start is not None and not _proven(outcome, findings):
         record = Record(
             model=model,
@@ -51,8 +58,11 @@ def judge_run(
             fit=context.facts.get("fit") or {},
             padding=context.padding,
         )
-        found = diagnose(record, tuple(findings), budget_s=budget_s, progress=progress)
-    return Judgement(found, metrics, figures)
+        earlier = tuple(settled(record, findings))
+        began = time.monotonic()
+        found = diagnose(record, earlier, budget_s=budget_s, progress=progress)
+        seconds = time.monotonic() - began
+    return Judgement(found, metrics, figures, earlier, seconds)
 
 
 def _proven(outcome: GuardOutcome, findings: Sequence[Finding]) -> bool:

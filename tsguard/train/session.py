@@ -236,6 +236,8 @@ class Session:
                 )
             except Exception as crash:
                 judged = Judgement((crashed("no-learning", "judgement of the run", crash),))
+            if judged.seconds:
+                self._tell("diagnosed", f"looked for causes for {judged.seconds:.0f} of {self.budget_s:.0f} s")
         metrics = {**(guarded.metrics if guarded is not None else {}), **judged.metrics}
         if self.artifact_mb is not None:
             metrics["artifact_mb"] = self.artifact_mb
@@ -245,7 +247,8 @@ class Session:
         if self._earlier:
             metrics["steps_recomputed"] = float(self.recomputed)
         off = off_plan(self.context.declared, metrics) if self.interrupted is None else ()
-        told = deepest(merged([*found, *findings, *judged.findings, *off, *self.late_findings()]))
+        before_it = [*found, *findings] if judged.earlier is None else judged.earlier
+        told = deepest(merged([*before_it, *judged.findings, *off, *self.late_findings()]))
         facts = provenance.gather(config=dict(self.config), seeds=seeds_of(self.context))
         report = Report(
             kind="train",
@@ -331,8 +334,8 @@ def merged(findings: Iterable[Finding]) -> list[Finding]:
     return [f for f in kept.values() if f.status is not Status.PASS or f.code not in accused]
 
 
-def _weight(finding: Finding) -> tuple[int, bool, bool]:
-    return finding.status.severity, finding.proof is not None, finding.role is Role.CAUSE
+def _weight(finding: Finding) -> tuple[int, bool, bool, int]:
+    return finding.status.severity, finding.proof is not None, finding.role is Role.CAUSE, len(finding.explains)
 
 
 def _mismatch(words: str) -> Finding:

@@ -15,7 +15,7 @@ from tsguard.repro.code.sources import class_code
 from tsguard.repro.graphs import graph_of, is_graph, nodes_of
 from tsguard.repro.user import is_own_graph, own_attributes
 
-CHAIN_MAX = 110
+CHAIN_MAX = 128
 """Characters of a chain of layers that is written as one line; longer ones get a line for each layer."""
 
 
@@ -118,10 +118,10 @@ def _node(node: Any, names: dict[int, str], made: dict[int, str], lines: Lines) 
     path = getattr(keras.ops, snake(type(operation).__name__), None)
     if path is None:
         raise NotCode(f"operation {type(operation).__name__} has no function of that name in keras.ops.")
-    settings = {k: v for k, v in vars(operation).items() if k in inspect.signature(path).parameters and v is not None}
-    arguments += [
-        f"{key}={plain(value)}" for key, value in settings.items() if isinstance(value, int | float | str | tuple)
-    ]
+    known = inspect.signature(path).parameters
+    settings = {key: value for key, value in vars(operation).items() if key in known and value != known[key].default}
+    plainly = {key: value for key, value in settings.items() if isinstance(value, int | float | str | tuple | list)}
+    arguments += [f"{key}={plain(value)}" for key, value in plainly.items()]
     lines.body.append(f"{name} = keras.ops.{snake(type(operation).__name__)}({', '.join(arguments)})")
 
 

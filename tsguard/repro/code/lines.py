@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass, field
+from typing import Any
 
 from tsguard.errors import SubjectError
 
-RESERVED = frozenset("os sys pkgutil json keras np x y weight slots stored build finite stages found model".split())
+RESERVED = frozenset(
+    "os sys pkgutil json keras np x y weight slots stored build finite stages found model all_terms".split()
+)
 """Names that the script itself uses: code that is copied in must not bind them to something else."""
 
 
@@ -22,6 +25,8 @@ class Lines:
     imports: set[str] = field(default_factory=set)
     sources: dict[str, str] = field(default_factory=dict)
     body: list[str] = field(default_factory=list)
+    owner: Any = None
+    """The object whose constructor is being written: a lambda in it may close over `self`."""
 
     @property
     def annotated(self) -> bool:

@@ -58,7 +58,9 @@ def _as_held(thing: Any, lines: Lines) -> str:
     known: dict[int, str] = {}
     sets = [f"{home}.__init__(self{named})"]
     for name, value in held.items():
+        outer, lines.owner = lines.owner, thing
         sets.append(f"self.{name} = {known.get(id(value)) or _held_value(name, value, lines)}")
+        lines.owner = outer
         if isinstance(value, keras.layers.Layer):
             known[id(value)] = f"self.{name}"
     class_code(type(thing), lines, sets=tuple(sets))

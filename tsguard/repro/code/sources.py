@@ -132,7 +132,7 @@ def _surroundings(thing: Any, source: str, lines: Lines, *, skipped: Sequence[st
     for function in _functions(thing):
         if function.__name__ in (*skipped, *_NOT_RUN):
             continue
-        for name in sorted(_globals_read(function.__code__) - own):
+        for name in sorted(globals_read(function.__code__) - own):
             if name in function.__globals__:
                 _bind(name, function.__globals__[name], lines)
             elif not hasattr(builtins, name):
@@ -164,9 +164,9 @@ def _functions(thing: Any) -> Iterator[Any]:
                 yield inner
 
 
-def _globals_read(code: Any) -> set[str]:
+def globals_read(code: Any) -> set[str]:
     read = {step.argval for step in dis.get_instructions(code) if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
-    return read.union(*(_globals_read(inner) for inner in code.co_consts if hasattr(inner, "co_code")))
+    return read.union(*(globals_read(inner) for inner in code.co_consts if hasattr(inner, "co_code")))
 
 
 def _bind(name: str, value: Any, lines: Lines) -> None:
@@ -232,11 +232,13 @@ def _lambda_text(function: Any, lines: Lines) -> str:
 
 
 def _surroundings_of_lambda(function: Any, lines: Lines) -> None:
-    for name in sorted(_globals_read(function.__code__)):
+    for name in sorted(globals_read(function.__code__)):
         if name in function.__globals__:
             _bind(name, function.__globals__[name], lines)
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        _bind(name, cell.cell_contents, lines)
+        # Within the constructor of its owner `self` is at hand; a copy holds lambdas of the original.
+        if name != "self" or type(cell.cell_contents) is not type(lines.owner):
+            _bind(name, cell.cell_contents, lines)
 
 
 def _same_code(left: Any, right: Any) -> bool:

@@ -23,6 +23,7 @@ from tsguard.repro.passes.narrow import (
 )
 from tsguard.repro.passes.plain import forget_slots, forget_weights, make_values, simplify_optimizer, simplify_values
 from tsguard.repro.passes.subset import Keep
+from tsguard.repro.passes.terms import drop_loss_terms
 
 Pass = Callable[[Case, Keep], Case]
 
@@ -31,6 +32,7 @@ PASSES: tuple[Pass, ...] = (
     drop_weights_of_samples,
     forget_slots,
     drop_outputs,
+    drop_loss_terms,
     drop_inputs,
     take_predictions,
     isolate_layer,

@@ -10,7 +10,7 @@ import numpy as np
 
 from tsguard.dataset import leaves
 from tsguard.repro.case import Batch, Case
-from tsguard.repro.graphs import cloned, compile_like, is_graph
+from tsguard.repro.graphs import REFUSALS, compile_like, graph_of, has_graph, rebuilt
 from tsguard.repro.passes.subset import Keep, smallest
 
 
@@ -42,32 +42,30 @@ def shorten_sequence(case: Case, keep: Keep) -> Case:
 
     if length < 2:
         return case
-    if not keep(cut(range(length - 1))):
+    tight = case
+    if not any(keep(cut(steps)) for steps in (range(length - 1), range(1, length))):
         loose = _any_length(case)
         if loose is None:
             return case
-        tight, case = case, loose  # `cut` sees the looser model from here on
-        if not keep(cut(range(length - 1))):
-            return tight
-    return cut(smallest(range(length), lambda steps: keep(cut(steps))))
+        case = loose  # `cut` sees the looser model from here on
+    steps = smallest(range(length), lambda steps: keep(cut(steps)))
+    return cut(steps) if len(steps) < length else tight
 
 
 def _any_length(case: Case) -> Case | None:
     """The same graph with inputs whose axis 1 may have any length."""
     model = case.model
-    if not is_graph(model):
+    if not has_graph(model):
         return None
     try:
-        entries = [
-            keras.Input(batch_shape=(None, None, *entry.shape[2:]), dtype=entry.dtype, name=entry.name)
+        entries = {
+            entry.name: keras.Input(batch_shape=(None, None, *entry.shape[2:]), dtype=entry.dtype, name=entry.name)
+            for entry in graph_of(model).inputs
             if len(entry.shape) > 1
-            else keras.Input(batch_shape=entry.shape, dtype=entry.dtype, name=entry.name)
-            for entry in model.inputs
-        ]
-        tensors = entries if len(entries) > 1 else entries[0]
-        fresh = cloned(model, lambda one: one, tensors)
+        }
+        fresh, _ = rebuilt(model, lambda one: one, inputs=entries)
         compile_like(model, fresh, optimizer=None)
-    except (ValueError, TypeError, AttributeError, KeyError, NotImplementedError):
+    except REFUSALS:
         return None
     return case.with_(model=fresh, recipe=None)
 

@@ -33,9 +33,8 @@ def _head(case: Case, layer: Any) -> Case | None:
     try:
         if case.weights is not None:
             model.set_weights(list(case.weights))
-        inputs = model.inputs if len(model.inputs) > 1 else model.inputs[0]
         cut = output_of(graph_of(model), layer)
-        head = keras.Model(inputs, cut)
+        head = keras.Model(graph_of(model)._inputs_struct, cut)
         head.compile(optimizer="sgd", loss="mse")
         shape = (case.batch.samples, *(size or 1 for size in cut.shape[1:]))
         if any(size is None for size in cut.shape[1:]):

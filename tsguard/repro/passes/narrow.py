@@ -235,6 +235,8 @@ def drop_inputs(case: Case, keep: Keep) -> Case:
         compile_like(case.model, fresh, optimizer=None)
     except REFUSALS:
         return case
+    if not isinstance(fresh._inputs_struct, dict):
+        return case
     x = {key: case.batch.x[key] for key in fresh._inputs_struct}
     if len(x) == len(case.batch.x):
         return case

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from tsguard.dataset import map_leaves
+from tsguard.dataset import leaves, map_leaves
 from tsguard.repro.case import Batch, Case
 from tsguard.repro.graphs import cloned, compile_like, is_graph, reinitialised
 from tsguard.repro.passes.subset import Keep, smallest
@@ -49,27 +50,45 @@ def simplify_optimizer(case: Case, keep: Keep) -> Case:
 def simplify_values(case: Case, keep: Keep) -> Case:
     """Zeros and ones in place of data, and few digits where they will not do."""
     for part in ("y", "x"):
-        case = _simplify_part(case, part, keep)
+        for number in range(len(list(leaves(getattr(case.batch, part))))):
+            case = _simplify_leaf(case, part, number, keep)
     return case
 
 
-def _simplify_part(case: Case, part: str, keep: Keep) -> Case:
+def _simplify_leaf(case: Case, part: str, number: int, keep: Keep) -> Case:
     for change in (np.zeros_like, np.ones_like, _rounded, _one_digit):
-        candidate = _changed(case, part, change)
-        if candidate is None:
-            return case
-        if keep(candidate):
-            return candidate if change is not _rounded else _zero_most(candidate, part, keep)
-    return _zero_most(case, part, keep)
+        candidate = _changed(case, part, change, number)
+        if _alike(case, candidate, part) and keep(candidate):
+            return candidate if change is not _rounded else _zero_most(candidate, part, number, keep)
+    return _zero_most(case, part, number, keep)
 
 
-def _changed(case: Case, part: str, change: Callable[[Any], Any]) -> Case | None:
-    value = getattr(case.batch, part)
-    if value is None:
-        return None
+def _alike(case: Case, candidate: Case, part: str) -> bool:
+    """Whether values are such as could stand there: far outside of what the data holds another thing fails."""
+    pairs = zip(leaves(getattr(candidate.batch, part)), leaves(getattr(case.batch, part)), strict=True)
+    return all(_within(made, measured) for made, measured in pairs)
+
+
+def _within(made: Any, measured: Any) -> bool:
+    """Whether values lie within the span of others, or no farther beyond it; a single value has no span."""
+    if measured.dtype.kind not in "fiu":
+        return True
+    known = np.unique(measured[np.isfinite(measured)]).astype("float64")
+    span = known[-1] - known[0] if len(known) else 0.0
+    values = made[np.isfinite(made)]
+    return span == 0 or bool(((values >= known[0] - span) & (values <= known[-1] + span)).all())
+
+
+def _changed(case: Case, part: str, change: Callable[[Any], Any], number: int | None = None) -> Case:
+    """The case with other numbers in one array of its batch, or in all of them."""
+    counted = itertools.count()
+
+    def other(leaf: Any) -> Any:
+        asked = next(counted) == number or number is None
+        return change(leaf) if asked and leaf.dtype.kind in "fiub" else leaf
+
     batch = {"x": case.batch.x, "y": case.batch.y, "sample_weight": case.batch.sample_weight}
-    batch[part] = map_leaves(lambda leaf: change(leaf) if leaf.dtype.kind in "fiub" else leaf, value)
-    return case.with_(batch=Batch(**batch))
+    return case.with_(batch=Batch(**{**batch, part: map_leaves(other, batch[part])}))
 
 
 def _rounded(leaf: Any) -> Any:
@@ -85,10 +104,10 @@ def _one_digit(leaf: Any) -> Any:
     return short.astype(leaf.dtype)
 
 
-def _zero_most(case: Case, part: str, keep: Keep) -> Case:
+def _zero_most(case: Case, part: str, number: int, keep: Keep) -> Case:
     """The fewest elements that must not be zero."""
-    value = getattr(case.batch, part)
-    if value is None or not hasattr(value, "shape") or value.size > _ELEMENTS_MAX:
+    value = list(leaves(getattr(case.batch, part)))[number]
+    if value.size > _ELEMENTS_MAX or value.dtype.kind not in "fiub":
         return case
     flat = value.reshape(-1)
     places = np.flatnonzero(flat)
@@ -96,11 +115,11 @@ def _zero_most(case: Case, part: str, keep: Keep) -> Case:
     def only(some: Sequence[int]) -> Case:
         fresh = np.zeros_like(flat)
         fresh[list(some)] = flat[list(some)]
-        changed = _changed(case, part, lambda leaf: fresh.reshape(value.shape))
-        assert changed is not None
-        return changed
+        return _changed(case, part, lambda leaf: fresh.reshape(value.shape), number)
 
     if not len(places):
+        return case
+    if not _within(np.zeros(1), value):
         return case
     kept = smallest([int(place) for place in places], lambda some: keep(only(some)), may_be_empty=True)
     return only(kept)
@@ -115,7 +134,7 @@ def make_values(case: Case, keep: Keep) -> Case:
     for part in ("y", "x"):
         for change in (_drawn_round, _drawn_alike):
             candidate = _changed(case, part, change)
-            if candidate is not None and keep(candidate):
+            if _alike(case, candidate, part) and keep(candidate):
                 case = candidate
                 break
     return case

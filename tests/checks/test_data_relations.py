@@ -1,0 +1,249 @@
+"""Invariants between columns, steps, parts and the order of rows: each with sick data and its healthy neighbours."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from tests.checks.test_data import ask, only, windows
+from tsguard.checks import registry
+from tsguard.checks.runner import run_checks
+from tsguard.dataset import Data
+from tsguard.findings import Status
+from tsguard.subject import Subject
+
+
+def walk(seed=0, samples=200, steps=16):
+    """Windows of a course with a random level, and the value that follows each."""
+    line = np.cumsum(np.random.default_rng(seed).standard_normal((samples, steps + 2)), axis=1) / 4
+    return line.astype("float32")
+
+
+def smoothed(line, *, centred, cut_at_the_end=False):
+    steps = line.shape[1] - 2
+    back, on = (1, 1) if centred else (2, 0)
+    end = steps if cut_at_the_end else line.shape[1]
+    mean = np.stack([line[:, max(0, t - back) : min(end, t + on + 1)].mean(1) for t in range(steps)], axis=1)
+    return np.stack([line[:, :steps], mean], axis=-1).astype("float32"), line[:, steps : steps + 1]
+
+
+def test_windows_that_repeat_one_reading_are_named():
+    x, y = windows()
+    assert only(ask(np.repeat(x[:, :1], 12, axis=1), y), "data-constant").status == "FAIL"
+
+
+def test_what_is_known_once_for_a_row_may_be_repeated_beside_what_moves():
+    x, y = windows()
+    x[..., 2] = x[:, :1, 2]
+    assert ask(x, y) == []
+    assert ask({"past": x, "store": np.repeat(x[:, :1, :2], 12, axis=1)}, y) == []
+
+
+def test_a_channel_that_was_smoothed_over_both_sides_knows_the_next_step():
+    found = only(ask(*smoothed(walk(), centred=True)), "data-leak")
+    assert (found.where["feature"], found.where["timestep"]) == (1, 15)
+
+
+@pytest.mark.parametrize("options", [{"centred": False}, {"centred": True, "cut_at_the_end": True}])
+def test_a_channel_that_was_smoothed_over_what_the_window_holds_does_not(options):
+    assert ask(*smoothed(walk(), **options)) == []
+
+
+def test_smoothing_over_both_sides_gives_no_label_away():
+    x, _ = smoothed(walk(), centred=True)
+    assert ask(x, np.random.default_rng(0).integers(0, 3, len(x))) == []
+
+
+def test_amounts_in_rising_order_matter_only_without_shuffling():
+    x = np.random.default_rng(0).standard_normal((400, 4)).astype("float32")
+    y = (x @ np.array([1.0, -0.5, 0.2, 0.0], "float32"))[:, None]
+    order = np.argsort(y[:, 0])
+    assert ask(x[order], y[order]) == []
+    assert only(ask(x[order], y[order], fit={"shuffle": False}), "data-order").status == "WARN"
+    assert ask(x, y, fit={"shuffle": False}) == []
+
+
+def test_a_split_off_the_end_of_sorted_classes_asks_what_was_never_taught():
+    x, _ = windows()
+    y = np.sort(np.random.default_rng(0).integers(0, 3, 300))
+    assert only(ask(x, y, fit={"validation_split": 0.2}), "data-order").status == "FAIL"
+    assert ask(x, np.random.default_rng(0).permutation(y), fit={"validation_split": 0.2}) == []
+
+
+def related(seed, samples=300):
+    rng = np.random.default_rng(seed)
+    past, store = rng.standard_normal((samples, 8, 1)), rng.standard_normal((samples, 2))
+    y = past[:, -1] + 1.2 * store[:, :1] - 0.8 * store[:, 1:] + 0.1 * rng.standard_normal((samples, 1))
+    return {"past": past.astype("float32"), "store": store.astype("float32")}, y.astype("float32")
+
+
+@pytest.mark.parametrize("how", ["sorted", "shuffled"])
+def test_a_table_that_was_put_in_order_alone_has_lost_its_meaning(how):
+    (x, y), held = related(0), related(1)
+    assert ask(x, y, validation=held) == []
+    order = np.argsort(x["store"][:, 0]) if how == "sorted" else np.random.default_rng(2).permutation(300)
+    found = only(ask({**x, "store": x["store"][order]}, y, validation=held), "data-mispaired")
+    assert found.where["input"] == "store"
+
+
+def test_one_column_of_a_table_that_was_shuffled_is_named():
+    rng = np.random.default_rng(0)
+    x, held = rng.standard_normal((2, 400, 4)).astype("float32")
+    weights = np.array([[1.0], [0.7], [-0.6], [0.3]], "float32")
+    y, held_y = x @ weights, held @ weights
+    x[:, 2] = rng.permutation(x[:, 2])
+    assert only(ask(x, y, validation=(held, held_y)), "data-mispaired").where["feature"] == 2
+
+
+def test_a_validation_part_that_numbers_its_classes_otherwise_is_told():
+    rng = np.random.default_rng(0)
+    x, held = (rng.standard_normal((400, 4)).astype("float32") for _ in range(2))
+    y, held_y = (np.digitize(part[:, 0], [-0.5, 0.5]).astype("int32") for part in (x, held))
+    assert ask(x, y, validation=(held, held_y)) == []
+    assert only(ask(x, y, validation=(held, (held_y + 1) % 3)), "data-labels").where["split"] == "validation"
+
+
+def test_a_validation_part_with_its_columns_in_another_order_is_told():
+    (x, y), (held, held_y) = ((part, part[:, :1] - 0.6 * part[:, 1:2]) for part in _parts())
+    assert ask(x, y, validation=(held, held_y)) == []
+    found = ask(x, y, validation=(held[:, [2, 3, 0, 1]], held_y))
+    assert {f.code for f in found} == {"data-mispaired"}
+
+
+def _parts():
+    return np.random.default_rng(7).standard_normal((2, 400, 4)).astype("float32")
+
+
+def test_parts_in_different_units_are_named_and_tails_are_not():
+    x, y = windows()
+    held_x, held_y = windows(1)
+    assert only(ask(x, y, validation=(50 * held_x + 20, held_y)), "data-drift").where["split"] == "validation"
+    tails = np.random.default_rng(3).standard_t(1.5, size=(300, 5)).astype("float32")
+    other = np.random.default_rng(4).standard_t(1.5, size=(300, 5)).astype("float32")
+    found = ask(np.clip(tails, -25, 25), y, validation=(np.clip(other, -25, 25), held_y))
+    assert [f.message for f in found if f.code == "data-drift"] == []
+
+
+def test_weights_with_other_keys_than_the_labels_weigh_nothing():
+    x, _ = windows()
+    y = (np.random.default_rng(0).random(300) < 0.2).astype("int32")
+    assert ask(x, y, fit={"class_weight": {0: 1.0, 1: 4.0}}) == []
+    assert only(ask(x, y, fit={"class_weight": {"0": 1.0, "1": 4.0}}), "data-imbalance").where["config_key"]
+    even = ask(x, np.arange(300) % 2, fit={"class_weight": {"0": 2.0, "1": 3.0}})
+    assert only(even, "config-unused-key").status == "WARN"
+
+
+def test_a_column_that_is_the_label_in_other_numbers_is_a_leak():
+    x, _ = windows()
+    y = np.random.default_rng(0).integers(0, 3, 300)
+    code = np.random.default_rng(1).standard_normal((300, 2)).astype("float32")
+    assert ask({"past": x, "code": code}, y) == []
+    code[:, 1] = 10.0 * y + 0.01 * code[:, 1]
+    assert only(ask({"past": x, "code": code}, y), "data-leak").where["feature"] == 1
+
+
+def test_to_remember_the_first_step_is_a_task():
+    x, _ = windows()
+    y = np.random.default_rng(0).integers(0, 2, 300)
+    x[:, 0, 0] = 2 * y - 1
+    assert ask(x, y) == []
+    x[:, -1, 0] = 2 * y - 1
+    assert only(ask(x, y), "data-leak").where["timestep"] == 11
+
+
+def test_a_window_that_ends_with_its_target_leaks():
+    x, y = windows()
+    x[:, -1, 0] = y[:, 0]
+    assert only(ask(x, y), "data-leak").where["timestep"] == 11
+
+
+class Rows(keras.utils.PyDataset):
+    """Batches of rows in order."""
+
+    def __init__(self, x, y, size=20, count=None):
+        super().__init__()
+        self.x, self.y, self.size, self.count = x, y, size, count
+
+    def __len__(self):
+        return self.count or len(self.y) // self.size
+
+    def __getitem__(self, index):
+        rows = slice(self.size * index, self.size * (index + 1))
+        return self.x[rows], self.y[rows]
+
+
+def asked(loader, *codes, validation=None, fit=None):
+    model = keras.Sequential([layers.Flatten(), layers.Dense(3)])
+    model.compile("adam", "mse")
+    data = Data(loader, validation=validation)
+    context = registry.Context(Subject.from_model(model, data), data, facts={"fit": fit or {}})
+    chosen = [one for one in registry.all_checks() if set(one.codes) & set(codes)]
+    return [f for f in run_checks(context, chosen) if f.status >= Status.WARN and f.code in codes]
+
+
+def strokes(seed, samples):
+    """Level or upright strokes at a random place: no line on cells tells them apart."""
+    rng = np.random.default_rng(seed)
+    label, x = rng.integers(0, 2, samples), 0.05 * rng.random((samples, 9, 9, 1))
+    for row, kind in enumerate(label):
+        top, left = rng.integers(0, 5, 2)
+        along = np.arange(4)
+        x[row, top + (along if kind else 0), left + (0 if kind else along), 0] = 1.0
+    return x.astype("float32"), label.astype("int32")
+
+
+def test_rows_of_a_loader_are_asked_as_arrays_are():
+    x, y = windows()
+    assert asked(Rows(x, y), "data-scale", "data-labels", "data-mispaired") == []
+    assert {f.code for f in asked(Rows(5000 * x + 9000, y), "data-scale")} == {"data-scale"}
+
+
+def test_a_loader_that_shuffles_pictures_alone_is_told_by_its_validation_part():
+    (x, y), held = strokes(0, 400), strokes(1, 240)
+    assert asked(Rows(x, y), "data-mispaired", validation=held) == []
+    order = np.random.default_rng(2).permutation(400)
+    assert [f.code for f in asked(Rows(x[order], y), "data-mispaired", validation=held)] == ["data-mispaired"]
+
+
+def test_reading_a_loader_leaves_its_generator_where_it_was():
+    x, y = windows()
+
+    class Drawn(Rows):
+        rng = np.random.default_rng(5)
+
+        def __getitem__(self, index):
+            rows = self.rng.integers(0, len(self.y), self.size)
+            return self.x[rows], self.y[rows]
+
+    loader = Drawn(x, y)
+    before = str(loader.rng.bit_generator.state)
+    asked(loader, "data-scale")
+    assert str(loader.rng.bit_generator.state) == before
+
+
+def test_a_loader_that_counts_too_few_batches_is_named():
+    x, y = windows()
+
+    class Drawn(Rows):
+        rng = np.random.default_rng(5)
+
+        def __getitem__(self, index):
+            rows = self.rng.integers(0, len(self.y), self.size)
+            return self.x[rows], self.y[rows]
+
+    assert asked(Drawn(x, y, count=2), "data-volume", fit={"epochs": 30}) == []
+    assert asked(Rows(x, y), "data-volume") == []
+    assert [f.code for f in asked(Rows(x, y, count=1), "data-volume")] == ["data-volume"]
+
+
+def test_time_along_the_features_is_seen_in_a_model_that_reads_along_time():
+    line = np.cumsum(np.random.default_rng(0).standard_normal((3, 150, 24)), axis=2).transpose(1, 2, 0)
+    x = ((line - line.mean((0, 1))) / line.std((0, 1))).astype("float32")
+    y = x[:, -1:, 0] + 0.1 * np.random.default_rng(1).standard_normal((150, 1)).astype("float32")
+    model = keras.Sequential([layers.GRU(4), layers.Dense(1)])
+    model.compile("adam", "mse")
+    assert "input-encoding" not in {f.code for f in ask(x, y, model=model)}
+    swapped = ask(x.transpose(0, 2, 1).copy(), y, model=model)
+    assert "input-encoding" in {f.code for f in swapped}

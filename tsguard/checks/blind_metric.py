@@ -1,0 +1,131 @@
+"""A metric of Keras that is the same for right and for wrong answers: it reads labels or answers as something else.
+
+Nearly right answers are put in the place of the model's own, then those of other samples. A metric that does not tell
+the two apart cannot say how good the model is: accuracy (exact equality) of amounts, class numbers for indicators, the
+best five of five. Metrics of the user's own may watch anything and are not asked.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+from tsguard import catalogue
+from tsguard.checks.bench import set_up
+from tsguard.checks.own_loss import SAME
+from tsguard.checks.registry import Context, check
+from tsguard.evidence import Evidence
+from tsguard.findings import Finding
+from tsguard.probes.answers import Head, labels_of, question
+
+SURE = 0.9
+"""Probability of the right class in a right answer."""
+
+LOGIT = 4.0
+"""… and its logit."""
+
+NEAR = 0.01
+"""Distance of nearly right amounts, in deviations of the targets: what anybody would call right, and not equal."""
+
+SHUFFLES = (1, 2, 3)
+"""Orders of the rows from which wrong answers are taken."""
+
+
+@check("metric that tells nothing", codes=("metric-disagrees",), needs=("model", "data", "y"), cost=2)
+def blind_metric(context: Context) -> Iterable[Finding]:
+    """Keras' own compiled metrics of a single output, at right and at wrong answers."""
+    bench = set_up(context)
+    if not bench.answered or len(bench.heads) != 1 or bench.batch.rows < 8:
+        return
+    head = bench.heads[0]
+    right = _right_answers(head)
+    if right is None:
+        return
+    wrong = [_of_others(right, seed) for seed in SHUFFLES]
+    if not any(bool((one != right).any()) for one in wrong):
+        return
+    for metric in _of_keras(bench.model):
+        told = [_value(metric, head.target, answer) for answer in (right, *wrong)]
+        if all(abs(value - told[0]) <= SAME * max(1.0, abs(told[0])) for value in told):
+            yield _blind(metric, head, told[0])
+            return
+
+
+def _blind(metric: Any, head: Head, value: float) -> Finding:
+    kind = type(metric).__name__
+    return catalogue.finding(
+        "metric-disagrees",
+        f"metric {metric.name!r} ({kind}) is {value:.4g} for nearly right answers of output {head.name!r}, and "
+        "the same "
+        f"for answers that belong to other samples (targets are {labels_of(head.target)}, shape "
+        f"{tuple(head.target.shape)}): it does not see whether the model is right. Expected a metric that reads "
+        "these targets: mae or R² for amounts, "
+        "categorical for indicators, sparse for class numbers.",
+        where={"output": head.name, "config_key": "metrics"},
+        status="WARN",
+        role="cause",
+        evidence=(Evidence("value", value, name=metric.name),),
+        remedy='compile(metrics=["mae"]) for amounts; metrics=["accuracy"] as a word lets Keras choose for classes.',
+        score=0.5,
+    )
+
+
+def _right_answers(head: Head) -> Any:
+    """Answers that anybody would call right, where it is known what the loss asks."""
+    import torch
+
+    if head.loss is None or head.target is None:
+        return None
+    asked, y, answer = question(head.loss), head.target, head.answer
+    units = int(answer.shape[-1]) if answer.ndim > 1 else 1
+    if asked.kind == "sparse" and units > 1 and y.numel() * units == answer.numel():
+        index = y.long().reshape(answer.shape[:-1])
+        if int(index.min()) < 0 or int(index.max()) >= units:
+            return None
+        chosen = torch.nn.functional.one_hot(index, units).float()
+    elif asked.kind in ("categorical", "binary") and tuple(y.shape) == tuple(answer.shape):
+        chosen = y.float()
+    elif asked.kind == "binary" and y.numel() == answer.numel():
+        chosen = y.float().reshape(answer.shape)
+    elif asked.kind == "regression" and y.numel() == answer.numel() and labels_of(y) in ("real", "integer"):
+        noise = torch.randn(answer.shape, generator=torch.Generator().manual_seed(0)).to(answer.device)
+        return y.float().reshape(answer.shape) + NEAR * float(y.float().std()) * noise
+    else:
+        return None
+    if asked.from_logits:
+        return LOGIT * (2 * chosen - 1)
+    return chosen * SURE + (1 - chosen) * (1 - SURE) / max(1, units - 1)
+
+
+def _of_others(answers: Any, seed: int) -> Any:
+    import torch
+
+    order = torch.randperm(len(answers), generator=torch.Generator().manual_seed(seed)).to(answers.device)
+    return answers[order]
+
+
+def _of_keras(model: Any) -> list[Any]:
+    """Compiled metrics that are Keras' own, and wrap no function of the user's."""
+    compiled = getattr(model, "_compile_metrics", None)
+    listed = compiled.metrics if compiled is not None and compiled.built else []
+    return [
+        one
+        for one in listed
+        if type(one).__module__.startswith("keras.")
+        and str(getattr(getattr(one, "_fn", None), "__module__", "keras.")).startswith("keras.")
+    ]
+
+
+def _value(metric: Any, y: Any, answer: Any) -> float:
+    """The metric of these answers; NaN, which equals nothing, where it has none."""
+    import torch
+
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            metric.reset_state()
+            metric.update_state(y, answer)
+            return float(metric.result())
+    except Exception:  # a metric that cannot take these answers, or is no one number, is another matter
+        return float("nan")

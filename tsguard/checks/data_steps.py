@@ -1,0 +1,191 @@
+"""What stands along time inside windows: nothing that moves, or a channel that knows what comes after the window.
+
+All of it is read off the arrays. A closed-form fit says which steps of one channel another one was made from, and
+whether the last step needed more than the window holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tsguard import catalogue
+from tsguard.checks.arrays import Named, classes_of, measured_inputs, targets
+from tsguard.checks.registry import Context, check
+from tsguard.evidence import Evidence
+from tsguard.findings import Finding
+from tsguard.probes.data import thinned
+
+Floats = npt.NDArray[np.float64]
+
+LEAST_STEPS = 4
+"""Windows of fewer steps have no course that could be missing."""
+
+STILL = 0.9
+"""Share of windows in which nothing moves, from which that is how they were made and not how the world was."""
+
+VARIED = 20
+"""Different windows that there must be: a handful of levels may well stand still."""
+
+
+@check("windows in which nothing moves", codes=("data-constant",), needs=("data", "arrays"), cost=1)
+def still_windows(context: Context) -> Iterable[Finding]:
+    """Windows that hold one value from their first step to their last, while they differ from each other.
+
+    What is known once for a row is often repeated along time: only where nothing beside it moves is it a fault.
+    """
+    windows = [one for one in measured_inputs(context) if one.array.ndim == 3 and one.array.shape[1] >= LEAST_STEPS]
+    if not windows or any(one.array.dtype.kind != "f" for one in windows):
+        return
+    still = None
+    for one in windows:
+        rows = thinned(one.array)
+        same = (rows == rows[:, :1]).all(axis=(1, 2))
+        still = same if still is None else still & same
+    assert still is not None
+    share, first = float(still.mean()), thinned(windows[0].array)[still][:, 0]
+    if share < STILL or len(np.unique(first, axis=0)) < VARIED:
+        return
+    steps = windows[0].array.shape[1]
+    yield catalogue.finding(
+        "data-constant",
+        f"input {windows[0].name!r}: in {share:.0%} of the windows all {steps} steps hold the same values, and windows "
+        "differ from each other: time says nothing in them. Expected readings that change along time; a fill that ran "
+        "over the readings, or a row repeated in place of its past, looks like this.",
+        where=windows[0].where(),
+        status="FAIL" if share == 1.0 else "WARN",
+        evidence=[Evidence("value", share, name="share of windows that stand still")],
+        remedy="Look at one window before and after each step of the preparation; fill only what is missing.",
+        score=0.9,
+    )
+
+
+REACH = 3
+"""Steps on either side that a centred window is looked for in: smoothing over seven steps and less."""
+
+MADE_OF = 1.0 - 1e-6
+"""Share of a channel that a fit on its neighbours explains where it was computed from them: rounding is far smaller."""
+
+NOT_WITHOUT = 1.0 - 1e-3
+"""… and the share up to which the fit needs the steps ahead, or fails at the end of the window."""
+
+MOST_CHANNELS = 12
+"""Channels that are held against each other."""
+
+LEAST_ROWS = 60
+"""Rows from which a fit of a dozen numbers is far from being determined."""
+
+
+@check("channels that know the next step", codes=("data-leak",), needs=("data", "arrays"), cost=2)
+def channels_from_the_future(context: Context) -> Iterable[Finding]:
+    """A channel that is computed from another's steps on both sides, also at the last step of the window.
+
+    Inside the window it is a fit of the other channel that needs the steps ahead. At the end the steps ahead are not in
+    the window any more; where the channel goes on as if they were, it holds what comes next.
+    """
+    if all(classes_of(one) is not None for one in targets(context)):
+        return  # nothing ahead is asked for: to know a step more of a recording tells no label
+    for one in measured_inputs(context):
+        array = one.array
+        if array.ndim != 3 or not 2 <= array.shape[2] <= MOST_CHANNELS or array.shape[1] < 3 * REACH + 2:
+            continue
+        rows = thinned(array, 600).astype(np.float64)
+        if len(rows) < LEAST_ROWS or not np.isfinite(rows).all():
+            continue
+        found = _ahead_of(one, rows)
+        if found is not None:
+            yield found
+
+
+def _ahead_of(one: Named, rows: Floats) -> Finding | None:
+    steps, channels = rows.shape[1], rows.shape[2]
+    middle = steps // 2
+    for made in range(channels):
+        for source in range(channels):
+            if made == source:
+                continue
+            other = rows[:, :, source]
+            around = other[:, middle - REACH : middle + REACH + 1]
+            if _explained(around, rows[:, middle, made]) < MADE_OF:
+                continue
+            if _explained(other[:, : middle + 1], rows[:, middle, made]) > NOT_WITHOUT:
+                continue  # what stands behind is enough: a mean of the past, a difference, a copy in other units
+            last = _explained(other[:, -2 * REACH - 1 :], rows[:, -1, made])
+            if last > NOT_WITHOUT:
+                continue  # at its end the window was cut short, as it should be
+            yours = one.feature(made), one.feature(source)
+            return catalogue.finding(
+                "data-leak",
+                f"input {one.name!r}: feature {yours[0]!r} is computed from feature {yours[1]!r} over steps on both "
+                "sides, and at the last step of the window it goes on so: what stands in the window explains "
+                f"{last:.0%} "
+                "of it there, in the middle all of it. The rest comes from after the window, which is what is to be "
+                "forecast. Expected features made from the past alone.",
+                where=one.where(feature=yours[0], timestep=steps - 1),
+                remedy="Smooth with a window that ends at its step: `rolling(k)` without `center=True`.",
+                evidence=[Evidence("value", last, name="share of the last step that the window explains")],
+                score=0.9,
+            )
+    return None
+
+
+def _explained(columns: Floats, y: Floats) -> float:
+    """R² of a straight line through all rows; 1 where y does not vary."""
+    centred, wanted = columns - columns.mean(axis=0), y - y.mean()
+    power = float(wanted @ wanted)
+    if power <= 0:
+        return 1.0
+    solution: Any = np.linalg.lstsq(centred, wanted, rcond=1e-9)[0]
+    rest = wanted - centred @ solution
+    return 1.0 - float(rest @ rest) / power
+
+
+ALIKE, UNLIKE = 0.7, 0.2
+"""Correlation of neighbours along the axis that looks like time, and at most along the one that is read as time."""
+
+LONG_AXIS = 8
+"""Places along an axis from which a course can be seen."""
+
+
+@check("course along the other axis", codes=("input-encoding",), needs=("model", "data", "arrays"), cost=2)
+def course_along_features(context: Context) -> Iterable[Finding]:
+    """Windows whose neighbours are alike along the features and not along time, in a model that reads along time."""
+    if not _reads_along_time(context.model):
+        return
+    for one in measured_inputs(context):
+        shape = one.array.shape
+        if len(shape) != 3 or one.array.dtype.kind != "f" or shape[2] < LONG_AXIS or not 2 <= shape[1] < shape[2]:
+            continue
+        rows = thinned(one.array, 500).astype(np.float64)
+        if not np.isfinite(rows).all():
+            continue
+        along_time, along_features = _alike(rows.transpose(0, 2, 1)), _alike(rows)
+        if along_features > ALIKE and abs(along_time) < UNLIKE:
+            yield catalogue.finding(
+                "input-encoding",
+                f"input {one.name!r} of shape {shape}: along axis 2, which is read as features, neighbours are alike "
+                f"(correlation {along_features:.2f}); along axis 1, which is read as time, they are not "
+                f"({along_time:.2f}). It looks like {shape[2]} steps of {shape[1]} features with the two axes swapped.",
+                where=one.where(),
+                status="WARN",
+                remedy="Transpose it: x.transpose(0, 2, 1).",
+                score=0.8,
+            )
+
+
+def _reads_along_time(model: Any) -> bool:
+    import keras
+
+    kinds = (keras.layers.RNN, keras.layers.Conv1D, keras.layers.SeparableConv1D, keras.layers.DepthwiseConv1D)
+    return any(isinstance(layer, kinds) for layer in model._flatten_layers(include_self=False, recursive=True))
+
+
+def _alike(rows: Floats) -> float:
+    """Correlation of neighbours along the last axis, every place freed of its own level over the samples."""
+    centred = rows - rows.mean(axis=0)
+    power = float((centred**2).sum())
+    pairs = rows.shape[2] - 1
+    return float((centred[..., 1:] * centred[..., :-1]).sum()) / power * rows.shape[2] / pairs if power > 0 else 0.0

@@ -1,0 +1,120 @@
+"""Rows of a loader as arrays, so that checks of the data can ask them what they ask of arrays.
+
+Only what can be read again is read: something with a length, by its index or from its beginning. Its generators and
+attributes are put back, so that the run gets what it would have got.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from tsguard.backend import restore_rng, rng_state
+from tsguard.checks.registry import Context
+from tsguard.dataset import Data, leaves, map_leaves, unpack
+from tsguard.probes.generators import held_by, put_back
+
+MOST_ROWS = 2_048
+"""Rows read: scale, labels and pairs are known from a few hundred."""
+
+MOST_BATCHES = 64
+"""Batches read, spread over the loader."""
+
+SECONDS = 3.0
+"""Longest that reading may take: a loader that is slower is left alone."""
+
+FACT = "data.gathered"
+LOADER = "data.loader"
+"""Where the facts keep what was read, and what the arrays were read from."""
+
+
+def gathered(context: Context, *, clock: Callable[[], float] = time.monotonic) -> Context:
+    """The same context over arrays read from its loader; the context itself where nothing can be read so."""
+    data = context.data
+    if data is None or data.is_arrays:
+        return context
+    if FACT not in context.facts:
+        _ = context.model  # one model for both
+        made = _rows_of(data.x, clock)
+        context.facts[FACT] = None
+        if made is not None:
+            x, y, weight, size = made
+            held = data.validation
+            if held is not None and not isinstance(held, tuple | list):
+                read = _rows_of(held, clock)
+                held = None if read is None else read[:2]
+            arrays = Data(x, y, weight, validation=held, names=data.names, batch_size=size)
+            if arrays.is_arrays:
+                kept = {key: value for key, value in context.facts.items() if not key.startswith("data.")}
+                facts = {**kept, LOADER: type(data.x).__name__}
+                context.facts[FACT] = dataclasses.replace(context, data=arrays, facts=facts)
+    found: Context | None = context.facts[FACT]
+    return context if found is None else found
+
+
+def _rows_of(loader: Any, clock: Callable[[], float]) -> tuple[Any, Any, Any, int] | None:
+    """(x, y, weights, rows of a batch) of batches spread over a loader; None where it cannot be read again."""
+    if not hasattr(loader, "__len__") or not len(loader):
+        return None
+    deadline = clock() + SECONDS
+    parts: list[tuple[Any, Any, Any]] = []
+    rows = 0
+    try:
+        with left_alone(loader):
+            for raw in _batches(loader):
+                part = _unpacked(raw)
+                parts.append(part)
+                rows += len(next(leaves(part[0])))
+                if rows >= MOST_ROWS or clock() > deadline:
+                    break
+    except Exception:  # a loader that fails says so in the step; nothing can be told of its data here
+        return None
+    if not parts:
+        return None
+    return *(_joined([part[place] for part in parts]) for place in range(3)), len(next(leaves(parts[0][0])))
+
+
+@contextlib.contextmanager
+def left_alone(loader: Any) -> Iterator[None]:
+    """Whatever is read inside, the loader's generators, its attributes and the global generators are put back."""
+    rng, own = rng_state(), dict(vars(loader)) if hasattr(loader, "__dict__") else {}
+    with put_back(held_by(loader)):
+        try:
+            yield
+        finally:
+            restore_rng(rng)
+            if own:
+                vars(loader).update(own)
+
+
+def _batches(loader: Any) -> Iterator[Any]:
+    """Batches spread over what has an index; the first ones of what can only be gone through, again and again."""
+    if hasattr(loader, "__getitem__"):
+        places = np.unique(np.linspace(0, len(loader) - 1, min(len(loader), MOST_BATCHES)).astype(int))
+        yield from (loader[int(place)] for place in places)
+    elif hasattr(loader, "__iter__") and not hasattr(loader, "__next__") and not getattr(loader, "num_workers", 0):
+        yield from itertools.islice(iter(loader), MOST_BATCHES)
+
+
+def _unpacked(batch: Any) -> tuple[Any, Any, Any]:
+    x, y, weight = unpack(batch)
+    return tuple(map_leaves(_array, part) for part in (x, y, weight))
+
+
+def _array(leaf: Any) -> Any:
+    # A loader may hand out its own buffer again and again.
+    return np.array(leaf.detach().cpu().numpy() if hasattr(leaf, "detach") else leaf)
+
+
+def _joined(parts: list[Any]) -> Any:
+    if any(part is None for part in parts):
+        return None
+    columns = zip(*(list(leaves(part)) for part in parts), strict=True)
+    waiting = iter([np.concatenate(column) for column in columns])
+    return map_leaves(lambda _: next(waiting), parts[0])

@@ -1,0 +1,60 @@
+"""A schedule that belongs to another run: its warm-up is not over when the training is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from tsguard import catalogue
+from tsguard.checks.bench import planned_steps
+from tsguard.checks.registry import Context, check
+from tsguard.evidence import Evidence
+from tsguard.findings import Finding
+from tsguard.probes.stage import optimizers
+
+REACHED = 0.1
+"""Share of its peak that a rate comes to within the run, below which the run is another one than it was made for: below
+it the rate is off by the factor that is tried first when a rate is in doubt."""
+
+LONGER = 1e6
+"""How many times as long a run is imagined: steps counted as samples, seconds or bytes stay below that."""
+
+LEAST_STEPS = 20
+"""Planned steps below which a run is a trial and no training."""
+
+
+@check("warm-up that never ends", codes=("lr-too-low",), needs=("model", "data"), cost=1)
+def endless_warmup(context: Context) -> Iterable[Finding]:
+    """The rate over the planned steps against the rate that the schedule comes to later."""
+    steps = planned_steps(context)
+    if steps is None or steps < LEAST_STEPS:
+        return
+    for optimizer in optimizers(context.model):
+        schedule = getattr(optimizer, "_learning_rate", None)
+        if not callable(schedule):
+            continue
+        within = _rates(schedule, np.linspace(0, steps, 65))
+        beyond = _rates(schedule, np.geomspace(steps, steps * LONGER, 121))
+        if within is None or beyond is None or within.max() >= REACHED * beyond.max():
+            continue
+        yield catalogue.finding(
+            "lr-too-low",
+            f"the schedule {type(schedule).__name__} comes to a rate of {within.max():.3g} within the {steps:,} "
+            f"planned steps, and to {beyond.max():.3g} afterwards: its warm-up is not over when the training is. "
+            "Expected a warm-up of a few per cent of the steps; count it in updates, not in samples or epochs.",
+            where={"phase": "update", "config_key": "learning_rate"},
+            evidence=[Evidence("curve", within.tolist(), name="rate over the planned steps")],
+            score=0.9,
+        )
+
+
+def _rates(schedule: Any, steps: Any) -> Any:
+    import keras
+
+    try:
+        made = np.array([float(keras.ops.convert_to_numpy(schedule(int(step)))) for step in steps])
+    except Exception:  # a schedule of the user's own may refuse a step; then nothing is said of it
+        return None
+    return made if np.isfinite(made).all() and (made >= 0).all() else None

@@ -1,0 +1,93 @@
+"""Findings of checks as a few lines of NumPy, Keras and torch, which set `wrong` from `model`, `x` and `y`.
+
+Only what is a statement about one step, or about one array, can be said so: weights without a gradient, tensors that no
+optimizer knows, time that float32 cannot hold. Every other finding is asked of its check again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from tsguard.backend import preserved, seed_everything
+from tsguard.checks.data import FLOAT32_WHOLE
+from tsguard.findings import Finding
+from tsguard.repro.case import Case
+from tsguard.repro.code.arrays import plain
+from tsguard.repro.graphs import REFUSALS
+
+Form = Callable[[Finding, Case], list[str] | None]
+
+_LOSS = "model.compute_loss(x, y, model(x, training=True))"
+
+
+def lines_of(finding: Finding, case: Case) -> list[str] | None:
+    """Lines for a finding; None where there are none, or they do not find the case wrong."""
+    for form in FORMS.get(finding.code, ()):
+        lines = form(finding, case)
+        if lines is not None and _wrong(lines, case):
+            return lines
+    return None
+
+
+def _wrong(lines: list[str], case: Case) -> bool:
+    space: dict[str, Any] = {"keras": keras, "np": np, "model": case.model, "x": case.batch.x, "y": case.batch.y}
+    try:
+        with preserved(case.model):
+            if case.weights is not None:
+                case.model.set_weights(list(case.weights))
+            seed_everything(case.seed)
+            exec("\n".join(lines), space)
+    except REFUSALS:
+        return False
+    return bool(space["wrong"])
+
+
+def _without_gradient(finding: Finding, case: Case) -> list[str]:
+    """Matrices of weights that the loss does not depend on; a bias before a softmax has no effect by design."""
+    return [
+        f"{_LOSS}.backward()",
+        "matrices = [v for v in model.trainable_variables if v.value.ndim > 1]",
+        "wrong = [v.path for v in matrices if v.value.grad is None or not v.value.grad.any()]",
+    ]
+
+
+def _strangers(finding: Finding, case: Case) -> list[str]:
+    """Tensors with a gradient that take part in the loss and are no variables of the model."""
+    return [
+        f"loss = {_LOSS}",
+        "known, nodes = {id(v.value) for v in model.variables}, [loss.grad_fn]",
+        "for node in nodes:",
+        "    nodes += [one for one, _ in node.next_functions if one is not None and one not in nodes]",
+        'leaves = [node.variable for node in nodes if hasattr(node, "variable")]',
+        "wrong = [tuple(leaf.shape) for leaf in leaves if id(leaf) not in known]",
+    ]
+
+
+def _time_in_float32(finding: Finding, case: Case) -> list[str] | None:
+    """Times whose usual step is not far above what float32 can tell apart."""
+    name, feature = finding.where.get("input"), finding.where.get("feature")
+    named = isinstance(case.batch.x, Mapping) and name in case.batch.x
+    times, held = (f"x[{plain(name)}]", case.batch.x[name]) if named else ("x", case.batch.x)
+    if isinstance(feature, int) and np.ndim(held) == 3:
+        times += f"[..., {feature}]"
+    return [
+        f"times = np.asarray({times})",
+        "steps = np.diff(times.astype(np.float64), axis=1)",
+        "coarse = np.spacing(np.float32(np.abs(times).max()))",
+        "usual = np.median(steps[steps > 0]) if (steps > 0).any() else 0.0",
+        f"big = np.abs(times).max() >= {FLOAT32_WHOLE:.0f}",
+        'wrong = [f"steps of {usual:g} where float32 is {coarse:g} apart"] if big and usual < 16 * coarse else []',
+    ]
+
+
+FORMS: Mapping[str, tuple[Form, ...]] = {
+    "degenerate-attention": (_without_gradient,),
+    "disconnected-parameters": (_without_gradient,),
+    "untracked-parameters": (_strangers, _without_gradient),
+    "data-precision": (_time_in_float32,),
+}
+"""By code; the first whose lines find the case wrong is the one that is written."""
