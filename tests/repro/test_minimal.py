@@ -112,7 +112,7 @@ class Grows(layers.Layer):
 
 
 @pytest.mark.slow
-@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))
 @given(limit=st.integers(1, 7), rows=st.integers(1, 4), steps=st.integers(1, 3))
 def test_a_reduced_case_begins_at_the_last_state_that_fails_in_one_step(limit, rows, steps):
     inputs = keras.Input((steps,))
@@ -122,7 +122,7 @@ def test_a_reduced_case_begins_at_the_last_state_that_fails_in_one_step(limit, r
     guard = tsguard.Guard(out=None, repro=False, diagnose=False)
     model.fit(x, x, batch_size=rows, shuffle=False, verbose=0, callbacks=[guard])
     case = from_outcome(guard.report.source, name="grown")
-    assert case.origin.step == limit
+    assert guard.report.source.origin.step == limit
     reduction = Reduction(case, budget_s=600)
     small = reduction.run()
     assert not reduction.exhausted
