@@ -278,7 +278,7 @@ def _loss_counts_padding(found: _Found) -> Question | None:
         return None
     if found.other is not None and not _equal(found.y, found.other):
         allowed = f"{float(found.distance['tolerance']):.1g}"
-        lines = (
+        lines: tuple[str, ...] = (
             "one, two = (model.compute_loss(x, targets, model(x)) for targets in (y, other))",
             "moved = keras.ops.abs(one - two)",
             f"held = moved <= {allowed}",
