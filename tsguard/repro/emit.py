@@ -100,7 +100,7 @@ def shorten_sources(case: Case, lines: Lines, arrays: list[str]) -> None:
         return
 
     def holds(sources: Mapping[str, str]) -> bool:
-        return _built_again(case, replace(lines, sources=dict(sources)), arrays) == case.fingerprint
+        return bool(_built_again(case, replace(lines, sources=dict(sources)), arrays) == case.fingerprint)
 
     with preserved(case.model):
         if holds(lines.sources):

@@ -116,12 +116,15 @@ def question_of(finding: Finding, test: str, model: Any, like: Batch) -> Questio
             answers = model(map_leaves(keras.ops.convert_to_tensor, x))
     except REFUSALS:
         return None
+    y, other = (None if like.y is None else _arrays(side, like.y, "y[") for side in (before, after))
     found = _Found(
         finding,
         x,
         _arrays(after, like.x),
-        *(_arrays(side, like.y, "y[") if like.y is not None else None for side in (before, after)),
-        *(_flags(side, like.x) for side in (before, after)),
+        y,
+        other,
+        _flags(before, like.x),
+        _flags(after, like.x),
         answers,
         _declared(test),
         held["distance"],
@@ -275,7 +278,7 @@ def _loss_counts_padding(found: _Found) -> Question | None:
         return None
     if found.other is not None and not _equal(found.y, found.other):
         allowed = f"{float(found.distance['tolerance']):.1g}"
-        lines = (
+        lines: tuple[str, ...] = (
             "one, two = (model.compute_loss(x, targets, model(x)) for targets in (y, other))",
             "moved = keras.ops.abs(one - two)",
             f"held = moved <= {allowed}",
@@ -302,8 +305,8 @@ def _not_finite(found: _Found) -> Question | None:
     x, flags = (found.x, found.valid) if found.changed is None else (found.changed, found.valid_changed)
     arrays = {"x": x, **({"valid": flags} if found.index else {})}
     if found.where.get("phase") == "forward":
-        lines: tuple[str, ...] = (f"held = bool(keras.ops.isfinite(model(x){found.index}).all())",)
-        return Question(lines, "valid outputs are finite: {held}", arrays)
+        whole = (f"held = bool(keras.ops.isfinite(model(x){found.index}).all())",)
+        return Question(whole, "valid outputs are finite: {held}", arrays)
     if found.where.get("phase") != "backward":
         return None
     lines = (
