@@ -1,6 +1,6 @@
 """What a session costs per step: guard, checkpoints and callbacks around `model.fit`, against `model.fit` alone.
 
-    nice -n -15 taskset -c 1 python benchmarks/train.py [--pairs 20] [--steps 101] [--write]
+    nice -n -15 taskset -c 1 python -m benchmarks.train [--pairs 20] [--steps 101] [--write]
 
 All arms train the same model on the same data from the same start; every round runs all arms in random order, plain
 twice (A/A), and ratios are taken within a round, so that what else the machine does meets all arms alike. A session's
@@ -34,6 +34,7 @@ import numpy as np
 import torch
 from keras import layers
 
+from benchmarks.windows import FEATURES, HORIZON, LENGTH, Naive
 from tsguard.backend import seed_everything
 from tsguard.checks.registry import Context
 from tsguard.data.loader import torch_loader
@@ -71,8 +72,8 @@ def lstm() -> tuple[Any, tuple[int, ...]]:
 
 def linear() -> tuple[Any, tuple[int, ...]]:
     """One linear layer over windows of 96 steps of 12 features: its step is about as long as cutting a batch."""
-    inputs = keras.Input((96, 12))
-    return keras.Model(inputs, layers.Dense(1)(layers.Flatten()(inputs))), (96, 12)
+    inputs = keras.Input((LENGTH, FEATURES))
+    return keras.Model(inputs, layers.Dense(1)(layers.Flatten()(inputs))), (LENGTH, FEATURES)
 
 
 class Clock(keras.callbacks.Callback):
@@ -138,20 +139,6 @@ BESIDE = {"session": BAR, CHECKPOINTS: "session"}
 """What an arm is held against beside `plain`."""
 
 
-class Items(torch.utils.data.Dataset):
-    """One window at a time, collated by torch: what a tutorial writes."""
-
-    def __init__(self, values: Any, length: int) -> None:
-        self.values, self.length = values, length
-
-    def __len__(self) -> int:
-        return len(self.values) - self.length
-
-    def __getitem__(self, index: int) -> tuple[Any, Any]:
-        end = index + self.length
-        return torch.from_numpy(self.values[index:end]), torch.from_numpy(self.values[end : end + 1, :1])
-
-
 def arrays(shape: tuple[int, ...], steps: int) -> Callable[[str], Feed]:
     """The same arrays for every arm."""
     rng = np.random.default_rng(0)
@@ -164,8 +151,8 @@ def windows(shape: tuple[int, ...], steps: int) -> Callable[[str], Feed]:
     """All windows of one series, by each arm's own loader."""
     length, features = shape
     values = np.random.default_rng(0).normal(size=(LARGE_BATCH * steps + length, features)).astype("float32")
-    cut = Windows(values, length=length, horizon=1, targets=[0])
-    items = Items(values, length)
+    cut = Windows(values, length=length, horizon=HORIZON, targets=[0])
+    items = Naive(values, targets=slice(0, 1))
 
     def feed(arm: str) -> Feed:
         if arm.startswith("plain"):
@@ -241,7 +228,7 @@ def main() -> None:
     if given.write:
         target = Path(__file__).parent / "results" / "train.md"
         target.write_text(
-            f"# A session per step\n\n`nice -n -15 taskset -c 1 python benchmarks/train.py --pairs {given.pairs} "
+            f"# A session per step\n\n`nice -n -15 taskset -c 1 python -m benchmarks.train --pairs {given.pairs} "
             f"--steps {given.steps} --write`\n\n{given.pairs} rounds of {given.steps} steps, batch {BATCH} (windows: "
             f"{LARGE_BATCH}), "
             f"{os.cpu_count()} cores, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'unset')}.\n\n{text}\n",

@@ -26,15 +26,15 @@ RESULT = Path(__file__).parent / "results" / "windows.md"
 class Naive(torch.utils.data.Dataset):
     """One window at a time, collated by torch: what a tutorial writes."""
 
-    def __init__(self, values: np.ndarray) -> None:
-        self.values = values
+    def __init__(self, values: np.ndarray, *, targets: slice = slice(None)) -> None:
+        self.values, self.targets = values, targets
 
     def __len__(self) -> int:
         return len(self.values) - LENGTH - HORIZON + 1
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         past = torch.from_numpy(self.values[index : index + LENGTH])
-        future = torch.from_numpy(self.values[index + LENGTH : index + LENGTH + HORIZON])
+        future = torch.from_numpy(self.values[index + LENGTH : index + LENGTH + HORIZON, self.targets])
         return past, future
 
 

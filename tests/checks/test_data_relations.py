@@ -207,8 +207,8 @@ def test_a_loader_that_shuffles_pictures_alone_is_told_by_its_validation_part():
     assert [f.code for f in asked(Rows(x[order], y), "data-mispaired", validation=held)] == ["data-mispaired"]
 
 
-def test_reading_a_loader_leaves_its_generator_where_it_was():
-    x, y = windows()
+def drawn(*args, **options):
+    """A loader of its own class, whose generator draws the rows of a batch."""
 
     class Drawn(Rows):
         rng = np.random.default_rng(5)
@@ -217,7 +217,11 @@ def test_reading_a_loader_leaves_its_generator_where_it_was():
             rows = self.rng.integers(0, len(self.y), self.size)
             return self.x[rows], self.y[rows]
 
-    loader = Drawn(x, y)
+    return Drawn(*args, **options)
+
+
+def test_reading_a_loader_leaves_its_generator_where_it_was():
+    loader = drawn(*windows())
     before = str(loader.rng.bit_generator.state)
     asked(loader, "data-scale")
     assert str(loader.rng.bit_generator.state) == before
@@ -225,15 +229,7 @@ def test_reading_a_loader_leaves_its_generator_where_it_was():
 
 def test_a_loader_that_counts_too_few_batches_is_named():
     x, y = windows()
-
-    class Drawn(Rows):
-        rng = np.random.default_rng(5)
-
-        def __getitem__(self, index):
-            rows = self.rng.integers(0, len(self.y), self.size)
-            return self.x[rows], self.y[rows]
-
-    assert asked(Drawn(x, y, count=2), "data-volume", fit={"epochs": 30}) == []
+    assert asked(drawn(x, y, count=2), "data-volume", fit={"epochs": 30}) == []
     assert asked(Rows(x, y), "data-volume") == []
     assert [f.code for f in asked(Rows(x, y, count=1), "data-volume")] == ["data-volume"]
 

@@ -168,6 +168,20 @@ def classes_of(target: Named) -> Array | None:
     return array.ravel().astype(np.int64)
 
 
+MOST_CLASSES = 50
+"""Classes that become columns of their own."""
+
+
+def answer_columns(array: Array, target: Named, *, most: int) -> npt.NDArray[np.float64] | None:
+    """Targets of some rows as columns of numbers: classes one-hot, up to `most` components as they are."""
+    labels = classes_of(Named(target.name, array, "target"))
+    if labels is not None and len(labels) == len(array):
+        kinds = np.unique(labels)
+        return (labels[:, None] == kinds[None]).astype(np.float64) if 2 <= len(kinds) <= MOST_CLASSES else None
+    flat = array.reshape(len(array), -1).astype(np.float64)
+    return flat if flat.shape[1] <= most and np.isfinite(flat).all() else None
+
+
 @dataclass(frozen=True, slots=True)
 class Arrival:
     """How large the numbers are that reach a layer which multiplies them by weights."""

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tsguard import catalogue
-from tsguard.checks.arrays import Named, classes_of, measured_inputs, named_leaves, targets
+from tsguard.checks.arrays import Named, answer_columns, classes_of, measured_inputs, named_leaves, targets
 from tsguard.checks.data_pairs import skill
 from tsguard.checks.registry import Context, check
 from tsguard.evidence import Evidence, Proof
@@ -40,6 +40,9 @@ different of hundreds of columns."""
 
 MOST_COLUMNS = 256
 """Columns that are asked one by one: beyond it the last digits of a picture are no columns."""
+
+MOST_COMPONENTS = 16
+"""Components of a target that a column is held against."""
 
 SERIAL = 0.2
 """Autocorrelation of the target over rows from which rows are no independent draws, and the errors above too small."""
@@ -116,19 +119,10 @@ def _target_pairs(context: Context) -> Iterator[tuple[Named, Floats, Floats]]:
         theirs = held.get(target.name)
         if theirs is None or theirs.shape[1:] != target.array.shape[1:]:
             continue
-        ours, other = _as_columns(target.array[:ROWS], target), _as_columns(theirs[:ROWS], target)
+        ours, other = (answer_columns(part[:ROWS], target, most=MOST_COMPONENTS) for part in (target.array, theirs))
         if ours is None or other is None or min(len(ours), len(other)) < LEAST_ROWS or ours.shape[1] != other.shape[1]:
             continue
         yield target, ours, other
-
-
-def _as_columns(array: Any, target: Named) -> Floats | None:
-    labels = classes_of(Named(target.name, array, "target"))
-    if labels is not None and len(labels) == len(array):
-        kinds = np.unique(labels)
-        return (labels[:, None] == kinds[None]).astype(np.float64) if 2 <= len(kinds) <= 50 else None
-    flat = array.reshape(len(array), -1).astype(np.float64)
-    return flat if flat.shape[1] <= 16 and np.isfinite(flat).all() else None
 
 
 def _input_pairs(context: Context) -> list[tuple[Named, Any]]:

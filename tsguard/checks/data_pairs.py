@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tsguard import catalogue
-from tsguard.checks.arrays import Named, classes_of, inputs, named_leaves, targets
+from tsguard.checks.arrays import Named, answer_columns, inputs, named_leaves, targets
 from tsguard.checks.registry import Context, check
 from tsguard.evidence import Curve, Evidence, Proof
 from tsguard.findings import Finding
@@ -32,6 +32,9 @@ RELATED = 0.35
 by chance is out of the question, also as the best of a dozen tries."""
 
 SHIFTS = tuple(k for k in range(-5, 6) if k)
+MOST_COMPONENTS = 64
+"""Components of a target that pairs are looked for by."""
+
 MOST_PAIRS = 3_000
 VIEW = 256
 """Widest view of a sample; wider ones are projected at random, from a fixed seed."""
@@ -46,7 +49,7 @@ def inputs_and_targets_apart(context: Context) -> Iterable[Finding]:
     """Shifted, reversed, sorted or shuffled against each other."""
     told = [one for one in inputs(context) if not one.mask]
     for target in targets(context):
-        y = _as_answers(target.array, target)
+        y = answer_columns(target.array, target, most=MOST_COMPONENTS)
         if y is None or not told or len(y) < LEAST_PAIRS or any(len(one.array) != len(y) for one in told):
             continue
         y = y[:MOST_PAIRS]
@@ -111,7 +114,7 @@ def _against_validation(context: Context, told: list[Named], target: Named, now:
     if held_y is None or any(one.name not in held_x for one in told):
         return None
     arrays = [held_x[one.name][:MOST_PAIRS] for one in told]
-    y = _as_answers(held_y, target)
+    y = answer_columns(held_y, target, most=MOST_COMPONENTS)
     if (
         y is None
         or len(y) < LEAST_PAIRS
@@ -166,17 +169,6 @@ def skill(view: Floats, y: Floats) -> float:
         guess = x[test] @ (right.T @ (damp[:, None] * projected))
         best = max(best, 1.0 - float(((answers[test] - guess) ** 2).sum()) / power)
     return float(best)
-
-
-def _as_answers(array: Any, target: Named) -> Floats | None:
-    """Targets as columns of numbers: classes one-hot, a few components as they are; None for anything larger."""
-    one = Named(target.name, array, "target")
-    labels = classes_of(one)
-    if labels is not None and len(labels) == len(array):
-        kinds = np.unique(labels)
-        return None if not 2 <= len(kinds) <= 50 else (labels[:, None] == kinds[None, :]).astype(np.float64)
-    flat = array.reshape(len(array), -1).astype(np.float64)
-    return flat if flat.shape[1] <= 64 and np.isfinite(flat).all() else None
 
 
 def _view(arrays: list[Any]) -> Floats:

@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from tsguard import catalogue
+from tsguard.backend import optimizers_of
 from tsguard.checks.bench import Bench, name_of, planned_steps, set_up
 from tsguard.checks.registry import Context, check
 from tsguard.findings import Finding
 from tsguard.probes import changes
-from tsguard.probes.stage import Step, flat, optimizers, take_step
+from tsguard.probes.stage import Step, flat, take_step
 
 
 @check("half precision", codes=("precision-overflow",), needs=("model", "data"), cost=3)
@@ -64,7 +65,7 @@ def overflowing_scale(context: Context) -> Iterable[Finding]:
     import keras
 
     bench = set_up(context)
-    scaled = [o for o in optimizers(bench.model) if isinstance(o, keras.optimizers.LossScaleOptimizer)]
+    scaled = [o for o in optimizers_of(bench.model) if isinstance(o, keras.optimizers.LossScaleOptimizer)]
     if not scaled or bench.step.error is not None or not all_finite(bench.step.answer):
         return
     scaler, start = scaled[0], bench.step.scale

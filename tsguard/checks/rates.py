@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tsguard import catalogue
+from tsguard.backend import optimizers_of
 from tsguard.checks.bench import Bench, fit_arguments, planned_steps, set_up
 from tsguard.checks.registry import Context, check
 from tsguard.evidence import Curve, Evidence, Proof
@@ -24,7 +25,7 @@ from tsguard.probes.baselines import learnable_share
 from tsguard.probes.gradients import norm
 from tsguard.probes.learnable import straight_and_curved
 from tsguard.probes.score import judge, sample
-from tsguard.probes.stage import flat, optimizers
+from tsguard.probes.stage import flat
 from tsguard.probes.trial import Trial, run_trial, stream
 
 STEPS = 30
@@ -315,7 +316,7 @@ def _clipped(first: FirstSteps) -> Iterator[Finding]:
     if not finite or not trial.finite:
         return
     typical = statistics.median(finite)
-    for optimizer in optimizers(first.bench.model):
+    for optimizer in optimizers_of(first.bench.model):
         for name in ("global_clipnorm", "clipnorm", "clipvalue"):
             threshold = getattr(optimizer, name, None)
             if threshold is None or typical * CLIPPED < threshold:
@@ -346,7 +347,7 @@ def _clipped(first: FirstSteps) -> Iterator[Finding]:
 def _decayed(first: FirstSteps) -> Iterator[Finding]:
     """Weight decay that no gradient can hold against."""
     model = first.bench.model
-    for optimizer in optimizers(model):
+    for optimizer in optimizers_of(model):
         decay = getattr(optimizer, "weight_decay", None)
         if not isinstance(decay, int | float) or decay <= 0:
             continue

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from tsguard import catalogue
+from tsguard.backend import optimizers_of
 from tsguard.checks.bench import planned_steps
 from tsguard.checks.registry import Context, check
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding
-from tsguard.probes.stage import optimizers
 
 REACHED = 0.1
 """Share of its peak that a rate comes to within the run, below which the run is another one than it was made for: below
@@ -31,7 +31,7 @@ def endless_warmup(context: Context) -> Iterable[Finding]:
     steps = planned_steps(context)
     if steps is None or steps < LEAST_STEPS:
         return
-    for optimizer in optimizers(context.model):
+    for optimizer in optimizers_of(context.model):
         schedule = getattr(optimizer, "_learning_rate", None)
         if not callable(schedule):
             continue

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tsguard import catalogue
+from tsguard.backend import optimizers_of
 from tsguard.checks.bench import Bench, name_of, not_asked, set_up
 from tsguard.checks.registry import Context, check
 from tsguard.dataset import leaves
@@ -20,7 +21,7 @@ from tsguard.probes.activations import single_choices
 from tsguard.probes.answers import draw_weights
 from tsguard.probes.gradients import norm
 from tsguard.probes.graph import leaf_tensors
-from tsguard.probes.stage import flat, optimizers, take_step
+from tsguard.probes.stage import flat, take_step
 
 
 @check(
@@ -83,7 +84,7 @@ def _accumulated(bench: Bench) -> Iterator[Finding]:
 
 def _count_one_update(bench: Bench) -> None:
     """The second step of a run: an own step that resets by the count of updates must see that there was one."""
-    for optimizer in optimizers(bench.model):
+    for optimizer in optimizers_of(bench.model):
         if optimizer.built:
             counted = optimizer._iterations  # `iterations` is a quotient where gradients are accumulated
             counted.assign(counted + 1)

@@ -111,10 +111,10 @@ def rate(factor: float) -> Experiment:
 
 def usual_momentum() -> Experiment:
     """Momentum of 0.9."""
-    from tsguard.probes.stage import optimizers
+    from tsguard.backend import optimizers_of
 
     def change(model: Any) -> Any:
-        return changes.attributes([(one, "momentum", 0.9) for one in optimizers(model) if "momentum" in vars(one)])
+        return changes.attributes([(one, "momentum", 0.9) for one in optimizers_of(model) if "momentum" in vars(one)])
 
     return Experiment("lr-too-high", "momentum 0.9", change=change, remedy="momentum=0.9")
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from tsguard.backend import optimizers_of
 from tsguard.dataset import Data, leaves
 from tsguard.diagnosis import experiments as do
 from tsguard.diagnosis.experiments import Experiment
@@ -25,7 +26,7 @@ from tsguard.probes.answers import heads, labels_of, predict, question
 from tsguard.probes.gradients import term_gradients
 from tsguard.probes.graph import last_operation
 from tsguard.probes.learnable import ridge_r2, table
-from tsguard.probes.stage import Batch, has_own_step, optimizers, take_step
+from tsguard.probes.stage import Batch, has_own_step, take_step
 
 UNSCALED_MEAN, UNSCALED_DEVIATION = 3.0, 5.0
 """|mean| or deviation of inputs beyond which the usual initialisers (made for mean 0, deviation 1) are off by several
@@ -124,7 +125,7 @@ def _asks_for_classes(head: Any) -> bool:
 def _restraint(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterator[Experiment]:
     model = record.model
     layers = list(model._flatten_layers(include_self=True, recursive=True))
-    if any(getattr(o, n, None) for o in optimizers(model) for n in CLIPS):
+    if any(getattr(o, n, None) for o in optimizers_of(model) for n in CLIPS):
         yield do.unclipped()
     if any(
         isinstance(getattr(one, n, None), float) and getattr(one, n) > 0 for one in layers for n in ("rate", "dropout")
@@ -133,13 +134,13 @@ def _restraint(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> I
     penal = any(getattr(v, "regularizer", None) is not None for v in model.variables)
     active = any(getattr(one, "activity_regularizer", None) is not None for one in layers)
     penal = penal or any(getattr(v, "constraint", None) is not None for v in model.variables)
-    if penal or active or any(getattr(o, "weight_decay", None) for o in optimizers(model)):
+    if penal or active or any(getattr(o, "weight_decay", None) for o in optimizers_of(model)):
         yield do.no_penalties()
 
 
 def _weights(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterator[Experiment]:
     yield do.usual_weights()
-    if not any(getattr(o, n, None) for o in optimizers(record.model) for n in CLIPS):
+    if not any(getattr(o, n, None) for o in optimizers_of(record.model) for n in CLIPS):
         yield do.clipped()
 
 
@@ -196,7 +197,8 @@ STIFF = 0.97
 
 
 def _momentum(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterator[Experiment]:
-    if any(isinstance(m := getattr(o, "momentum", None), int | float) and m >= STIFF for o in optimizers(record.model)):
+    momenta = [getattr(one, "momentum", None) for one in optimizers_of(record.model)]
+    if any(isinstance(momentum, int | float) and momentum >= STIFF for momentum in momenta):
         yield do.usual_momentum()
 
 

@@ -11,8 +11,9 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+from tsguard.backend import optimizers_of
 from tsguard.probes.gradients import addends
-from tsguard.probes.stage import all_variables, optimizers
+from tsguard.probes.stage import all_variables
 
 
 @contextlib.contextmanager
@@ -90,17 +91,18 @@ def without_term(number: int) -> Iterator[None]:
 def without_clipping(model: Any) -> Any:
     """Gradients as they are."""
     names = ("clipnorm", "global_clipnorm", "clipvalue")
-    return attributes([(o, name, None) for o in optimizers(model) for name in names if name in o.__dict__])
+    return attributes([(o, name, None) for o in optimizers_of(model) for name in names if name in o.__dict__])
 
 
 def without_decay(model: Any) -> Any:
     """No weight decay in the optimizer."""
-    return attributes([(o, "weight_decay", None) for o in optimizers(model) if "weight_decay" in o.__dict__])
+    return attributes([(o, "weight_decay", None) for o in optimizers_of(model) if "weight_decay" in o.__dict__])
 
 
 def with_clipping(model: Any, threshold: float) -> Any:
     """Gradients clipped by their global norm."""
-    return attributes([(o, "global_clipnorm", threshold) for o in optimizers(model) if "global_clipnorm" in o.__dict__])
+    clipping = [one for one in optimizers_of(model) if "global_clipnorm" in one.__dict__]
+    return attributes([(one, "global_clipnorm", threshold) for one in clipping])
 
 
 @contextlib.contextmanager

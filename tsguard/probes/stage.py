@@ -110,14 +110,9 @@ class Snapshot:
 def all_variables(model: Any) -> list[Any]:
     """Variables of model, optimizer and inner optimizer, each once."""
     found = {id(v): v for v in model.variables}
-    for optimizer in optimizers(model):
+    for optimizer in optimizers_of(model):
         found.update({id(v): v for v in optimizer.variables})
     return list(found.values())
-
-
-def optimizers(model: Any) -> list[Any]:
-    """The compiled optimizer, what it wraps, and optimizers that an own model keeps beside it."""
-    return optimizers_of(model)
 
 
 def get_ready(model: Any, batch: Batch) -> None:
