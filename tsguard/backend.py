@@ -319,8 +319,18 @@ MOST_OPTIMIZERS = 64
 """Entries of a container that are looked at: nobody keeps more optimizers in one."""
 
 
+def carried_states(model: Any) -> list[Any]:
+    """The states of stateful recurrent layers, which Keras does not count among a model's variables."""
+    found: list[Any] = []
+    for layer in model._flatten_layers(include_self=False):
+        states = getattr(layer, "states", None)
+        found += [one for one in (states if isinstance(states, list | tuple) else ()) if hasattr(one, "value")]
+    return found
+
+
 def _variables(model: Any) -> Iterable[Any]:
     yield from model.variables
+    yield from carried_states(model)
     for optimizer in optimizers_of(model):
         yield from optimizer.variables
     for metric in _metrics(model):

@@ -18,9 +18,11 @@ RISES = ("acc", "auc", "precision", "recall", "f1", "r2", "iou")
 """… and of one that is better when greater."""
 
 
-@check("callback that watches the wrong way round", codes=("metric-disagrees",), needs=("model",), cost=0)
+@check("callback that watches the wrong way round", codes=("metric-disagrees", "lr-too-low"), needs=("model",), cost=0)
 def watched_upside_down(context: Context) -> Iterable[Finding]:
     """EarlyStopping and its like with `mode="max"` on a loss, or `mode="min"` on a score."""
+    import keras
+
     for callback in fit_arguments(context).get("callbacks") or ():
         monitor, direction = str(getattr(callback, "monitor", "") or ""), _direction(callback)
         if not monitor or direction is None:
@@ -28,16 +30,18 @@ def watched_upside_down(context: Context) -> Iterable[Finding]:
         words = monitor.lower()
         falls, rises = any(w in words for w in FALLS), any(w in words for w in RISES)
         if (direction == "max" and falls and not rises) or (direction == "min" and rises and not falls):
-            kind = type(callback).__name__
+            kind, right = type(callback).__name__, "min" if direction == "max" else "max"
+            # What is wrong is what follows: who cuts the rate at each better epoch trains at a rate of nothing.
+            cuts = isinstance(callback, keras.callbacks.ReduceLROnPlateau)
+            follows = "cuts the rate while the run gets better" if cuts else "keeps or stops at the worst moment"
             yield catalogue.finding(
-                "metric-disagrees",
-                f"{kind} watches {monitor!r} with mode={direction!r}: it takes worse for better, so that it keeps "
-                f"or stops at "
-                f"the worst moment. Expected mode={'min' if direction == 'max' else 'max'!r}.",
+                "lr-too-low" if cuts else "metric-disagrees",
+                f"{kind} watches {monitor!r} with mode={direction!r}: it takes worse for better, so that it {follows}. "
+                f"Expected mode={right!r}.",
                 where={"config_key": f"callbacks.{kind}.mode"},
                 status="FAIL",
                 role="cause",
-                remedy=f"{kind}(monitor={monitor!r}, mode={'min' if direction == 'max' else 'max'!r})",
+                remedy=f"{kind}(monitor={monitor!r}, mode={right!r})",
                 score=1.0,
             )
             return

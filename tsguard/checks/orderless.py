@@ -43,7 +43,7 @@ def unseen_order(context: Context) -> Iterable[Finding]:
         return
     order = torch.rand(x.shape[:2], generator=torch.Generator().manual_seed(0)).argsort(1).numpy()
     dealt = x[_rows(x), order]
-    seen, lost = _explained(x, y), _explained(dealt, y)
+    seen, lost = explained(x, y), explained(dealt, y)
     if seen - max(lost, 0.0) > LOST:
         yield catalogue.finding(
             "under-capacity",
@@ -82,7 +82,7 @@ def _deaf_to_order(bench: Bench, x: Any) -> bool:
     return deaf
 
 
-def _explained(x: Any, y: Any) -> float:
+def explained(x: Any, y: Any) -> float:
     import numpy as np
 
     columns = x.reshape(len(x), -1)

@@ -13,7 +13,7 @@ from typing import Any
 from tsguard import catalogue
 from tsguard.checks.bench import Bench, name_of, not_asked, set_up
 from tsguard.checks.labels import labels_that_do_not_fit
-from tsguard.checks.own_loss import own_categorical_loss
+from tsguard.checks.own_loss import SAME, own_categorical_loss
 from tsguard.checks.registry import Context, check
 from tsguard.dataset import leaves
 from tsguard.evidence import Evidence
@@ -370,7 +370,7 @@ def _targets_of(bench: Bench, head: Head, batch: Batch) -> list[Head]:
 
 
 def _equality_is_best(bench: Bench, head: Head, wanted: Any) -> bool:
-    """Whether the loss is least where the answer equals what is wanted (tried against three random neighbours)."""
+    """Whether the loss is least where the answer equals what is wanted, tried against neighbours and other sizes."""
     import torch
 
     wanted = wanted.float().reshape(head.answer.shape)
@@ -388,4 +388,7 @@ def _equality_is_best(bench: Bench, head: Head, wanted: Any) -> bool:
     near = [
         loss_at(wanted + spread * torch.randn(wanted.shape, generator=generator).to(wanted.device)) for _ in range(3)
     ]
-    return math.isfinite(at) and all(math.isfinite(value) and at < value for value in near)
+    # Answers of the right direction in another size: a loss that does not care (a ratio, a correlation) asks for no
+    # equality.
+    near += [loss_at(wanted * scale) for scale in (0.7, 1.3)]
+    return math.isfinite(at) and all(math.isfinite(value) and at < value - SAME * abs(value) for value in near)

@@ -90,7 +90,8 @@ MODULES = (
     *("wiring", "transfer", "initialisation", "signal", "regularisation", "embedding", "axes", "normalisation"),
     *("precision", "broken_start", "repeatable"),
     *("outputs", "blind", "unheard", "blind_metric", "selection", "hidden", "terms", "lopsided", "indifferent"),
-    *("order", "orderless", "unreached", "schedules", "rates", "callbacks", "plan", "accumulation"),
+    *("outweigh", "beyond", "agreement", "copied", "carried", "cut"),
+    *("order", "orderless", "unseen", "unreached", "schedules", "rates", "callbacks", "plan", "accumulation"),
 )
 """Modules of tsguard.checks that declare checks; imported when the table is first read."""
 

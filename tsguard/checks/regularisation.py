@@ -54,8 +54,8 @@ def regularisation(context: Context) -> Iterable[Finding]:
         yield from _penalised_bias(bench)
     yield from _cut_by_constraints(bench)
     yield from _drowned_in_noise(bench)
-    drops = [c.layer for c in bench.step.calls if isinstance(c.layer, keras.layers.Dropout) or hasattr(c.layer, "rate")]
-    heavy = sorted({name_of(d): float(d.rate) for d in drops if rate_of(d) >= DROPOUT_RATE}.items())
+    drops = [c for c in bench.step.calls if isinstance(c.layer, keras.layers.Dropout) or hasattr(c.layer, "rate")]
+    heavy = sorted({name_of(c.layer): float(c.layer.rate) for c in drops if _speaks_faintly(c)}.items())
     if heavy:
         answers = torch.stack([flat(predict(bench.model, bench.batch.x, training=True))[0].float() for _ in range(12)])
         bench.start.restore()
@@ -72,6 +72,18 @@ def regularisation(context: Context) -> Iterable[Finding]:
                 evidence=(Evidence("value", dict(heavy), name="dropout rates"),),
                 score=0.9,
             )
+
+
+ENOUGH = 50
+"""Units left from which a dropout of any rate is a choice. At the start each unit speaks for itself, and the mask's
+noise hides the rows at every width; what is learnt makes them speak together, and of k units it then hides 1/√k."""
+
+
+def _speaks_faintly(call: Any) -> bool:
+    """Whether a dropout leaves too small a share of its units, and too few of them."""
+    given = next((leaf for leaf in flat(call.inputs) if hasattr(leaf, "ndim") and leaf.ndim > 1), None)
+    left = 0.0 if given is None else (1 - rate_of(call.layer)) * int(given.shape[-1])
+    return rate_of(call.layer) >= DROPOUT_RATE and left < ENOUGH
 
 
 DROWNED = 3.0

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tsguard.backend import optimizers_of, restore_rng, rng_state
+from tsguard.backend import carried_states, optimizers_of, restore_rng, rng_state
 from tsguard.dataset import Data, leaves, map_leaves
 
 BATCH_ROWS = 64
@@ -108,8 +108,8 @@ class Snapshot:
 
 
 def all_variables(model: Any) -> list[Any]:
-    """Variables of model, optimizer and inner optimizer, each once."""
-    found = {id(v): v for v in model.variables}
+    """Variables of model, optimizer and inner optimizer, and the states that layers carry, each once."""
+    found = {id(v): v for v in (*model.variables, *carried_states(model))}
     for optimizer in optimizers_of(model):
         found.update({id(v): v for v in optimizer.variables})
     return list(found.values())
