@@ -746,3 +746,158 @@ def cosine_with_a_warmup_in_samples(sick):
         values(x),
         {"epochs": 20, "batch_size": 16},
     )
+
+
+def windows(samples: int = 160, steps: int = 12) -> Any:
+    return np.random.default_rng(1).normal(size=(samples, steps, 1)).astype("float32")
+
+
+def on_windows(*stack: Any, **compile_: Any) -> Any:
+    model = keras.Sequential([keras.Input((12, 1)), *stack])
+    model.compile(optimizer="adam", **{"loss": "mse", **compile_})
+    return model
+
+
+@case("under-capacity", "own is added to all steps")
+def level_taken_off_for_good(sick):
+    level = 2 * np.random.default_rng(2).normal(size=(160, 1, 1)).astype("float32")
+    x = level + 0.3 * windows()
+    given = keras.Input((12, 1))
+    mean = ops.mean(given, axis=1)
+    answer = layers.Dense(1)(layers.Flatten()(given - ops.expand_dims(mean, 1)))
+    model = keras.Model(given, answer if sick else answer + mean)
+    model.compile(loss="mse")
+    return model, x, x[:, -1] + 0.3 * windows()[:, 0], {}
+
+
+@case("under-capacity", "no answer depends on steps 0 to")
+def kernels_that_end_too_soon(sick):
+    x = windows()
+    last = layers.Lambda(lambda h: h[:, -1])
+    stack = [layers.Conv1D(6, 2, padding="causal", dilation_rate=1 if sick else 2**i) for i in range(4)]
+    return on_windows(*stack, last, layers.Dense(1)), x, x[:, 2] + 0.3 * x[:, -1], {}
+
+
+@case("data-leak", "every trainable weight at zero")
+def shortcut_round_the_code(sick):
+    x = rows()
+    row = keras.Input((5,))
+    again = layers.Dense(5)(layers.Dense(2)(row))
+    model = keras.Model(row, layers.Add()([again, row]) if sick else again)
+    model.compile(loss="mse")
+    return model, x, x, {}
+
+
+@case("data-leak", "shift the decoder's input")
+def forced_without_a_shift(sick):
+    past, ahead = windows(), windows(160, 13)[:, 1:]
+    before = np.concatenate([past[:, -1:], ahead[:, :-1]], axis=1)
+    given = {name: keras.Input((12, 1), name=name) for name in ("past", "fed")}
+    state = layers.Dense(4)(layers.Flatten()(given["past"]))
+    model = keras.Model(given, layers.Dense(1)(layers.GRU(4, return_sequences=True)(given["fed"], initial_state=state)))
+    model.compile(loss="mse")
+    return model, {"past": past, "fed": ahead if sick else before}, ahead, {}
+
+
+@case("batch-coupling", "starts from it the next time")
+def state_kept_between_shuffled_batches(sick):
+    x = windows()
+    series = keras.Input(batch_shape=(32, 12, 1))
+    model = keras.Model(series, layers.Dense(1)(layers.GRU(4, stateful=sick, use_cudnn=False)(series)))
+    model.compile(loss="mse")
+    return model, x, x[:, -1] + x[:, -2], {}
+
+
+@case("data-volume", "it trains on one batch")
+def first_batch_for_ever(sick):
+    class Kept(keras.Model):
+        kept = None
+
+        def train_step(self, data):
+            self.kept = data if self.kept is None or not sick else self.kept
+            return super().train_step(self.kept)
+
+    x, row = rows(), keras.Input((5,))
+    model = Kept(row, layers.Dense(1)(row))
+    model.compile(loss="mse")
+    return model, x, values(x), {}
+
+
+@case("vanishing-gradient", "at every step")
+def state_without_a_gradient(sick):
+    class Cut(layers.SimpleRNNCell):
+        def call(self, sequence, states, training=False):
+            kept = [ops.stop_gradient(state) if sick else state for state in states]
+            return super().call(sequence, kept, training=training)
+
+    x = windows()
+    return on_windows(layers.RNN(Cut(8)), layers.Dense(1)), x, x[:, -1] - 0.5 * x[:, -2], {}
+
+
+@case("representation-collapse", "nothing that keeps rows apart")
+def agreement_alone(sick):
+    class Pair(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.read = layers.Dense(4)
+
+        def call(self, x):
+            return self.read(x)
+
+        def train_step(self, data):
+            x = keras.utils.unpack_x_y_sample_weight(data)[0]
+            self.zero_grad()
+            one, two = self.read(x), self.read(x * 0.9)
+            floor = 0.0 if sick else ops.mean(ops.relu(1.0 - ops.std(one, axis=0)))
+            loss = ops.mean(ops.square(one - two)) + floor
+            loss.backward()
+            self.optimizer.apply([v.value.grad for v in self.trainable_weights], self.trainable_weights)
+            return {"loss": loss}
+
+    model = Pair()
+    model.compile(optimizer="adam")
+    return model, rows(), None, {}
+
+
+@case("loss-mismatch", "the loss divides by it")
+def percentages_of_nothing(sick):
+    x = rows()
+    y = np.where(x[:, :1] > 0, 1 + x[:, :1], 0.0).astype("float32")
+    return dense(layers.Dense(8, "relu"), layers.Dense(1), loss="mape" if sick else "mae"), x, y, {}
+
+
+@case("loss-mismatch", "cut off below zero")
+def logarithms_of_frost(sick):
+    x = rows()
+    y = values(x) - 1.5
+    return (
+        dense(layers.Dense(1, bias_initializer=keras.initializers.Constant(-1.5)), loss="msle" if sick else "mse"),
+        x,
+        y,
+        {},
+    )
+
+
+@case("output-activation", "wants one beyond")
+def exponential_before_an_exponential(sick):
+    x = rows()
+    y = np.random.default_rng(3).poisson(0.3, size=(160, 1)).astype("float32")
+
+    def likelihood(count, log_rate):
+        return ops.mean(ops.exp(log_rate) - count * log_rate)
+
+    return dense(layers.Dense(1, "exponential" if sick else None), loss=likelihood), x, y, {}
+
+
+@case("train-eval-gap", "are the weights of the start")
+def average_longer_than_the_run(sick):
+    x = rows()
+    optimizer = keras.optimizers.Adam(1e-2, use_ema=True, ema_momentum=0.9999 if sick else 0.9)
+    return dense(layers.Dense(1), optimizer=optimizer), x, values(x), {"epochs": 20, "batch_size": 16}
+
+
+@case("lr-too-low", "cuts the rate while the run gets better")
+def rate_cut_by_every_success(sick):
+    x = rows()
+    cut = keras.callbacks.ReduceLROnPlateau("val_loss", mode="max" if sick else "min")
+    return dense(layers.Dense(16, "tanh"), layers.Dense(1)), x, values(x), {"callbacks": [cut]}

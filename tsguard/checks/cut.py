@@ -70,7 +70,7 @@ def _is_cut(call: Call) -> bool:
             moved = _last(call.layer(other, **options), int(x.shape[1]))
     except (RuntimeError, TypeError, ValueError):  # a layer that cannot be called by itself is not asked
         return False
-    return moved is not None and float((moved - last).abs().max()) > HEARD * float(last.std())
+    return moved is not None and float((moved - last.detach()).abs().max()) > HEARD * float(last.detach().std())
 
 
 def _last(output: Any, steps: int) -> Any:

@@ -2,7 +2,7 @@
 
 An experiment may change the loss, so the loss cannot judge it. Regression outputs are judged by R², classes by accuracy
 above the majority; several outputs by the worst of them, because a head that is not trained hides behind one that is;
-outputs that the model works against on purpose are measured and not judged.
+outputs that the model works against on purpose, and targets that never vary, are measured and not judged.
 """
 
 from __future__ import annotations
@@ -77,6 +77,7 @@ def judge(model: Any, batch: Batch) -> Judged | None:
     found = {}
     kinds = set()
     skills = []
+    settled: set[str] = set()
     listed = heads(model, batch, answer)
     x_leaves = list(leaves(batch.x))
     for head in listed:
@@ -90,13 +91,19 @@ def judge(model: Any, batch: Batch) -> Judged | None:
             found[head.name] = metrics
             kinds.add(kind)
             skills.append((head.name, _skill(metrics)))
+            if float(target.float().max()) == float(target.float().min()):
+                settled.add(head.name)
     if not found:
         return None
     first = next(iter(found.values()))
     flat_metrics = dict(first) if len(found) == 1 else {f"{n}/{k}": v for n, m in found.items() for k, v in m.items()}
     against = opposed(model, batch) if len(skills) > 1 else ()
-    worked_for = [skill for name, skill in skills if name not in against]
-    return Judged(min(worked_for), flat_metrics, found, "classes" if "classes" in kinds else "regression")
+    worked_for = {name: skill for name, skill in skills if name not in against}
+    # A target that never varies (a constraint, a sum of shares) leaves nothing to explain.
+    told = [skill for name, skill in worked_for.items() if name not in settled]
+    return Judged(
+        min(told or worked_for.values()), flat_metrics, found, "classes" if "classes" in kinds else "regression"
+    )
 
 
 def of_output(head: Any, target: Any) -> tuple[dict[str, float], str]:
