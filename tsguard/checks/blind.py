@@ -8,6 +8,7 @@ from typing import Any
 
 from tsguard import catalogue
 from tsguard.checks.bench import Bench, not_asked, set_up
+from tsguard.checks.deaf import deaf_among_targets
 from tsguard.checks.outputs import layer_of_output
 from tsguard.checks.own_loss import SAME, generator_of
 from tsguard.checks.registry import Context, check
@@ -47,6 +48,10 @@ def blind_loss(context: Context) -> Iterable[Finding]:
     if slopes is None or not math.isfinite(base):
         return
     flat_heads = [h for h, s in zip(bench.heads, slopes, strict=True) if s is None or float(s.abs().max()) == 0.0]
+    deaf = deaf_among_targets(bench, answers, slopes)
+    if deaf is not None:
+        yield deaf
+        return
     if len(flat_heads) == len(slopes):
         return
     for head in flat_heads:
@@ -231,19 +236,6 @@ def _blind_to_targets(bench: Bench, answers: list[Any], base: float) -> Iterator
             score=0.9,
         )
         return
-    unheard = _answers_unheard(bench, answers)
-    if unheard > UNHEARD and len(targets) == 1 and targets[0].is_floating_point():
-        low, high = float(targets[0].min()), float(targets[0].max())
-        yield catalogue.finding(
-            "loss-mismatch",
-            f"the loss does not change with {unheard:.0%} of the answers where they lie among the targets ({low:.3g} "
-            f"to {high:.3g}), and stays {base:.6g} when the targets are dealt to other samples: it takes such answers "
-            "all for one, as a logarithm does that is cut off below zero. Use a loss that tells them apart (mse, mae, "
-            "huber), or give targets in the range that this one is made for.",
-            where={"phase": "loss"},
-            score=0.9,
-        )
-        return
     moved = map_leaves(lambda leaf: leaf + 1 if leaf.is_floating_point() else leaf, y)
     if abs(bench.loss_of(answers, y=moved) - base) > SAME * scale and len(targets) == 1:
         yield catalogue.finding(
@@ -276,15 +268,6 @@ def _blind_to_targets(bench: Bench, answers: list[Any], base: float) -> Iterator
         where={"phase": "loss"},
         score=0.9,
     )
-
-
-UNHEARD = 0.5
-"""Share of answers, drawn among the targets, without any slope, from which a loss is deaf there and not only flat."""
-
-
-def _answers_unheard(bench: Bench, answers: list[Any]) -> float:
-    slopes = [slope for slope in bench.loss_of.slopes(answers) or [] if slope is not None]
-    return sum(int((s == 0).sum()) for s in slopes) / max(1, sum(s.numel() for s in slopes))
 
 
 def _rows_of_one_label(bench: Bench) -> Iterator[Finding]:
