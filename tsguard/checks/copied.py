@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from tsguard import catalogue
@@ -73,7 +73,7 @@ def fed_its_own_answer(context: Context) -> Iterable[Finding]:
             middle = int(fed.shape[1]) // 2
             other = fed.clone()
             other[:, middle:] = fed.roll(1, 0)[:, middle:]
-            moved = map_leaves(lambda leaf, fed=fed, other=other: other if leaf is fed else leaf, bench.batch.x)
+            moved = map_leaves(_in_place_of(fed, other), bench.batch.x)
             draw_weights(bench.model, 1.0, torch.Generator().manual_seed(5))
             here, there = (flat(predict(bench.model, x))[head.index].float() for x in (bench.batch.x, moved))
             bench.start.restore()
@@ -92,6 +92,10 @@ def fed_its_own_answer(context: Context) -> Iterable[Finding]:
                     score=1.0,
                 )
                 return
+
+
+def _in_place_of(old: Any, new: Any) -> Callable[[Any], Any]:
+    return lambda leaf: new if leaf is old else leaf
 
 
 def _same_values(fed: Any, target: Any) -> bool:

@@ -135,7 +135,7 @@ def _without_slope(bench: Bench, leaf: Any) -> Any:
         for _ in range(DRAWS):
             draw_weights(bench.model, 1.0, generator)
             free = leaf.detach().clone().requires_grad_()
-            answers = flat(bench.model(map_leaves(lambda one, free=free: free, bench.batch.x)))
+            answers = flat(bench.model(map_leaves(_always(free), bench.batch.x)))
             total = sum((a.float() * torch.randn(a.shape, generator=generator).to(a.device)).sum() for a in answers)
             slope = torch.autograd.grad(total, free, allow_unused=True)[0]
             if slope is None:
@@ -146,3 +146,7 @@ def _without_slope(bench: Bench, leaf: Any) -> Any:
     finally:
         bench.start.restore()
     return ~seen
+
+
+def _always(value: Any) -> Callable[[Any], Any]:
+    return lambda _: value
