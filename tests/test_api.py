@@ -9,6 +9,8 @@ import pytest
 from keras import layers, ops
 
 import tsguard
+from tsguard.checks.data_parts import another_amount
+from tsguard.checks.registry import Context
 from tsguard.dataset import Data
 from tsguard.errors import ConfigError, DataError
 
@@ -217,3 +219,35 @@ def test_a_plan_may_name_the_model_that_weights_came_from(tmp_path):
         assert report.plan["samples"] == [1, 500]
         assert isinstance(report.plan["transferred_from"], str)
         assert any(finding.code == "transfer-nothing" for finding in report.findings)
+
+
+@pytest.mark.parametrize(
+    ("plan", "words"),
+    [({"sample": 5}, "sample.*batches_per_epoch"), ({"samples": "lots"}, "'lots'.*'25..50'")],
+)
+def test_a_plan_that_says_nothing_is_a_mistake_in_words(plan, words, tmp_path):
+    with pytest.raises(ConfigError, match=words):
+        tsguard.fit(perceptron(), *table(), plan=plan, out=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("bound", "status"), [(">= 100", set()), (">= 1000", {"FAIL"}), ("< 128", {"FAIL"})])
+def test_a_plan_may_declare_a_bound_on_the_samples(bound, status):
+    context = Context(data=Data(*table()), declared={"samples": bound})
+    assert {finding.status for finding in another_amount(context)} == status
+
+
+def test_a_run_of_a_script_is_held_against_an_accepted_one(tmp_path):
+    x, y = table()
+    arguments = {"epochs": 1, "verbose": 0, "preflight": False, "diagnose": False, "out": tmp_path}
+    accepted = tsguard.fit(perceptron(), x, y, **arguments)
+    for baseline in (accepted, accepted.run.folder):
+        for demand, status in (("<= 100 x baseline", "PASS"), ("<= 0.001 x baseline", "FAIL")):
+            report = tsguard.fit(perceptron(), x, y, gates={"loss": demand}, baseline=baseline, **arguments)
+            assert report.verdict.status == status
+
+
+@pytest.mark.parametrize("wrong", [{"inputs": "series"}, {"features": "mask"}, {"features": (2,)}, {"side": "top"}])
+def test_a_padding_that_cannot_be_meant_is_told(wrong):
+    with pytest.raises(ValueError, match="expected"):
+        tsguard.Padding(**wrong)

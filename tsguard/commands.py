@@ -174,7 +174,7 @@ def train(
         folder=folder,
         watch=settings.guard,
         fit_arguments={**fit_arguments(fitted, subject.data), "verbose": 0},
-        checks=tuple(_checks(opened, session_checks())),
+        checks=_checks(opened, session_checks()),
         resume=bool(resume),
         preflight_s=settings.check.budget_s,
         callbacks=(*callbacks(fitted, subject.data), *followed),
@@ -210,9 +210,21 @@ def _context(opened: Opened) -> Context:
     )
 
 
-def _checks(opened: Opened, more: Iterable[Check]) -> Iterable[Check]:
+def _checks(opened: Opened, more: Iterable[Check]) -> tuple[Check, ...]:
+    """All but those that the file leaves out, by their name or by a code that they alone answer."""
+    checks = (*all_checks(), *more)
     skipped = set(opened.config.settings.check.skip)
-    return (one for one in (*all_checks(), *more) if one.name not in skipped)
+    unknown = sorted(skipped - {one.name for one in checks} - {code for one in checks for code in one.codes})
+    if unknown:
+        raise ConfigError(
+            explain(
+                "check.skip",
+                received=", ".join(map(repr, unknown)),
+                expected=f"codes, or names of checks: {', '.join(sorted(one.name for one in checks))}",
+                todo="Check the spelling; `tsguard explain` lists the codes.",
+            )
+        )
+    return tuple(one for one in checks if one.name not in skipped and not set(one.codes) <= skipped)
 
 
 def _declared(config: Config) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from tsguard.backend import anomaly_mode, precision, require_torch
 require_torch()
 
 from tsguard import catalogue, provenance
+from tsguard.checks.outturn import require_plan
 from tsguard.checks.registry import Check, Context, all_checks
 from tsguard.config import train_settings
 from tsguard.dataset import Batches, Data, unpack
@@ -34,7 +35,7 @@ from tsguard.padding import Padding
 from tsguard.report import Report
 from tsguard.repro.find import failing_case, other_case, reduced
 from tsguard.settings import GuardSettings
-from tsguard.store import RunFolder
+from tsguard.store import RunFolder, load_report
 from tsguard.subject import Subject
 from tsguard.train import trial
 from tsguard.train.course import Course
@@ -243,6 +244,7 @@ def fit(
     *,
     name: str | None = None,
     budget_s: float = 60,
+    baseline: Report | str | Path | None = None,
     plan: Mapping[str, Any] | None = None,
     train: Mapping[str, Any] | None = None,
     validation_sets: Mapping[str, Any] | None = None,
@@ -253,11 +255,14 @@ def fit(
     """Preflight, gate, guarded `model.fit`, judgement, gate; both pages in the run's folder.
 
     `resume=True` goes on with the newest run of this name under `out`; a path names the run. `gates="report"` never
-    blocks. `train` is the section of that name in a run.yaml (`{"freeze": {"encoder": 3}, "ema": 0.99}`).
+    blocks; `baseline` is the accepted report, or its run, that relative gates compare with. `train` is the section of
+    that name in a run.yaml (`{"freeze": {"encoder": 3}, "ema": 0.99}`).
     `validation_sets` are more sets by name; `rows` is what is known of each row, for `train["validation"]` to cut by.
     Everything else (`epochs`, `batch_size`, `callbacks`, `class_weight`, …) is for `model.fit`.
     """
     gate = Gate.load(gates)
+    require_plan(plan or {})
+    accepted = baseline if baseline is None or isinstance(baseline, Report) else load_report(baseline)
     settings = train_settings(train or {})
     subject = Subject.of(model, padding=padding, name=name)
     declared = fit_arguments_of(settings)
@@ -300,6 +305,7 @@ def fit(
             restore_best=settings.stop is not None and settings.stop.restore,
             preflight=preflight,
             resume=bool(resume),
+            baseline=accepted,
             config=settings_of(context.model, data, fit_arguments),
             progress=progress,
         ).run()

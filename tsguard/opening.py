@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tsguard.backend import make_deterministic, require_torch
+from tsguard.checks.outturn import require_plan
 from tsguard.config import Config, load_config
 from tsguard.gate import Gate
 from tsguard.report import Report
@@ -33,6 +34,8 @@ def open_run(path: Path, *, changes: Iterable[str] = (), out: Path | None = None
     if settings.data is not None and settings.data.inputs is not None:
         Recipe(settings.data.inputs, {}, "data.inputs").load()  # used by predictions only: a mistake is said now
     gate = Gate.of(settings.gates)
+    require_plan(settings.plan.model_dump(exclude_none=True))
+    baseline = None if settings.baseline is None else load_report(settings.baseline)
     if settings.deterministic:
         make_deterministic()
     subject = Subject.from_recipes(
@@ -48,5 +51,4 @@ def open_run(path: Path, *, changes: Iterable[str] = (), out: Path | None = None
     if subject.data is not None:
         subject = replace(subject, data=declared(subject.data, settings.train, seed=settings.seed))
     subject = prepared(subject, settings.train)
-    baseline = None if settings.baseline is None else load_report(settings.baseline)
     return Opened(config, subject, gate, Path(out or settings.out), baseline)

@@ -290,13 +290,13 @@ def test_numbers_at_the_edges_of_their_type_are_sound(column):
 
 
 def test_an_engine_that_is_none_is_refused_without_a_suite_too():
-    with pytest.raises(ConfigError, match="duckdb.*'arrow' or 'pandas'"):
+    with pytest.raises(ConfigError, match=r"duckdb.*'arrow' or 'pandas'"):
         tsguard.audit(pa.table({"a": [1.0]}), engine="duckdb")
 
 
 def test_a_file_that_is_no_parquet_is_told_in_words(tmp_path):
     (tmp_path / "torn.parquet").write_text("nothing of the kind")
-    with pytest.raises(DataError, match="torn.parquet.*Expected a Parquet file"):
+    with pytest.raises(DataError, match=r"torn.parquet.*Expected a Parquet file"):
         audit_data(tmp_path / "torn.parquet")
 
 

@@ -262,3 +262,13 @@ def test_finishers_get_the_outcome_and_may_replay_under_other_conditions():
     assert not np.isfinite(sick)
     assert np.isfinite(healed)
     assert finite(model)
+
+
+@pytest.mark.parametrize("steps", [[-1], ["3"], "all", 2.5, [True]])
+def test_steps_to_look_into_that_are_none_are_told_before_training(steps):
+    with pytest.raises(ConfigError, match="counted from 0"):
+        Guard(inspect=steps)
+
+
+def test_one_step_to_look_into_needs_no_list():
+    assert Guard(inspect=np.int64(3)).inspect == (3,)

@@ -25,6 +25,7 @@ from tsguard.checks.arrays import (
     named_leaves,
     targets,
 )
+from tsguard.checks.outturn import within
 from tsguard.checks.registry import Context, check
 from tsguard.dataset import leaves
 from tsguard.evidence import Evidence
@@ -301,26 +302,8 @@ def another_amount(context: Context) -> Iterable[Finding]:
         if found is None:
             continue
         wanted = context.declared.get(key)
-        span = None if wanted is None else declared_span(wanted)
-        if span is None or span[0] <= found <= span[1]:
+        if wanted is None or within(key, wanted, found):
             continue
         message = f"{key}: received {found:,}. Declared {wanted}. This is probably another file, subset or batch size."
         where = {"phase": "data", "config_key": f"plan.{key}"}
         yield catalogue.finding("data-volume", message, where=where, score=0.95)
-
-
-def declared_span(wanted: Any) -> tuple[float, float] | None:
-    """What the plan allows: a number, "25..50", or (low, high); None where it says nothing that can be held against."""
-    if isinstance(wanted, bool):
-        return None
-    if isinstance(wanted, int | float):
-        return float(wanted), float(wanted)
-    if isinstance(wanted, list | tuple) and len(wanted) == 2:
-        return float(wanted[0]), float(wanted[1])
-    if isinstance(wanted, str):
-        low, found, high = wanted.partition("..")
-        try:
-            return (float(low), float(high)) if found else (float(wanted), float(wanted))
-        except ValueError:
-            return None
-    return None

@@ -15,7 +15,7 @@ import functools
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ import numpy as np
 
 from tsguard import catalogue
 from tsguard.backend import require_torch, restore_rng, rng_state
-from tsguard.errors import TsguardError
+from tsguard.errors import ConfigError, TsguardError, explain
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding, Role, Status
 from tsguard.guard import answer, captures, closing, fitcall, verdicts
@@ -103,7 +103,7 @@ class Guard(keras.callbacks.Callback):
         super().__init__()
         self.policy = checked_policy(policy)
         self.sync_every = _checked_sync(sync_every)
-        self.inspect = (inspect,) if isinstance(inspect, int) else tuple(inspect)
+        self.inspect = _checked_steps(inspect)
         self.out, self.diagnose, self.repro, self.budget_s = out, diagnose, repro, budget_s
         self.finishers = tuple(finishers)
         self.max_recoveries = max_recoveries
@@ -432,11 +432,23 @@ class Guard(keras.callbacks.Callback):
         )
 
 
+def _checked_steps(inspect: int | Sequence[int]) -> tuple[int, ...]:
+    steps = tuple(inspect) if isinstance(inspect, Iterable) and not isinstance(inspect, str) else (inspect,)
+    if all(isinstance(step, int | np.integer) and not isinstance(step, bool) and step >= 0 for step in steps):
+        return tuple(int(step) for step in steps)
+    raise ConfigError(
+        explain(
+            "Guard(inspect=…)",
+            received=repr(inspect),
+            expected="numbers of steps, counted from 0 over the whole training",
+            todo="Write inspect=[120] to look into the 121st update.",
+        )
+    )
+
+
 def _checked_sync(sync_every: int | str) -> int | str:
     if sync_every == "auto" or (isinstance(sync_every, int) and not isinstance(sync_every, bool) and sync_every > 0):
         return sync_every
-    from tsguard.errors import ConfigError, explain
-
     raise ConfigError(
         explain(
             "Guard(sync_every=…)",
