@@ -205,6 +205,7 @@ def _context(opened: Opened) -> Context:
                 "shuffle": train.shuffle,
                 "class_weight": train.class_weight,
                 "steps_per_epoch": train.steps_per_epoch,
+                "validation_split": train.validation_split,
             }
         },
     )

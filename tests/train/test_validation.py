@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 import tsguard
+from tsguard.checks.data_parts import another_amount
+from tsguard.checks.registry import Context
 from tsguard.dataset import Data
 from tsguard.errors import ConfigError
 from tsguard.settings import TrainSettings
@@ -112,3 +114,42 @@ def test_a_few_batches_of_everything_are_taken_where_only_a_few_are_wanted():
         Data(X, Y, validation=own, validation_sets={"a": own}), TrainSettings(limit_batches=2, batch_size=4)
     )
     assert (len(data.x), len(data.y), len(data.validation[0]), len(data.validation_sets["a"][0])) == (8, 8, 8, 8)
+
+
+def straight():
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    return model
+
+
+def r2_of(model, x, y):
+    return 1 - float(((model.predict(x, verbose=0) - y) ** 2).sum() / ((y - y.mean()) ** 2).sum())
+
+
+BARE = {"epochs": 1, "verbose": 0, "preflight": False, "diagnose": False}
+
+
+def test_what_keras_splits_off_is_what_the_run_is_judged_on(tmp_path):
+    model = straight()
+    report = tsguard.fit(model, X, Y, validation_split=0.25, out=tmp_path, **BARE)
+    assert report.metrics["r2"] == report.metrics["val/r2"] == pytest.approx(r2_of(model, X[45:], Y[45:]), rel=1e-4)
+    assert report.metrics["train/r2"] == pytest.approx(r2_of(model, X[:45], Y[:45]), rel=1e-4)
+
+
+def test_a_loader_that_validates_is_what_the_run_is_judged_on(tmp_path):
+    torch = pytest.importorskip("torch")
+    held = torch.utils.data.TensorDataset(torch.tensor(X[45:]), torch.tensor(Y[45:]))
+    model, loader = straight(), torch.utils.data.DataLoader(held, batch_size=4)
+    report = tsguard.fit(model, X[:45], Y[:45], validation_data=loader, out=tmp_path, **BARE)
+    assert report.metrics["val/r2"] == pytest.approx(r2_of(model, X[45:], Y[45:]), rel=1e-4)
+
+
+@pytest.mark.parametrize(("validation", "batches"), [(None, 12), ((X[:5], Y[:5]), 15)])
+def test_a_declared_number_of_batches_counts_what_is_trained_on(validation, batches):
+    given = {"validation_split": 0.2, "batch_size": 4}
+    for declared_as, status in ((batches, set()), (batches + 1, {"FAIL"})):
+        context = Context(
+            data=Data(X, Y, validation=validation), declared={"batches_per_epoch": declared_as}, facts={"fit": given}
+        )
+        assert {finding.status for finding in another_amount(context)} == status

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -296,8 +297,11 @@ def another_amount(context: Context) -> Iterable[Finding]:
         return
     # A loader says how many batches it has; how many samples they hold is known when all have been read.
     samples = len(data) if data.is_arrays else None
-    batches = len(data.x) if samples is None else -(-samples // batch_size(context))
-    steps = fit_arguments(context).get("steps_per_epoch") or batches
+    given = fit_arguments(context)
+    share = 0.0 if data.validation is not None else float(given.get("validation_split") or 0.0)
+    rows = None if samples is None else math.floor(samples * (1.0 - share))
+    batches = len(data.x) if rows is None else -(-rows // batch_size(context))
+    steps = given.get("steps_per_epoch") or batches
     for key, found in (("samples", samples), ("batches_per_epoch", int(steps))):
         if found is None:
             continue

@@ -17,6 +17,7 @@ from tsguard.probes.baselines import regression_baselines
 from tsguard.probes.score import JUDGED_ROWS, Judged, sample
 from tsguard.probes.score import judge as judged_on
 from tsguard.train.pictures import of_answers
+from tsguard.train.validation import held_out
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ def judge_run(
     data, model = context.data, outcome.model
     if data is None:
         return Judgement()
+    fit = context.facts.get("fit") or {}
+    data = held_out(data, float(fit.get("validation_split") or 0.0))
     metrics, figures = measured(model, data)
     found: tuple[Finding, ...] = ()
     earlier: tuple[Finding, ...] | None = None
@@ -55,7 +58,7 @@ def judge_run(
             data=data,
             start=start,
             series=curves(outcome),
-            fit=context.facts.get("fit") or {},
+            fit=fit,
             padding=context.padding,
         )
         earlier = tuple(settled(record, findings))
@@ -102,7 +105,8 @@ def _validation(data: Data) -> Data | None:
         return None
     if isinstance(held, tuple | list) and len(held) in (2, 3):
         return dataclasses.replace(Data(*held), names=data.names, batch_size=data.batch_size)
-    return Data(held, names=data.names) if hasattr(held, "__getitem__") else None
+    again = hasattr(held, "__getitem__") or hasattr(held, "__len__")  # a generator is read once, and fit has read it
+    return Data(held, names=data.names) if again else None
 
 
 def _with_skill(judged: Judged, data: Data) -> dict[str, float]:

@@ -156,7 +156,8 @@ def batches_per_epoch(settings: TrainSettings, data: Data | None) -> int | None:
     if data is None:
         return None
     if data.is_arrays:
-        rows = math.floor(len(data) * (1.0 - settings.validation_split))
+        share = 0.0 if data.validation is not None else settings.validation_split  # Keras' own rule
+        rows = math.floor(len(data) * (1.0 - share))
         return math.ceil(rows / (settings.batch_size or 32))
     try:
         return len(data.x)
