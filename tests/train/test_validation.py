@@ -153,3 +153,42 @@ def test_a_declared_number_of_batches_counts_what_is_trained_on(validation, batc
             data=Data(X, Y, validation=validation), declared={"batches_per_epoch": declared_as}, facts={"fit": given}
         )
         assert {finding.status for finding in another_amount(context)} == status
+
+
+@pytest.mark.parametrize("ema", [None, 0.9])
+def test_a_composite_may_read_what_nobody_compiled(tmp_path, ema):
+    train = {
+        "stop": {"monitor": "val_loss - 2*r2 + 0*val_std_ratio", "patience": 9, "restore": False},
+        "validation_freq": 2,
+        "checkpoint": {"monitor": "r2", "mode": "max"},
+        **({"ema": ema} if ema else {}),
+    }
+    model = straight()
+    report = tsguard.fit(model, X, Y, validation_split=0.25, train=train, out=tmp_path, **{**BARE, "epochs": 4})
+    told = report.series["epoch/r2"]
+    assert told.x == (0, 1, 2, 3)
+    assert report.series["epoch/val_std_ratio"].x == (1, 3)
+    # the weights at the end are those of the last epoch, averaged where averages are kept
+    assert told[-1] == pytest.approx(r2_of(model, X[45:], Y[45:]), rel=1e-4)
+
+
+def test_measuring_for_a_composite_leaves_the_run_bit_for_bit(tmp_path):
+    def trained(monitor):
+        keras.utils.set_random_seed(0)
+        layers = [keras.layers.Dense(8), keras.layers.BatchNormalization(), keras.layers.Dropout(0.3)]
+        model = keras.Sequential([keras.Input((2,)), *layers, keras.layers.Dense(1)])
+        model.compile("adam", "mse")
+        stop = {"monitor": monitor, "patience": 9, "restore": False}
+        tsguard.fit(model, X, Y, validation_split=0.25, train={"stop": stop}, out=tmp_path, **{**BARE, "epochs": 3})
+        return model.get_weights()
+
+    assert all(np.array_equal(a, b) for a, b in zip(trained("val_loss"), trained("val_loss - r2"), strict=True))
+
+
+def test_a_large_validation_part_is_measured_row_by_row(tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2100, 2)).astype("float32")
+    y = (x[:, :1] * rng.exponential(size=(2100, 1))).astype("float32")
+    model = straight()
+    report = tsguard.fit(model, x[:64], y[:64], validation_data=(x[64:], y[64:]), out=tmp_path, **BARE)
+    assert report.metrics["r2"] == pytest.approx(r2_of(model, x[64:], y[64:]), rel=1e-4)

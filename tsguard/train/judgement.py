@@ -14,8 +14,9 @@ from tsguard.diagnosis import Record, Start, diagnose, settled
 from tsguard.findings import Finding
 from tsguard.guard.outcome import GuardOutcome
 from tsguard.probes.baselines import regression_baselines
-from tsguard.probes.score import JUDGED_ROWS, Judged, sample
+from tsguard.probes.score import JUDGED_ROWS, Judged, every_row, sample
 from tsguard.probes.score import judge as judged_on
+from tsguard.probes.stage import Batch
 from tsguard.train.pictures import of_answers
 from tsguard.train.validation import held_out
 
@@ -86,7 +87,7 @@ def measured(model: Any, data: Data) -> tuple[dict[str, float], dict[str, Any]]:
     figures: dict[str, Any] = {}
     for part, rows_of in parts.items():
         rows = sample(rows_of, JUDGED_ROWS)
-        judged = None if rows is None else judged_on(model, rows)
+        judged = None if rows is None else _judged(model, rows_of, rows, first=not metrics)
         if rows is None or judged is None:
             continue
         values = _with_skill(judged, data)
@@ -97,6 +98,13 @@ def measured(model: Any, data: Data) -> tuple[dict[str, float], dict[str, Any]]:
         if not figures:
             figures = of_answers(model, rows)
     return metrics, figures
+
+
+def _judged(model: Any, data: Data, rows: Batch, *, first: bool) -> Judged | None:
+    """The part that bears the plain names is measured on every row, the training part beside it on some of them."""
+    every = every_row(data) if first and (data.is_arrays or hasattr(data.x, "__len__")) else None
+    judged = None if every is None or every.rows <= rows.rows else judged_on(model, every)
+    return judged or judged_on(model, rows)
 
 
 def _validation(data: Data) -> Data | None:

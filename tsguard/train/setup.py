@@ -20,7 +20,8 @@ from tsguard.settings import ScheduleSettings, TrainSettings
 from tsguard.subject import Subject
 from tsguard.train.formula import Formula
 from tsguard.train.layers import ByLayer, freeze_for_good
-from tsguard.train.validation import ValidationSets
+from tsguard.train.measured import ANSWERED, Measured
+from tsguard.train.validation import ValidationSets, held_out
 
 ONE_CYCLE_RISE = 0.3
 """Share of a one-cycle run that the rate rises, where no `warmup_steps` are given: Smith's own and torch's default."""
@@ -120,6 +121,9 @@ def callbacks(settings: TrainSettings, data: Data | None) -> list[Any]:
                 averages=averages,
             )
         )
+    asked = asked_for(settings)
+    if asked and data is not None:
+        made.append(Measured(asked, held_out(data, settings.validation_split), settings.validation_freq, averages))
     if settings.schedule.kind == "plateau":
         schedule = settings.schedule
         made.append(
@@ -143,6 +147,14 @@ def callbacks(settings: TrainSettings, data: Data | None) -> list[Any]:
             )
         )
     return made
+
+
+def asked_for(settings: TrainSettings) -> tuple[str, ...]:
+    """The metrics of ours that stopping or the choice of the best reads, and that need an answer to be known."""
+    read = [Formula.parse(settings.checkpoint.monitor, place="train.checkpoint.monitor").names]
+    if settings.stop is not None:
+        read.append(Formula.parse(settings.stop.monitor, place="train.stop.monitor").names)
+    return tuple(dict.fromkeys(n for names in read for n in names if n.removeprefix("val_") in ANSWERED))
 
 
 def total_steps(settings: TrainSettings, data: Data | None) -> int | None:
