@@ -12,7 +12,7 @@ import tsguard
 from tsguard.checks.data_parts import another_amount
 from tsguard.checks.registry import Context
 from tsguard.dataset import Data
-from tsguard.errors import ConfigError, DataError
+from tsguard.errors import ConfigError, DataError, StoreError
 
 
 def table(rows=128):
@@ -251,3 +251,46 @@ def test_a_run_of_a_script_is_held_against_an_accepted_one(tmp_path):
 def test_a_padding_that_cannot_be_meant_is_told(wrong):
     with pytest.raises(ValueError, match="expected"):
         tsguard.Padding(**wrong)
+
+
+class Recompiles(keras.callbacks.Callback):
+    """Another optimizer in mid-run, and a poisoned weight after it."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 0:
+            self.model.compile("sgd", "mse")
+        else:
+            self.model.layers[-1].bias.assign([np.nan])
+
+
+def test_a_run_that_was_compiled_again_is_judged_all_the_same(tmp_path):
+    x, y = table()
+    guard = tsguard.Guard(out=tmp_path, repro=False)
+    perceptron().fit(x, y, epochs=3, callbacks=[Recompiles(), guard], verbose=0)
+    assert any(finding.status == "FAIL" for finding in guard.report.findings)
+    assert not crashed(guard.report)
+
+
+def test_a_mistake_in_the_judgement_leaves_the_report(tmp_path, monkeypatch):
+    def broken(*arguments, **options):
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr("tsguard.guarded.judge_run", broken)
+    x, y = table()
+    x[3] = np.nan
+    guard = tsguard.Guard(out=tmp_path, repro=False)
+    perceptron().fit(x, y, callbacks=[guard], verbose=0)
+    (ours,) = crashed(guard.report)
+    assert "ZeroDivisionError" in ours.message
+    assert guard.report.causes[0].code == "data-nonfinite"
+
+
+def test_a_disk_that_is_full_at_the_end_takes_nothing_of_the_training_away(tmp_path, monkeypatch):
+    def full(*arguments):
+        raise StoreError("no space left")
+
+    monkeypatch.setattr("tsguard.guarded.written", full)
+    x, y = table()
+    guard = tsguard.Guard(out=tmp_path)
+    perceptron().fit(x, y, callbacks=[guard], verbose=0)
+    assert any("no space left" in finding.message for finding in crashed(guard.report))

@@ -20,10 +20,11 @@ require_torch()
 from tsguard import catalogue, provenance
 from tsguard.checks.outturn import require_plan
 from tsguard.checks.registry import Check, Context, all_checks
+from tsguard.checks.runner import crashed
 from tsguard.config import train_settings
 from tsguard.dataset import Batches, Data, unpack
 from tsguard.desk import DESK, written
-from tsguard.errors import ConfigError, explain
+from tsguard.errors import ConfigError, StoreError, explain
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding
 from tsguard.gate import Gate
@@ -40,7 +41,7 @@ from tsguard.subject import Subject
 from tsguard.train import trial
 from tsguard.train.course import Course
 from tsguard.train.inputs import keep
-from tsguard.train.judgement import judge_run
+from tsguard.train.judgement import Judgement, judge_run
 from tsguard.train.record import unfinished
 from tsguard.train.session import Session, merged
 from tsguard.train.setup import callbacks as callbacks_of
@@ -135,7 +136,7 @@ class Guard(CallbackGuard):
         sick = any(finding.status == "FAIL" for finding in report.findings)
         context = self._context(outcome)
         if self.diagnose and sick:
-            judged = judge_run(context, outcome, report.findings, start=self._remembered, budget_s=self.budget_s)
+            judged = self._judged(context, outcome, report)
             report = report.with_(
                 findings=tuple(merged([*report.findings, *judged.findings])),
                 metrics={**report.metrics, **judged.metrics},
@@ -154,7 +155,19 @@ class Guard(CallbackGuard):
         )
         if self.repro:
             report = reproduce(report, outcome, context=context, folder=self.folder, budget_s=self.budget_s)
-        return report if self.folder is None else written(report, self.folder)
+        if self.folder is None:
+            return report
+        try:
+            return written(report, self.folder)
+        except StoreError as full:  # a disk that is full when the training is over takes nothing of it away
+            return report.with_(findings=(*report.findings, crashed("child-failed", "writing the page", full)))
+
+    def _judged(self, context: Context, outcome: GuardOutcome, report: Report) -> Judgement:
+        """What made it so. A mistake of ours is a finding, and the rest of the report stands."""
+        try:
+            return judge_run(context, outcome, report.findings, start=self._remembered, budget_s=self.budget_s)
+        except Exception as crash:
+            return Judgement((crashed("no-learning", "judgement of the run", crash),))
 
     def _context(self, outcome: GuardOutcome) -> Context:
         subject = Subject.from_model(outcome.model, padding=self._padding)
