@@ -375,15 +375,12 @@ def _finish(report: Report, json: bool, *, gate: bool = True) -> None:
 
 
 def _tell_ci(report: Report, *, annotate: bool) -> None:
-    """junit.xml in the run's folder; under GitHub Actions a step summary, and annotations where stdout is free."""
+    """Under GitHub Actions a step summary, and annotations where stdout is free."""
     import os
 
-    from tsguard.render import junit, markdown
-    from tsguard.store import RunFolder, append_text
+    from tsguard.render import markdown
+    from tsguard.store import append_text
 
-    if report.run is not None and report.run.path.is_dir():
-        folder = RunFolder(report.run)
-        folder.write_text("junit.xml", junit.document(report))
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if not summary:
         return

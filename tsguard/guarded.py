@@ -31,6 +31,7 @@ from tsguard.gate import Gate
 from tsguard.guard import every_row, first_steps
 from tsguard.guard.callback import Guard as CallbackGuard
 from tsguard.guard.outcome import GuardOutcome
+from tsguard.guard.recovery import checked_policy
 from tsguard.guard.stall import STALL_SECONDS
 from tsguard.padding import Padding
 from tsguard.report import Report
@@ -274,6 +275,7 @@ def fit(
     Everything else (`epochs`, `batch_size`, `callbacks`, `class_weight`, …) is for `model.fit`.
     """
     gate = Gate.load(gates)
+    checked_policy(policy)
     require_plan(plan or {})
     accepted = baseline if baseline is None or isinstance(baseline, Report) else load_report(baseline)
     settings = train_settings(train or {})
@@ -412,6 +414,15 @@ def require_fit_arguments(model: Any, given: Mapping[str, Any]) -> None:
 
 def run_folder(out: str | Path, name: str, resume: bool | str | Path) -> RunFolder:  # noqa: FBT001
     """A new folder, the named one, or the newest of this name (`"interrupted"`: only if it has no end)."""
+    if out is None:
+        raise ConfigError(
+            explain(
+                "tsguard.fit(out=…)",
+                received="None",
+                expected="a folder: checkpoints and the record of the run need a place",
+                todo="Name one; model.fit(…, callbacks=[tsguard.Guard(out=None)]) watches and writes nothing.",
+            )
+        )
     if resume and resume != "interrupted" and not isinstance(resume, bool):
         return RunFolder.open(resume)
     if resume:
