@@ -9,10 +9,12 @@ import pytest
 from keras import layers, ops
 
 import tsguard
+from tsguard import commands
 from tsguard.checks.data_parts import another_amount
 from tsguard.checks.registry import Context
 from tsguard.dataset import Data
-from tsguard.errors import ConfigError, DataError, StoreError
+from tsguard.errors import ConfigError, DataError, StoreError, SubjectError
+from tsguard.store import RunFolder
 
 
 def table(rows=128):
@@ -302,3 +304,10 @@ def test_a_session_that_cannot_be_told_before_anything_is_written(wrong, words, 
     with pytest.raises(ConfigError, match=words):
         tsguard.fit(perceptron(), *table(), **wrong)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_needs_the_configuration_of_a_scripts_run_says_so(tmp_path):
+    folder = RunFolder.create(tmp_path, "script").path
+    for call in (lambda: tsguard.reduce(folder), lambda: commands.predict(folder, "new.csv")):
+        with pytest.raises(SubjectError, match="a script made it"):
+            call()

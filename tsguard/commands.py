@@ -16,7 +16,7 @@ from tsguard.config import Config, load_config
 from tsguard.desk import DESK, list_runs, written
 from tsguard.errors import ConfigError, StoreError, explain
 from tsguard.findings import Finding
-from tsguard.opening import Opened, open_run
+from tsguard.opening import Opened, config_of, open_run
 from tsguard.report import Report, dumps, loads
 from tsguard.store import RunFolder, load_report, runs, write_whole
 from tsguard.subject import Recipe, Subject
@@ -99,7 +99,7 @@ def predict(run: Path, data: str, *, to: Path | None = None, checkpoint: str = "
     from tsguard.train.setup import prepared
 
     folder = RunFolder.open(run)
-    settings = load_config(folder.file("config.yaml")).settings
+    settings = load_config(config_of(folder, todo="Call model.predict in that script.")).settings
     require_torch()
     subject = Subject.from_recipes(
         Recipe(settings.model.use, settings.model.args, "model.use"), None, seed=settings.seed, name=settings.name

@@ -9,9 +9,10 @@ from pathlib import Path
 from tsguard.backend import make_deterministic, require_torch
 from tsguard.checks.outturn import require_plan
 from tsguard.config import Config, load_config
+from tsguard.errors import SubjectError, explain
 from tsguard.gate import Gate
 from tsguard.report import Report
-from tsguard.store import load_report
+from tsguard.store import RunFolder, load_report
 from tsguard.subject import Recipe, Subject
 
 
@@ -24,6 +25,21 @@ class Opened:
     gate: Gate
     out: Path
     baseline: Report | None
+
+
+def config_of(folder: RunFolder, *, todo: str) -> Path:
+    """The configuration that a run was made by; a SubjectError where a script made it."""
+    place = folder.path / "config.yaml"
+    if not place.is_file():
+        raise SubjectError(
+            explain(
+                str(folder.path),
+                received="a run without config.yaml: a script made it, and only that script can build its model again",
+                expected="a run of `tsguard train RUN.yaml`",
+                todo=todo,
+            )
+        )
+    return place
 
 
 def open_run(path: Path, *, changes: Iterable[str] = (), out: Path | None = None, profile: str | None = None) -> Opened:
