@@ -298,11 +298,21 @@ def test_a_disk_that_is_full_at_the_end_takes_nothing_of_the_training_away(tmp_p
     assert any("no space left" in finding.message for finding in crashed(guard.report))
 
 
-@pytest.mark.parametrize(("wrong", "words"), [({"out": None}, "Guard.out=None"), ({"policy": "ignore"}, "rollback")])
-def test_a_session_that_cannot_be_told_before_anything_is_written(wrong, words, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"out": None}, "Guard.out=None"),
+        ({"policy": "ignore"}, "rollback"),
+        ({"epochs": 0}, "epochs=0"),
+        ({"batch_size": -4}, "batch_size=-4"),
+        ({"x": None}, "no x"),
+    ],
+)
+def test_a_session_that_cannot_be_is_told_before_anything_is_written(wrong, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match=words):
-        tsguard.fit(perceptron(), *table(), **wrong)
+    x, y = table()
+    with pytest.raises((ConfigError, DataError), match=words):
+        tsguard.fit(perceptron(), **{"x": x, "y": y, **wrong})
     assert not list(tmp_path.iterdir())
 
 

@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tsguard.backend import anomaly_mode, precision, require_torch
 
 require_torch()
@@ -24,7 +26,7 @@ from tsguard.checks.runner import crashed
 from tsguard.config import train_settings
 from tsguard.dataset import Batches, Data, unpack
 from tsguard.desk import DESK, written
-from tsguard.errors import ConfigError, StoreError, explain
+from tsguard.errors import ConfigError, DataError, StoreError, explain
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding
 from tsguard.gate import Gate
@@ -282,6 +284,15 @@ def fit(
     subject = Subject.of(model, padding=padding, name=name)
     declared = fit_arguments_of(settings)
     fit_arguments = {**{k: v for k, v in declared.items() if k in settings.model_fields_set}, **fit_arguments}
+    if x is None:
+        raise DataError(
+            explain(
+                "tsguard.fit",
+                received="no x",
+                expected="what model.fit takes as x: arrays, a PyDataset, a DataLoader, a generator",
+                todo="Say what to train on.",
+            )
+        )
     batch_size = fit_arguments.get("batch_size") or 32
     data = Data(
         x,
@@ -396,7 +407,13 @@ def _sample_ids(data: Data | None, column: str | None) -> Sequence[Any] | None:
 
 
 def require_fit_arguments(model: Any, given: Mapping[str, Any]) -> None:
-    """A ConfigError, before anything is run, where `model.fit` has no argument of a given name."""
+    """A ConfigError, before anything is run, where `model.fit` has no argument of a given name or nothing would run."""
+    for name in ("epochs", "batch_size", "steps_per_epoch"):
+        value = given.get(name)
+        if isinstance(value, int | float | np.number) and value < 1:
+            raise ConfigError(
+                explain("tsguard.fit", received=f"{name}={value}", expected="a whole number from 1", todo="Raise it.")
+            )
     if model is None:
         return
     takes = inspect.signature(model.fit).parameters

@@ -78,7 +78,7 @@ def every_row(data: Data) -> Batch | None:
     """All rows as one batch, as far as memory and patience reach; beyond, rows spread over the data."""
     if not data.is_arrays:
         return sample(data, MEASURED_ROWS)
-    each = sum(math.prod(leaf.shape[1:]) for leaf in leaves(data.x)) or 1
+    each = sum(math.prod(leaf.shape[1:]) for leaf in leaves([data.x, data.y])) or 1
     return sample(data, max(JUDGED_ROWS, min(MEASURED_ROWS, MEASURED_CELLS // each)))
 
 
@@ -90,13 +90,22 @@ def in_pieces(model: Any, batch: Batch) -> Any:
 
     pieces = []
     for start in range(0, batch.rows, JUDGED_ROWS):
-        rows = slice(start, start + JUDGED_ROWS)
-        pieces.append(predict(model, map_leaves(lambda leaf, rows=rows: leaf[rows], batch.x)))
+        pieces.append(predict(model, _cut(batch.x, slice(start, start + JUDGED_ROWS))))
     columns = [torch.cat(list(column)) for column in zip(*map(leaves, pieces), strict=True)]
     if any(len(column) != batch.rows for column in columns):
         raise ValueError("an output that does not have one entry for each row")
     waiting = iter(columns)
     return map_leaves(lambda _: next(waiting), pieces[0])
+
+
+def _cut(structure: Any, rows: slice) -> Any:
+    return map_leaves(lambda leaf: leaf[rows], structure)
+
+
+def _some(batch: Batch) -> Batch:
+    """As many rows as a trial has: what asks for gradients holds all of them in memory."""
+    first = slice(0, JUDGED_ROWS)
+    return Batch(_cut(batch.x, first), _cut(batch.y, first), _cut(batch.sample_weight, first))
 
 
 def judge(model: Any, batch: Batch) -> Judged | None:
@@ -125,7 +134,7 @@ def judge(model: Any, batch: Batch) -> Judged | None:
         return None
     first = next(iter(found.values()))
     flat_metrics = dict(first) if len(found) == 1 else {f"{n}/{k}": v for n, m in found.items() for k, v in m.items()}
-    against = opposed(model, batch) if len(skills) > 1 else ()
+    against = opposed(model, _some(batch)) if len(skills) > 1 else ()
     worked_for = [skill for name, skill in skills if name not in against]
     return Judged(min(worked_for), flat_metrics, found, "classes" if "classes" in kinds else "regression")
 

@@ -87,7 +87,8 @@ def measured(model: Any, data: Data) -> tuple[dict[str, float], dict[str, Any]]:
     figures: dict[str, Any] = {}
     for part, rows_of in parts.items():
         rows = sample(rows_of, JUDGED_ROWS)
-        judged = None if rows is None else _judged(model, rows_of, rows, first=not metrics)
+        whole = not metrics and (rows_of.is_arrays or part != "train")  # a loader of training data is not read again
+        judged = None if rows is None else _judged(model, rows_of, rows, whole=whole)
         if rows is None or judged is None:
             continue
         values = _with_skill(judged, data)
@@ -100,9 +101,9 @@ def measured(model: Any, data: Data) -> tuple[dict[str, float], dict[str, Any]]:
     return metrics, figures
 
 
-def _judged(model: Any, data: Data, rows: Batch, *, first: bool) -> Judged | None:
+def _judged(model: Any, data: Data, rows: Batch, *, whole: bool) -> Judged | None:
     """The part that bears the plain names is measured on every row, the training part beside it on some of them."""
-    every = every_row(data) if first and (data.is_arrays or hasattr(data.x, "__len__")) else None
+    every = every_row(data) if whole else None
     judged = None if every is None or every.rows <= rows.rows else judged_on(model, every)
     return judged or judged_on(model, rows)
 
