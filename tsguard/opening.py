@@ -52,6 +52,9 @@ def open_run(path: Path, *, changes: Iterable[str] = (), out: Path | None = None
     gate = Gate.of(settings.gates)
     require_plan(settings.plan.model_dump(exclude_none=True))
     baseline = None if settings.baseline is None else load_report(settings.baseline)
+    from tsguard.train.setup import asked_for, prepared
+
+    asked_for(settings.train)  # a formula that cannot be read is said now
     if settings.deterministic:
         make_deterministic()
     subject = Subject.from_recipes(
@@ -61,7 +64,6 @@ def open_run(path: Path, *, changes: Iterable[str] = (), out: Path | None = None
         seed=settings.seed,
         name=settings.name,
     )
-    from tsguard.train.setup import prepared
     from tsguard.train.validation import declared
 
     if subject.data is not None:

@@ -235,7 +235,9 @@ def test_what_the_preflight_leaves_out_is_named_by_check_or_code(project):
     assert "another amount of data than declared" not in asked
 
 
-@pytest.mark.parametrize("change", ["plan.samples=lots", "baseline=nosuch.json"])
+@pytest.mark.parametrize(
+    "change", ["plan.samples=lots", "baseline=nosuch.json", "train.stop={monitor: val_loss + lots()}"]
+)
 def test_what_cannot_be_held_against_is_told_before_anything_is_built(project, change):
     with pytest.raises((ConfigError, StoreError), match=r"lots|nosuch"):
         open_run(project / "run.yaml", changes=[change, "model.use=nowhere:build"])
