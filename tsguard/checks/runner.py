@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from tsguard import catalogue
 from tsguard.backend import preserved
@@ -18,6 +18,7 @@ from tsguard.checks.registry import Check, Context, all_checks
 from tsguard.errors import ConfigError
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding, Role, Status
+from tsguard.probes.stage import get_ready, measured_batches
 
 
 def run_checks(
@@ -31,25 +32,45 @@ def run_checks(
     """Every check's answer, in the order of asking. `progress` is told the name of the check that starts."""
     started = clock()
     findings: list[Finding] = []
-    for one in all_checks() if checks is None else checks:
-        left = budget_s - (clock() - started)
-        asked = gathered(context) if _of_arrays(one) else context
-        missing = asked.missing(one.needs)
-        if missing:
-            findings.extend(_not_run(one, "; ".join(missing)))
-            continue
-        if left <= 0:
-            findings.extend(_not_run(one, f"the time budget of {budget_s:g} s was spent before its turn"))
-            continue
-        progress(one.name)
-        asked.budget_s = left
-        begun = clock()
-        answers = _ask(one, asked)
-        if any(f.code == "step-fails" and f.status in (Status.WARN, Status.FAIL) for f in findings):
-            answers = [_unasked(one) if answer.status is Status.ERROR else answer for answer in answers]
-        spent = clock() - begun
-        findings.extend(_stamped(answer, one, spent) for answer in answers)
+    with _built(context):
+        for one in all_checks() if checks is None else checks:
+            left = budget_s - (clock() - started)
+            asked = gathered(context) if _of_arrays(one) else context
+            missing = asked.missing(one.needs)
+            if missing:
+                findings.extend(_not_run(one, "; ".join(missing)))
+                continue
+            if left <= 0:
+                findings.extend(_not_run(one, f"the time budget of {budget_s:g} s was spent before its turn"))
+                continue
+            progress(one.name)
+            asked.budget_s = left
+            begun = clock()
+            answers = _ask(one, asked)
+            if any(f.code == "step-fails" and f.status in (Status.WARN, Status.FAIL) for f in findings):
+                answers = [_unasked(one) if answer.status is Status.ERROR else answer for answer in answers]
+            spent = clock() - begun
+            findings.extend(_stamped(answer, one, spent) for answer in answers)
     return tuple(findings)
+
+
+@contextlib.contextmanager
+def _built(context: Context) -> Iterator[None]:
+    """What `fit` builds before its first step is built once and not by every check; afterwards it is unbuilt again.
+
+    A model that cannot be built so, or whose data can be read only once, is left as it is, and each check meets that by
+    itself.
+    """
+    model, data = context.model, context.data
+    with contextlib.ExitStack() as held:
+        if model is not None and data is not None and (data.is_arrays or hasattr(data.x, "__len__")):
+            held.enter_context(preserved(model))
+            try:
+                with _loader_kept(context):
+                    get_ready(model, measured_batches(data, count=1)[0])
+            except Exception:  # `a step that raises` tells of it, with its place
+                held.close()
+        yield
 
 
 def _loader_kept(context: Context) -> contextlib.AbstractContextManager[None]:
