@@ -29,13 +29,13 @@ import numpy as np
 import torch
 from keras import layers, ops
 
-from benchmarks.turns import in_step
+from benchmarks.turns import Spent, in_step, total
 from tsguard.guard.callback import Guard
 
 BATCH = 32
 
-Pair = tuple[tuple[float, float], tuple[float, float]]
-"""Wall and processor seconds of an arm, and of the plain fit beside it."""
+Pair = tuple[Spent, Spent]
+"""What an arm took, and what the plain fit beside it took."""
 
 
 def transformer() -> tuple[Any, Any, Any]:
@@ -123,7 +123,7 @@ WHOLE = "anomaly mode"
 """It is switched on for the whole process: an arm that cannot share a round."""
 
 
-def timed(arm: str, model: Any, start: list[Any], x: Any, y: Any) -> tuple[float, float]:
+def timed(arm: str, model: Any, start: list[Any], x: Any, y: Any) -> Spent:
     """Wall and processor seconds of one fit from the same start."""
     model.set_weights(start)
     callbacks = ARMS[arm]()
@@ -167,7 +167,8 @@ def rounds(build: Callable[[], tuple[Any, Any, Any]], pairs: int, steps: int) ->
         for model in models:
             model.set_weights(start)
         keras.utils.set_random_seed(round_)
-        took = in_step({arm: fitting(arm, served[arm], x, y) for arm in together}, seed=round_)
+        laps = in_step({arm: fitting(arm, served[arm], x, y) for arm in together}, seed=round_)
+        took = {arm: total(turns) for arm, turns in laps.items()}
         took |= {arm: timed(arm, served[arm], start, x, y) for arm in arms if arm not in together}
         for arm in seen.keys() & took.keys():
             seen[arm].append((took[arm], took["plain"]))
