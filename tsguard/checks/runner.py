@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from tsguard import catalogue
 from tsguard.backend import preserved
+from tsguard.checks.bench import shelf
 from tsguard.checks.gathered import gathered, left_alone
 from tsguard.checks.registry import Check, Context, all_checks
 from tsguard.errors import ConfigError
@@ -70,6 +71,8 @@ def _built(context: Context) -> Iterator[None]:
                     get_ready(model, measured_batches(data, count=1)[0])
             except Exception:  # `a step that raises` tells of it, with its place
                 held.close()
+            else:
+                held.enter_context(shelf(context))
         yield
 
 
