@@ -30,6 +30,7 @@ import torch
 from keras import layers, ops
 
 from benchmarks.turns import Spent, in_step, total
+from models import tft
 from tsguard.guard.callback import Guard
 
 BATCH = 32
@@ -38,7 +39,19 @@ Pair = tuple[Spent, Spent]
 """What an arm took, and what the plain fit beside it took."""
 
 
-def transformer() -> tuple[Any, Any, Any]:
+Made = tuple[Any, Any, Any]
+"""A compiled model, and the x and y of a fit of so many steps."""
+
+
+def of_noise(model: Any, steps: int, shape: tuple[int, ...], target: tuple[int, ...]) -> Made:
+    """The model, compiled, and noise to train it on."""
+    model.compile(keras.optimizers.Adam(1e-3), "mse")
+    rng = np.random.default_rng(0)
+    sizes = ((BATCH * steps, *shape), (BATCH * steps, *target))
+    return model, *(rng.normal(size=size).astype("float32") for size in sizes)
+
+
+def transformer(steps: int) -> Made:
     """Two blocks, width 64, 64 timesteps."""
     inputs = keras.Input((64, 8))
     h = layers.Dense(64)(inputs)
@@ -46,15 +59,15 @@ def transformer() -> tuple[Any, Any, Any]:
         h = layers.LayerNormalization()(h + layers.MultiHeadAttention(4, 16, dropout=0.1)(h, h))
         h = layers.LayerNormalization()(h + layers.Dense(64)(layers.Dense(128, activation="gelu")(h)))
     model = keras.Model(inputs, layers.Dense(1)(layers.GlobalAveragePooling1D()(h)))
-    return model, (64, 8), (1,)
+    return of_noise(model, steps, (64, 8), (1,))
 
 
-def lstm() -> tuple[Any, Any, Any]:
+def lstm(steps: int) -> Made:
     """Two layers of 64 units, 48 timesteps."""
     model = keras.Sequential(
         [keras.Input((48, 8)), layers.LSTM(64, return_sequences=True), layers.LSTM(64), layers.Dense(1)]
     )
-    return model, (48, 8), (1,)
+    return of_noise(model, steps, (48, 8), (1,))
 
 
 class GatedResidual(layers.Layer):
@@ -85,14 +98,24 @@ class Select(layers.Layer):
         return ops.sum(ops.stack(parts, axis=-1) * weights, axis=-1)
 
 
-def tft() -> tuple[Any, Any, Any]:
-    """Variable selection, LSTM, gated residuals, attention, three quantiles."""
+def narrow_tft(steps: int) -> Made:
+    """Variable selection, LSTM, gated residuals, attention, three answers: little to compute for its 81 weights."""
     inputs = keras.Input((32, 6))
     h = Select(6, 32)(inputs)
     h = layers.LayerNormalization()(h + layers.LSTM(32, return_sequences=True)(h))
     a = layers.MultiHeadAttention(4, 8)(h, h, use_causal_mask=True)
     h = GatedResidual(32)(layers.LayerNormalization()(h + a))
-    return keras.Model(inputs, layers.Dense(3)(h[:, -8:])), (32, 6), (8, 3)
+    return of_noise(keras.Model(inputs, layers.Dense(3)(h[:, -8:])), steps, (32, 6), (8, 3))
+
+
+def whole_tft(steps: int) -> Made:
+    """The family's own at its default size, with known and static inputs, four targets and three quantiles."""
+    data = tft.synthetic(num_windows=round(BATCH * steps / 0.8) + 1)
+    x = {name: values[: BATCH * steps] for name, values in data["x"].items()}
+    return tft.build(), x, data["y"][: BATCH * steps]
+
+
+MODELS = {"transformer": transformer, "lstm": lstm, "tft": whole_tft, "tft, narrow": narrow_tft}
 
 
 class NaiveGuard(keras.callbacks.Callback):
@@ -143,21 +166,17 @@ def bound(ratios: list[float]) -> float:
     return float(np.quantile(np.median(draws, axis=1), 0.975))
 
 
-def rounds(build: Callable[[], tuple[Any, Any, Any]], pairs: int, steps: int) -> dict[str, list[Pair]]:
+def rounds(build: Callable[[int], Made], pairs: int, steps: int) -> dict[str, list[Pair]]:
     """Each arm's wall and processor seconds beside those of `plain`, round by round."""
     models = []
     for _ in ARMS:
         keras.utils.set_random_seed(1)
-        model, shape, target = build()
-        model.compile(keras.optimizers.Adam(1e-3), "mse")
+        model, x, y = build(steps)
+        model.fit(*first(x, y), batch_size=BATCH, verbose=0)
         models.append(model)
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(BATCH * steps, *shape)).astype("float32")
-    y = rng.normal(size=(BATCH * steps, *target)).astype("float32")
     start = models[0].get_weights()
     for model in models:
-        for arm in ("plain", "guard"):
-            timed(arm, model, start, x[: BATCH * 10], y[: BATCH * 10])
+        timed("guard", model, start, *first(x, y))
     seen: dict[str, list[Pair]] = {arm: [] for arm in ARMS if arm != "plain"}
     for round_ in range(pairs):
         arms = [arm for arm in ARMS if arm in EVERY_ROUND or round_ < max(3, pairs // 6)]
@@ -175,12 +194,17 @@ def rounds(build: Callable[[], tuple[Any, Any, Any]], pairs: int, steps: int) ->
     return seen
 
 
+def first(x: Any, y: Any) -> tuple[Any, Any]:
+    """A few batches to warm up with."""
+    return keras.tree.map_structure(lambda values: values[: BATCH * 10], (x, y))
+
+
 def fitting(arm: str, model: Any, x: Any, y: Any) -> Callable[[Any], None]:
     """A fit of this arm, which takes one callback more."""
     return lambda turn: model.fit(x, y, batch_size=BATCH, verbose=0, callbacks=[*ARMS[arm](), turn])
 
 
-def measure(name: str, build: Callable[[], tuple[Any, Any, Any]], pairs: int, steps: int) -> list[str]:
+def measure(name: str, build: Callable[[int], Made], pairs: int, steps: int) -> list[str]:
     """The rows of one model."""
     keras.utils.clear_session()
     seen = rounds(build, pairs, steps)
@@ -207,7 +231,7 @@ def kept(file: Path, measured: list[str]) -> list[str]:
     """The rows of models that are not measured this time."""
     lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
     rows = [line for line in lines if " ms) |" in line]
-    return [row for row in rows if row.removeprefix("| ").split(" ")[0] not in measured]
+    return [row for row in rows if row.removeprefix("| ").split(" (")[0] not in measured]
 
 
 def main() -> None:
@@ -215,18 +239,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=20)
     parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--models", default="transformer,lstm,tft")
+    parser.add_argument("--models", default=";".join(MODELS), help="separated by ;")
     parser.add_argument("--write", action="store_true", help="write benchmarks/results/guard_cost.md")
     options = parser.parse_args()
     print(HEAD)
     rows = []
-    for name in options.models.split(","):
-        rows += measure(
-            name, {"transformer": transformer, "lstm": lstm, "tft": tft}[name], options.pairs, options.steps
-        )
+    names = options.models.split(";")
+    for name in names:
+        rows += measure(name, MODELS[name], options.pairs, options.steps)
     if options.write:
         target = Path(__file__).with_name("results") / "guard_cost.md"
-        rows = [*kept(target, options.models.split(",")), *rows]
+        rows = [*kept(target, names), *rows]
         device = (
             torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
         )
