@@ -1,6 +1,6 @@
 """Asking the checks: each on its own, so that a crash is an ERROR finding and no answer is lost.
 
-The model is held preserved around every single check; a check that is out of time or out of its depth is NOT_RUN with
+The model is put back after every single check; a check that is out of time or out of its depth is NOT_RUN with
 the reason, never a silent pass.
 """
 
@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 
 from tsguard import catalogue
-from tsguard.backend import preserved
+from tsguard.backend import AsFound, preserved
 from tsguard.checks.bench import shelf
 from tsguard.checks.gathered import gathered, left_alone
 from tsguard.checks.registry import Check, Context, all_checks
@@ -33,7 +33,7 @@ def run_checks(
     """Every check's answer, in the order of asking. `progress` is told the name of the check that starts."""
     started = clock()
     findings: list[Finding] = []
-    with _built(context):
+    with _built(context) as found:
         for one in all_checks() if checks is None else checks:
             left = budget_s - (clock() - started)
             asked = gathered(context) if _of_arrays(one) else context
@@ -47,7 +47,7 @@ def run_checks(
             progress(one.name)
             asked.budget_s = left
             begun = clock()
-            answers = _ask(one, asked)
+            answers = _ask(one, asked, found)
             if any(f.code == "step-fails" and f.status in (Status.WARN, Status.FAIL) for f in findings):
                 answers = [_unasked(one) if answer.status is Status.ERROR else answer for answer in answers]
             spent = clock() - begun
@@ -56,11 +56,11 @@ def run_checks(
 
 
 @contextlib.contextmanager
-def _built(context: Context) -> Iterator[None]:
+def _built(context: Context) -> Iterator[AsFound | None]:
     """What `fit` builds before its first step is built once and not by every check; afterwards it is unbuilt again.
 
     A model that cannot be built so, or whose data can be read only once, is left as it is, and each check meets that by
-    itself.
+    itself. What is yielded puts the model back after a check.
     """
     model, data = context.model, context.data
     with contextlib.ExitStack() as held:
@@ -73,7 +73,7 @@ def _built(context: Context) -> Iterator[None]:
                 held.close()
             else:
                 held.enter_context(shelf(context))
-        yield
+        yield None if model is None else AsFound(model)
 
 
 def _loader_kept(context: Context) -> contextlib.AbstractContextManager[None]:
@@ -87,10 +87,12 @@ def _of_arrays(one: Check) -> bool:
     return "arrays" in one.needs and one.ask.__module__.startswith("tsguard.checks.data")
 
 
-def _ask(one: Check, context: Context) -> list[Finding]:
+def _ask(one: Check, context: Context, found: AsFound | None) -> list[Finding]:
     try:
-        model = context.model
-        with preserved(model) if model is not None else contextlib.nullcontext(), _loader_kept(context):
+        with contextlib.ExitStack() as afterwards:
+            if found is not None:
+                afterwards.callback(found.restore)
+            afterwards.enter_context(_loader_kept(context))
             answers = list(one.ask(context))
     except ConfigError:  # what the user told us cannot be: no check can answer before it is mended
         raise

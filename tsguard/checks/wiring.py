@@ -236,7 +236,8 @@ def _not_in_the_optimizer(bench: Bench) -> Iterator[Finding]:
             moved = {key for key, v in trainable.items() if bool((v.value.detach() != before[key]).any())}
     errors = [s.error for s in steps if s.error is not None]
     bench.start.restore()
-    used = {id(v) for v in trainable.values() if id(v.value) in leaf_tensors(bench.step.root)}
+    reached = leaf_tensors(bench.step.root)
+    used = {id(v) for v in trainable.values() if id(v.value) in reached}
     left = [
         v
         for key, v in trainable.items()
