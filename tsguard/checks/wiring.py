@@ -277,6 +277,7 @@ def _disconnected(bench: Bench, *, attention: bool) -> Iterator[Finding]:
             )
         return
     largest: dict[int, float] = {id(v): 0.0 for v in trainable}
+    silent = _silent(bench.model, largest)
     generator = torch.Generator().manual_seed(11)
     for scale, batch in itertools.product((None, 0.5, 1.0), bench.batches):
         bench.start.restore()
@@ -288,20 +289,12 @@ def _disconnected(bench: Bench, *, attention: bool) -> Iterator[Finding]:
             if gradient is not None:
                 value = float(gradient.abs().max())
                 largest[id(variable)] = max(largest[id(variable)], math.inf if math.isnan(value) else value)
-        if all(largest.values()):
+        silent = _silent(bench.model, largest)
+        if not silent:
             break
     bench.start.restore()
     if not any(largest.values()):
         return  # nothing gets a gradient: the loss itself is blind, and its own check says so
-    silent = []
-    for layer in bench.model._flatten_layers():
-        own = [v for v in layer._trainable_variables if id(v) in largest]
-        if own and all(largest[id(v)] == 0.0 for v in own):
-            silent.append((layer, own))
-    for variable in getattr(bench.model, "_trainable_variables", ()):
-        if largest.get(id(variable)) == 0.0 and all(variable not in own for _, own in silent):
-            silent.append((bench.model, [variable]))
-    silent = [(layer, own) for layer, own in silent if any(_matters(v) for v in own)]
     if not silent or attention:
         return
     names = [name_of(layer) for layer, _ in silent]
@@ -316,6 +309,19 @@ def _disconnected(bench: Bench, *, attention: bool) -> Iterator[Finding]:
         evidence=(Evidence("value", names, name="layers without gradient"),),
         score=0.9,
     )
+
+
+def _silent(model: Any, largest: dict[int, float]) -> list[tuple[Any, list[Any]]]:
+    """Layers, and weights of the model's own, that have got no gradient and would have a use for one."""
+    silent = []
+    for layer in model._flatten_layers():
+        own = [v for v in layer._trainable_variables if id(v) in largest]
+        if own and all(largest[id(v)] == 0.0 for v in own):
+            silent.append((layer, own))
+    for variable in getattr(model, "_trainable_variables", ()):
+        if largest.get(id(variable)) == 0.0 and all(variable not in own for _, own in silent):
+            silent.append((model, [variable]))
+    return [(layer, own) for layer, own in silent if any(_matters(v) for v in own)]
 
 
 def _matters(variable: Any) -> bool:
