@@ -19,7 +19,7 @@ from tsguard.errors import ConfigError, explain
 from tsguard.settings import ScheduleSettings, TrainSettings
 from tsguard.subject import Subject
 from tsguard.train.formula import Formula
-from tsguard.train.layers import ByLayer, freeze_for_good
+from tsguard.train.layers import ByLayer, freeze_for_good, require_matches
 from tsguard.train.measured import ANSWERED, Measured
 from tsguard.train.validation import ValidationSets, held_out
 
@@ -79,6 +79,9 @@ def checkpoints(settings: TrainSettings) -> dict[str, Any]:
 
 def applied(model: Any, settings: TrainSettings, *, steps: int | None) -> Any:
     """The same model, its optimizer made again as declared. `steps` is the length of the whole run, where known."""
+    if getattr(model, "built", False):  # what is built by its first call is asked when training begins
+        require_matches(model, settings.rates, "train.rates")
+        require_matches(model, settings.freeze, "train.freeze")
     freeze_for_good(model, settings.freeze)
     old = getattr(model, "optimizer", None)
     if old is None or not _changes(settings):
