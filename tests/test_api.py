@@ -321,3 +321,9 @@ def test_what_needs_the_configuration_of_a_scripts_run_says_so(tmp_path):
     for call in (lambda: tsguard.reduce(folder), lambda: commands.predict(folder, "new.csv")):
         with pytest.raises(SubjectError, match="a script made it"):
             call()
+
+
+@pytest.mark.parametrize("axis", [0, 2, 9, -3])
+def test_a_time_axis_that_an_input_does_not_have_is_a_mistake_in_words(axis):
+    with pytest.raises(ConfigError, match=rf"axis {axis} of input .*which has 2 axes"):
+        tsguard.check(perceptron(), *table(), padding=tsguard.Padding(inputs={"x": axis}))
