@@ -155,7 +155,8 @@ def _forecast(context: Context, data: Data, step_s: float) -> dict[str, float]:
 
 def _batches(data: Data, fit: Mapping[str, Any]) -> int | None:
     if data.is_arrays:
-        rows = math.floor(len(data) * (1.0 - (fit.get("validation_split") or 0.0)))
+        share = 0.0 if data.validation is not None else fit.get("validation_split") or 0.0
+        rows = math.floor(len(data) * (1.0 - share))
         return math.ceil(rows / (fit.get("batch_size") or 32))
     try:
         return len(data.x)
