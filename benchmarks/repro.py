@@ -157,9 +157,8 @@ def edited(*pairs: tuple[str, str]) -> Callable[[str], str | None]:
         changed = text
         for old, new in pairs:
             changed = changed.replace(old, new)
-        marks = ("def step(", "def finite(", "def explained(", "build =", "mended =")
-        end = min(at for at in (changed.find(f"\n{mark}") for mark in marks) if at > 0)
-        return changed[:end] if changed != text else None
+        end = re.search(r"\ndef build\(\):\n(?:    .*\n)+", changed)
+        return changed[: end.end()] if end is not None and changed != text else None
 
     return mend
 
@@ -242,8 +241,8 @@ def laws(every: int, only: str) -> Iterator[Row | None]:
 # -- whole runs -------------------------------------------------------------------------------------------------------
 
 EDITS = {
-    "empty_masked_patches": ("self.hidden = 0", "self.hidden = 1"),
-    "nan_replaced_by_zero": ("self.hidden = 0", "self.hidden = 1"),
+    "empty_masked_patches": ("at_least=0", "at_least=1"),
+    "nan_replaced_by_zero": ("at_least=0", "at_least=1"),
     "nan_shown_as_constant": ("sick = True", "sick = False"),
     "mask_value_overflows_half": ("sick = True", "sick = False"),
     "growth_not_bounded": ("bounded=False", "bounded=True"),
@@ -261,9 +260,6 @@ TRAININGS = (
 def run_of(program: Program, place: str) -> tuple[Any, float, float]:
     """The report of a whole guarded run, and the seconds (processor, wall) that its reproduction took."""
     padding = tsguard.Padding(**program.padding) if program.padding else None
-    plan = {
-        key: value for key, value in (program.declared or {}).items() if isinstance(value, bool | int | float | str)
-    }
     began = [time.process_time(), time.perf_counter()]
 
     def noted(words: str) -> None:
@@ -271,7 +267,7 @@ def run_of(program: Program, place: str) -> tuple[Any, float, float]:
             began[:] = [time.process_time(), time.perf_counter()]
 
     report = tsguard.fit(
-        program.model, program.x, program.y, program.validation_data, padding=padding, plan=plan, gates="report",
+        program.model, program.x, program.y, program.validation_data, padding=padding, plan=program.declared or {}, gates="report",
         out=place, progress=noted, **{"verbose": 0, **program.fit},
     )  # fmt: skip
     return report, time.process_time() - began[0], time.perf_counter() - began[1]
@@ -281,6 +277,10 @@ def _whole(source: str, parts: str = "program.model, program.x, program.y") -> C
     """The healthy variant as (model, x, y), where the script takes that."""
 
     def mend(text: str) -> str | None:
+        if "tries mended data" in text:
+            read = re.findall(r"\n(x|y|x, y) = \(pkgutil", text)[0].split(", ")
+            wanted = [part for part in parts.split(", ") if part.rpartition(".")[2] in read]
+            return f"{source}\n\ndef build():\n    return {', '.join(wanted)}\n"
         if "isinstance(mended, tuple)" not in text and "isinstance(model, tuple)" not in text:
             return None
         return f"{source}\n\ndef build():\n    return {parts}\n"

@@ -6,6 +6,7 @@ Choosing the backend is the first thing that happens here, because everything be
 from __future__ import annotations
 
 import inspect
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -183,19 +184,21 @@ def reproduce(
     budget_s: float,
     progress: Callable[[str], None] = lambda words: None,
 ) -> Report:
-    """The report with its failure reduced to a script in the run's folder, where one training step fails."""
+    """The report with its failure reduced to a script in the run's folder, within the budget."""
     if folder is None or not any(f.status == "FAIL" for f in report.findings):
         return report
+    deadline = time.monotonic() + budget_s
     try:
+        progress("reducing the failure to a script")
         case = failing_case(
             outcome=outcome, model=context.model, data=context.data, name=report.name, recipe=_recipe(context),
-            findings=report.findings,
+            findings=report.findings, budget_s=budget_s,
         )  # fmt: skip
-        progress("reducing the failure to a script")
-        step = None if case is None else reduced(case, budget_s=budget_s, progress=progress)
+        left = max(0.0, deadline - time.monotonic())
+        step = None if case is None else reduced(case, budget_s=left, progress=progress)
         small = step or other_case(
             report.findings, model=context.model, data=context.data, name=report.name, recipe=_recipe(context),
-            budget_s=budget_s, context=context, progress=progress,
+            budget_s=left, context=context, progress=progress,
         )  # fmt: skip
         if small is None:
             return report

@@ -9,8 +9,9 @@ from typing import Any
 import keras
 
 from tsguard.backend import seed_everything
+from tsguard.repro.arguments import given_to, noted
 from tsguard.repro.code.lines import NotCode
-from tsguard.repro.user import config_of, given_to, held_by, is_own_graph, own_attributes
+from tsguard.repro.user import config_of, held_by, is_own_graph, own_attributes
 
 REFUSALS = (ValueError, TypeError, AttributeError, KeyError, IndexError, RuntimeError, NotImplementedError, NotCode)
 """What Keras and torch raise for a configuration that cannot be."""
@@ -61,12 +62,17 @@ def remade(thing: Any, changed: Mapping[int, Mapping[str, Any]] | None = None) -
     try:
         takes = inspect.signature(kind.__init__).parameters
         given = {key: value for key, value in given_to(thing).items() if key in takes or "kwargs" in takes}
-        return kind(**{**given, **other}) if config_of(thing) is None else kind.from_config({**given, **other})
+        if config_of(thing) is not None:
+            return kind.from_config({**given, **other})
+        made = kind(**{**given, **other})
+        noted(made, {**given, **other})
+        return made
     except NotCode:
         base, held = held_by(thing)
     fresh: Any = kind.__new__(kind)
     begin: Any = base
     begin.__init__(fresh, name=thing.name)
+    noted(fresh, None)
     seen: dict[int, Any] = {}
     for name, value in held.items():
         setattr(fresh, name, keras.tree.map_structure(lambda one: _part(one, seen, changed), value))

@@ -14,11 +14,12 @@ import numpy as np
 
 from tsguard.backend import preserved, seed_everything
 from tsguard.dataset import map_leaves
+from tsguard.repro.arguments import given_to
 from tsguard.repro.case import Batch, Case
 from tsguard.repro.code.lines import NotCode
 from tsguard.repro.graphs import REFUSALS, compile_like, graph_of, has_graph, rebuilt, remade
 from tsguard.repro.passes.subset import Keep, smallest
-from tsguard.repro.user import given_to, held_by
+from tsguard.repro.user import held_by
 
 NO_SIZES = frozenset("axis seed axes groups dims ndim rank version".split())
 """Integers of a configuration that count nothing."""
