@@ -267,8 +267,8 @@ def run_of(program: Program, place: str) -> tuple[Any, float, float]:
             began[:] = [time.process_time(), time.perf_counter()]
 
     report = tsguard.fit(
-        program.model, program.x, program.y, program.validation_data, padding=padding, plan=program.declared or {}, gates="report",
-        out=place, progress=noted, **{"verbose": 0, **program.fit},
+        program.model, program.x, program.y, program.validation_data, padding=padding, plan=program.declared or {},
+        gates="report", out=place, progress=noted, **{"verbose": 0, **program.fit},
     )  # fmt: skip
     return report, time.process_time() - began[0], time.perf_counter() - began[1]
 

@@ -63,6 +63,8 @@ def emit(case: Case) -> Script:
     unbuilt = not is_graph(case.model)
     gradients = unbuilt or bool(case.model.trainable_variables)
     loss = _loss_code(case, named)
+    if loss.count("answers") == 1 and not (gradients and phase == "loss"):
+        loss = loss.replace("answers", _ANSWERS)
     weight_lines(case, lines, beside)
     slot_lines(case, lines, beside)
     if not beside:
@@ -79,7 +81,7 @@ def emit(case: Case) -> Script:
         stepwise=stepwise,
         bare=case.bare and forward,
         gradients=gradients,
-        loss=loss if gradients else loss.replace("answers", _ANSWERS),
+        loss=loss,
         y="y" if case.batch.y is not None else "None",
         parts=", ".join(("x", "y", "weight")[: len(case.batch.parts())]),
     )  # fmt: skip

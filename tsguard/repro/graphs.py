@@ -23,7 +23,7 @@ def reinitialised(model: Any, seed: int = 0) -> Any:
         return _made_again(model, seed)
 
     def again(layer: Any) -> Any:
-        return remade(layer) if layer.weights else layer
+        return remade(layer) if getattr(layer, "weights", ()) else layer
 
     try:
         seed_everything(seed)
@@ -129,6 +129,11 @@ def has_graph(model: Any) -> bool:
 def graph_of(model: Any) -> Any:
     """The Functional graph: a Sequential keeps one inside."""
     return model._functional if isinstance(model, keras.Sequential) else model
+
+
+def operations_of(model: Any) -> list[Any]:
+    """The layers and the operations of its own that a graph calls, in order."""
+    return list(dict.fromkeys(node.operation for node in nodes_of(graph_of(model))))
 
 
 def output_of(model: Any, layer: Any) -> Any:
