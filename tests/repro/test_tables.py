@@ -126,6 +126,35 @@ def test_an_audit_is_reduced_from_its_folder(tmp_path):
     assert (case.size, case.original_size) == (1, 900)
 
 
+@pytest.mark.slow
+def test_a_failed_audit_leaves_its_script_unasked(tmp_path):
+    report = tsguard.audit(table(), suite=SUITE, out=tmp_path)
+    assert (report.run.folder / "repro" / "repro.py").exists()
+    [failed] = [finding for finding in report.findings if finding.status == "FAIL"]
+    assert failed.evidence[-1].file == "repro/repro.py" or any(e.name == "reproduction" for e in failed.evidence)
+    silent = tsguard.audit(table(), suite=SUITE, out=tmp_path, repro=False)
+    assert not (silent.run.folder / "repro").exists()
+
+
+@pytest.mark.slow
+def test_the_command_reduces_the_audit_of_a_file(tmp_path):
+    import json
+
+    import pyarrow.parquet as pq
+    from typer.testing import CliRunner
+
+    from tsguard.cli import app
+
+    pq.write_table(table(), tmp_path / "load.parquet")
+    report = tsguard.audit(tmp_path / "load.parquet", suite=SUITE, out=tmp_path / "reports", repro=False)
+    said = CliRunner().invoke(app, ["repro", str(report.run.folder), "--budget", "60", "--json"])
+    assert said.exit_code == 0, said.output
+    made = json.loads(said.stdout)
+    assert (made["size"], made["original_size"]) == (1, 900)
+    code, words = run(made["script"])
+    assert code == 1, words
+
+
 def test_an_audit_of_an_object_says_that_no_folder_holds_it(tmp_path):
     report = tsguard.audit(table(), suite=SUITE, out=tmp_path)
     with pytest.raises(tsguard.TsguardError, match="data that was given by its path"):

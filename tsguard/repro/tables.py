@@ -90,7 +90,7 @@ def table_case(
     """The first unmet expectation of an audit, on as little of the table as breaks it; None where that cannot be."""
     try:
         table = data if isinstance(data, pa.Table) else read(data).table
-    except TsguardError:
+    except (TsguardError, TypeError, ValueError):  # arrays and windows are no table
         return None
     for finding in findings:
         if finding.status is not Status.FAIL:
