@@ -6,7 +6,7 @@ optimizer knows, time that float32 cannot hold, a code for missing. Every other 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -15,6 +15,8 @@ import numpy as np
 from tsguard.backend import preserved, seed_everything
 from tsguard.checks.data import FLOAT32_WHOLE, HUGE, HUGE_TARGET
 from tsguard.checks.lopsided import SIDE
+from tsguard.checks.terms import DROWNED
+from tsguard.dataset import map_leaves
 from tsguard.findings import Finding
 from tsguard.repro.case import Case
 from tsguard.repro.code.arrays import plain
@@ -34,10 +36,17 @@ def lines_of(finding: Finding, case: Case) -> list[str] | None:
     return None
 
 
+def home_of(lines: Sequence[str]) -> str:
+    """Whose arrays the lines read: NumPy's where they name it, tensors elsewhere."""
+    return "np" if any("np." in line for line in lines) else "keras.ops"
+
+
 def _wrong(lines: list[str], case: Case) -> bool:
-    space: dict[str, Any] = {"keras": keras, "np": np, "model": case.model, "x": case.batch.x, "y": case.batch.y}
+    space: dict[str, Any] = {"keras": keras, "np": np, "model": case.model}
+    read = (lambda leaf: leaf) if home_of(lines) == "np" else keras.ops.convert_to_tensor
     try:
         with preserved(case.model):
+            space |= {"x": map_leaves(read, case.batch.x), "y": map_leaves(read, case.batch.y)}
             if case.weights is not None:
                 case.model.set_weights(list(case.weights))
             seed_everything(case.seed)
@@ -154,6 +163,38 @@ def _far_constant(finding: Finding, case: Case) -> list[str] | None:
     ]
 
 
+_DROWNED = f"wrong = [name for name, norm in norms.items() if 0 < {DROWNED:.0f} * norm < max(norms.values())]"
+
+
+def _loud_output(finding: Finding, case: Case) -> list[str] | None:
+    """Outputs whose gradient is nothing beside that of another."""
+    if not isinstance(case.batch.y, Mapping):
+        return None
+    return [
+        "answers = model(x, training=True)",
+        "for answer in answers.values():",
+        "    answer.retain_grad()",
+        "model.compute_loss(x, y, answers).backward()",
+        "norms = {name: float(keras.ops.norm(answer.grad)) for name, answer in answers.items()}",
+        _DROWNED,
+    ]
+
+
+def _loud_term(finding: Finding, case: Case) -> list[str] | None:
+    """Terms of the model's own loss whose gradient is nothing beside that of another."""
+    if not hasattr(case.model, "loss_terms"):
+        return None
+    y = "None" if case.batch.y is None else "y"
+    return [
+        "norms, weights = {}, [v.value for v in model.trainable_variables]",
+        f"for name, term in model.loss_terms(x, {y}, model(x, training=True), None).items():",
+        "    model.zero_grad()",
+        "    term.backward(retain_graph=True)",
+        "    norms[name] = sum(float(keras.ops.sum(w.grad**2)) for w in weights if w.grad is not None) ** 0.5",
+        _DROWNED,
+    ]
+
+
 FORMS: Mapping[str, tuple[Form, ...]] = {
     "degenerate-attention": (_without_gradient,),
     "disconnected-parameters": (_without_gradient,),
@@ -162,6 +203,7 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
     "data-precision": (_time_in_float32,),
     "data-scale": (_out_of_scale,),
     "data-sentinel": (_code_for_missing,),
+    "loss-term-dominates": (_loud_output, _loud_term),
     "metric-disagrees": (_far_constant,),
     "symmetric-init": (_equal_units,),
 }

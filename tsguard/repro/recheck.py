@@ -20,7 +20,7 @@ from tsguard.findings import Finding, Status
 from tsguard.padding import Padding
 from tsguard.repro import emit
 from tsguard.repro import script as scripts
-from tsguard.repro.asked import lines_of
+from tsguard.repro.asked import home_of, lines_of
 from tsguard.repro.case import Batch, Case, Fingerprint, weights_in
 from tsguard.repro.code.arrays import plain
 from tsguard.repro.code.lines import Lines, NotCode
@@ -172,7 +172,7 @@ def _script(finding: Finding, case: Case, more: Mapping[str, Any], plainly: list
     if plainly is None:
         lines.imports.add("from tsguard.repro.recheck import told")
     emit.weight_lines(case, lines, beside)
-    home = "np" if plainly is None or any("np." in line for line in plainly) else "keras.ops"
+    home = "np" if plainly is None else home_of(plainly)
     arrays = [f"{key} = {emit.value(key, part, beside, home=home)}" for key, part in parts]
     words = [plain(finding.check), plain(finding.code), "model", *(key for key, _ in parts)]
     words += [f"{key}={plain(value)}" for key, value in more.items()]
