@@ -1,6 +1,7 @@
 """Reproductions of everything that fails here, beside plain delta debugging over batch rows.
 
 KERAS_BACKEND=torch python -m benchmarks.repro [GROUP …] [--only NAME] [--every N] [--new] [--seconds S] [--write]
+    [--keep FOLDER]
 
 Groups: operations (planted values that are not finite), laws (padding zoo), incidents (whole guarded runs), trainings
 (sick without a NaN), tables (unmet expectations). Each script is confirmed in a fresh process, fingerprint included,
@@ -19,6 +20,7 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 
 import platform
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -52,6 +54,9 @@ BUDGET_S = 60
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "repro.md"
 ROWS = RESULT.with_suffix(".json")
+KEPT: list[Path] = []
+"""Where the scripts are kept to be read; nowhere unless a folder is named."""
+
 DONE: dict[str, Any] = {}
 """Failures that are left out, because an earlier piece has measured them."""
 
@@ -111,6 +116,8 @@ def saved(
 
 def _row(group: str, name: str, script: Path, mend: Callable[[str], str | None], **sizes: Any) -> Row:
     text = script.read_text()
+    for folder in KEPT:
+        shutil.copytree(script.parent, folder / group / name.replace("/", "-"), dirs_exist_ok=True)
     return Row(
         group,
         name,
@@ -454,7 +461,9 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no further failure after so long")
     parser.add_argument("--new", action="store_true", help="leave out what was measured already")
     parser.add_argument("--write", action="store_true", help=f"add to {RESULT.relative_to(ROOT)}")
+    parser.add_argument("--keep", type=Path, help="keep the scripts in this folder")
     given = parser.parse_args(arguments)
+    KEPT.extend([given.keep] if given.keep else [])
     warnings.simplefilter("ignore")
     began = time.monotonic()
     if given.new:

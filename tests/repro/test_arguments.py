@@ -17,11 +17,13 @@ class Net(keras.Model):
     def __init__(self, width, *, deep=False, least=0):
         super().__init__()
         self.hidden = layers.Dense(width, activation="tanh")
+        self.attend = layers.MultiHeadAttention(1, 2)
         self.second = layers.Dense(width) if deep else None
         self.floor = max(2, least)
 
     def call(self, x):
-        return self.hidden(x)
+        h = self.hidden(x)
+        return self.attend(h, h)
 
 
 class Scaled(keras.Model):
@@ -47,9 +49,13 @@ class Doubled(keras.Model):
         return self.drop(x)
 
 
+@pytest.mark.parametrize("built", [False, True])
 @pytest.mark.parametrize(("width", "deep", "least"), [(3, False, 0), (5, True, 0), (4, False, 7)])
-def test_what_makes_the_same_object_is_found(width, deep, least):
-    told = given_to(Net(width, deep=deep, least=least))
+def test_what_makes_the_same_object_is_found(width, deep, least, built):
+    net = Net(width, deep=deep, least=least)
+    if built:
+        net(np.zeros((1, 2, 3), "float32"))
+    told = given_to(net)
     again = Net(told["width"], deep=told["deep"], least=told["least"])
     assert (again.hidden.units, again.second is not None, again.floor) == (width, deep, max(2, least))
 

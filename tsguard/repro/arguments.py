@@ -150,7 +150,14 @@ def _alike_layers(one: Any, other: Any) -> bool:
         pairs = [[part for part in model.layers if not isinstance(part, keras.layers.InputLayer)]
                  for model in (one, other)]  # fmt: skip
         return _alike(*pairs)
-    return _nameless(one.get_config()) == _nameless(other.get_config())
+    return _given(one) == _given(other)
+
+
+def _given(layer: Any) -> Any:
+    """What a layer's constructor takes of its configuration: attention adds the shapes that it was built with."""
+    takes = inspect.signature(type(layer).__init__).parameters
+    told = layer.get_config()
+    return _nameless({key: value for key, value in told.items() if key in takes or key in ("dtype", "trainable")})
 
 
 def _nameless(told: Any) -> Any:
