@@ -127,11 +127,11 @@ def _mask_turned(found: Found) -> Question | None:
 
 def _gradient_at_padding(found: Found) -> Question | None:
     """Valid outputs must have no gradient with respect to padded inputs."""
-    if found.finding.code != "pad-leak-grad" or not _single(found) or isinstance(found.x, list | tuple):
+    if found.finding.code != "pad-leak-grad" or isinstance(found.x, list | tuple):
         return None
     if "feature" in found.law:
         return _gradient_at_padded_features(found)
-    if found.valid.all():
+    if not _single(found) or found.valid.all():
         return None
     flags = tuple(found.valid.shape)
     inputs = found.x.items() if isinstance(found.x, Mapping) else [("", found.x)]
@@ -154,7 +154,7 @@ def _gradient_at_padding(found: Found) -> Question | None:
 
 def _gradient_at_padded_features(found: Found) -> Question | None:
     mask = found.feature_mask
-    if mask is None:
+    if mask is None or not keras.ops.is_tensor(found.answers):
         return None
     size = found.x[mask].shape[-1]
     wide = [name for name, leaf in found.x.items() if leaf.dtype.kind == "f" and leaf.shape[-1] == size]
@@ -185,7 +185,7 @@ def _loss_counts_padding(found: Found) -> Question | None:
         arrays = {"x": found.x, "y": found.y, "other": found.other}
         return Question(lines, f"the loss moved by {{moved:.3g}}; allowed is {allowed}", arrays, compiled=True)
     arrays, there = {"x": found.x, "y": found.y}, "answers.grad[~valid]"
-    if "feature" in found.law and found.feature_mask is not None and _single(found):
+    if "feature" in found.law and found.feature_mask is not None and keras.ops.is_tensor(found.answers):
         mask = found.feature_mask
         if found.answers.shape[-1] != found.x[mask].shape[-1]:
             return None
@@ -249,10 +249,13 @@ def _gradients_of_two_lengths(found: Found) -> Question | None:
 
 def _not_finite(found: Found) -> Question | None:
     """Valid outputs, or the gradients of the weights, must be finite."""
-    if found.distance.get("moved") != float("inf") or not _single(found):
+    if found.distance.get("moved") != float("inf") or not keras.ops.is_tensor(found.answers):
         return None
-    if "feature" in found.law and (found.feature_mask is None or found.answers_have_features):
-        return None  # what stands at padded features of the answers may be anything
+    if "feature" in found.law:
+        if found.feature_mask is None or found.answers_have_features:
+            return None  # what stands at padded features of the answers may be anything
+    elif found.valid is None:
+        return None
     x, flags = (found.x, found.valid) if found.changed is None else (found.changed, found.valid_changed)
     arrays = {"x": x, **({"valid": flags} if found.index else {})}
     if found.where.get("phase") == "forward":
