@@ -142,16 +142,16 @@ class Guard(keras.callbacks.Callback):
             self._finish()
         return self._report
 
+    @report.setter
+    def report(self, report: Report | None) -> None:
+        self._report = report
+
     def _watched_now(self) -> bool:
         """Whether the run goes on: its fit is among the callers, or its loop has not been left and not been stopped."""
         watcher = self._watcher
         if watcher is None or (self._looping and watcher.stopped):
             return False
         return self._looping or fitcall.running(watcher.model, introspection.currentframe())
-
-    @report.setter
-    def report(self, report: Report | None) -> None:
-        self._report = report
 
     @property
     def run(self) -> Run | None:
@@ -444,8 +444,10 @@ class Guard(keras.callbacks.Callback):
         )
 
 
-def _checked_steps(inspect: int | Sequence[int]) -> tuple[int, ...]:
-    steps = tuple(inspect) if isinstance(inspect, Iterable) and not isinstance(inspect, str) else (inspect,)
+def _checked_steps(inspect: Any) -> tuple[int, ...]:
+    steps: tuple[Any, ...] = (
+        tuple(inspect) if isinstance(inspect, Iterable) and not isinstance(inspect, str) else (inspect,)
+    )
     if all(isinstance(step, int | np.integer) and not isinstance(step, bool) and step >= 0 for step in steps):
         return tuple(int(step) for step in steps)
     raise ConfigError(
