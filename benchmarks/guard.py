@@ -110,9 +110,9 @@ def narrow_tft(steps: int) -> Made:
 
 def whole_tft(steps: int) -> Made:
     """The family's own at its default size, with known and static inputs, four targets and three quantiles."""
-    data = tft.synthetic(num_windows=round(BATCH * steps / 0.8) + 1)
-    x = {name: values[: BATCH * steps] for name, values in data["x"].items()}
-    return tft.build(), x, data["y"][: BATCH * steps]
+    data = tft.synthetic()
+    rows = np.arange(BATCH * steps) % len(data["y"])
+    return tft.build(), {name: values[rows] for name, values in data["x"].items()}, data["y"][rows]
 
 
 MODELS = {"transformer": transformer, "lstm": lstm, "tft": whole_tft, "tft, narrow": narrow_tft}

@@ -6,7 +6,7 @@ Choosing the backend is the first thing that happens here, because everything be
 from __future__ import annotations
 
 import inspect
-import traceback
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -19,7 +19,7 @@ from tsguard.backend import anomaly_mode, precision, require_torch
 
 require_torch()
 
-from tsguard import catalogue, provenance
+from tsguard import provenance
 from tsguard.checks.outturn import require_plan
 from tsguard.checks.registry import Check, Context, all_checks
 from tsguard.checks.runner import crashed
@@ -27,8 +27,6 @@ from tsguard.config import train_settings
 from tsguard.dataset import Batches, Data, unpack
 from tsguard.desk import DESK, written
 from tsguard.errors import ConfigError, DataError, StoreError, explain
-from tsguard.evidence import Evidence
-from tsguard.findings import Finding
 from tsguard.gate import Gate
 from tsguard.guard import every_row, first_steps
 from tsguard.guard.callback import Guard as CallbackGuard
@@ -38,6 +36,7 @@ from tsguard.guard.stall import STALL_SECONDS
 from tsguard.padding import Padding
 from tsguard.report import Report
 from tsguard.repro.find import failing_case, other_case, reduced
+from tsguard.repro.reported import with_script
 from tsguard.settings import GuardSettings
 from tsguard.store import RunFolder, load_report
 from tsguard.subject import Subject
@@ -200,44 +199,22 @@ def reproduce(
     budget_s: float,
     progress: Callable[[str], None] = lambda words: None,
 ) -> Report:
-    """The report with its failure reduced to a script in the run's folder, where one training step fails."""
+    """The report with its failure reduced to a script in the run's folder, within the budget."""
     if folder is None or not any(f.status == "FAIL" for f in report.findings):
         return report
-    try:
-        case = failing_case(
-            outcome=outcome, model=context.model, data=context.data, name=report.name, recipe=_recipe(context),
-            findings=report.findings,
-        )  # fmt: skip
-        progress("reducing the failure to a script")
-        step = None if case is None else reduced(case, budget_s=budget_s, progress=progress)
-        small = step or other_case(
-            report.findings, model=context.model, data=context.data, name=report.name, recipe=_recipe(context),
-            budget_s=budget_s, context=context, progress=progress,
-        )  # fmt: skip
-        if small is None:
-            return report
-        path = small.save(folder.path / "repro")
-    except Exception as crash:  # a reproduction that cannot be made is said, and harms nothing
-        return report.with_(findings=(*report.findings, not_reproduced(crash)))
-    script = Evidence("file", f"repro/{path.name}", name="reproduction", file=f"repro/{path.name}")
-    failed = [finding for finding in report.findings if finding.status == "FAIL"]
-    first = next((finding for finding in failed if finding.code == small.fingerprint.code), failed[0])
-    linked = replace(first, evidence=(*first.evidence, script, *small.evidence))
-    return report.with_(findings=tuple(linked if f is first else f for f in report.findings))
+    deadline = time.monotonic() + budget_s
 
+    def make() -> Any:
+        told: dict[str, Any] = {"model": context.model, "data": context.data, "name": report.name}
+        told |= {"recipe": _recipe(context), "findings": report.findings}
+        case = failing_case(outcome=outcome, budget_s=budget_s, **told)
+        left = max(0.0, deadline - time.monotonic())
+        if case is not None:
+            return reduced(case, budget_s=left, progress=progress)
+        return other_case(budget_s=left, context=context, progress=progress, **told)
 
-def not_reproduced(crash: BaseException) -> Finding:
-    """A note that the failure could not be written as a script, and why."""
-    trace = "".join(traceback.format_exception(crash))
-    return catalogue.finding(
-        "child-failed",
-        f"no reproduction was written: {crash}",
-        status="WARN",
-        role="note",
-        evidence=[Evidence("traceback", trace)],
-        remedy="`tsguard.reduce(report)` tries again with a larger budget.",
-        check="reproduction",
-    )
+    progress("reducing the failure to a script")
+    return with_script(report, folder, make)
 
 
 def _recipe(context: Context) -> tuple[str, Any] | None:

@@ -27,6 +27,8 @@ MEASURED_ROWS = 10_000
 """Rows on which a finished run is measured: what a gate compares is no estimate unless there are more."""
 MEASURED_CELLS = 20_000_000
 """Numbers in these rows at most: 80 MB in float32."""
+RARE = 0.9
+"""Share of the commonest class from which accuracy cannot see a class that is never answered; the worst recall can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +170,7 @@ def _skill(metrics: dict[str, float]) -> float:
     if "accuracy" in metrics:
         base = metrics["majority_share"]
         above = (metrics["accuracy"] - base) / max(1 - base, 1e-9)
-        # Under imbalance accuracy cannot see a class that is never answered; the worst recall can.
-        return max(0.0, min(above, 1.0)) if base < 0.9 else max(0.0, metrics.get("recall_min", 0.0))
+        return max(0.0, min(above, 1.0)) if base < RARE else max(0.0, metrics.get("recall_min", 0.0))
     value = metrics.get("r2", 0.0)
     return max(0.0, value) if math.isfinite(value) else 0.0
 
