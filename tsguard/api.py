@@ -21,7 +21,7 @@ from tsguard.dataset import Data
 from tsguard.desk import DESK, written
 from tsguard.errors import SubjectError, explain
 from tsguard.gate import Gate
-from tsguard.opening import open_run
+from tsguard.opening import config_of, open_run
 from tsguard.padding import Padding
 from tsguard.report import Report
 from tsguard.store import RunFolder
@@ -102,7 +102,7 @@ def reduce(
         if saved is not None and saved.kind == "audit":
             found = Audited.of(saved).case(saved, budget_s=budget_s, synthetic=synthetic, progress=progress)
             return found if found is not None else _nothing_fails(saved.name)
-        subject = open_run(folder.path / "config.yaml").subject
+        subject = open_run(config_of(folder, todo="Call tsguard.reduce(report) in that script.")).subject
         name, model, data = folder.run.name, subject.rebuild(), subject.data
         context = Context(subject=subject, data=data, padding=subject.padding)
         if not findings and saved is not None:

@@ -23,6 +23,10 @@ JUDGED_ROWS = 512
 """Rows on which a trial is judged: a standard error of two to four per cent."""
 
 
+MEASURED_ROWS = 10_000
+"""Rows on which a finished run is measured: what a gate compares is no estimate unless there are more."""
+MEASURED_CELLS = 20_000_000
+"""Numbers in these rows at most: 80 MB in float32."""
 RARE = 0.9
 """Share of the commonest class from which accuracy cannot see a class that is never answered; the worst recall can."""
 
@@ -72,10 +76,44 @@ def _row_weights(given: Any, total: int) -> Any:
     return weights if usable else None
 
 
+def every_row(data: Data) -> Batch | None:
+    """All rows as one batch, as far as memory and patience reach; beyond, rows spread over the data."""
+    if not data.is_arrays:
+        return sample(data, MEASURED_ROWS)
+    each = sum(math.prod(leaf.shape[1:]) for leaf in leaves([data.x, data.y])) or 1
+    return sample(data, max(JUDGED_ROWS, min(MEASURED_ROWS, MEASURED_CELLS // each)))
+
+
+def in_pieces(model: Any, batch: Batch) -> Any:
+    """The model's answer to a batch of any size, in pieces of as many rows as a trial has."""
+    if batch.rows <= JUDGED_ROWS:
+        return predict(model, batch.x)
+    import torch
+
+    pieces = []
+    for start in range(0, batch.rows, JUDGED_ROWS):
+        pieces.append(predict(model, _cut(batch.x, slice(start, start + JUDGED_ROWS))))
+    columns = [torch.cat(list(column)) for column in zip(*map(leaves, pieces), strict=True)]
+    if any(len(column) != batch.rows for column in columns):
+        raise ValueError("an output that does not have one entry for each row")
+    waiting = iter(columns)
+    return map_leaves(lambda _: next(waiting), pieces[0])
+
+
+def _cut(structure: Any, rows: slice) -> Any:
+    return map_leaves(lambda leaf: leaf[rows], structure)
+
+
+def _some(batch: Batch) -> Batch:
+    """As many rows as a trial has: what asks for gradients holds all of them in memory."""
+    first = slice(0, JUDGED_ROWS)
+    return Batch(_cut(batch.x, first), _cut(batch.y, first), _cut(batch.sample_weight, first))
+
+
 def judge(model: Any, batch: Batch) -> Judged | None:
     """Predictions on a batch against its targets (the inputs themselves, where there are none)."""
     try:
-        answer = predict(model, batch.x)
+        answer = in_pieces(model, batch)
     except Exception:  # a user's model may refuse inference; then there is nothing to judge
         return None
     found = {}
@@ -98,7 +136,7 @@ def judge(model: Any, batch: Batch) -> Judged | None:
         return None
     first = next(iter(found.values()))
     flat_metrics = dict(first) if len(found) == 1 else {f"{n}/{k}": v for n, m in found.items() for k, v in m.items()}
-    against = opposed(model, batch) if len(skills) > 1 else ()
+    against = opposed(model, _some(batch)) if len(skills) > 1 else ()
     worked_for = [skill for name, skill in skills if name not in against]
     return Judged(min(worked_for), flat_metrics, found, "classes" if "classes" in kinds else "regression")
 

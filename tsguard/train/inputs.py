@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tsguard.data.readers import read
+from tsguard.data.readers import SUFFIXES, read
 from tsguard.data.scalers import Scaler
 from tsguard.dataset import Data, leaves, map_leaves
 from tsguard.errors import ConfigError, explain
@@ -23,7 +23,7 @@ from tsguard.store import RunFolder
 from tsguard.subject import Recipe
 
 FILE = "inputs.json"
-TABLES = (".csv", ".tsv", ".txt", ".parquet", ".json", ".jsonl")
+TABLES = tuple(SUFFIXES)
 
 
 @dataclass(frozen=True)
