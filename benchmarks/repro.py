@@ -431,7 +431,8 @@ INTRODUCTION = f"""# Reproductions
 shared cores, CPU. Seconds are of the processor, for the reduction alone; the fresh process that confirms a script \
 takes about five more. “rows only”: what plain delta debugging over the rows of the batch leaves. “heals”: the script \
 ends with 0 when the model or the data that its author would put in place is given with `--use`. “same”: a second \
-reduction comes to the same script. “alone”: the script needs nothing of tsguard."""
+reduction comes to the same script. “alone”: the script needs nothing of tsguard. “lines”: those of the script without \
+blank ones and without the docstring."""
 
 
 def known() -> dict[str, Row]:
