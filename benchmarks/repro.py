@@ -154,7 +154,8 @@ def healed(script: Path, mended: str | None) -> bool | None:
 def chosen(group: str, entries: Iterable[Any], every: int, only: str) -> list[Any]:
     """Those of a group that are asked for and were not measured yet."""
     named = [(one if isinstance(one, str) else one.name, one) for one in entries]
-    return [one for name, one in named if only in name and f"{group}/{name}" not in DONE][::every]
+    wanted = [(name, one) for name, one in named if any(part in name for part in only.split(","))]
+    return [one for name, one in wanted if f"{group}/{name}" not in DONE][::every]
 
 
 def edited(*pairs: tuple[str, str]) -> Callable[[str], str | None]:
@@ -430,7 +431,8 @@ INTRODUCTION = f"""# Reproductions
 shared cores, CPU. Seconds are of the processor, for the reduction alone; the fresh process that confirms a script \
 takes about five more. “rows only”: what plain delta debugging over the rows of the batch leaves. “heals”: the script \
 ends with 0 when the model or the data that its author would put in place is given with `--use`. “same”: a second \
-reduction comes to the same script. “alone”: the script needs nothing of tsguard."""
+reduction comes to the same script. “alone”: the script needs nothing of tsguard. “lines”: those of the script without \
+blank ones and without the docstring."""
 
 
 def known() -> dict[str, Row]:
@@ -456,7 +458,7 @@ def write(rows: list[Row]) -> None:
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("groups", nargs="*", choices=[*GROUPS, []], default=list(GROUPS))
-    parser.add_argument("--only", default="", help="names that hold this text")
+    parser.add_argument("--only", default="", help="names that hold one of these texts, by commas")
     parser.add_argument("--every", type=int, default=1, help="every n-th of a group")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no further failure after so long")
     parser.add_argument("--new", action="store_true", help="leave out what was measured already")

@@ -23,6 +23,7 @@ class Net(keras.Model):
 
     def call(self, x):
         h = self.hidden(x)
+        h = h if self.second is None else self.second(h)
         return self.attend(h, h)
 
 

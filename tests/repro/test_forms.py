@@ -107,3 +107,14 @@ def test_padded_features_have_no_gradient():
     question = asked(finding, sick, Batch(x), "Padding(features=(2, 'features'))")
     assert broken(question, sick)
     assert not broken(question, with_features(masked=True))
+
+
+def test_a_model_that_was_never_compiled_is_written_without_a_loss():
+    from tsguard.repro.code import compiling
+    from tsguard.repro.code.lines import Lines
+    from tsguard.repro.reduce import measure
+
+    model = with_features(masked=False)
+    assert compiling.compile_line(model, Lines(), exact=True) == []
+    x = {"values": np.ones((1, 3, 4), "float32"), "features": np.ones((1, 4), "float32")}
+    assert measure(Case(model, Batch(x), Fingerprint("law", "law", None, None)))[0] > 0

@@ -18,7 +18,7 @@ import keras
 import numpy as np
 
 from tsguard.backend import restore_rng, rng_state
-from tsguard.repro.code.lines import NotCode
+from tsguard.repro.code.lines import Lines, NotCode
 from tsguard.repro.user import attributes_set, config_of
 
 TRIALS = 200
@@ -150,20 +150,10 @@ def _alike_layers(one: Any, other: Any) -> bool:
         pairs = [[part for part in model.layers if not isinstance(part, keras.layers.InputLayer)]
                  for model in (one, other)]  # fmt: skip
         return _alike(*pairs)
-    return bool(_given(one) == _given(other))
+    from tsguard.repro.code.objects import construction
 
-
-def _given(layer: Any) -> Any:
-    """What a layer's constructor takes of its configuration: attention adds the shapes that it was built with."""
-    takes = inspect.signature(type(layer).__init__).parameters
-    told = layer.get_config()
-    return _nameless({key: value for key, value in told.items() if key in takes or key in ("dtype", "trainable")})
-
-
-def _nameless(told: Any) -> Any:
-    if isinstance(told, Mapping):
-        return {key: _nameless(value) for key, value in told.items() if key not in ("name", "build_config")}
-    return [_nameless(one) for one in told] if isinstance(told, list | tuple) else told
+    # Built layers tell more than they were given (attention its axes): what counts is how both would be written.
+    return construction(one, Lines()) == construction(other, Lines())
 
 
 def _closed(function: Any) -> list[Any]:

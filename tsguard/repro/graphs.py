@@ -88,9 +88,16 @@ def _part(value: Any, seen: dict[int, Any], changed: Mapping[int, Mapping[str, A
     return seen[id(value)]
 
 
+def settings_of(model: Any) -> dict[str, Any]:
+    """With what a model was compiled; nothing where it never was."""
+    return dict(getattr(getattr(model, "_compile_config", None), "config", None) or {})
+
+
 def compile_like(model: Any, fresh: Any, *, optimizer: str | None) -> None:
     """Compile with the losses of the model, and with its kind of optimizer unless another is named."""
-    settings = model._compile_config.config
+    settings = settings_of(model)
+    if not settings and getattr(model, "optimizer", None) is None:
+        return  # it was never compiled, and a law needs no loss
     chosen = optimizer or type(model.optimizer).from_config(model.optimizer.get_config())
     loss = settings.get("loss") or getattr(model, "loss", None)
     # Metrics have no part in a step; they have one where the whole of the configuration is asked about.

@@ -142,7 +142,7 @@ def _case(
 
 def _steps(case: Case) -> bool:
     """Whether a step stays finite: a candidate whose loss is no number any more is sick of something else."""
-    return case.model.optimizer is None or case.asked(case.batch)[0] is None
+    return getattr(case.model, "optimizer", None) is None or case.asked(case.batch)[0] is None
 
 
 def _beginnings(data: Data) -> Iterator[Batch]:
