@@ -1,6 +1,7 @@
 """Reproductions of everything that fails here, beside plain delta debugging over batch rows.
 
 KERAS_BACKEND=torch python -m benchmarks.repro [GROUP …] [--only NAME] [--every N] [--new] [--seconds S] [--write]
+    [--keep FOLDER]
 
 Groups: operations (planted values that are not finite), laws (padding zoo), incidents (whole guarded runs), trainings
 (sick without a NaN), tables (unmet expectations). Each script is confirmed in a fresh process, fingerprint included,
@@ -19,6 +20,7 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 
 import platform
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -52,6 +54,9 @@ BUDGET_S = 60
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "repro.md"
 ROWS = RESULT.with_suffix(".json")
+KEPT: list[Path] = []
+"""Where the scripts are kept to be read; nowhere unless a folder is named."""
+
 DONE: dict[str, Any] = {}
 """Failures that are left out, because an earlier piece has measured them."""
 
@@ -111,6 +116,8 @@ def saved(
 
 def _row(group: str, name: str, script: Path, mend: Callable[[str], str | None], **sizes: Any) -> Row:
     text = script.read_text()
+    for folder in KEPT:
+        shutil.copytree(script.parent, folder / group / name.replace("/", "-"), dirs_exist_ok=True)
     return Row(
         group,
         name,
@@ -147,7 +154,8 @@ def healed(script: Path, mended: str | None) -> bool | None:
 def chosen(group: str, entries: Iterable[Any], every: int, only: str) -> list[Any]:
     """Those of a group that are asked for and were not measured yet."""
     named = [(one if isinstance(one, str) else one.name, one) for one in entries]
-    return [one for name, one in named if only in name and f"{group}/{name}" not in DONE][::every]
+    wanted = [(name, one) for name, one in named if any(part in name for part in only.split(","))]
+    return [one for name, one in wanted if f"{group}/{name}" not in DONE][::every]
 
 
 def edited(*pairs: tuple[str, str]) -> Callable[[str], str | None]:
@@ -157,9 +165,8 @@ def edited(*pairs: tuple[str, str]) -> Callable[[str], str | None]:
         changed = text
         for old, new in pairs:
             changed = changed.replace(old, new)
-        marks = ("def step(", "def finite(", "def explained(", "build =", "mended =")
-        end = min(at for at in (changed.find(f"\n{mark}") for mark in marks) if at > 0)
-        return changed[:end] if changed != text else None
+        end = re.search(r"\ndef build\(\):\n(?:    .*\n)+", changed)
+        return changed[: end.end()] if end is not None and changed != text else None
 
     return mend
 
@@ -242,8 +249,8 @@ def laws(every: int, only: str) -> Iterator[Row | None]:
 # -- whole runs -------------------------------------------------------------------------------------------------------
 
 EDITS = {
-    "empty_masked_patches": ("self.hidden = 0", "self.hidden = 1"),
-    "nan_replaced_by_zero": ("self.hidden = 0", "self.hidden = 1"),
+    "empty_masked_patches": ("at_least=0", "at_least=1"),
+    "nan_replaced_by_zero": ("at_least=0", "at_least=1"),
     "nan_shown_as_constant": ("sick = True", "sick = False"),
     "mask_value_overflows_half": ("sick = True", "sick = False"),
     "growth_not_bounded": ("bounded=False", "bounded=True"),
@@ -261,9 +268,6 @@ TRAININGS = (
 def run_of(program: Program, place: str) -> tuple[Any, float, float]:
     """The report of a whole guarded run, and the seconds (processor, wall) that its reproduction took."""
     padding = tsguard.Padding(**program.padding) if program.padding else None
-    plan = {
-        key: value for key, value in (program.declared or {}).items() if isinstance(value, bool | int | float | str)
-    }
     began = [time.process_time(), time.perf_counter()]
 
     def noted(words: str) -> None:
@@ -271,8 +275,8 @@ def run_of(program: Program, place: str) -> tuple[Any, float, float]:
             began[:] = [time.process_time(), time.perf_counter()]
 
     report = tsguard.fit(
-        program.model, program.x, program.y, program.validation_data, padding=padding, plan=plan, gates="report",
-        out=place, progress=noted, **{"verbose": 0, **program.fit},
+        program.model, program.x, program.y, program.validation_data, padding=padding, plan=program.declared or {},
+        gates="report", out=place, progress=noted, **{"verbose": 0, **program.fit},
     )  # fmt: skip
     return report, time.process_time() - began[0], time.perf_counter() - began[1]
 
@@ -281,6 +285,10 @@ def _whole(source: str, parts: str = "program.model, program.x, program.y") -> C
     """The healthy variant as (model, x, y), where the script takes that."""
 
     def mend(text: str) -> str | None:
+        if "tries mended data" in text:
+            read = re.findall(r"\n(x|y|x, y) = \(pkgutil", text)[0].split(", ")
+            wanted = [part for part in parts.split(", ") if part.rpartition(".")[2] in read]
+            return f"{source}\n\ndef build():\n    return {', '.join(wanted)}\n"
         if "isinstance(mended, tuple)" not in text and "isinstance(model, tuple)" not in text:
             return None
         return f"{source}\n\ndef build():\n    return {parts}\n"
@@ -423,7 +431,8 @@ INTRODUCTION = f"""# Reproductions
 shared cores, CPU. Seconds are of the processor, for the reduction alone; the fresh process that confirms a script \
 takes about five more. “rows only”: what plain delta debugging over the rows of the batch leaves. “heals”: the script \
 ends with 0 when the model or the data that its author would put in place is given with `--use`. “same”: a second \
-reduction comes to the same script. “alone”: the script needs nothing of tsguard."""
+reduction comes to the same script. “alone”: the script needs nothing of tsguard. “lines”: those of the script without \
+blank ones and without the docstring."""
 
 
 def known() -> dict[str, Row]:
@@ -449,12 +458,14 @@ def write(rows: list[Row]) -> None:
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("groups", nargs="*", choices=[*GROUPS, []], default=list(GROUPS))
-    parser.add_argument("--only", default="", help="names that hold this text")
+    parser.add_argument("--only", default="", help="names that hold one of these texts, by commas")
     parser.add_argument("--every", type=int, default=1, help="every n-th of a group")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no further failure after so long")
     parser.add_argument("--new", action="store_true", help="leave out what was measured already")
     parser.add_argument("--write", action="store_true", help=f"add to {RESULT.relative_to(ROOT)}")
+    parser.add_argument("--keep", type=Path, help="keep the scripts in this folder")
     given = parser.parse_args(arguments)
+    KEPT.extend([given.keep] if given.keep else [])
     warnings.simplefilter("ignore")
     began = time.monotonic()
     if given.new:

@@ -9,8 +9,12 @@ import pytest
 from keras import layers, ops
 
 import tsguard
+from tsguard import commands
+from tsguard.checks.data_parts import another_amount
+from tsguard.checks.registry import Context
 from tsguard.dataset import Data
-from tsguard.errors import ConfigError, DataError
+from tsguard.errors import ConfigError, DataError, StoreError, SubjectError
+from tsguard.store import RunFolder
 
 
 def table(rows=128):
@@ -217,3 +221,109 @@ def test_a_plan_may_name_the_model_that_weights_came_from(tmp_path):
         assert report.plan["samples"] == [1, 500]
         assert isinstance(report.plan["transferred_from"], str)
         assert any(finding.code == "transfer-nothing" for finding in report.findings)
+
+
+@pytest.mark.parametrize(
+    ("plan", "words"),
+    [({"sample": 5}, "sample.*batches_per_epoch"), ({"samples": "lots"}, "'lots'.*'25..50'")],
+)
+def test_a_plan_that_says_nothing_is_a_mistake_in_words(plan, words, tmp_path):
+    with pytest.raises(ConfigError, match=words):
+        tsguard.fit(perceptron(), *table(), plan=plan, out=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("bound", "status"), [(">= 100", set()), (">= 1000", {"FAIL"}), ("< 128", {"FAIL"})])
+def test_a_plan_may_declare_a_bound_on_the_samples(bound, status):
+    context = Context(data=Data(*table()), declared={"samples": bound})
+    assert {finding.status for finding in another_amount(context)} == status
+
+
+def test_a_run_of_a_script_is_held_against_an_accepted_one(tmp_path):
+    x, y = table()
+    arguments = {"epochs": 1, "verbose": 0, "preflight": False, "diagnose": False, "out": tmp_path}
+    accepted = tsguard.fit(perceptron(), x, y, **arguments)
+    for baseline in (accepted, accepted.run.folder):
+        for demand, status in (("<= 100 x baseline", "PASS"), ("<= 0.001 x baseline", "FAIL")):
+            report = tsguard.fit(perceptron(), x, y, gates={"loss": demand}, baseline=baseline, **arguments)
+            assert report.verdict.status == status
+
+
+@pytest.mark.parametrize("wrong", [{"inputs": "series"}, {"features": "mask"}, {"features": (2,)}, {"side": "top"}])
+def test_a_padding_that_cannot_be_meant_is_told(wrong):
+    with pytest.raises(ValueError, match="expected"):
+        tsguard.Padding(**wrong)
+
+
+class Recompiles(keras.callbacks.Callback):
+    """Another optimizer in mid-run, and a poisoned weight after it."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 0:
+            self.model.compile("sgd", "mse")
+        else:
+            self.model.layers[-1].bias.assign([np.nan])
+
+
+def test_a_run_that_was_compiled_again_is_judged_all_the_same(tmp_path):
+    x, y = table()
+    guard = tsguard.Guard(out=tmp_path, repro=False)
+    perceptron().fit(x, y, epochs=3, callbacks=[Recompiles(), guard], verbose=0)
+    assert any(finding.status == "FAIL" for finding in guard.report.findings)
+    assert not crashed(guard.report)
+
+
+def test_a_mistake_in_the_judgement_leaves_the_report(tmp_path, monkeypatch):
+    def broken(*arguments, **options):
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr("tsguard.guarded.judge_run", broken)
+    x, y = table()
+    x[3] = np.nan
+    guard = tsguard.Guard(out=tmp_path, repro=False)
+    perceptron().fit(x, y, callbacks=[guard], verbose=0)
+    (ours,) = crashed(guard.report)
+    assert "ZeroDivisionError" in ours.message
+    assert guard.report.causes[0].code == "data-nonfinite"
+
+
+def test_a_disk_that_is_full_at_the_end_takes_nothing_of_the_training_away(tmp_path, monkeypatch):
+    def full(*arguments):
+        raise StoreError("no space left")
+
+    monkeypatch.setattr("tsguard.guarded.written", full)
+    x, y = table()
+    guard = tsguard.Guard(out=tmp_path)
+    perceptron().fit(x, y, callbacks=[guard], verbose=0)
+    assert any("no space left" in finding.message for finding in crashed(guard.report))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"out": None}, "Guard.out=None"),
+        ({"policy": "ignore"}, "rollback"),
+        ({"epochs": 0}, "epochs=0"),
+        ({"batch_size": -4}, "batch_size=-4"),
+        ({"x": None}, "no x"),
+    ],
+)
+def test_a_session_that_cannot_be_is_told_before_anything_is_written(wrong, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    x, y = table()
+    with pytest.raises((ConfigError, DataError), match=words):
+        tsguard.fit(perceptron(), **{"x": x, "y": y, **wrong})
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_needs_the_configuration_of_a_scripts_run_says_so(tmp_path):
+    folder = RunFolder.create(tmp_path, "script").path
+    for call in (lambda: tsguard.reduce(folder), lambda: commands.predict(folder, "new.csv")):
+        with pytest.raises(SubjectError, match="a script made it"):
+            call()
+
+
+@pytest.mark.parametrize("axis", [0, 2, 9, -3])
+def test_a_time_axis_that_an_input_does_not_have_is_a_mistake_in_words(axis):
+    with pytest.raises(ConfigError, match=rf"axis {axis} of input .*which has 2 axes"):
+        tsguard.check(perceptron(), *table(), padding=tsguard.Padding(inputs={"x": axis}))

@@ -1,11 +1,14 @@
 """The command line: exit codes, words for mistakes, and nothing heavy at the door."""
 
+import inspect
 import json
 import os
 import subprocess
 import sys
 
 import pytest
+
+from tsguard import cli
 
 MODEL = """
 import os
@@ -199,3 +202,20 @@ def test_runs_are_listed_with_pins_and_cleaned_without_them(tmp_path, capsys):
     assert [folder.path.exists() for folder in folders] == [True, False, False, True]
     assert "2 removed, 2 kept" in capsys.readouterr().out
     assert folders[1].path.name not in (tmp_path / "index.html").read_text()
+
+
+def test_every_command_speaks_to_machines(tmp_path):
+    commands = [*cli.app.registered_commands, *cli.sets.registered_commands, *cli.runs.registered_commands]
+    for command in commands:
+        assert "json" in inspect.signature(command.callback).parameters, command.callback.__name__
+
+
+def test_a_set_a_proposal_and_what_was_cleaned_are_told_as_json(tmp_path):
+    told = json.loads(tsguard("data", "where", "vix", "--json", cwd=tmp_path, TSGUARD_DATA=str(tmp_path)).stdout)
+    assert (told["name"], told["here"]) == ("vix", "absent")
+    assert "Fetch it" in told["where"]
+    assert json.loads(tsguard("runs", "clean", "--json", cwd=tmp_path).stdout) == {"removed": [], "kept": 0}
+    assert tsguard("runs", "clean", "--keep", -1, cwd=tmp_path).returncode == 2
+    (tmp_path / "a.csv").write_text("load\n" + "\n".join(map(str, range(30))))
+    done = tsguard("audit", "a.csv", "--propose", "s.json", "--json", cwd=tmp_path)
+    assert json.loads(done.stdout) == {"suite": "s.json"}

@@ -1,6 +1,6 @@
 """Policies: what blocks, what passes, and what could not be evaluated."""
 
-from datetime import date
+from datetime import UTC, date, datetime
 
 import pytest
 from hypothesis import given
@@ -142,3 +142,30 @@ def test_a_policy_from_a_file(tmp_path):
     path = tmp_path / "gates.yaml"
     path.write_text("r2: '>= 0.3'\nrequired: [scale]\n")
     assert Gate.load(path).conditions[0].metric == "r2"
+
+
+def test_a_check_that_is_required_alone_needs_no_list():
+    assert judged({"required": "data-scale"}).status == "PASS"
+    assert judged({"required": "data-leak"}).reasons == ("required check 'data-leak' did not run",)
+
+
+@pytest.mark.parametrize("until", ["2026-03-02", date(2026, 3, 2), datetime(2026, 3, 2, 12, tzinfo=UTC)])
+def test_the_end_of_a_waiver_may_be_written_in_any_way(until):
+    failed = Finding("lr-too-high", "FAIL", "cause", "runs away")
+    waiver = {"code": "lr-too-high", "reason": "known", "until": until}
+    assert judged({"waivers": [waiver]}, failed).status == "PASS"
+    assert judged({"waivers": waiver}, failed).status == "PASS"
+
+
+@pytest.mark.parametrize(
+    ("waivers", "words"),
+    [
+        ([{"code": "a", "reason": "b", "until": "soon"}], "'soon'.*the last day"),
+        ([{"code": "a", "reason": "b", "until": None}], "the last day"),
+        (["lr-too-high"], "a list of"),
+        ("lr-too-high", "a list of"),
+    ],
+)
+def test_a_waiver_that_cannot_be_read_is_told_in_words(waivers, words):
+    with pytest.raises(GateError, match=words):
+        judged({"waivers": waivers})

@@ -1,5 +1,6 @@
 """The document and its codec: what goes in comes out, whatever it holds."""
 
+import json
 import math
 
 import pytest
@@ -124,3 +125,21 @@ def test_a_console_shows_the_verdict_and_what_was_found_and_not_the_document():
     assert "… and 2 more" in text
     assert len(text) < 600
     assert repr(Report()) == "<Report check '': NOT_RUN; findings: none>"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tree: tree.pop("metrics"),
+        lambda tree: tree.update(schema=-1),
+        lambda tree: tree.update(schema="1"),
+        lambda tree: tree.update(findings=[{"code": "lr-too-high"}]),
+        lambda tree: tree.update(series=[1.0]),
+        lambda tree: tree["verdict"].update(status="FINE"),
+    ],
+)
+def test_a_document_that_is_not_whole_is_told_in_words(change):
+    tree = json.loads(full_report().to_json())
+    change(tree)
+    with pytest.raises(StoreError, match="Expected"):
+        Report.from_json(json.dumps(tree))

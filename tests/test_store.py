@@ -89,3 +89,12 @@ def test_a_report_is_found_by_folder_file_or_page(tmp_path):
     folder.write_text("after.html", "")
     for place in (folder.path, folder.path / "report.json", folder.path / "after.html"):
         assert load_report(place).name == "one"
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", '{"id": "a"}', "{"])
+def test_a_run_whose_manifest_is_torn_is_told_in_words(tmp_path, text):
+    folder = RunFolder.create(tmp_path, "r")
+    (folder.path / "run.json").write_text(text)
+    with pytest.raises(StoreError, match="Expected"):
+        RunFolder.open(folder.path)
+    assert list(runs(tmp_path)) == []

@@ -254,29 +254,44 @@ def preserved(*models: Any) -> Iterator[None]:
 
     A layer that was not built is not built afterwards; an optimizer that had no slots has none.
     """
-    import torch
-
-    picture = [_Picture(thing) for model in models for thing in _keras_objects(model)]
-    copies = {id(variable): variable for model in models for variable in _variables(model)}
-    values = [_Values(variable) for variable in copies.values()]
-    generators = rng_state()
-    names = {key: dict(value) for key, value in _keras_globals().items() if key.startswith("object_name_uids")}
-    grad_enabled = torch.is_grad_enabled()
+    found = AsFound(*models)
     try:
         yield
     finally:
-        torch.set_grad_enabled(grad_enabled)
-        for thing in picture:
+        found.restore()
+
+
+class AsFound:
+    """Models and generators as they were found; to be put back to that as often as is wanted."""
+
+    def __init__(self, *models: Any) -> None:
+        import torch
+
+        self._picture = [_Picture(thing) for model in models for thing in _keras_objects(model)]
+        copies = {id(variable): variable for model in models for variable in _variables(model)}
+        self._values = [_Values(variable) for variable in copies.values()]
+        self._generators = rng_state()
+        self._names = {
+            key: dict(value) for key, value in _keras_globals().items() if key.startswith("object_name_uids")
+        }
+        self._grad_enabled = torch.is_grad_enabled()
+
+    def restore(self) -> None:
+        """Everything as it was."""
+        import torch
+
+        torch.set_grad_enabled(self._grad_enabled)
+        for thing in self._picture:
             thing.restore()
         with torch.no_grad():
-            for variable_values in values:
-                variable_values.restore()
-        restore_rng(generators)
+            for values in self._values:
+                values.restore()
+        restore_rng(self._generators)
         current = _keras_globals()
         for key in [key for key in current if key.startswith("object_name_uids")]:
-            if key in names:
+            if key in self._names:
                 current[key].clear()
-                current[key].update(names[key])
+                current[key].update(self._names[key])
             else:
                 del current[key]
 
@@ -296,7 +311,7 @@ class _Values:
         self.variable.__dict__.update(self.attributes)
         self.tensor.copy_(self.bits)
         self.tensor.requires_grad_(self.requires_grad)
-        self.tensor.grad = self.grad
+        self.tensor.grad = None if self.grad is None else self.grad.clone()
 
 
 def optimizers_of(model: Any) -> list[Any]:

@@ -251,7 +251,11 @@ def audit(
     from tsguard import api, commands
 
     if propose is not None:
-        typer.echo(f"wrote {commands.propose(data, propose)}: read it, and edit what you know better")
+        written = commands.propose(data, propose)
+        if json:
+            _print_json({"suite": str(written)})
+        else:
+            typer.echo(f"wrote {written}: read it, and edit what you know better")
         return
     _finish(api.audit(data, suite, engine, out), json)
 
@@ -276,11 +280,16 @@ def repro(
 
 
 @app.command()
-def demo(out: Annotated[Path, typer.Option("--out", help="Folder for the two runs.")] = Path("reports")) -> None:
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder for the two runs.")] = Path("reports"), json: Json = False
+) -> None:
     """The embedded example: a sick run stopped at the gate, then the mended run trained; both pages written."""
     from tsguard.demo import play
 
-    raise typer.Exit(play(out, _console(), progress=_progress(False)))
+    played = play(out, _console(quiet=json), progress=_progress(json))
+    if json:
+        _print_json(played.told())
+    raise typer.Exit(played.exit_code)
 
 
 sets = typer.Typer(help="The catalogue of real data sets.", no_args_is_help=True, rich_markup_mode=None)
@@ -303,11 +312,14 @@ def list_sets(json: Json = False) -> None:
 
 
 @sets.command("where")
-def where_is(name: Annotated[str, typer.Argument(help="Name of a catalogued set.")]) -> None:
+def where_is(name: Annotated[str, typer.Argument(help="Name of a catalogued set.")], json: Json = False) -> None:
     """How to get a set and where to put it; verified when it is found."""
-    from tsguard.data.sets import where
+    from tsguard.data.sets import row, where
 
-    typer.echo(where(name))
+    if json:
+        _print_json({**row(name), "where": where(name)})
+    else:
+        typer.echo(where(name))
 
 
 @runs.command("list")
@@ -332,12 +344,16 @@ def list_runs(
 @runs.command("clean")
 def clean_runs(
     out: Annotated[Path, typer.Argument(help="The folder of runs.")] = Path("reports"),
-    keep: Annotated[int, typer.Option("--keep", help="Runs of each name that stay, the newest first.")] = 5,
+    keep: Annotated[int, typer.Option("--keep", min=0, help="Runs of each name that stay, the newest first.")] = 5,
+    json: Json = False,
 ) -> None:
     """Remove old runs. What holds a file called `pinned` stays."""
     from tsguard import commands
 
     removed = commands.clean(out, keep=keep)
+    if json:
+        _print_json({"removed": [str(folder) for folder in removed], "kept": len(commands.listed(out))})
+        return
     for folder in removed:
         typer.echo(f"removed {folder}")
     typer.echo(f"{len(removed)} removed, {len(commands.listed(out))} kept")
@@ -359,15 +375,12 @@ def _finish(report: Report, json: bool, *, gate: bool = True) -> None:
 
 
 def _tell_ci(report: Report, *, annotate: bool) -> None:
-    """junit.xml in the run's folder; under GitHub Actions a step summary, and annotations where stdout is free."""
+    """Under GitHub Actions a step summary, and annotations where stdout is free."""
     import os
 
-    from tsguard.render import junit, markdown
-    from tsguard.store import RunFolder, append_text
+    from tsguard.render import markdown
+    from tsguard.store import append_text
 
-    if report.run is not None and report.run.path.is_dir():
-        folder = RunFolder(report.run)
-        folder.write_text("junit.xml", junit.document(report))
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if not summary:
         return
@@ -376,10 +389,10 @@ def _tell_ci(report: Report, *, annotate: bool) -> None:
         typer.echo(line)
 
 
-def _console() -> Console:
+def _console(*, quiet: bool = False) -> Console:
     from rich.console import Console
 
-    return Console(highlight=False)
+    return Console(highlight=False, quiet=quiet)
 
 
 def _progress(quiet: bool) -> Any:

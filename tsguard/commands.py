@@ -16,7 +16,7 @@ from tsguard.config import Config, load_config
 from tsguard.desk import DESK, list_runs, written
 from tsguard.errors import ConfigError, StoreError, explain
 from tsguard.findings import Finding
-from tsguard.opening import Opened, open_run
+from tsguard.opening import Opened, config_of, open_run
 from tsguard.report import Report, dumps, loads
 from tsguard.store import RunFolder, load_report, runs, write_whole
 from tsguard.subject import Recipe, Subject
@@ -99,7 +99,7 @@ def predict(run: Path, data: str, *, to: Path | None = None, checkpoint: str = "
     from tsguard.train.setup import prepared
 
     folder = RunFolder.open(run)
-    settings = load_config(folder.file("config.yaml")).settings
+    settings = load_config(config_of(folder, todo="Call model.predict in that script.")).settings
     require_torch()
     subject = Subject.from_recipes(
         Recipe(settings.model.use, settings.model.args, "model.use"), None, seed=settings.seed, name=settings.name
@@ -174,7 +174,7 @@ def train(
         folder=folder,
         watch=settings.guard,
         fit_arguments={**fit_arguments(fitted, subject.data), "verbose": 0},
-        checks=tuple(_checks(opened, session_checks())),
+        checks=_checks(opened, session_checks()),
         resume=bool(resume),
         preflight_s=settings.check.budget_s,
         callbacks=(*callbacks(fitted, subject.data), *followed),
@@ -205,14 +205,27 @@ def _context(opened: Opened) -> Context:
                 "shuffle": train.shuffle,
                 "class_weight": train.class_weight,
                 "steps_per_epoch": train.steps_per_epoch,
+                "validation_split": train.validation_split,
             }
         },
     )
 
 
-def _checks(opened: Opened, more: Iterable[Check]) -> Iterable[Check]:
+def _checks(opened: Opened, more: Iterable[Check]) -> tuple[Check, ...]:
+    """All but those that the file leaves out, by their name or by a code that they alone answer."""
+    checks = (*all_checks(), *more)
     skipped = set(opened.config.settings.check.skip)
-    return (one for one in (*all_checks(), *more) if one.name not in skipped)
+    unknown = sorted(skipped - {one.name for one in checks} - {code for one in checks for code in one.codes})
+    if unknown:
+        raise ConfigError(
+            explain(
+                "check.skip",
+                received=", ".join(map(repr, unknown)),
+                expected=f"codes, or names of checks: {', '.join(sorted(one.name for one in checks))}",
+                todo="Check the spelling; `tsguard explain` lists the codes.",
+            )
+        )
+    return tuple(one for one in checks if one.name not in skipped and not set(one.codes) <= skipped)
 
 
 def _declared(config: Config) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tsguard.comparison import Comparison
 from tsguard.errors import StoreError
-from tsguard.render import html
+from tsguard.render import html, junit
 from tsguard.report import Report, dumps, loads
 from tsguard.store import RunFolder, load_report, locked, write_whole
 
@@ -45,6 +45,7 @@ def written(report: Report, folder: RunFolder) -> Report:
     folder.write_text(SUMMARY, dumps(html.summary(report, f"{folder.path.name}/{path.name}")))
     if report.kind == "train":
         folder.write_bytes("history.parquet", history(report))
+    folder.write_text("junit.xml", junit.document(report))
     list_runs(folder.path.parent)
     return report.with_(path=path)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -121,8 +121,9 @@ class Gate:
             return cls(enforce=False)
         if isinstance(gates, Mapping):
             rules = dict(gates)
-            required = tuple(rules.pop("required", ()) or ())
-            waivers = tuple(_waiver(entry) for entry in rules.pop("waivers", ()) or ())
+            required = rules.pop("required", ()) or ()
+            required = (required,) if isinstance(required, str) else tuple(required)
+            waivers = tuple(_waiver(entry) for entry in _entries(rules.pop("waivers", ()) or ()))
             enforce = rules.pop("enforce", True)
             metrics = rules.pop("metrics", {}) or {}
             demands = {**metrics, **rules}
@@ -157,6 +158,21 @@ class Gate:
         return judgement.verdict()
 
 
+def _entries(given: Any) -> Iterable[Mapping[str, Any]]:
+    """The waivers as a list; one alone may stand without it."""
+    entries = [given] if isinstance(given, Mapping) else given
+    if not isinstance(entries, list | tuple) or not all(isinstance(entry, Mapping) for entry in entries):
+        raise GateError(
+            explain(
+                "gates.waivers",
+                received=repr(given)[:100],
+                expected="a list of {code: …, reason: …, until: a date}",
+                todo="Write one entry for each finding that is let through.",
+            )
+        )
+    return entries
+
+
 def _waiver(entry: Mapping[str, Any]) -> Waiver:
     missing = sorted({"code", "reason", "until"} - set(entry))
     if missing or not str(entry.get("reason", "")).strip():
@@ -168,10 +184,26 @@ def _waiver(entry: Mapping[str, Any]) -> Waiver:
                 todo=f"Add {', '.join(missing) or 'a reason'}; a waiver without a reason and an end is a hole.",
             )
         )
-    until = entry["until"]
-    return Waiver(
-        str(entry["code"]), str(entry["reason"]), until if isinstance(until, date) else date.fromisoformat(until)
-    )
+    return Waiver(str(entry["code"]), str(entry["reason"]), _day(entry["until"]))
+
+
+def _day(until: Any) -> date:
+    """A date as YAML, Python or a text gives it."""
+    if isinstance(until, datetime):
+        return until.date()
+    if isinstance(until, date):
+        return until
+    try:
+        return date.fromisoformat(str(until))
+    except ValueError:
+        raise GateError(
+            explain(
+                "gates.waivers.until",
+                received=repr(until),
+                expected="the last day on which it holds, such as 2030-01-31",
+                todo="Write a date; a waiver without an end is a hole.",
+            )
+        ) from None
 
 
 @dataclass
@@ -207,7 +239,8 @@ class _Judgement:
                 why = next((f": {f.message}" for f in answers), "")
                 self.unknown.append(f"required check {name!r} did not run{why}")
         if not any(f.status is not Status.NOT_RUN for f in findings):
-            self.unknown.append("no check ran, and no findings is not a pass")
+            why = f" ({findings[0].message})" if findings else ""
+            self.unknown.append(f"no check ran, and no findings is not a pass{why}")
 
     def condition(self, condition: Condition, report: Report, baseline: Report | None) -> None:
         value, reached = _value(condition, report)

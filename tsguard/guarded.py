@@ -6,40 +6,44 @@ Choosing the backend is the first thing that happens here, because everything be
 from __future__ import annotations
 
 import inspect
-import traceback
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tsguard.backend import anomaly_mode, precision, require_torch
 
 require_torch()
 
-from tsguard import catalogue, provenance
+from tsguard import provenance
+from tsguard.checks.outturn import require_plan
 from tsguard.checks.registry import Check, Context, all_checks
+from tsguard.checks.runner import crashed
 from tsguard.config import train_settings
 from tsguard.dataset import Batches, Data, unpack
 from tsguard.desk import DESK, written
-from tsguard.errors import ConfigError, explain
-from tsguard.evidence import Evidence
-from tsguard.findings import Finding
+from tsguard.errors import ConfigError, DataError, StoreError, explain
 from tsguard.gate import Gate
 from tsguard.guard import every_row, first_steps
 from tsguard.guard.callback import Guard as CallbackGuard
 from tsguard.guard.outcome import GuardOutcome
+from tsguard.guard.recovery import checked_policy
 from tsguard.guard.stall import STALL_SECONDS
 from tsguard.padding import Padding
 from tsguard.report import Report
 from tsguard.repro.find import failing_case, other_case, reduced
+from tsguard.repro.reported import with_script
 from tsguard.settings import GuardSettings
-from tsguard.store import RunFolder
+from tsguard.store import RunFolder, load_report
 from tsguard.subject import Subject
 from tsguard.train import trial
 from tsguard.train.course import Course
 from tsguard.train.inputs import keep
-from tsguard.train.judgement import judge_run
+from tsguard.train.judgement import Judgement, judge_run
 from tsguard.train.record import unfinished
 from tsguard.train.session import Session, merged
 from tsguard.train.setup import callbacks as callbacks_of
@@ -134,7 +138,7 @@ class Guard(CallbackGuard):
         sick = any(finding.status == "FAIL" for finding in report.findings)
         context = self._context(outcome)
         if self.diagnose and sick:
-            judged = judge_run(context, outcome, report.findings, start=self._remembered, budget_s=self.budget_s)
+            judged = self._judged(context, outcome, report)
             report = report.with_(
                 findings=tuple(merged([*report.findings, *judged.findings])),
                 metrics={**report.metrics, **judged.metrics},
@@ -153,7 +157,19 @@ class Guard(CallbackGuard):
         )
         if self.repro:
             report = reproduce(report, outcome, context=context, folder=self.folder, budget_s=self.budget_s)
-        return report if self.folder is None else written(report, self.folder)
+        if self.folder is None:
+            return report
+        try:
+            return written(report, self.folder)
+        except StoreError as full:  # a disk that is full when the training is over takes nothing of it away
+            return report.with_(findings=(*report.findings, crashed("child-failed", "writing the page", full)))
+
+    def _judged(self, context: Context, outcome: GuardOutcome, report: Report) -> Judgement:
+        """What made it so. A mistake of ours is a finding, and the rest of the report stands."""
+        try:
+            return judge_run(context, outcome, report.findings, start=self._remembered, budget_s=self.budget_s)
+        except Exception as crash:
+            return Judgement((crashed("no-learning", "judgement of the run", crash),))
 
     def _context(self, outcome: GuardOutcome) -> Context:
         subject = Subject.from_model(outcome.model, padding=self._padding)
@@ -183,44 +199,22 @@ def reproduce(
     budget_s: float,
     progress: Callable[[str], None] = lambda words: None,
 ) -> Report:
-    """The report with its failure reduced to a script in the run's folder, where one training step fails."""
+    """The report with its failure reduced to a script in the run's folder, within the budget."""
     if folder is None or not any(f.status == "FAIL" for f in report.findings):
         return report
-    try:
-        case = failing_case(
-            outcome=outcome, model=context.model, data=context.data, name=report.name, recipe=_recipe(context),
-            findings=report.findings,
-        )  # fmt: skip
-        progress("reducing the failure to a script")
-        step = None if case is None else reduced(case, budget_s=budget_s, progress=progress)
-        small = step or other_case(
-            report.findings, model=context.model, data=context.data, name=report.name, recipe=_recipe(context),
-            budget_s=budget_s, context=context, progress=progress,
-        )  # fmt: skip
-        if small is None:
-            return report
-        path = small.save(folder.path / "repro")
-    except Exception as crash:  # a reproduction that cannot be made is said, and harms nothing
-        return report.with_(findings=(*report.findings, not_reproduced(crash)))
-    script = Evidence("file", f"repro/{path.name}", name="reproduction", file=f"repro/{path.name}")
-    failed = [finding for finding in report.findings if finding.status == "FAIL"]
-    first = next((finding for finding in failed if finding.code == small.fingerprint.code), failed[0])
-    linked = replace(first, evidence=(*first.evidence, script, *small.evidence))
-    return report.with_(findings=tuple(linked if f is first else f for f in report.findings))
+    deadline = time.monotonic() + budget_s
 
+    def make() -> Any:
+        told: dict[str, Any] = {"model": context.model, "data": context.data, "name": report.name}
+        told |= {"recipe": _recipe(context), "findings": report.findings}
+        case = failing_case(outcome=outcome, budget_s=budget_s, **told)
+        left = max(0.0, deadline - time.monotonic())
+        if case is not None:
+            return reduced(case, budget_s=left, progress=progress)
+        return other_case(budget_s=left, context=context, progress=progress, **told)
 
-def not_reproduced(crash: BaseException) -> Finding:
-    """A note that the failure could not be written as a script, and why."""
-    trace = "".join(traceback.format_exception(crash))
-    return catalogue.finding(
-        "child-failed",
-        f"no reproduction was written: {crash}",
-        status="WARN",
-        role="note",
-        evidence=[Evidence("traceback", trace)],
-        remedy="`tsguard.reduce(report)` tries again with a larger budget.",
-        check="reproduction",
-    )
+    progress("reducing the failure to a script")
+    return with_script(report, folder, make)
 
 
 def _recipe(context: Context) -> tuple[str, Any] | None:
@@ -243,6 +237,7 @@ def fit(
     *,
     name: str | None = None,
     budget_s: float = 60,
+    baseline: Report | str | Path | None = None,
     plan: Mapping[str, Any] | None = None,
     train: Mapping[str, Any] | None = None,
     validation_sets: Mapping[str, Any] | None = None,
@@ -253,15 +248,28 @@ def fit(
     """Preflight, gate, guarded `model.fit`, judgement, gate; both pages in the run's folder.
 
     `resume=True` goes on with the newest run of this name under `out`; a path names the run. `gates="report"` never
-    blocks. `train` is the section of that name in a run.yaml (`{"freeze": {"encoder": 3}, "ema": 0.99}`).
+    blocks; `baseline` is the accepted report, or its run, that relative gates compare with. `train` is the section of
+    that name in a run.yaml (`{"freeze": {"encoder": 3}, "ema": 0.99}`).
     `validation_sets` are more sets by name; `rows` is what is known of each row, for `train["validation"]` to cut by.
     Everything else (`epochs`, `batch_size`, `callbacks`, `class_weight`, …) is for `model.fit`.
     """
     gate = Gate.load(gates)
+    checked_policy(policy)
+    require_plan(plan or {})
+    accepted = baseline if baseline is None or isinstance(baseline, Report) else load_report(baseline)
     settings = train_settings(train or {})
     subject = Subject.of(model, padding=padding, name=name)
     declared = fit_arguments_of(settings)
     fit_arguments = {**{k: v for k, v in declared.items() if k in settings.model_fields_set}, **fit_arguments}
+    if x is None:
+        raise DataError(
+            explain(
+                "tsguard.fit",
+                received="no x",
+                expected="what model.fit takes as x: arrays, a PyDataset, a DataLoader, a generator",
+                todo="Say what to train on.",
+            )
+        )
     batch_size = fit_arguments.get("batch_size") or 32
     data = Data(
         x,
@@ -300,6 +308,7 @@ def fit(
             restore_best=settings.stop is not None and settings.stop.restore,
             preflight=preflight,
             resume=bool(resume),
+            baseline=accepted,
             config=settings_of(context.model, data, fit_arguments),
             progress=progress,
         ).run()
@@ -375,7 +384,13 @@ def _sample_ids(data: Data | None, column: str | None) -> Sequence[Any] | None:
 
 
 def require_fit_arguments(model: Any, given: Mapping[str, Any]) -> None:
-    """A ConfigError, before anything is run, where `model.fit` has no argument of a given name."""
+    """A ConfigError, before anything is run, where `model.fit` has no argument of a given name or nothing would run."""
+    for name in ("epochs", "batch_size", "steps_per_epoch"):
+        value = given.get(name)
+        if isinstance(value, int | float | np.number) and value < 1:
+            raise ConfigError(
+                explain("tsguard.fit", received=f"{name}={value}", expected="a whole number from 1", todo="Raise it.")
+            )
     if model is None:
         return
     takes = inspect.signature(model.fit).parameters
@@ -393,6 +408,15 @@ def require_fit_arguments(model: Any, given: Mapping[str, Any]) -> None:
 
 def run_folder(out: str | Path, name: str, resume: bool | str | Path) -> RunFolder:  # noqa: FBT001
     """A new folder, the named one, or the newest of this name (`"interrupted"`: only if it has no end)."""
+    if out is None:
+        raise ConfigError(
+            explain(
+                "tsguard.fit(out=…)",
+                received="None",
+                expected="a folder: checkpoints and the record of the run need a place",
+                todo="Name one; model.fit(…, callbacks=[tsguard.Guard(out=None)]) watches and writes nothing.",
+            )
+        )
     if resume and resume != "interrupted" and not isinstance(resume, bool):
         return RunFolder.open(resume)
     if resume:

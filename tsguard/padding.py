@@ -37,5 +37,10 @@ class Padding:
     def __post_init__(self) -> None:
         if self.side not in ("right", "left"):
             raise ValueError(f"Padding(side={self.side!r}): expected 'right' or 'left'.")
+        if self.inputs is not None and not isinstance(self.inputs, Mapping):
+            raise ValueError(f"Padding(inputs={self.inputs!r}): expected a dict from an input's name to its time axis.")
         if self.features is not None:
+            if isinstance(self.features, str) or len(tuple(self.features)) != 2:
+                expected = "a pair of the axis and the name of the input that holds their mask"
+                raise ValueError(f"Padding(features={self.features!r}): expected {expected}.")
             object.__setattr__(self, "features", tuple(self.features))

@@ -212,7 +212,7 @@ class Report:
                     todo="Point at the run's folder or at the report.json in it.",
                 )
             )
-        if tree["schema"] > SCHEMA:
+        if not isinstance(tree["schema"], int) or tree["schema"] > SCHEMA:
             raise StoreError(
                 explain(
                     "report",
@@ -221,8 +221,22 @@ class Report:
                     todo="Upgrade tsguard: pip install --upgrade tsguard.",
                 )
             )
-        for version in range(tree["schema"], SCHEMA):
-            tree = _UPGRADES[version](tree)
+        try:
+            for version in range(tree["schema"], SCHEMA):
+                tree = _UPGRADES[version](tree)
+            return cls._from_tree(tree, desk=desk, path=path)
+        except (KeyError, TypeError, ValueError, AttributeError) as broken:
+            raise StoreError(
+                explain(
+                    "report",
+                    received=f"a document that is not whole ({type(broken).__name__}: {broken})",
+                    expected="a report.json as tsguard wrote it",
+                    todo="`tsguard report RUN` writes it again from the run's events.",
+                )
+            ) from None
+
+    @classmethod
+    def _from_tree(cls, tree: Mapping[str, Any], *, desk: Desk | None, path: Path | None) -> Report:
         return cls(
             kind=tree["kind"],
             name=tree["name"],

@@ -78,7 +78,16 @@ class RunFolder:
                 )
             )
         fields = loads(manifest.read_text(encoding="utf-8"))
-        return cls(Run(id=fields["id"], name=fields["name"], folder=str(folder)))
+        if not isinstance(fields, dict) or not {"id", "name"} <= set(fields):
+            raise StoreError(
+                explain(
+                    str(manifest),
+                    received="a file without the fields 'id' and 'name'",
+                    expected="the run.json that tsguard wrote when the run began",
+                    todo="Take it from a copy of the run; the other files of the folder are as they were.",
+                )
+            )
+        return cls(Run(id=str(fields["id"]), name=str(fields["name"]), folder=str(folder)))
 
     def file(self, name: str) -> Path:
         """A place inside the folder. A name that would leave it is refused."""

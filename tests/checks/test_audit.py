@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -10,11 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import tsguard
 from tsguard.checks.audit import audit_data, code_of
 from tsguard.checks.propose import propose
 from tsguard.data.synthetic import activity, air_quality, fields, market, servers, transformer
 from tsguard.data.windows import Windows
-from tsguard.errors import DataError
+from tsguard.errors import ConfigError, DataError
 
 
 def troubles(audit):
@@ -233,3 +235,81 @@ def test_impossible_audits_are_refused_in_words():
         audit_data(pa.table({"a": [1]}), "no such suite")
     with pytest.raises(DataError, match="Expected a path"):
         audit_data(object())
+
+
+LIMIT = 2**63 - 1
+
+
+@pytest.mark.parametrize("empty", [pa.table({"a": pa.array([], pa.float64())}), pa.table({}), np.zeros((0, 3))])
+def test_data_without_rows_is_never_a_pass(empty):
+    report = tsguard.audit(empty)
+    assert report.verdict.status == "NOT_RUN"
+    assert "no rows" in report.verdict.reasons[0] or "no columns" in report.verdict.reasons[0]
+
+
+@pytest.mark.parametrize("arrays", [np.zeros((0, 3, 2)), np.full((2, 3, 4), "word"), {"x": np.full((2, 3), "word")}])
+def test_arrays_of_which_nothing_can_be_asked_are_refused(arrays):
+    with pytest.raises(DataError, match="arrays of numbers with at least one sample"):
+        audit_data(arrays)
+
+
+@pytest.mark.parametrize(
+    ("column", "status"),
+    [
+        (pa.nulls(6), "FAIL"),
+        (pa.array(["x", None, "y", "x", "y", "x"]), "WARN"),
+        (pa.array(["x", None, "y", "x", "y", "x"]).dictionary_encode(), "WARN"),
+        (pa.array([Decimal("1.5"), None, *map(Decimal, range(4))]), "FAIL"),
+        (pa.array([[1.0, 2.0], [float("nan")], [3.0], [1.0], [2.0], [4.0]]), "FAIL"),
+        (np.ma.masked_array(np.arange(6.0), [0, 1, 0, 0, 0, 0]), "FAIL"),
+    ],
+)
+def test_missing_cells_are_found_in_a_column_of_any_kind(column, status):
+    (found,) = troubles(audit_data({"a": column, "b": np.arange(6.0)}))
+    assert (found.code, found.status, found.where["column"]) == ("data-nonfinite", status, "a")
+    assert found.where["row"] == (0 if isinstance(column, pa.NullArray) else 1)
+
+
+@pytest.mark.parametrize(("code", "kind"), [(LIMIT, "int64"), (-LIMIT - 1, "int64"), (2 * LIMIT + 1, "uint64")])
+def test_the_ends_of_64_bits_are_codes_for_missing(code, kind):
+    column = np.random.default_rng(0).integers(0, 1000, 50).astype(kind)
+    column[[3, 8, 20, 30]] = code
+    (found,) = troubles(audit_data({"count": column}))
+    assert (found.code, found.where["row"]) == ("data-sentinel", 3)
+
+
+@pytest.mark.parametrize(
+    "column",
+    [2**62 + np.arange(50), [1.0, 1.0 + 2.3e-16] * 20, [1.5e308, -1.5e308] * 20, [5e-324, 0.0] * 20],
+    ids=["large ids", "last bits", "end of float64", "denormal"],
+)
+def test_numbers_at_the_edges_of_their_type_are_sound(column):
+    audit = audit_data({"a": np.asarray(column)})
+    assert troubles(audit) == []
+    json.dumps(audit.figures, allow_nan=False)
+
+
+def test_an_engine_that_is_none_is_refused_without_a_suite_too():
+    with pytest.raises(ConfigError, match=r"duckdb.*'arrow' or 'pandas'"):
+        tsguard.audit(pa.table({"a": [1.0]}), engine="duckdb")
+
+
+def test_a_file_that_is_no_parquet_is_told_in_words(tmp_path):
+    (tmp_path / "torn.parquet").write_text("nothing of the kind")
+    with pytest.raises(DataError, match=r"torn.parquet.*Expected a Parquet file"):
+        audit_data(tmp_path / "torn.parquet")
+
+
+def test_files_of_numpy_are_audited_like_their_arrays(tmp_path):
+    values = np.random.default_rng(0).normal(size=(30, 6, 3))
+    values[7, 2, 1] = np.nan
+    np.save(tmp_path / "one.npy", values)
+    np.savez(tmp_path / "two.npz", series=values, level=values[:, 0, 0])
+    for name in ("one.npy", "two.npz"):
+        audit = audit_data(str(tmp_path / name))
+        (found,) = troubles(audit)
+        assert (audit.name, found.code) == (name[:3], "data-nonfinite")
+        assert [found.where[key] for key in ("row", "timestep", "feature")] == [7, 2, 1]
+    np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
+    with pytest.raises(DataError, match="without objects"):
+        audit_data(tmp_path / "objects.npy")

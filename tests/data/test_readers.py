@@ -43,7 +43,7 @@ def test_sound_csv_keeps_every_row_and_repairs_nothing(tmp_path):
 def test_ragged_rows_are_all_named_with_their_lines(tmp_path):
     faults = faults_of(write(tmp_path, "a.csv", "a,b\n1,2\n3\n4,5\n6,7,8\n"))
     assert [(fault.kind, fault.line) for fault in faults] == [("ragged-row", 3), ("ragged-row", 5)]
-    assert "received 1 cells. Expected 2" in str(faults[0])
+    assert "received 1 cell. Expected 2" in str(faults[0])
 
 
 def test_allowed_ragged_rows_are_listed_and_not_silently_gone(tmp_path):
@@ -301,3 +301,8 @@ def test_what_was_written_is_what_is_read(tmp_path_factory, rows):
     lines = path.with_suffix(".jsonl")
     lines.write_text("\n".join(json.dumps(row) for row in frame.to_dict("records")))
     assert read(lines).table.column("s").to_pylist() == frame["s"].tolist()
+
+
+def test_rows_that_are_too_short_and_too_long_are_told_apart(tmp_path):
+    faults = faults_of(write(tmp_path, "a.csv", "a,b\n1,2\n3\n4\n5,6,7\n8,9\n"))
+    assert [(f.received, f.line, f.last_line) for f in faults] == [("1 cell", 3, 4), ("3 cells", 5, None)]

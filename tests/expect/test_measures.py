@@ -138,3 +138,14 @@ def test_shares_volume_and_magnitudes() -> None:
     )
     assert told["large"] / told["small"] == 1e4
     assert math.isnan(told["none"])
+
+
+@pytest.mark.parametrize("kind", ["uint8", "uint32", "uint64", "int64"])
+def test_time_that_falls_is_seen_in_every_type_of_integer(kind):
+    assert measures.out_of_order(np.array([1, 5, 3, 4], kind)).tolist() == [2]
+
+
+def test_steps_beyond_int64_do_not_turn_around():
+    ends = np.array([-(2**63), 2**63 - 1, -(2**63)])
+    assert measures.out_of_order(ends).tolist() == [2]
+    assert measures.steps(ends).tolist() == [2.0**64, -(2.0**64)]

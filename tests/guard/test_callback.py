@@ -262,3 +262,52 @@ def test_finishers_get_the_outcome_and_may_replay_under_other_conditions():
     assert not np.isfinite(sick)
     assert np.isfinite(healed)
     assert finite(model)
+
+
+@pytest.mark.parametrize("steps", [[-1], ["3"], "all", 2.5, [True]])
+def test_steps_to_look_into_that_are_none_are_told_before_training(steps):
+    with pytest.raises(ConfigError, match="counted from 0"):
+        Guard(inspect=steps)
+
+
+def test_one_step_to_look_into_needs_no_list():
+    assert Guard(inspect=np.int64(3)).inspect == (3,)
+
+
+@pytest.mark.parametrize("wrong", [{"repro": "sometimes"}, {"budget_s": -1}, {"budget_s": "a minute"}])
+def test_options_that_mean_nothing_are_told(wrong):
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        Guard(**wrong)
+
+
+class Asks(keras.callbacks.Callback):
+    """Looks at the report while the run goes on."""
+
+    def __init__(self, guard):
+        super().__init__()
+        self.guard, self.seen = guard, []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.seen.append(self.guard.report)
+
+
+def test_asking_for_the_report_in_mid_run_does_not_end_the_watch():
+    x, y = data()
+    model = keras.Sequential([keras.Input(x.shape[1:]), layers.Flatten(), layers.Dense(1)])
+    model.compile("sgd", "mse")
+    guard = Guard(out=None)
+    asks = Asks(guard)
+    model.fit(x, y[:, :1], epochs=3, callbacks=[asks, guard], verbose=0)
+    assert asks.seen == [None, None, None]
+    assert len(guard.report.series["loss"]) == 3 * -(-len(x) // 32)
+
+
+def test_asking_after_a_fit_that_died_takes_the_seam_out():
+    x, y = data()
+    model = keras.Sequential([keras.Input(x.shape[1:]), layers.Flatten(), layers.Dense(1)])
+    model.compile("sgd", "mse")
+    guard = Guard(out=None)
+    with pytest.raises(Boom):
+        model.fit(x, y[:, :1], callbacks=[guard, Raises(1)], verbose=0)
+    assert guard.report is not None
+    assert "apply" not in vars(model.optimizer)

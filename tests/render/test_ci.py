@@ -81,17 +81,19 @@ def test_an_annotation_points_at_its_file():
     assert line.endswith("::x: 50%25")
 
 
-def test_the_command_line_leaves_all_three_where_the_service_looks(tmp_path, monkeypatch, capsys):
+def test_a_run_and_the_command_line_leave_all_three_where_the_service_looks(tmp_path, monkeypatch, capsys):
     import typer
 
     from tsguard import cli
+    from tsguard.desk import written
     from tsguard.store import RunFolder
 
     folder = RunFolder.create(tmp_path, "r")
+    told = written(report(), folder)
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
     for json in (False, True):
         with pytest.raises(typer.Exit) as ended:
-            cli._finish(report(run=folder.run), json)
+            cli._finish(told, json)
         assert ended.value.exit_code == 1
         assert ("::error title=" in capsys.readouterr().out) is not json
     assert (tmp_path / "summary.md").read_text().count("## tsguard check") == 2

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from datetime import date
 from html.parser import HTMLParser
 
 import pytest
@@ -23,6 +24,7 @@ from tests.render.reports import (
 from tsguard import catalogue
 from tsguard.comparison import compare
 from tsguard.findings import Finding, Role, Status
+from tsguard.gate import Gate
 from tsguard.render import drawing, figures, html
 from tsguard.render import words as words_of
 from tsguard.render.decimate import POINTS_MAX, decimate
@@ -487,3 +489,22 @@ def test_two_checks_that_name_one_line_of_code_are_one_failure():
     assert outline.tags.count("article") == 2
     assert "Also told as" in outline.words
     assert "Second words" in outline.words
+
+
+@pytest.mark.parametrize("role", ["cause", "note"])
+def test_a_waiver_shows_with_its_reason_and_its_end(role):
+    failed = Finding("data-volume", "FAIL", role, "samples: received 160. Declared 999.")
+    report = Report(kind="train", name="r", findings=(failed, Finding("data-scale", "PASS", "note", "fine")))
+    waiver = {"code": "data-volume", "reason": "the short file, on purpose", "until": "2030-01-01"}
+    verdict = Gate.of({"waivers": [waiver]}).judge(report, today=date(2026, 1, 1))
+    shown = html.page(report.with_(verdict=verdict)).split("<script")[0]
+    assert "waived until 2030-01-01: the short file, on purpose" in shown
+    assert "with 1 failure waived" in shown
+    assert "nothing stands against" not in shown
+
+
+def test_what_a_gate_noted_of_a_run_that_passed_shows():
+    series = {"epoch/loss": Series((1.0,))}
+    report = Report(kind="train", findings=(Finding("data-scale", "PASS", "note", "fine"),), series=series)
+    verdict = Gate.of({"loss": "< 1 after epoch 30"}).judge(report, today=date(2026, 1, 1))
+    assert "the run did not get that far" in html.page(report.with_(verdict=verdict)).split("<script")[0]

@@ -1,6 +1,7 @@
 """Cases from planted faults: the batch that fails, the model as it starts."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -49,5 +50,5 @@ def healthy_copy(script, folder, *edits):
     for old, new in edits:
         assert old in text, old
         text = text.replace(old, new)
-    (folder / "mended.py").write_text(text[: text.index("def step(" if "def step(" in text else "def finite(")])
+    (folder / "mended.py").write_text(text[: re.search(r"\ndef build\(\):\n(?:    .*\n)+", text).end()])
     return "mended:build"

@@ -73,7 +73,7 @@ def test_a_sick_training_becomes_a_script_of_fewer_rows_and_steps(tmp_path):
     text = script.read_text()
     mended = text.replace("Adam(20.0", "Adam(0.2")
     assert mended != text
-    (tmp_path / "mended.py").write_text(mended[: mended.index("def explained(")])
+    (tmp_path / "mended.py").write_text(mended[: mended.index("mended = (")])
     code, said = run(script, "--use", "mended:build", path=tmp_path)
     assert code == 0, said
 

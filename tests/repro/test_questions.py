@@ -9,7 +9,7 @@ import tsguard
 from tsguard.checks.laws import findings_of
 from tsguard.laws import run
 from tsguard.repro.case import Batch, Case, Fingerprint
-from tsguard.repro.questions import question_of
+from tsguard.repro.forms import question_of
 
 PADDING = tsguard.Padding(inputs={"values": 1}, mask="mask")
 

@@ -1,5 +1,8 @@
 """Data that breaks an expectation is reduced to the rows and columns at fault."""
 
+import datetime
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -85,6 +88,8 @@ CASES = {
     "be_unique": ({"column": "v"}, [1.0, 1.0], [1.0, 2.0]),
     "be_increasing": ({"column": "v", "strictly": True}, [1.0, 1.0], [1.0, 2.0]),
     "be_decreasing": ({"column": "v"}, [1.0, 2.0], [2.0, 1.0]),
+    "be_finite": ({"column": "v"}, [1.0, float("inf")], [1.0, 2.0]),
+    "match_regex": ({"column": "v", "regex": "[a-z]+$"}, ["a", "7"], ["a", "b"]),
 }
 """Arguments, a column that breaks the expectation and one that meets it."""
 
@@ -97,6 +102,74 @@ def test_plain_lines_judge_as_the_expectation_does(name):
         data = pa.table({"v": values})
         assert bool(broken(data, "any", expectation=expectation)) is wrong
         assert bool(lines_of(expectation, data)) is wrong
+
+
+NOON = datetime.datetime(2024, 1, 1, 12)  # noqa: DTZ001 - columns of logs have no zone
+HOUR = datetime.timedelta(hours=1)
+WHOLES = {
+    "column_time_to_increase_per_entity": ({"column": "t"}, {"t": [2, 1]}, {"t": [1, 2]}),
+    "column_time_to_increase_per_entity of entities": (
+        {"column": "t", "entity": "e"},
+        {"t": [5, 1, 1], "e": ["a", "b", "b"]},
+        {"t": [5, 1, 2], "e": ["a", "b", "b"]},
+    ),
+    "column_interval_to_be_regular": (
+        {"column": "t", "interval": 3600.0},
+        {"t": [NOON, NOON + 2 * HOUR]},
+        {"t": [NOON, NOON + HOUR]},
+    ),
+    "column_gaps_to_be_shorter_than": ({"column": "t", "longest": 2.0}, {"t": [1, 4]}, {"t": [1, 3]}),
+    "column_stuck_runs_to_be_shorter_than": (
+        {"column": "t", "longest": 3},
+        {"t": [1.0, 1.0, 1.0]},
+        {"t": [1.0, 1.0, 2.0]},
+    ),
+    "column_sentinel_values_to_be_absent": (
+        {"column": "t", "sentinels": [-200.0]},
+        {"t": [1.0, -200.0]},
+        {"t": [1.0, 2.0]},
+    ),
+    "column_class_shares_to_be_between": (
+        {"column": "t", "max_share": 0.6},
+        {"t": ["a", "a", "a", "b"]},
+        {"t": ["a", "b"]},
+    ),
+    "column_median_to_be_between": ({"column": "t", "max_value": 2}, {"t": [1, 3, 4]}, {"t": [1, 2, 4]}),
+    "compound_columns_to_be_unique": (
+        {"column_list": ["t", "e"]},
+        {"t": [1, 1], "e": ["a", "a"]},
+        {"t": [1, 1], "e": ["a", "b"]},
+    ),
+    "column_pair_values_a_to_be_greater_than_b": (
+        {"column_A": "t", "column_B": "e"},
+        {"t": [1.0, 2.0], "e": [0.0, 3.0]},
+        {"t": [1.0, 2.0], "e": [0.0, 1.0]},
+    ),
+}
+"""Arguments, a table that breaks the expectation and one that meets it."""
+
+
+@pytest.mark.parametrize("name", WHOLES)
+def test_plain_lines_of_time_and_of_several_columns_judge_as_the_expectation_does(name):
+    kwargs, sick, sound = WHOLES[name]
+    expectation = {"type": f"expect_{name.partition(' ')[0]}", "kwargs": kwargs}
+    for columns, wrong in ((sick, True), (sound, False)):
+        data = pa.table(columns)
+        assert bool(broken(data, "any", expectation=expectation)) is wrong
+        assert bool(lines_of(expectation, data)) is wrong
+
+
+def test_times_of_any_kind_are_written_as_code():
+    stamps = pa.array([NOON, NOON], pa.timestamp("ns", tz="Europe/Zurich"))
+    regular = {"expectations": [{"type": "expect_column_interval_to_be_regular",
+                                 "kwargs": {"column": "t", "interval": 60.0}}]}  # fmt: skip
+    data = pa.table({"t": stamps})
+    case = table_case(data, regular, audited(data, regular).findings, name="times", budget_s=60)
+    text = case.makers[0]().files["repro.py"].decode()
+    assert "tsguard" not in text
+    space = {"__name__": "read"}
+    exec(text[: text.index("\ntable = ")].replace("sys.excepthook", "hook"), space)
+    assert space["build"]()["t"][0].timestamp() == stamps[0].as_py().timestamp()
 
 
 def test_plain_lines_know_their_limits():
@@ -124,6 +197,35 @@ def test_an_audit_is_reduced_from_its_folder(tmp_path):
     report = tsguard.audit(tmp_path / "load.parquet", suite=SUITE, out=tmp_path / "reports")
     case = tsguard.reduce(report.run.folder, budget_s=60)
     assert (case.size, case.original_size) == (1, 900)
+
+
+@pytest.mark.slow
+def test_a_failed_audit_leaves_its_script_unasked(tmp_path):
+    report = tsguard.audit(table(), suite=SUITE, out=tmp_path)
+    assert (Path(report.run.folder) / "repro" / "repro.py").exists()
+    [failed] = [finding for finding in report.findings if finding.status == "FAIL"]
+    assert [one.file for one in failed.evidence if one.name == "reproduction"] == ["repro/repro.py"]
+    silent = tsguard.audit(table(), suite=SUITE, out=tmp_path, repro=False)
+    assert not (Path(silent.run.folder) / "repro").exists()
+
+
+@pytest.mark.slow
+def test_the_command_reduces_the_audit_of_a_file(tmp_path):
+    import json
+
+    import pyarrow.parquet as pq
+    from typer.testing import CliRunner
+
+    from tsguard.cli import app
+
+    pq.write_table(table(), tmp_path / "load.parquet")
+    report = tsguard.audit(tmp_path / "load.parquet", suite=SUITE, out=tmp_path / "reports", repro=False)
+    said = CliRunner().invoke(app, ["repro", str(report.run.folder), "--budget", "60", "--json"])
+    assert said.exit_code == 0, said.output
+    made = json.loads(said.stdout)
+    assert (made["size"], made["original_size"]) == (1, 900)
+    code, words = run(made["script"])
+    assert code == 1, words
 
 
 def test_an_audit_of_an_object_says_that_no_folder_holds_it(tmp_path):

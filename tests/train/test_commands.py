@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from tsguard import commands
+from tsguard.checks.registry import all_checks
 from tsguard.errors import ConfigError, StoreError
+from tsguard.opening import open_run
 from tsguard.train.twice import compared
 
 MODEL = """
@@ -219,3 +221,23 @@ def test_a_failure_in_a_worker_arrives_with_its_own_traceback_and_the_folder_say
     trace = next(e.value for e in found.evidence if e.kind == "traceback")
     assert "in __getitem__" in trace
     assert "worker process" in trace
+
+
+def test_what_the_preflight_leaves_out_is_named_by_check_or_code(project):
+    opened = open_run(project / "run.yaml", changes=["check.skip=[data-order, layers without a gradient]"])
+    every = {one.name: set(one.codes) for one in all_checks()}
+    assert "layers without a gradient" not in every
+    with pytest.raises(ConfigError, match="'layers without a gradient'"):
+        commands._checks(opened, ())
+    opened = open_run(project / "run.yaml", changes=["check.skip=[data-volume, data-order]"])
+    asked = {one.name for one in commands._checks(opened, ())}
+    assert asked == {name for name, codes in every.items() if not codes <= {"data-volume", "data-order"}}
+    assert "another amount of data than declared" not in asked
+
+
+@pytest.mark.parametrize(
+    "change", ["plan.samples=lots", "baseline=nosuch.json", "train.stop={monitor: val_loss + lots()}"]
+)
+def test_what_cannot_be_held_against_is_told_before_anything_is_built(project, change):
+    with pytest.raises((ConfigError, StoreError), match=r"lots|nosuch"):
+        open_run(project / "run.yaml", changes=[change, "model.use=nowhere:build"])

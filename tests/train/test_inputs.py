@@ -129,3 +129,13 @@ def test_masks_of_time_and_of_features_are_filled_where_the_model_takes_them(tmp
         "mask": ((2, 5), "bool"),
         "features": ((2, 3), "bool"),
     }
+
+
+def test_arrays_that_the_model_cannot_take_are_told_with_its_inputs(tmp_path):
+    model = keras.Sequential([keras.Input((None, 3)), keras.layers.LSTM(2)])
+    np.save(tmp_path / "good.npy", np.zeros((2, 7, 3), "float32"))
+    assert inputs_from(str(tmp_path / "good.npy"), model, Known()).shape == (2, 7, 3)
+    for number, shape in enumerate([(2, 7, 5), (7, 3), (2, 7, 3, 1)]):
+        np.save(tmp_path / f"{number}.npy", np.zeros(shape, "float32"))
+        with pytest.raises(ConfigError, match=r"\(None, None, 3\)"):
+            inputs_from(str(tmp_path / f"{number}.npy"), model, Known())

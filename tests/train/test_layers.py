@@ -159,3 +159,14 @@ def test_a_name_that_no_layer_has_is_said_before_the_first_step(tmp_path, key):
 def test_mistakes_in_a_scripts_settings_are_told_as_in_a_file(given, words):
     with pytest.raises(ConfigError, match=words):
         train_settings(given)
+
+
+@pytest.mark.parametrize("section", [{"rates": {"encodr": 0.1}}, {"freeze": {"encodr": True}}])
+def test_a_layer_that_is_not_there_is_told_before_the_preflight(section, tmp_path, monkeypatch):
+    def asked(*arguments, **options):
+        raise AssertionError("a preflight was begun")
+
+    monkeypatch.setattr("tsguard.train.session.preflight", asked)
+    with pytest.raises(ConfigError, match=r"encodr.*encoder, norm, head"):
+        tsguard.fit(build(), X, Y, train=section, out=tmp_path)
+    assert not list(tmp_path.iterdir())

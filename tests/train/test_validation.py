@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 import tsguard
+from tsguard.checks.data_parts import another_amount
+from tsguard.checks.registry import Context
 from tsguard.dataset import Data
 from tsguard.errors import ConfigError
 from tsguard.settings import TrainSettings
@@ -112,3 +114,81 @@ def test_a_few_batches_of_everything_are_taken_where_only_a_few_are_wanted():
         Data(X, Y, validation=own, validation_sets={"a": own}), TrainSettings(limit_batches=2, batch_size=4)
     )
     assert (len(data.x), len(data.y), len(data.validation[0]), len(data.validation_sets["a"][0])) == (8, 8, 8, 8)
+
+
+def straight():
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    return model
+
+
+def r2_of(model, x, y):
+    return 1 - float(((model.predict(x, verbose=0) - y) ** 2).sum() / ((y - y.mean()) ** 2).sum())
+
+
+BARE = {"epochs": 1, "verbose": 0, "preflight": False, "diagnose": False}
+
+
+def test_what_keras_splits_off_is_what_the_run_is_judged_on(tmp_path):
+    model = straight()
+    report = tsguard.fit(model, X, Y, validation_split=0.25, out=tmp_path, **BARE)
+    assert report.metrics["r2"] == report.metrics["val/r2"] == pytest.approx(r2_of(model, X[45:], Y[45:]), rel=1e-4)
+    assert report.metrics["train/r2"] == pytest.approx(r2_of(model, X[:45], Y[:45]), rel=1e-4)
+
+
+def test_a_loader_that_validates_is_what_the_run_is_judged_on(tmp_path):
+    torch = pytest.importorskip("torch")
+    held = torch.utils.data.TensorDataset(torch.tensor(X[45:]), torch.tensor(Y[45:]))
+    model, loader = straight(), torch.utils.data.DataLoader(held, batch_size=4)
+    report = tsguard.fit(model, X[:45], Y[:45], validation_data=loader, out=tmp_path, **BARE)
+    assert report.metrics["val/r2"] == pytest.approx(r2_of(model, X[45:], Y[45:]), rel=1e-4)
+
+
+@pytest.mark.parametrize(("validation", "batches"), [(None, 12), ((X[:5], Y[:5]), 15)])
+def test_a_declared_number_of_batches_counts_what_is_trained_on(validation, batches):
+    given = {"validation_split": 0.2, "batch_size": 4}
+    for declared_as, status in ((batches, set()), (batches + 1, {"FAIL"})):
+        context = Context(
+            data=Data(X, Y, validation=validation), declared={"batches_per_epoch": declared_as}, facts={"fit": given}
+        )
+        assert {finding.status for finding in another_amount(context)} == status
+
+
+@pytest.mark.parametrize("ema", [None, 0.9])
+def test_a_composite_may_read_what_nobody_compiled(tmp_path, ema):
+    train = {
+        "stop": {"monitor": "val_loss - 2*r2 + 0*val_std_ratio", "patience": 9, "restore": False},
+        "validation_freq": 2,
+        "checkpoint": {"monitor": "r2", "mode": "max"},
+        **({"ema": ema} if ema else {}),
+    }
+    model = straight()
+    report = tsguard.fit(model, X, Y, validation_split=0.25, train=train, out=tmp_path, **{**BARE, "epochs": 4})
+    told = report.series["epoch/r2"]
+    assert told.x == (0, 1, 2, 3)
+    assert report.series["epoch/val_std_ratio"].x == (1, 3)
+    # the weights at the end are those of the last epoch, averaged where averages are kept
+    assert told[-1] == pytest.approx(r2_of(model, X[45:], Y[45:]), rel=1e-4)
+
+
+def test_measuring_for_a_composite_leaves_the_run_bit_for_bit(tmp_path):
+    def trained(monitor):
+        keras.utils.set_random_seed(0)
+        layers = [keras.layers.Dense(8), keras.layers.BatchNormalization(), keras.layers.Dropout(0.3)]
+        model = keras.Sequential([keras.Input((2,)), *layers, keras.layers.Dense(1)])
+        model.compile("adam", "mse")
+        stop = {"monitor": monitor, "patience": 9, "restore": False}
+        tsguard.fit(model, X, Y, validation_split=0.25, train={"stop": stop}, out=tmp_path, **{**BARE, "epochs": 3})
+        return model.get_weights()
+
+    assert all(np.array_equal(a, b) for a, b in zip(trained("val_loss"), trained("val_loss - r2"), strict=True))
+
+
+def test_a_large_validation_part_is_measured_row_by_row(tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2100, 2)).astype("float32")
+    y = (x[:, :1] * rng.exponential(size=(2100, 1))).astype("float32")
+    model = straight()
+    report = tsguard.fit(model, x[:64], y[:64], validation_data=(x[64:], y[64:]), out=tmp_path, **BARE)
+    assert report.metrics["r2"] == pytest.approx(r2_of(model, x[64:], y[64:]), rel=1e-4)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pyarrow as pa
@@ -24,8 +25,9 @@ from tsguard.data.readers import read
 from tsguard.data.reading import Reading
 from tsguard.data.windows import Windows, as_time
 from tsguard.dataset import Data
-from tsguard.errors import DataError
+from tsguard.errors import DataError, explain
 from tsguard.evidence import Evidence
+from tsguard.expect.validation import require_engine
 from tsguard.findings import Finding, Role, Status
 from tsguard.probes.data import distribution, field_measures, missing_over_time
 
@@ -95,6 +97,7 @@ def audit_data(
 
     Without a suite a catalogued set is judged by its own, and anything else by what holds of every sound array.
     """
+    require_engine(engine)
     name = _name(data)
     if isinstance(data, str) and data in sets.SETS:
         suite = data if suite is None else suite
@@ -109,6 +112,8 @@ def audit_data(
             f"audit: received a suite for arrays of shape {[a.shape for a in arrays.values()]}. Expected a table for a "
             "suite. Leave the suite out, or pass a table."
         )
+    if isinstance(data, str | Path) and Path(data).suffix.lower() in (".npy", ".npz"):
+        return replace(audit_data(_loaded(Path(data)), suite, engine, declared=declared), name=name)
     if _is_large(data):
         return _judged(name, data, _suite(suite), engine, {}, (), None)
     reading = data if isinstance(data, Reading) else read(data, repair=UNASKED)
@@ -139,6 +144,18 @@ def _as_arrays(data: Any) -> dict[str, Any] | None:
     return None
 
 
+def _loaded(path: Path) -> Any:
+    """What numpy saved: one array, or several by name. Pickled objects are code, and are refused."""
+    try:
+        held = np.load(path, allow_pickle=False)
+        return held if isinstance(held, np.ndarray) else {key: held[key] for key in held.files}
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
+        raise DataError(
+            explain(str(path), received=str(error), expected="arrays that numpy.save or numpy.savez wrote",
+                    todo="Save plain numbers, without objects.")
+        ) from None  # fmt: skip
+
+
 def _is_large(data: Any) -> bool:
     """Parquet that is better streamed than held."""
     if not isinstance(data, str | Path):
@@ -149,7 +166,10 @@ def _is_large(data: Any) -> bool:
         return False
     import pyarrow.parquet as pq
 
-    return sum(int(pq.read_metadata(file).num_rows) for file in files) > MEMORY_ROWS
+    try:
+        return sum(int(pq.read_metadata(file).num_rows) for file in files) > MEMORY_ROWS
+    except (pa.ArrowInvalid, OSError):  # no Parquet after all: the reader says so, of every file at once
+        return False
 
 
 def _suite(suite: Any) -> Any:
@@ -336,7 +356,9 @@ def _plain_columns(table: pa.Table) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in table.column_names:
         kind = table.schema.field(name).type
-        if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
+        if pa.types.is_decimal(kind):
+            found[name] = table.column(name).cast(pa.float64()).to_numpy()
+        elif pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
             column = table.column(name).to_numpy()
             found[name] = column.astype(np.float64) if column.dtype == object else column
     return found
@@ -353,6 +375,8 @@ def _figures(columns: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
 
 def _table_findings(table: pa.Table, columns: Mapping[str, Any], declared: Mapping[str, Any]) -> tuple[Finding, ...]:
     """A table without a suite: what holds of every sound one, and the checks of arrays that mean the same there."""
+    if not table.num_rows or not table.num_columns:
+        return judge_table(table, {})
     rows = Context(data=Data(next(iter(columns.values()))) if columns else None, declared=declared)
     found = [*judge_table(table, columns), *_array_checks(rows, only=("data-volume",))]
     for name, column in columns.items():
@@ -384,6 +408,12 @@ def _array_checks(context: Context, *, skip: tuple[str, ...] = (), only: tuple[s
 
 def _audit_arrays(name: str, arrays: dict[str, Any], time: Any, declared: Mapping[str, Any]) -> Audit:
     """Windows (N, T, F) and fields (N, T, H, W) or (T, H, W): values as for training data, and dead places besides."""
+    if not any(array.dtype.kind in "fiub" and array.size for array in arrays.values()):
+        shapes = ", ".join(f"{key} of shape {array.shape} and type {array.dtype}" for key, array in arrays.items())
+        raise DataError(
+            explain("audit", received=shapes or "no array", expected="arrays of numbers with at least one sample",
+                    todo="Pass those that hold numbers; words belong into a table.")
+        )  # fmt: skip
     whole = next(iter(arrays.values())) if len(arrays) == 1 else arrays
     findings = _array_checks(Context(data=Data(whole), declared=declared), skip=("data-scale",))
     figures: dict[str, Any] = {"distributions": {}, "fields": {}}

@@ -1,11 +1,13 @@
 """The bench: a model made ready on a few batches, its first step taken, so that a check can measure at once.
 
-Every check sets up its own bench (the runner undoes what it did), so that no check depends on another having run.
+Every check sets up its own bench (the runner undoes what it did), so that no check depends on another having run. What
+the first step showed is the same for all of them, and is taken once while the runner keeps a shelf for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,8 +95,43 @@ def batch_size(context: Context) -> int:
     return int(fit_arguments(context).get("batch_size") or context.data.batch_size)
 
 
+SHELF = "data.first steps"
+"""Where the facts keep what the first step showed: by count and rows of the batches."""
+
+
+@contextlib.contextmanager
+def shelf(context: Context) -> Iterator[None]:
+    """While the same weights are asked again and again: their first step on the same batches is taken once."""
+    context.facts[SHELF] = {}
+    try:
+        yield
+    finally:
+        context.facts.pop(SHELF, None)
+
+
+def clear(context: Context) -> None:
+    """Let go of the steps that were kept, and of the memory that they hold."""
+    context.facts.get(SHELF, {}).clear()
+
+
 def set_up(context: Context, *, count: int = 3, rows: int | None = None) -> Bench:
-    """A bench for this context. The caller is inside the runner's `preserved`."""
+    """A bench for this context. The caller is inside the runner's `preserved`.
+
+    The first step may be one that another check has taken: its graph can be read, and not be differentiated again.
+    """
+    assert context.data is not None
+    kept: dict[Any, tuple[list[Batch], Snapshot, Step]] | None = context.facts.get(SHELF)
+    if kept is not None and (count, rows) in kept:
+        batches, start, step = kept[count, rows]
+        context.model.train()
+    else:
+        batches, start, step = _first_step(context, count, rows)
+        if kept is not None and step.error is None:
+            kept[count, rows] = batches, start, step
+    return Bench(context.model, context.data, batches, start, step, fit_arguments(context))
+
+
+def _first_step(context: Context, count: int, rows: int | None) -> tuple[list[Batch], Snapshot, Step]:
     assert context.data is not None
     options = {} if rows is None else {"rows": rows}
     batches = measured_batches(context.data, count=count, batch_size=batch_size(context), **options)
@@ -108,7 +145,7 @@ def set_up(context: Context, *, count: int = 3, rows: int | None = None) -> Benc
     step = take_step(model, batches[0])
     if step.error is None and failed is not None:
         step.error = failed
-    return Bench(model, context.data, batches, start, step, fit_arguments(context))
+    return batches, start, step
 
 
 def name_of(layer: Any) -> str:

@@ -24,7 +24,8 @@ UNSEEN = 0.5
 def sorted_rows(context: Context) -> Iterable[Finding]:
     """Targets in rising order that nothing shuffles; `validation_split`, which takes the last rows, on sorted ones."""
     given = fit_arguments(context)
-    share = given.get("validation_split") or 0.0
+    beside = context.data is not None and context.data.validation is not None  # then nothing is split off
+    share = 0.0 if beside else given.get("validation_split") or 0.0
     for one in targets(context):
         if share:
             yield from _held_apart(one, float(share))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -25,6 +26,7 @@ from tsguard.checks.arrays import (
     named_leaves,
     targets,
 )
+from tsguard.checks.outturn import within
 from tsguard.checks.registry import Context, check
 from tsguard.dataset import leaves
 from tsguard.evidence import Evidence
@@ -295,32 +297,17 @@ def another_amount(context: Context) -> Iterable[Finding]:
         return
     # A loader says how many batches it has; how many samples they hold is known when all have been read.
     samples = len(data) if data.is_arrays else None
-    batches = len(data.x) if samples is None else -(-samples // batch_size(context))
-    steps = fit_arguments(context).get("steps_per_epoch") or batches
+    given = fit_arguments(context)
+    share = 0.0 if data.validation is not None else float(given.get("validation_split") or 0.0)
+    rows = None if samples is None else math.floor(samples * (1.0 - share))
+    batches = len(data.x) if rows is None else -(-rows // batch_size(context))
+    steps = given.get("steps_per_epoch") or batches
     for key, found in (("samples", samples), ("batches_per_epoch", int(steps))):
         if found is None:
             continue
         wanted = context.declared.get(key)
-        span = None if wanted is None else declared_span(wanted)
-        if span is None or span[0] <= found <= span[1]:
+        if wanted is None or within(key, wanted, found):
             continue
         message = f"{key}: received {found:,}. Declared {wanted}. This is probably another file, subset or batch size."
         where = {"phase": "data", "config_key": f"plan.{key}"}
         yield catalogue.finding("data-volume", message, where=where, score=0.95)
-
-
-def declared_span(wanted: Any) -> tuple[float, float] | None:
-    """What the plan allows: a number, "25..50", or (low, high); None where it says nothing that can be held against."""
-    if isinstance(wanted, bool):
-        return None
-    if isinstance(wanted, int | float):
-        return float(wanted), float(wanted)
-    if isinstance(wanted, list | tuple) and len(wanted) == 2:
-        return float(wanted[0]), float(wanted[1])
-    if isinstance(wanted, str):
-        low, found, high = wanted.partition("..")
-        try:
-            return (float(low), float(high)) if found else (float(wanted), float(wanted))
-        except ValueError:
-            return None
-    return None

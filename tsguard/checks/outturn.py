@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tsguard import catalogue
+from tsguard.errors import ConfigError, GateError, explain
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding
 from tsguard.gate import Condition
@@ -38,8 +39,39 @@ def off_plan(declared: Mapping[str, Any], metrics: Mapping[str, float]) -> Itera
             yield catalogue.finding("off-plan", f"{words}.", where={"config_key": "plan.gpu_used"}, check="plan")
 
 
+QUANTITIES = ("samples", "batches_per_epoch", *SLACK)
+"""What a plan may say as a number, a bound or a range."""
+FACTS = ("price_per_hour", "gpu_used", "timesteps", "features", "transferred_from", "transferred_into")
+"""What a plan may say besides."""
+
+
+def require_plan(declared: Mapping[str, Any]) -> None:
+    """A ConfigError for what no plan knows, and for a quantity that cannot be read."""
+    unknown = sorted(set(declared) - {*QUANTITIES, *FACTS})
+    if unknown:
+        raise ConfigError(
+            explain("plan", received=", ".join(unknown), expected=f"names among: {', '.join((*QUANTITIES, *FACTS))}",
+                    todo="Check the spelling; what is not known here would be held against nothing.")
+        )  # fmt: skip
+    for name in QUANTITIES:
+        planned = declared.get(name)
+        pair = isinstance(planned, list | tuple) and len(planned) == 2
+        if planned is None or as_number(planned) is not None or (pair and None not in map(as_number, planned)):
+            continue
+        try:
+            Condition.parse(name, planned)
+        except GateError:
+            raise ConfigError(
+                explain(f"plan.{name}", received=repr(planned), expected="a number, '25..50' or '< 50'",
+                        todo="Write a number or a range.")
+            ) from None  # fmt: skip
+
+
 def within(name: str, planned: Any, value: float) -> bool:
-    """Whether a value lies inside a plan: a number (with its slack), a bound ("< 50") or a range ("25..50")."""
+    """Whether a value lies inside a plan: a number (with its slack), a bound ("< 50"), a range ("25..50") or a pair."""
+    if isinstance(planned, list | tuple):
+        low, high = planned
+        return bool(low <= value <= high)
     number = as_number(planned)
     if number is not None:
         short = number - value if name not in AT_MOST else 0.0

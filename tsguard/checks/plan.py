@@ -13,6 +13,7 @@ from typing import Any
 
 from tsguard import catalogue
 from tsguard.backend import device_name, restore_rng, rng_state
+from tsguard.checks.bench import clear
 from tsguard.checks.outturn import as_number, within
 from tsguard.checks.registry import Context, check
 from tsguard.dataset import Data, leaves, map_leaves
@@ -39,6 +40,7 @@ def cost_of_the_run(context: Context) -> Iterable[Finding]:
     if data is None or batch is None:
         yield _not_asked("off-plan", "the data can be read only once, and a measured step would use a batch up")
         return
+    clear(context)  # their memory is not the run's
     step_s = _seconds_per_step(context.model, batch, min(PROBE_S, context.budget_s / 4))
     forecast = _forecast(context, data, step_s)
     context.facts["forecast"] = forecast
@@ -153,7 +155,8 @@ def _forecast(context: Context, data: Data, step_s: float) -> dict[str, float]:
 
 def _batches(data: Data, fit: Mapping[str, Any]) -> int | None:
     if data.is_arrays:
-        rows = math.floor(len(data) * (1.0 - (fit.get("validation_split") or 0.0)))
+        share = 0.0 if data.validation is not None else fit.get("validation_split") or 0.0
+        rows = math.floor(len(data) * (1.0 - share))
         return math.ceil(rows / (fit.get("batch_size") or 32))
     try:
         return len(data.x)

@@ -1,6 +1,6 @@
 """Asking the checks: each on its own, so that a crash is an ERROR finding and no answer is lost.
 
-The model is held preserved around every single check; a check that is out of time or out of its depth is NOT_RUN with
+The model is put back after every single check; a check that is out of time or out of its depth is NOT_RUN with
 the reason, never a silent pass.
 """
 
@@ -9,15 +9,17 @@ from __future__ import annotations
 import contextlib
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from tsguard import catalogue
-from tsguard.backend import preserved
+from tsguard.backend import AsFound, preserved
+from tsguard.checks.bench import shelf
 from tsguard.checks.gathered import gathered, left_alone
 from tsguard.checks.registry import Check, Context, all_checks
 from tsguard.errors import ConfigError
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding, Role, Status
+from tsguard.probes.stage import get_ready, measured_batches
 
 
 def run_checks(
@@ -31,25 +33,47 @@ def run_checks(
     """Every check's answer, in the order of asking. `progress` is told the name of the check that starts."""
     started = clock()
     findings: list[Finding] = []
-    for one in all_checks() if checks is None else checks:
-        left = budget_s - (clock() - started)
-        asked = gathered(context) if _of_arrays(one) else context
-        missing = asked.missing(one.needs)
-        if missing:
-            findings.extend(_not_run(one, "; ".join(missing)))
-            continue
-        if left <= 0:
-            findings.extend(_not_run(one, f"the time budget of {budget_s:g} s was spent before its turn"))
-            continue
-        progress(one.name)
-        asked.budget_s = left
-        begun = clock()
-        answers = _ask(one, asked)
-        if any(f.code == "step-fails" and f.status in (Status.WARN, Status.FAIL) for f in findings):
-            answers = [_unasked(one) if answer.status is Status.ERROR else answer for answer in answers]
-        spent = clock() - begun
-        findings.extend(_stamped(answer, one, spent) for answer in answers)
+    with _built(context) as found:
+        for one in all_checks() if checks is None else checks:
+            left = budget_s - (clock() - started)
+            asked = gathered(context) if _of_arrays(one) else context
+            missing = asked.missing(one.needs)
+            if missing:
+                findings.extend(_not_run(one, "; ".join(missing)))
+                continue
+            if left <= 0:
+                findings.extend(_not_run(one, f"the time budget of {budget_s:g} s was spent before its turn"))
+                continue
+            progress(one.name)
+            asked.budget_s = left
+            begun = clock()
+            answers = _ask(one, asked, found)
+            if any(f.code == "step-fails" and f.status in (Status.WARN, Status.FAIL) for f in findings):
+                answers = [_unasked(one) if answer.status is Status.ERROR else answer for answer in answers]
+            spent = clock() - begun
+            findings.extend(_stamped(answer, one, spent) for answer in answers)
     return tuple(findings)
+
+
+@contextlib.contextmanager
+def _built(context: Context) -> Iterator[AsFound | None]:
+    """What `fit` builds before its first step is built once and not by every check; afterwards it is unbuilt again.
+
+    A model that cannot be built so, or whose data can be read only once, is left as it is, and each check meets that by
+    itself. What is yielded puts the model back after a check.
+    """
+    model, data = context.model, context.data
+    with contextlib.ExitStack() as held:
+        if model is not None and data is not None and (data.is_arrays or hasattr(data.x, "__len__")):
+            held.enter_context(preserved(model))
+            try:
+                with _loader_kept(context):
+                    get_ready(model, measured_batches(data, count=1)[0])
+            except Exception:  # `a step that raises` tells of it, with its place
+                held.close()
+            else:
+                held.enter_context(shelf(context))
+        yield None if model is None else AsFound(model)
 
 
 def _loader_kept(context: Context) -> contextlib.AbstractContextManager[None]:
@@ -63,10 +87,12 @@ def _of_arrays(one: Check) -> bool:
     return "arrays" in one.needs and one.ask.__module__.startswith("tsguard.checks.data")
 
 
-def _ask(one: Check, context: Context) -> list[Finding]:
+def _ask(one: Check, context: Context, found: AsFound | None) -> list[Finding]:
     try:
-        model = context.model
-        with preserved(model) if model is not None else contextlib.nullcontext(), _loader_kept(context):
+        with contextlib.ExitStack() as afterwards:
+            if found is not None:
+                afterwards.callback(found.restore)
+            afterwards.enter_context(_loader_kept(context))
             answers = list(one.ask(context))
     except ConfigError:  # what the user told us cannot be: no check can answer before it is mended
         raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -42,14 +43,17 @@ def judge_table(table: pa.Table, numbers: Mapping[str, Any]) -> tuple[Finding, .
         kind = table.schema.field(name).type
         if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
             found += _of_time(name, table)
-        elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
-            found += _of_text(name, table.column(name))
+        elif name not in numbers:
+            found += _of_holes(name, table.column(name))
+            if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+                found += _of_series(name, table.column(name))
+            if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+                found += _of_text(name, table.column(name))
     spoken = {finding.code for finding in found}
-    sound = [
-        Finding(code, Status.PASS, Role.NOTE, "every column was looked at", check=CHECK)
-        for code in CODES
-        if code not in spoken
-    ]
+    some = bool(table.num_rows and table.num_columns)
+    status = Status.PASS if some else Status.NOT_RUN
+    words = "every column was looked at" if some else "the table has no rows" if table.num_columns else "no columns"
+    sound = [Finding(code, status, Role.NOTE, words, check=CHECK) for code in CODES if code not in spoken]
     return (*found, *sound)
 
 
@@ -88,11 +92,43 @@ def _of_numbers(name: str, column: Any) -> Iterator[Finding]:
             yield _found("data-constant", name, f"{one.high:g} {where}: it carries nothing.", value=one.high)
 
 
+def _of_holes(name: str, column: pa.ChunkedArray) -> Iterator[Finding]:
+    """Cells without a value in a column that holds no numbers. Words may be left out on purpose: that is a warning."""
+    missing = column.null_count
+    if not missing:
+        return
+    row = int(pc.index(pc.is_null(column), True).as_py())
+    if missing == len(column):
+        yield _found("data-nonfinite", name, f"not one of {missing:,} cells has a value.", row, count=missing)
+        return
+    cells = "cell has" if missing == 1 else "cells have"
+    message = f"{missing:,} {cells} no value ({missing / len(column):.2%}); first in row {row}."
+    finding = _found("data-nonfinite", name, message, row, count=missing)
+    yield replace(finding, status=Status.WARN, role=Role.NOTE)
+
+
+def _of_series(name: str, column: pa.ChunkedArray) -> Iterator[Finding]:
+    """A series in every cell, as a `.ts` file has: its numbers are looked at one by one."""
+    inside = pc.list_flatten(column)
+    if not (pa.types.is_floating(inside.type) or pa.types.is_integer(inside.type)):
+        return
+    holes = nonfinite(inside.to_numpy())
+    if holes.count:
+        place = holes.first[0][0]
+        row = int(pc.list_parent_indices(column)[place].as_py())
+        words = "value is" if holes.count == 1 else "values are"
+        message = (
+            f"{holes.count:,} {words} missing or not finite ({holes.share:.2%}) inside its series; first in row {row}."
+        )
+        yield _found("data-nonfinite", name, message, row, count=holes.count)
+
+
 def _of_time(name: str, table: pa.Table) -> Iterator[Finding]:
     column = table.column(name)
     if column.null_count:
         row = int(pc.index(pc.is_null(column), True).as_py())
-        message = f"{column.null_count:,} rows have no time; first in row {row}. Expected a time in every row."
+        rows = "row has" if column.null_count == 1 else "rows have"
+        message = f"{column.null_count:,} {rows} no time; first in row {row}. Expected a time in every row."
         yield _found("data-nonfinite", name, message, row, count=column.null_count)
         return
     whole = column.cast(pa.timestamp("ms")) if pa.types.is_date(column.type) else column

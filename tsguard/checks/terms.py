@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from tsguard import catalogue
-from tsguard.checks.bench import not_asked, set_up
+from tsguard.checks.bench import Bench, not_asked, set_up
 from tsguard.checks.own_loss import generator_of
 from tsguard.checks.registry import Context, check
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding
 from tsguard.probes.answers import draw_weights
-from tsguard.probes.gradients import term_gradients
+from tsguard.probes.gradients import Term, term_gradients
 
 DROWNED = 1000.0
 """Ratio of gradient norms in shared weights from which the smaller term cannot be told from rounding of the larger
@@ -30,18 +30,11 @@ def drowned_terms(context: Context) -> Iterable[Finding]:
     if bench.step.error is not None or bench.step.answer is None:
         yield from not_asked(bench, "loss-term-dominates")
         return
-    norms = [term_gradients(bench.model, batch, restore=bench.start.restore) for batch in bench.batches[:2]]
-    # Some terms are silent at the very start and speak later: what drowns must drown at other weights too.
-    for seed in (1, 2):
-
-        def redraw(seed: int = seed) -> None:
-            bench.start.restore()
-            draw_weights(bench.model, 1.0, generator_of(seed))
-
-        norms.append(term_gradients(bench.model, bench.batch, restore=redraw))
-    bench.start.restore()
-    if not all(len(n) >= 2 for n in norms):
-        return
+    norms = []
+    for measured in _measurements(bench):
+        if len(measured) < 2 or max(term.norm for term in measured.values()) <= LOUD:
+            return  # one term, or none that is loud: the least of all measurements is asked below
+        norms.append(measured)
     if len({tuple(n) for n in norms}) > 1:
         return
     typical = {name: min(n[name].norm for n in norms) for name in norms[0]}
@@ -61,3 +54,16 @@ def drowned_terms(context: Context) -> Iterable[Finding]:
             evidence=(Evidence("value", table, name="gradient norm per term"),),
             score=1.0,
         )
+
+
+def _measurements(bench: Bench) -> Iterator[dict[str, Term]]:
+    """The terms on two batches, and at other weights: some are silent at the very start and speak later."""
+    for batch in bench.batches[:2]:
+        yield term_gradients(bench.model, batch, restore=bench.start.restore)
+    for seed in (1, 2):
+
+        def redraw(seed: int = seed) -> None:
+            bench.start.restore()
+            draw_weights(bench.model, 1.0, generator_of(seed))
+
+        yield term_gradients(bench.model, bench.batch, restore=redraw)

@@ -6,6 +6,7 @@ depends on the seed.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -222,14 +223,21 @@ def _not_in_the_optimizer(bench: Bench) -> Iterator[Finding]:
         return
     optimizer = getattr(bench.model, "optimizer", None)
     own = {id(v) for v in getattr(optimizer, "_trainable_variables", ())}
-    fed = {id(v) for b in bench.batches for v in bench.again(b, record_calls=False).fed_variables}
+    fed: set[int] = set()
+    for batch in bench.batches:
+        if not trainable.keys() <= fed:
+            fed |= {id(v) for v in bench.again(batch, record_calls=False).fed_variables}
     before = {key: v.value.detach().clone() for key, v in trainable.items()}
     bench.start.restore()
-    steps = [take_step(bench.model, b, update=True, record_calls=False) for b in bench.batches]
-    moved = {key for key, v in trainable.items() if bool((v.value.detach() != before[key]).any())}
+    steps, moved = [], set[int]()
+    for batch in bench.batches:
+        if not trainable.keys() <= moved:
+            steps.append(take_step(bench.model, batch, update=True, record_calls=False))
+            moved = {key for key, v in trainable.items() if bool((v.value.detach() != before[key]).any())}
     errors = [s.error for s in steps if s.error is not None]
     bench.start.restore()
-    used = {id(v) for v in trainable.values() if id(v.value) in leaf_tensors(bench.step.root)}
+    reached = leaf_tensors(bench.step.root)
+    used = {id(v) for v in trainable.values() if id(v.value) in reached}
     left = [
         v
         for key, v in trainable.items()
@@ -269,30 +277,24 @@ def _disconnected(bench: Bench, *, attention: bool) -> Iterator[Finding]:
             )
         return
     largest: dict[int, float] = {id(v): 0.0 for v in trainable}
+    silent = _silent(bench.model, largest)
     generator = torch.Generator().manual_seed(11)
-    for scale in (None, 0.5, 1.0):
-        for batch in bench.batches:
-            bench.start.restore()
-            if scale is not None:
-                draw_weights(bench.model, scale, generator)
-            step = take_step(bench.model, batch, record_calls=False)
-            for variable in trainable:
-                gradient = step.gradient_of(variable)
-                if gradient is not None:
-                    value = float(gradient.abs().max())
-                    largest[id(variable)] = max(largest[id(variable)], math.inf if math.isnan(value) else value)
+    for scale, batch in itertools.product((None, 0.5, 1.0), bench.batches):
+        bench.start.restore()
+        if scale is not None:
+            draw_weights(bench.model, scale, generator)
+        step = take_step(bench.model, batch, record_calls=False)
+        for variable in trainable:
+            gradient = step.gradient_of(variable)
+            if gradient is not None:
+                value = float(gradient.abs().max())
+                largest[id(variable)] = max(largest[id(variable)], math.inf if math.isnan(value) else value)
+        silent = _silent(bench.model, largest)
+        if not silent:
+            break
     bench.start.restore()
     if not any(largest.values()):
         return  # nothing gets a gradient: the loss itself is blind, and its own check says so
-    silent = []
-    for layer in bench.model._flatten_layers():
-        own = [v for v in layer._trainable_variables if id(v) in largest]
-        if own and all(largest[id(v)] == 0.0 for v in own):
-            silent.append((layer, own))
-    for variable in getattr(bench.model, "_trainable_variables", ()):
-        if largest.get(id(variable)) == 0.0 and all(variable not in own for _, own in silent):
-            silent.append((bench.model, [variable]))
-    silent = [(layer, own) for layer, own in silent if any(_matters(v) for v in own)]
     if not silent or attention:
         return
     names = [name_of(layer) for layer, _ in silent]
@@ -307,6 +309,19 @@ def _disconnected(bench: Bench, *, attention: bool) -> Iterator[Finding]:
         evidence=(Evidence("value", names, name="layers without gradient"),),
         score=0.9,
     )
+
+
+def _silent(model: Any, largest: dict[int, float]) -> list[tuple[Any, list[Any]]]:
+    """Layers, and weights of the model's own, that have got no gradient and would have a use for one."""
+    silent = []
+    for layer in model._flatten_layers():
+        own = [v for v in layer._trainable_variables if id(v) in largest]
+        if own and all(largest[id(v)] == 0.0 for v in own):
+            silent.append((layer, own))
+    for variable in getattr(model, "_trainable_variables", ()):
+        if largest.get(id(variable)) == 0.0 and all(variable not in own for _, own in silent):
+            silent.append((model, [variable]))
+    return [(layer, own) for layer, own in silent if any(_matters(v) for v in own)]
 
 
 def _matters(variable: Any) -> bool:

@@ -224,7 +224,7 @@ def _judge_cells(judged: _Lines, decimal: str) -> None:
     for cells, line in zip(judged.rows, judged.lines, strict=True):
         if len(cells) != width:
             if "ragged-row" not in judged.allowed:
-                received, expected = f"{len(cells)} cells", f"{width}, as in the header"
+                received, expected = f"{len(cells)} cell{'s' * (len(cells) != 1)}", f"{width}, as in the header"
                 judged.fault("ragged-row", received, expected, "Mend the row.", line)
             elif len(cells) < width:
                 judged.repaired("ragged-row", "a short row was filled with nulls", line)

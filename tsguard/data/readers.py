@@ -257,6 +257,8 @@ def _from_pandas(data: Any) -> pa.Table:
 def _column(values: Any, name: str) -> pa.Array:
     """One column; NaN stays NaN in numpy arrays, because there it is a value and not a missing one."""
     try:
+        if isinstance(values, np.ma.MaskedArray):  # a masked cell is missing, whatever stands in it
+            return pa.array(np.asarray(values.data), mask=np.ma.getmaskarray(values))
         if isinstance(values, np.ndarray):
             return pa.array(np.ascontiguousarray(values), from_pandas=False)
         return pa.array(values)

@@ -137,7 +137,8 @@ def merge_lines(faults: Iterable[Fault]) -> list[Fault]:
                 fault.column,
                 fault.expected,
             )
-            if same and (before.last_line or before.line) == fault.line - 1:
+            as_ragged = fault.kind != "ragged-row" or before.received == fault.received  # too short is not too long
+            if same and as_ragged and (before.last_line or before.line) == fault.line - 1:
                 merged[-1] = replace(before, last_line=fault.line)
                 continue
         merged.append(fault)

@@ -104,19 +104,19 @@ def entry(name: str) -> RealSet:
     return SETS[name]
 
 
+_WORDS = {True: "verified", False: "differs", None: "absent"}
+
+
+def row(name: str, root: Path | None = None) -> dict[str, str]:
+    """Name, title, size, licence of a set, and whether it is here (`verified`, `differs`, `absent`)."""
+    one = entry(name)
+    known = {"name": one.name, "title": one.title, "size": one.size, "licence": one.licence}
+    return {**known, "here": _WORDS[verified(name, root)]}
+
+
 def listing(root: Path | None = None) -> list[dict[str, str]]:
-    """A row for each set: name, title, size, licence, and whether it is here (`verified`, `differs`, `absent`)."""
-    words = {True: "verified", False: "differs", None: "absent"}
-    return [
-        {
-            "name": one.name,
-            "title": one.title,
-            "size": one.size,
-            "licence": one.licence,
-            "here": words[verified(one.name, root)],
-        }
-        for one in SETS.values()
-    ]
+    """A row for each set."""
+    return [row(name, root) for name in SETS]
 
 
 def where(name: str, root: Path | None = None) -> str:

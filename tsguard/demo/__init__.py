@@ -6,17 +6,41 @@ It runs the same code as `tsguard check` and `tsguard train` on two configuratio
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from tsguard.report import Report
+
 HERE = Path(__file__).parent
 
 
-def play(out: Path, console: Console, *, progress: Callable[[str], None]) -> int:
-    """Both runs, told as a story; 0 when both ended as they should."""
+@dataclass(frozen=True)
+class Played:
+    """What became of both runs."""
+
+    sick: Report
+    mended: Report
+
+    @property
+    def exit_code(self) -> int:
+        """0 where the gate stopped the one and passed the other, else 3."""
+        return 0 if (self.sick.verdict.exit_code, self.mended.verdict.exit_code) == (1, 0) else 3
+
+    def told(self) -> dict[str, Any]:
+        """The same for machines."""
+        both = {"sick": self.sick, "mended": self.mended}
+        return {
+            name: {"verdict": str(one.verdict.status), "reasons": list(one.verdict.reasons), "page": str(one.path)}
+            for name, one in both.items()
+        }
+
+
+def play(out: Path, console: Console, *, progress: Callable[[str], None]) -> Played:
+    """Both runs, told as a story."""
     from tsguard import commands
     from tsguard.render.terminal import show
 
@@ -31,4 +55,4 @@ def play(out: Path, console: Console, *, progress: Callable[[str], None]) -> int
         console.print(f"  {report.path}", soft_wrap=True, highlight=False)
     console.print("\nNext: `tsguard init` writes a run.yaml for a model of your own, or put one line into a script:")
     console.print("  model.fit(x, y, callbacks=[tsguard.Guard()])", highlight=False, markup=False)
-    return 0 if sick.verdict.exit_code == 1 and mended.verdict.exit_code == 0 else 3
+    return Played(sick, mended)

@@ -111,7 +111,11 @@ def steps(times: Array, entities: Array | None = None) -> Array:
     """Differences of consecutive times in int64 or float64, NaN where a new entity begins; times of numpy in
     nanoseconds."""
     times = as_time(times)
-    found = np.diff(times).astype(np.float64)
+    with np.errstate(over="ignore"):
+        found = np.diff(times).astype(np.float64)
+    if times.dtype.kind == "i" and len(times):  # a difference beyond int64 wraps around, and would run the other way
+        wrapped = (times[1:] >= times[:-1]) != (found >= 0)
+        found[wrapped] = times[1:][wrapped].astype(np.float64) - times[:-1][wrapped].astype(np.float64)
     if entities is not None:
         found[np.asarray(entities)[1:] != np.asarray(entities)[:-1]] = np.nan
     return found
@@ -122,7 +126,10 @@ def as_time(times: Array) -> Array:
     times = np.asarray(times)
     if times.dtype.kind == "M":
         return times.astype("datetime64[ns]").astype(np.int64)
-    return times if times.dtype.kind in "iu" else times.astype(np.float64)
+    if times.dtype.kind == "u":  # differences of unsigned numbers never fall
+        fits = times.dtype.itemsize < 8 or not len(times) or int(times.max()) <= np.iinfo(np.int64).max
+        return times.astype(np.int64 if fits else np.float64)
+    return times.astype(np.int64) if times.dtype.kind == "i" else times.astype(np.float64)
 
 
 def sorted_by_entity(times: Array, entities: Array) -> tuple[Array, Array, Array]:

@@ -65,10 +65,7 @@ def validate(
     Returns:
         An `ExpectationSuiteValidationResult`; `meta["tsguard"]` says which expectations pandas judged, and why.
     """
-    if engine not in ENGINES:
-        raise ConfigError(
-            explain("engine", received=repr(engine), expected=" or ".join(map(repr, ENGINES)), todo="Use one of them.")
-        )
+    require_engine(engine)
     with stock.quiet():
         result_format = _result_format(result_format)
         loaded = load_suite(suite)
@@ -76,6 +73,14 @@ def validate(
         if engine == "pandas":
             return stock.validate_suite(loaded, _frame(source, None, []), result_format)
         return _by_arrow(loaded, source, result_format)
+
+
+def require_engine(engine: Any) -> None:
+    """A ConfigError unless this is an engine of ours."""
+    if engine not in ENGINES:
+        raise ConfigError(
+            explain("engine", received=repr(engine), expected=" or ".join(map(repr, ENGINES)), todo="Use one of them.")
+        )
 
 
 def _result_format(given: Any) -> Any:

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect as introspection
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ import numpy as np
 
 from tsguard import catalogue
 from tsguard.backend import require_torch, restore_rng, rng_state
-from tsguard.errors import TsguardError
+from tsguard.errors import ConfigError, TsguardError, explain
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding, Role, Status
 from tsguard.guard import answer, captures, closing, fitcall, verdicts
@@ -103,8 +104,8 @@ class Guard(keras.callbacks.Callback):
         super().__init__()
         self.policy = checked_policy(policy)
         self.sync_every = _checked_sync(sync_every)
-        self.inspect = (inspect,) if isinstance(inspect, int) else tuple(inspect)
-        self.out, self.diagnose, self.repro, self.budget_s = out, diagnose, repro, budget_s
+        self.inspect = _checked_steps(inspect)
+        self.out, self.diagnose, self.repro, self.budget_s = out, diagnose, _checked_repro(repro), _checked_s(budget_s)
         self.finishers = tuple(finishers)
         self.max_recoveries = max_recoveries
         self.name = name
@@ -129,19 +130,28 @@ class Guard(keras.callbacks.Callback):
         self._stalls: StallWatch | None = None
         self._found: list[Finding] = []
         self._noting = threading.Lock()
+        self._looping = False
 
     # -- what is there afterwards ---------------------------------------------------------------------------------
 
     @property
     def report(self) -> Report | None:
-        """The Report of the run. After a fit that died it holds what was known then."""
-        if self._report is None and self._watcher is not None:
+        """The Report of the run, None while it goes on. After a fit that died it holds what was known then."""
+        if self._report is None and self._watcher is not None and not self._watched_now():
+            self._watcher.seam.disarm()
             self._finish()
         return self._report
 
     @report.setter
     def report(self, report: Report | None) -> None:
         self._report = report
+
+    def _watched_now(self) -> bool:
+        """Whether the run goes on: its fit is among the callers, or its loop has not been left and not been stopped."""
+        watcher = self._watcher
+        if watcher is None or (self._looping and watcher.stopped):
+            return False
+        return self._looping or fitcall.running(watcher.model, introspection.currentframe())
 
     @property
     def run(self) -> Run | None:
@@ -245,9 +255,11 @@ class Guard(keras.callbacks.Callback):
         watcher.seam.arm(free_running=True)
         watcher.loose = LooseCalls(model)
         watcher.loose.arm()
+        self._looping = True
         try:
             yield self
         finally:
+            self._looping = False
             watcher.loose.disarm()
             watcher.seam.disarm()
             _quietly(Guard._finish)(self)
@@ -432,11 +444,44 @@ class Guard(keras.callbacks.Callback):
         )
 
 
+def _checked_steps(inspect: Any) -> tuple[int, ...]:
+    steps = tuple(inspect) if isinstance(inspect, Iterable) and not isinstance(inspect, str) else (inspect,)
+    if all(isinstance(step, int | np.integer) and not isinstance(step, bool) and step >= 0 for step in steps):
+        return tuple(int(step) for step in steps)
+    raise ConfigError(
+        explain(
+            "Guard(inspect=…)",
+            received=repr(inspect),
+            expected="numbers of steps, counted from 0 over the whole training",
+            todo="Write inspect=[120] to look into the 121st update.",
+        )
+    )
+
+
+def _checked_repro(repro: str | bool) -> str | bool:  # noqa: FBT001 - the public contract
+    if isinstance(repro, bool) or repro == "auto":
+        return repro
+    raise ConfigError(
+        explain("Guard(repro=…)", received=repr(repro), expected='"auto", True or False', todo='Leave it out: "auto".')
+    )
+
+
+def _checked_s(budget_s: float) -> float:
+    if isinstance(budget_s, int | float) and not isinstance(budget_s, bool) and budget_s >= 0:
+        return budget_s
+    raise ConfigError(
+        explain(
+            "Guard(budget_s=…)",
+            received=repr(budget_s),
+            expected="seconds, from 0",
+            todo="0 looks for no causes.",
+        )
+    )
+
+
 def _checked_sync(sync_every: int | str) -> int | str:
     if sync_every == "auto" or (isinstance(sync_every, int) and not isinstance(sync_every, bool) and sync_every > 0):
         return sync_every
-    from tsguard.errors import ConfigError, explain
-
     raise ConfigError(
         explain(
             "Guard(sync_every=…)",

@@ -118,6 +118,22 @@ class _Reader:
             )
         )
 
+    def _axis(self, place: str, axis: int, name: str) -> int:
+        """A declared axis, counted from 0; a mistake in words where the input has none such, or it is the samples'."""
+        shape = self.rows[name].shape
+        if -len(shape) <= axis < len(shape) and axis % len(shape):
+            return axis % len(shape)
+        from tsguard.errors import SubjectError, explain
+
+        raise SubjectError(
+            explain(
+                f"Padding.{place}",
+                received=f"axis {axis} of input {name!r}, which has {len(shape)} axes",
+                expected=f"an axis from 1 to {len(shape) - 1}; axis 0 holds the samples",
+                todo="Count the axes of the array, samples included.",
+            )
+        )
+
     def _named_masks(self) -> tuple[str | None, str | None]:
         feature = self._resolve(self.padding.features[1]) if self.padding.features else None
         if feature is None and not self.declared:
@@ -151,7 +167,7 @@ class _Reader:
             time = {}
             for name, axis in declared.items():
                 resolved = str(self._resolve(name))
-                time[resolved] = axis % self.rows[resolved].ndim
+                time[resolved] = self._axis(f"inputs[{name!r}]", axis, resolved)
             width = next(self.rows[name].shape[axis] for name, axis in time.items())
         else:
             ranks = {n: leaf.ndim for n, leaf in self.rows.items() if n not in (mask, feature_mask)}

@@ -18,6 +18,7 @@ from tsguard.laws.law import (
     padded_batches,
     two_widths,
 )
+from tsguard.laws.losses import prefixed
 from tsguard.laws.results import Counterexample
 
 
@@ -95,8 +96,8 @@ def apart_in_loss(
         law,
         "pad-length",
         words,
-        narrow.x,
-        wide.x,
+        {**narrow.x, **prefixed(narrow.y)},
+        {**wide.x, **prefixed(wide.y)},
         by,
         limit,
         {"law": law, "phase": "loss"},

@@ -122,8 +122,8 @@ def counted(
         law,
         "pad-leak-loss",
         words,
-        {**batch.x, **_prefixed(batch.y)},
-        {**batch.x, **_prefixed(y)},
+        {**batch.x, **prefixed(batch.y)},
+        {**batch.x, **prefixed(y)},
         by,
         allowance,
         {"law": law, "phase": "loss"},
@@ -163,7 +163,8 @@ def _moved_metric(ground: Ground, batch: Batch, y: Leaves) -> tuple[str, tuple[f
     return None
 
 
-def _prefixed(leaves: Leaves) -> Leaves:
+def prefixed(leaves: Leaves) -> Leaves:
+    """Targets as leaves beside those of the inputs."""
     return {f"y[{name}]": leaf for name, leaf in leaves.items()}
 
 

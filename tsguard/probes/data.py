@@ -109,7 +109,9 @@ SENTINEL_DISTINCT = 20
 """The rest must have this many distinct values: among a few codes every value is far from the next."""
 SENTINEL_GAP = 3.0
 """The gap between code and data, in units of the data's own tail (its last 5 %) on that side: nearer, it is a tail."""
-_LIMITS = {float(limit) for bits in (15, 16, 31, 32) for limit in (2**bits, 2**bits - 1, -(2**bits), 1 - 2**bits)}
+_LIMITS = {
+    float(limit) for bits in (15, 16, 31, 32, 63, 64) for limit in (2**bits, 2**bits - 1, -(2**bits), 1 - 2**bits)
+}
 
 
 def looks_like_code(value: float) -> bool:
@@ -134,10 +136,11 @@ def sentinels(array: Array) -> list[Sentinel]:
         held = column[np.isfinite(column)] if column.dtype.kind == "f" else column
         if len(held) <= SENTINEL_DISTINCT:
             continue
-        for value in {float(held.min()), float(held.max())}:
+        for extreme in (held.min(), held.max()):  # kept as they are: float64 would make others of large integers
+            value = float(extreme)
             if not looks_like_code(value):
                 continue
-            rest = held[held != held.dtype.type(value)]
+            rest = held[held != extreme]
             count = len(held) - len(rest)
             if count < SENTINEL_REPEATS or len(rest) < SENTINEL_DISTINCT:
                 continue
@@ -148,7 +151,7 @@ def sentinels(array: Array) -> list[Sentinel]:
             nearest = float(rest.min() if below else rest.max())
             tail = abs(float(np.quantile(sample, 0.05 if below else 0.95)) - nearest)
             if abs(nearest - value) > SENTINEL_GAP * tail:
-                rows = np.flatnonzero(column == column.dtype.type(value))[:FIRST_SHOWN] // per_row
+                rows = np.flatnonzero(column == extreme)[:FIRST_SHOWN] // per_row
                 found.append(Sentinel(feature, value, count, tuple(int(row) for row in rows), nearest))
     return found
 
@@ -163,11 +166,8 @@ class Scale:
     rms: float
     low: float
     high: float
-
-    @property
-    def constant(self) -> bool:
-        """No spread beyond a few rounding steps."""
-        return self.high == self.low
+    constant: bool
+    """No spread at all; judged before rounding, for integers beyond 2⁵³ that are different look alike as floats."""
 
 
 def scales(array: Array) -> list[Scale]:
@@ -181,10 +181,18 @@ def scales(array: Array) -> list[Scale]:
             continue
         every = full[:, feature]
         every = every[np.isfinite(every)] if every.dtype.kind == "f" else every
-        low, high = float(every.min()), float(every.max())
-        rms = float(np.sqrt(np.mean(np.square(held))))
-        measured.append(Scale(feature, float(held.mean()), float(held.std()), rms, low, high))
+        low, high = every.min(), every.max()
+        unit = _unit(held)
+        held = held / unit
+        mean, std, rms = (unit * float(one) for one in (held.mean(), held.std(), np.sqrt(np.mean(np.square(held)))))
+        measured.append(Scale(feature, mean, std, rms, float(low), float(high), bool(low == high)))
     return measured
+
+
+def _unit(held: Array) -> float:
+    """A power of two about as large as the largest number: divided by it, even numbers near the end of float64 have
+    finite differences and squares, and no digit changes on the way there and back."""
+    return float(np.ldexp(1.0, min(int(np.frexp(np.abs(held).max())[1]), 1023)))
 
 
 def is_binary(array: Array) -> bool:
@@ -288,18 +296,21 @@ def distribution(values: Any, *, bins: int = 40) -> dict[str, Any]:
     }
     if not len(held):
         return made
+    zeros, distinct = int((held == 0).sum()), len(np.unique(held))
+    unit = _unit(held)
+    held = held / unit
     quantiles = np.quantile(held, [0.0, 0.001, 0.05, 0.25, 0.5, 0.75, 0.95, 0.999, 1.0])
-    edges = np.linspace(quantiles[1], quantiles[7], bins + 1) if quantiles[7] > quantiles[1] else None
+    edges = np.linspace(quantiles[1], quantiles[7], bins + 1)
     made.update(
-        mean=float(held.mean()),
-        std=float(held.std()),
-        zeros=int((held == 0).sum()),
-        distinct=len(np.unique(held)),
-        quantiles=[float(q) for q in quantiles],
+        mean=unit * float(held.mean()),
+        std=unit * float(held.std()),
+        zeros=zeros,
+        distinct=distinct,
+        quantiles=[unit * float(q) for q in quantiles],
     )
-    if edges is not None:
+    if (np.diff(edges) > 0).all():  # a column that varies by its last bits has no room for bins
         counts, _ = np.histogram(np.clip(held, edges[0], edges[-1]), bins=edges)
-        made.update(edges=[float(edge) for edge in edges], counts=counts.tolist())
+        made.update(edges=[unit * float(edge) for edge in edges], counts=counts.tolist())
     return made
 
 

@@ -23,6 +23,14 @@ JUDGED_ROWS = 512
 """Rows on which a trial is judged: a standard error of two to four per cent."""
 
 
+MEASURED_ROWS = 10_000
+"""Rows on which a finished run is measured: what a gate compares is no estimate unless there are more."""
+MEASURED_CELLS = 20_000_000
+"""Numbers in these rows at most: 80 MB in float32."""
+RARE = 0.9
+"""Share of the commonest class from which accuracy cannot see a class that is never answered; the worst recall can."""
+
+
 @dataclass(frozen=True, slots=True)
 class Judged:
     """Predictions of one state of the model, measured."""
@@ -68,10 +76,44 @@ def _row_weights(given: Any, total: int) -> Any:
     return weights if usable else None
 
 
+def every_row(data: Data) -> Batch | None:
+    """All rows as one batch, as far as memory and patience reach; beyond, rows spread over the data."""
+    if not data.is_arrays:
+        return sample(data, MEASURED_ROWS)
+    each = sum(math.prod(leaf.shape[1:]) for leaf in leaves([data.x, data.y])) or 1
+    return sample(data, max(JUDGED_ROWS, min(MEASURED_ROWS, MEASURED_CELLS // each)))
+
+
+def in_pieces(model: Any, batch: Batch) -> Any:
+    """The model's answer to a batch of any size, in pieces of as many rows as a trial has."""
+    if batch.rows <= JUDGED_ROWS:
+        return predict(model, batch.x)
+    import torch
+
+    pieces = []
+    for start in range(0, batch.rows, JUDGED_ROWS):
+        pieces.append(predict(model, _cut(batch.x, slice(start, start + JUDGED_ROWS))))
+    columns = [torch.cat(list(column)) for column in zip(*map(leaves, pieces), strict=True)]
+    if any(len(column) != batch.rows for column in columns):
+        raise ValueError("an output that does not have one entry for each row")
+    waiting = iter(columns)
+    return map_leaves(lambda _: next(waiting), pieces[0])
+
+
+def _cut(structure: Any, rows: slice) -> Any:
+    return map_leaves(lambda leaf: leaf[rows], structure)
+
+
+def _some(batch: Batch) -> Batch:
+    """As many rows as a trial has: what asks for gradients holds all of them in memory."""
+    first = slice(0, JUDGED_ROWS)
+    return Batch(_cut(batch.x, first), _cut(batch.y, first), _cut(batch.sample_weight, first))
+
+
 def judge(model: Any, batch: Batch) -> Judged | None:
     """Predictions on a batch against its targets (the inputs themselves, where there are none)."""
     try:
-        answer = predict(model, batch.x)
+        answer = in_pieces(model, batch)
     except Exception:  # a user's model may refuse inference; then there is nothing to judge
         return None
     found = {}
@@ -97,7 +139,7 @@ def judge(model: Any, batch: Batch) -> Judged | None:
         return None
     first = next(iter(found.values()))
     flat_metrics = dict(first) if len(found) == 1 else {f"{n}/{k}": v for n, m in found.items() for k, v in m.items()}
-    against = opposed(model, batch) if len(skills) > 1 else ()
+    against = opposed(model, _some(batch)) if len(skills) > 1 else ()
     worked_for = {name: skill for name, skill in skills if name not in against}
     # A target that never varies (a constraint, a sum of shares) leaves nothing to explain.
     told = [skill for name, skill in worked_for.items() if name not in settled]
@@ -135,8 +177,7 @@ def _skill(metrics: dict[str, float]) -> float:
     if "accuracy" in metrics:
         base = metrics["majority_share"]
         above = (metrics["accuracy"] - base) / max(1 - base, 1e-9)
-        # Under imbalance accuracy cannot see a class that is never answered; the worst recall can.
-        return max(0.0, min(above, 1.0)) if base < 0.9 else max(0.0, metrics.get("recall_min", 0.0))
+        return max(0.0, min(above, 1.0)) if base < RARE else max(0.0, metrics.get("recall_min", 0.0))
     value = metrics.get("r2", 0.0)
     return max(0.0, value) if math.isfinite(value) else 0.0
 

@@ -139,7 +139,8 @@ def _reasons(
     """The verdict's reasons but for the first cause, which is told above, and symptoms that a cause explains."""
     beneath = explained(troubled)
     made: list[Reason] = []
-    told = {first.message} if first is not None else set(report.verdict.reasons[:1])
+    headed = report.verdict.status not in (Status.PASS, Status.WARN)  # then the first reason stands above
+    told = {first.message} if first is not None else set(report.verdict.reasons[:1] if headed else ())
     for words_of in report.verdict.reasons:
         text = words_of.removeprefix(UNENFORCED)
         finding = next((f for f in troubled if f.message and text.endswith(f.message)), None)
@@ -164,6 +165,10 @@ def headline(report: Report) -> tuple[str, str]:
     if report.verdict.reasons and report.verdict.status not in (Status.PASS, Status.WARN):
         return sentence(report.verdict.reasons[0]), ""
     what = {"train": "run", "check": "run", "audit": "data", "suite": "suite"}.get(report.kind, "run")
+    waived = [finding for finding in report.findings if finding.status is Status.FAIL]
+    if waived and not blocked:
+        count = f"{len(waived)} failure{'s' * (len(waived) > 1)} waived"
+        return f"{report.name}: nothing blocks this {what}, with {count}", sentence(words.gist(waived[0].message))
     warned = [finding for finding in report.findings if finding.status is Status.WARN]
     if warned:
         count = f"{len(warned)} warning{'s' * (len(warned) > 1)}"

@@ -27,7 +27,7 @@ from tsguard.repro.code import compiling, graph, shorten
 from tsguard.repro.code.arrays import array, plain
 from tsguard.repro.code.lines import Lines, NotCode
 from tsguard.repro.code.objects import importable
-from tsguard.repro.graphs import is_graph
+from tsguard.repro.graphs import compile_like, is_graph
 from tsguard.repro.script import Script, confirm, one_line, page, render, write
 
 
@@ -43,8 +43,8 @@ def emit(case: Case) -> Script:
     beside: dict[str, Any] = {}
     script = Script()
     phase = visible_phase(case)
-    bare = case.bare and phase == "forward" and case.always
     stepwise = _is_stock(case.model, "train_step") and case.fingerprint.phase != "update"
+    forward = stepwise and phase == "forward"
     # Where the whole loss fails in the same way, the script asks for the terms themselves.
     named = case.terms if stepwise and case.terms is not None and case.with_(terms=None).fails() else None
     if named is not None:
@@ -56,11 +56,15 @@ def emit(case: Case) -> Script:
     arrays = [
         f"{name} = {value(name, part, beside)}"
         for name, part in (("x", case.batch.x), ("y", case.batch.y), ("weight", case.batch.sample_weight))
-        if part is not None and not (bare and name != "x")
+        if part is not None and (name == "x" or not forward)
     ]
-    if bare:
-        lines.body = [line for line in lines.body if not line.startswith("model.compile(")]
+    if forward:
+        lines.body = _not_compiled(lines.body)
     unbuilt = not is_graph(case.model)
+    gradients = unbuilt or bool(case.model.trainable_variables)
+    loss = _loss_code(case, named)
+    if loss.count("answers") == 1 and not (gradients and phase == "loss"):
+        loss = loss.replace("answers", _ANSWERS)
     weight_lines(case, lines, beside)
     slot_lines(case, lines, beside)
     if not beside:
@@ -75,13 +79,16 @@ def emit(case: Case) -> Script:
         script, "repro.py.j2", shared, lines, beside, arrays=arrays, seed=case.seed,
         seeded=(case.weights is None and (unbuilt or _draws(case))) or case.how_often[0] < case.how_often[1],
         stepwise=stepwise,
-        bare=bare,
-        gradients=unbuilt or bool(case.model.trainable_variables),
-        loss=_loss_code(case, named),
+        bare=case.bare and forward,
+        gradients=gradients,
+        loss=loss,
         y="y" if case.batch.y is not None else "None",
         parts=", ".join(("x", "y", "weight")[: len(case.batch.parts())]),
     )  # fmt: skip
     return script
+
+
+_ANSWERS = "model(x, training=True)"
 
 
 def _loss_code(case: Case, named: Sequence[str] | None) -> str:
@@ -124,7 +131,7 @@ def _built_again(case: Case, lines: Lines, arrays: list[str]) -> Any:
         exec("\n".join([*head, *body]), space)
         model = space["build"]()
         if not model.compiled:
-            model.compile(*(("sgd", "mse") if case.bare else ()))
+            compile_like(case.model, model, optimizer="sgd")
     except Exception:  # code without one of its statements may fail in any way
         return None
     return fingerprint_of(model, case.batch, None, case.seed, hidden=case.fingerprint.code == "nan-hidden")[0]
@@ -169,12 +176,19 @@ def _hidden(case: Case) -> Script:
     lines, script, beside = Lines(), Script(), dict[str, Any]()
     if case.fingerprint.op is None:
         return Script(refused="the operation that makes the hidden value is not known")
+    # A step of the user's own is made as a whole; of Keras' step only what leads to the value.
+    whole = not _is_stock(case.model, "train_step")
+    forward = case.fingerprint.phase == "forward" and not whole
+    phase = "training" if whole else case.fingerprint.phase
     try:
-        model_lines(case.with_(fingerprint=replace(case.fingerprint, phase="training")), lines, script)
+        model_lines(case.with_(fingerprint=replace(case.fingerprint, phase=phase)), lines, script)
     except NotCode as refused:
         return Script(refused=str(refused))
     weight_lines(case, lines, beside)
     parts = [(name, part) for name, part in (("x", case.batch.x), ("y", case.batch.y)) if part is not None]
+    if forward:
+        parts = parts[:1]
+        lines.body = _not_compiled(lines.body)
     arrays = [f"{name} = {value(name, part, beside)}" for name, part in parts]
     if not beside:
         shorten_sources(case, lines, arrays)
@@ -186,9 +200,20 @@ def _hidden(case: Case) -> Script:
     render(
         script, "hidden.py.j2", shared, lines, beside,
         arrays=arrays, seed=case.seed, seeded=case.weights is None and (not is_graph(case.model) or _draws(case)),
-        parts=", ".join(name for name, _ in parts) + ("," if len(parts) == 1 else ""),
+        asked=_hidden_step(case, [name for name, _ in parts], whole=whole, forward=forward),
     )  # fmt: skip
     return script
+
+
+def _hidden_step(case: Case, parts: Sequence[str], *, whole: bool, forward: bool) -> str:
+    """What is done while every operation is watched."""
+    if whole:
+        return f"model.train_step(({', '.join(parts)}{',' if len(parts) == 1 else ''}))"
+    return "model(x, training=True)" if forward else _loss_code(case, None).replace("answers", _ANSWERS)
+
+
+def _not_compiled(body: Sequence[str]) -> list[str]:
+    return [line for line in body if not line.startswith("model.compile(")]
 
 
 def slot_lines(case: Case, lines: Lines, beside: dict[str, Any]) -> None:

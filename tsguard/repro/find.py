@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -35,8 +36,11 @@ def failing_case(
     name: str,
     recipe: tuple[str, Any] | None = None,
     findings: Sequence[Finding] = (),
+    budget_s: float = float("inf"),
+    clock: Callable[[], float] = time.monotonic,
 ) -> Case | None:
-    """The whole failure, not yet reduced; None where no step fails."""
+    """The whole failure, not yet reduced; None where no step fails, or none that was found in time."""
+    deadline = clock() + budget_s
     case = None if outcome is None else from_outcome(outcome, name=name)
     if case is None and model is not None and data is not None:
         hidden = any(f.code == "nan-hidden" and f.status == Status.FAIL for f in findings)
@@ -44,7 +48,7 @@ def failing_case(
             with preserved(model):
                 weights = tuple(model.get_weights()) if model.built else None
                 case = from_batch(model, Batch.of((x, y, weight)), weights=weights, name=name, hidden=hidden)
-            if case is not None:
+            if case is not None or clock() > deadline:
                 break
     if case is None:
         return None
@@ -66,19 +70,28 @@ def other_case(
     recipe: tuple[str, Any] | None = None,
     budget_s: float,
     context: Context | None = None,
+    clock: Callable[[], float] = time.monotonic,
     progress: Callable[[str], None] = lambda words: None,
 ) -> FoundCase | None:
-    """Where no single step fails: a training whose cause was proven, a broken law, or a check that still says so."""
+    """Where no single step fails: a training whose cause was proven, a broken law, or a check that still says so.
+
+    All of them together have the budget.
+    """
     from tsguard.repro.laws import law_case
     from tsguard.repro.recheck import check_case
     from tsguard.repro.training import training_case
 
     data = None if data is None else as_arrays(data)
-    told: dict[str, Any] = {"name": name, "recipe": recipe, "budget_s": budget_s, "progress": progress}
+    deadline = clock() + budget_s
+
+    def told() -> dict[str, Any]:
+        left = max(0.0, deadline - clock())
+        return {"name": name, "recipe": recipe, "budget_s": left, "progress": progress}
+
     with _quiet():
-        found = training_case(findings, model, data, **told) or law_case(findings, model, data, **told)
+        found = training_case(findings, model, data, **told()) or law_case(findings, model, data, **told())
         if found is None and context is not None and data is not None:
-            found = check_case(findings, replace(context, data=data), **told)
+            found = check_case(findings, replace(context, data=data), **told())
     return found
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import keras
 
 from tsguard.backend import seed_everything
+from tsguard.repro.arguments import given_to, noted
 from tsguard.repro.code.lines import NotCode
-from tsguard.repro.user import config_of, given_to, held_by, is_own_graph, own_attributes
+from tsguard.repro.user import config_of, held_by, is_own_graph, own_attributes
 
 REFUSALS = (ValueError, TypeError, AttributeError, KeyError, IndexError, RuntimeError, NotImplementedError, NotCode)
 """What Keras and torch raise for a configuration that cannot be."""
@@ -22,7 +23,7 @@ def reinitialised(model: Any, seed: int = 0) -> Any:
         return _made_again(model, seed)
 
     def again(layer: Any) -> Any:
-        return remade(layer) if layer.weights else layer
+        return remade(layer) if getattr(layer, "weights", ()) else layer
 
     try:
         seed_everything(seed)
@@ -61,12 +62,17 @@ def remade(thing: Any, changed: Mapping[int, Mapping[str, Any]] | None = None) -
     try:
         takes = inspect.signature(kind.__init__).parameters
         given = {key: value for key, value in given_to(thing).items() if key in takes or "kwargs" in takes}
-        return kind(**{**given, **other}) if config_of(thing) is None else kind.from_config({**given, **other})
+        if config_of(thing) is not None:
+            return kind.from_config({**given, **other})
+        made = kind(**{**given, **other})
+        noted(made, {**given, **other})
+        return made
     except NotCode:
         base, held = held_by(thing)
     fresh: Any = kind.__new__(kind)
     begin: Any = base
     begin.__init__(fresh, name=thing.name)
+    noted(fresh, None)
     seen: dict[int, Any] = {}
     for name, value in held.items():
         setattr(fresh, name, keras.tree.map_structure(lambda one: _part(one, seen, changed), value))
@@ -82,9 +88,16 @@ def _part(value: Any, seen: dict[int, Any], changed: Mapping[int, Mapping[str, A
     return seen[id(value)]
 
 
+def settings_of(model: Any) -> dict[str, Any]:
+    """With what a model was compiled; nothing where it never was."""
+    return dict(getattr(getattr(model, "_compile_config", None), "config", None) or {})
+
+
 def compile_like(model: Any, fresh: Any, *, optimizer: str | None) -> None:
     """Compile with the losses of the model, and with its kind of optimizer unless another is named."""
-    settings = model._compile_config.config
+    settings = settings_of(model)
+    if not settings and getattr(model, "optimizer", None) is None:
+        return  # it was never compiled, and a law needs no loss
     chosen = optimizer or type(model.optimizer).from_config(model.optimizer.get_config())
     loss = settings.get("loss") or getattr(model, "loss", None)
     # Metrics have no part in a step; they have one where the whole of the configuration is asked about.
@@ -123,6 +136,11 @@ def has_graph(model: Any) -> bool:
 def graph_of(model: Any) -> Any:
     """The Functional graph: a Sequential keeps one inside."""
     return model._functional if isinstance(model, keras.Sequential) else model
+
+
+def operations_of(model: Any) -> list[Any]:
+    """The layers and the operations of its own that a graph calls, in order."""
+    return list(dict.fromkeys(node.operation for node in nodes_of(graph_of(model))))
 
 
 def output_of(model: Any, layer: Any) -> Any:

@@ -7,6 +7,7 @@ What cannot be said in a few lines of Keras (a layer's mask, a loss at two lengt
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -21,10 +22,11 @@ from tsguard.repro import script as scripts
 from tsguard.repro.case import Batch, Case, Fingerprint, weights_in
 from tsguard.repro.code.arrays import plain
 from tsguard.repro.code.lines import Lines, NotCode
+from tsguard.repro.forms import question_of
 from tsguard.repro.found import FoundCase
 from tsguard.repro.passes.narrow import bypass_layers, narrow_layers
 from tsguard.repro.passes.plain import forget_weights
-from tsguard.repro.questions import Question, question_of
+from tsguard.repro.questions import Question
 from tsguard.repro.reduce import Reduction
 
 ROWS_KEPT = 32
@@ -137,17 +139,19 @@ def _asked_script(finding: Finding, test: str, case: Case) -> scripts.Script:
         return scripts.Script(refused=str(refused))
     lines.imports.add("from tsguard import Padding, laws")
     emit.weight_lines(case, lines, beside)
-    arrays, data = [], "None"
+    arrays = []
     if "subject.data" in test:
         x, y = (emit.value(key, map_leaves(np.asarray, part), beside, home="np") for key, part in
                 (("x", case.batch.x), ("y", case.batch.y)))  # fmt: skip
-        arrays, data = [f"x = {x}", f"y = {y}"], "(x, y)"
-    body = test[test.index("def test_") :].rstrip()
+        arrays = [f"x = {x}", f"y = {y}"]
+    body = test[test.index("def test_") : test.index("    assert result.outcome")]
+    asked = textwrap.dedent(body.partition("\n")[2]).rstrip()
+    asked = asked.replace("subject.model()", "model").replace("subject.data", "(x, y)")
     title = scripts.one_line(f"{finding.code}: {finding.message}")
     shared = {"title": title, "fingerprint": finding.code, "slug": re.sub(r"\W+", "_", finding.code)}
-    lines.imports.add("import types")
+    words = [*asked.splitlines(), 'held = result.outcome == "holds"']
     scripts.render(
-        script, "law_asked.py.j2", shared, lines, beside, arrays=arrays, seed=case.seed, seeded=True, test=body,
-        data=data, test_name=body[len("def ") : body.index("(")], code=[body],
+        script, "law.py.j2", shared, lines, beside, arrays=arrays, seed=case.seed, seeded=True, asked=words,
+        prints="broken: {result.reason}", code=words,
     )  # fmt: skip
     return script

@@ -6,6 +6,7 @@ The question is the check's own. Where it can be said in a few lines the script 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ from tsguard.findings import Finding, Status
 from tsguard.padding import Padding
 from tsguard.repro import emit
 from tsguard.repro import script as scripts
-from tsguard.repro.asked import lines_of
+from tsguard.repro.asked import home_of, lines_of
 from tsguard.repro.case import Batch, Case, Fingerprint, weights_in
 from tsguard.repro.code.arrays import plain
 from tsguard.repro.code.lines import Lines, NotCode
@@ -67,6 +68,7 @@ def check_case(
     name: str,
     recipe: Any,
     budget_s: float,
+    clock: Callable[[], float] = time.monotonic,
     progress: Callable[[str], None] = lambda words: None,
 ) -> FoundCase | None:
     """The first finding that its check gives again, on as little as it does; None where none does."""
@@ -74,17 +76,26 @@ def check_case(
     if data is None or not data.is_arrays or model is None:
         return None
     known = {one.name for one in all_checks()} - {LAWS}
+    deadline = clock() + budget_s
     for finding in findings:
+        if clock() > deadline:
+            return None
         if finding.status is Status.FAIL and finding.check in known and finding.code not in OF_AMOUNT:
             with preserved(model):
-                found = _case(finding, context, name, recipe, budget_s, progress)
+                found = _case(finding, context, name, recipe, deadline, clock, progress)
             if found is not None:
                 return found
     return None
 
 
 def _case(
-    finding: Finding, context: Context, name: str, recipe: Any, budget_s: float, progress: Callable[[str], None]
+    finding: Finding,
+    context: Context,
+    name: str,
+    recipe: Any,
+    deadline: float,
+    clock: Callable[[], float],
+    progress: Callable[[str], None],
 ) -> FoundCase | None:
     model, data = context.model, context.data
     assert data is not None
@@ -106,10 +117,11 @@ def _case(
     first = next(_beginnings(data))
     broken_before = not _steps(Case(model, first, fingerprint, weights=weights))
     starts = (Case(model, batch, fingerprint, weights=weights, recipe=recipe, name=name) for batch in _beginnings(data))
-    whole = next((case for case in starts if fails(case)), None)
+    whole = next((case for case in starts if clock() < deadline and fails(case)), None)
     if whole is None:
         return None
-    reduction = Reduction(whole, budget_s=budget_s, fails=fails, passes=CONFIGURATION, progress=progress)
+    left = max(0.0, deadline - clock())
+    reduction = Reduction(whole, budget_s=left, fails=fails, passes=CONFIGURATION, clock=clock, progress=progress)
     small = reduction.run()
     heavier = small.with_(weights=tuple(small.model.get_weights()))
     plainly = lines_of(finding, small)
@@ -130,7 +142,7 @@ def _case(
 
 def _steps(case: Case) -> bool:
     """Whether a step stays finite: a candidate whose loss is no number any more is sick of something else."""
-    return case.model.optimizer is None or case.asked(case.batch)[0] is None
+    return getattr(case.model, "optimizer", None) is None or case.asked(case.batch)[0] is None
 
 
 def _beginnings(data: Data) -> Iterator[Batch]:
@@ -142,6 +154,17 @@ def _beginnings(data: Data) -> Iterator[Batch]:
 
 def _script(finding: Finding, case: Case, more: Mapping[str, Any], plainly: list[str] | None = None) -> scripts.Script:
     script, lines, beside = scripts.Script(), Lines(), dict[str, Any]()
+    parts = [(key, part) for key, part in (("x", case.batch.x), ("y", case.batch.y)) if part is not None]
+    title = scripts.one_line(f"{finding.code}: {finding.message}")
+    shared = {"title": title, "fingerprint": finding.code, "slug": re.sub(r"\W+", "_", finding.code)}
+    if plainly and not any(re.search(r"\bmodel\b", line) for line in plainly):
+        read = [(key, part) for key, part in parts if any(re.search(rf"\b{key}\b", line) for line in plainly)]
+        given = ", ".join(emit.value(key, part, beside, home="np") for key, part in read)
+        scripts.render(
+            script, "data.py.j2", shared, lines, beside, arrays=[], given=given,
+            data=", ".join(key for key, _ in read), plainly=plainly, code=(given, *plainly),
+        )  # fmt: skip
+        return script
     try:
         emit.model_lines(case, lines, script)
     except NotCode as refused:
@@ -149,10 +172,8 @@ def _script(finding: Finding, case: Case, more: Mapping[str, Any], plainly: list
     if plainly is None:
         lines.imports.add("from tsguard.repro.recheck import told")
     emit.weight_lines(case, lines, beside)
-    parts = [(key, part) for key, part in (("x", case.batch.x), ("y", case.batch.y)) if part is not None]
-    arrays = [f"{key} = {emit.value(key, part, beside, home='np')}" for key, part in parts]
-    title = scripts.one_line(f"{finding.code}: {finding.message}")
-    shared = {"title": title, "fingerprint": finding.code, "slug": re.sub(r"\W+", "_", finding.code)}
+    home = "np" if plainly is None else home_of(plainly)
+    arrays = [f"{key} = {emit.value(key, part, beside, home=home)}" for key, part in parts]
     words = [plain(finding.check), plain(finding.code), "model", *(key for key, _ in parts)]
     words += [f"{key}={plain(value)}" for key, value in more.items()]
     scripts.render(

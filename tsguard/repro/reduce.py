@@ -16,7 +16,7 @@ import numpy as np
 from tsguard.dataset import leaves
 from tsguard.repro.case import Case, weights_in
 from tsguard.repro.contrast import float64_query, nearest_healthy
-from tsguard.repro.graphs import REFUSALS
+from tsguard.repro.graphs import REFUSALS, settings_of
 from tsguard.repro.passes import PASSES
 from tsguard.repro.passes.subset import Keep
 
@@ -120,7 +120,9 @@ def measure(case: Case) -> tuple[int, ...]:
     held = list(leaves([case.batch.x, case.batch.y, case.batch.sample_weight]))
     layers = sum(1 for _ in case.model._flatten_layers())
     busy = sum(int(np.count_nonzero(leaf)) for leaf in held)
-    plain = type(case.model.optimizer).__name__ == "SGD" and not case.model._compile_config.config.get("metrics")
+    plain = type(getattr(case.model, "optimizer", None)).__name__ == "SGD" and not settings_of(case.model).get(
+        "metrics"
+    )
     state = sum(int(np.size(slot)) for slot in case.slots or ())
     whole = case.data_size + weights_in(case.model, case.batch) + state
     recorded, terms = 0 if case.weights is None else 1, ALL_TERMS if case.terms is None else len(case.terms)

@@ -23,7 +23,7 @@ from tsguard.repro.code.arrays import plain
 from tsguard.repro.code.lines import Lines
 from tsguard.repro.found import FoundCase
 from tsguard.repro.passes.subset import smallest
-from tsguard.repro.plainly import lines_of
+from tsguard.repro.plainly import imports_of, lines_of
 from tsguard.repro.reduce import OutOfTime
 
 SHOWN = 48
@@ -90,7 +90,7 @@ def table_case(
     """The first unmet expectation of an audit, on as little of the table as breaks it; None where that cannot be."""
     try:
         table = data if isinstance(data, pa.Table) else read(data).table
-    except TsguardError:
+    except (TsguardError, TypeError, ValueError):  # arrays and windows are no table
         return None
     for finding in findings:
         if finding.status is not Status.FAIL:
@@ -250,8 +250,9 @@ def _script(finding: Finding, question: Question, table: pa.Table) -> scripts.Sc
         asked.append(plain(question.column))
     else:
         asked.append(f"expectation={plain(dict(question.expectation))}")
-    if not plainly:
-        lines.imports |= {"import pyarrow as pa", "from tsguard.repro.tables import broken"}
+    lines.imports |= (
+        imports_of(plainly) if plainly else {"import pyarrow as pa", "from tsguard.repro.tables import broken"}
+    )
     title = scripts.one_line(f"{finding.code}: {finding.message}")
     shared = {"title": title, "fingerprint": finding.code, "slug": re.sub(r"\W+", "_", finding.code)}
     scripts.render(
@@ -264,7 +265,14 @@ def _script(finding: Finding, question: Question, table: pa.Table) -> scripts.Sc
 def _listed(values: Sequence[Any], lines: Lines) -> str:
     if any(isinstance(value, datetime.date | datetime.time | datetime.timedelta) for value in values):
         lines.imports.add("import datetime")
-    return "[" + ", ".join(plain(value) for value in values) + "]"
+    return "[" + ", ".join(plain(_plain_time(value)) for value in values) + "]"
+
+
+def _plain_time(value: Any) -> Any:
+    """A time as Python writes it: without nanoseconds, and in UTC where it has a zone."""
+    value = value.to_pydatetime(warn=False) if hasattr(value, "to_pydatetime") else value
+    zoned = isinstance(value, datetime.datetime) and value.tzinfo is not None
+    return value.astimezone(datetime.UTC) if zoned else value
 
 
 def _type(kind: pa.DataType) -> str:

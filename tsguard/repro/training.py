@@ -1,4 +1,4 @@
-"""A training that is sick without a NaN, as a case: the fewest rows, updates and units in which the cause still shows.
+"""A training that is sick without a NaN, as a case: the fewest rows, passes and units in which the cause still shows.
 
 The measure is the diagnosis' own: the share of the targets that is explained, as found and with only the cause removed.
 Both are measured from the weights that the seed gives, because that is where the script starts.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,14 +22,16 @@ from tsguard.diagnosis.record import Record
 from tsguard.diagnosis.rules import proposals
 from tsguard.findings import Finding, Status
 from tsguard.probes.score import sample
-from tsguard.repro import emit
+from tsguard.repro import emit, measured
 from tsguard.repro import script as scripts
 from tsguard.repro.case import Batch, Case, Fingerprint
 from tsguard.repro.code.lines import Lines, NotCode
 from tsguard.repro.found import FoundCase
 from tsguard.repro.graphs import REFUSALS, reinitialised
-from tsguard.repro.passes.narrow import bypass_layers, narrow_layers
-from tsguard.repro.reduce import Reduction
+from tsguard.repro.passes.batch import shorten_sequence
+from tsguard.repro.passes.narrow import bypass_layers, drop_features, narrow_layers
+from tsguard.repro.passes.subset import smallest
+from tsguard.repro.reduce import OutOfTime, Reduction
 
 GAP = 0.3
 """Explained share by which the mended run must be ahead: below it, two seeds of one run can differ."""
@@ -58,11 +60,14 @@ class Beginning:
 
 
 @dataclass(frozen=True)
-class Size:
-    """How much is trained."""
+class Shown:
+    """How much is trained, and what that shows."""
 
-    rows: int
-    steps: int
+    data: Data
+    passes: int
+    """Over all of the data: what a script calls epochs."""
+    before: float
+    after: float
 
 
 def training_case(
@@ -88,90 +93,118 @@ def training_case(
             return None
         search = _Search(finding, data, deadline, clock, progress)
         with preserved(fresh):
-            shown = search.smallest(fresh)
+            shown = search.halved(fresh)
         if shown is None:
             continue
-        smaller = search.narrower(fresh, shown, name)
-        return _case(
-            finding, smaller, data, search.shows(smaller, shown.size) or shown, name, recipe, clock() > deadline
-        )
+        smaller, shown = search.smallest(fresh, shown, name)
+        return _case(finding, smaller, data, shown, name, recipe, clock() > deadline)
     return None
 
 
-@dataclass(frozen=True)
-class Shown:
-    """What a size shows."""
-
-    size: Size
-    before: float
-    after: float
-    classes: bool
-
-
-@dataclass(frozen=True)
 class _Search:
     """For the least that still shows the cause and its cure."""
 
-    finding: Finding
-    data: Data
-    deadline: float
-    clock: Callable[[], float]
-    progress: Callable[[str], None]
+    def __init__(
+        self,
+        finding: Finding,
+        data: Data,
+        deadline: float,
+        clock: Callable[[], float],
+        progress: Callable[[str], None],
+    ) -> None:
+        self.finding, self.data = finding, data
+        self.deadline, self.clock, self.progress = deadline, clock, progress
 
-    def smallest(self, model: Any) -> Shown | None:
-        """Rows and steps halved in turn while sick and mended stay apart."""
-        best = self.shows(model, Size(len(self.data), STEPS_FIRST))
-        shrinks = [_half_the_rows, _half_the_steps]
-        while best is not None and shrinks and self.clock() < self.deadline:
-            for shrink in list(shrinks):
-                smaller = shrink(best.size)
-                shown = self.shows(model, smaller) if smaller.rows >= ROWS_LEAST and smaller.steps >= 1 else None
-                if shown is None:
-                    shrinks.remove(shrink)
-                else:
+    def halved(self, model: Any) -> Shown | None:
+        """Rows and passes halved in turn while sick and mended stay apart."""
+        best, before, rows = None, None, len(self.data)
+        try:
+            best = self.shows(model, self.data, max(1, STEPS_FIRST // steps_in_a_pass(self.data)))
+            while best is not before and best is not None:
+                before = best
+                updates = best.passes * steps_in_a_pass(best.data)
+                # Where neighbours in the data make a batch, rows that are spread over it make another one.
+                for kept in (rows_of(self.data, rows // 2), first_of(self.data, rows // 2)):
+                    if len(kept) < ROWS_LEAST:
+                        break
+                    # Fewer rows make shorter passes: as many updates as before are more of them.
+                    if (shown := self.shows(model, kept, -(-updates // steps_in_a_pass(kept)))) is not None:
+                        best, rows = shown, rows // 2
+                        break
+                if best.passes > 1 and (shown := self.shows(model, best.data, best.passes // 2)) is not None:
                     best = shown
+        except OutOfTime:
+            pass
         return best
 
-    def narrower(self, model: Any, shown: Shown, name: str) -> Any:
-        """Fewer layers and units, as long as both still show; weights are drawn anew each time."""
-        kept = rows_of(self.data, shown.size.rows)
+    def smallest(self, model: Any, shown: Shown, name: str) -> tuple[Any, Shown]:
+        """Fewer timesteps, features, layers and units, then no pass and no row that could be left out."""
         fingerprint = Fingerprint(self.finding.code, "training", None, None)
-        case = Case(model, Batch.of((kept.x, kept.y)), fingerprint, name=name)
+        case = Case(model, Batch.of((shown.data.x, shown.data.y)), fingerprint, name=name)
         reduction = Reduction(
             case,
-            budget_s=max(0.0, self.deadline - self.clock()),
-            fails=lambda one: one.batch.y is not None and same_shapes(one, case) and self._still(one.model, shown.size),
-            passes=(bypass_layers, narrow_layers),
+            budget_s=max(0.0, self.deadline - self.clock()) / 2,
+            fails=lambda one: same_targets(one, case) and self._still(one.model, one.batch, shown.passes),
+            # What makes a trial shorter comes first: each costs two trainings.
+            passes=(shorten_sequence, drop_features, bypass_layers, narrow_layers),
             clock=self.clock,
             progress=self.progress,
         )
-        return reduction.run().model
-
-    def _still(self, model: Any, size: Size) -> bool:
-        with preserved(model):
-            return self.shows(model, size) is not None
-
-    def shows(self, model: Any, size: Size) -> Shown | None:
-        """Sick and mended on so much, where they are far enough apart."""
-        self.progress(f"reducing: {size.rows} rows, {size.steps} steps")
+        small = reduction.run()
+        data = Data(small.batch.x, small.batch.y, batch_size=shown.data.batch_size)
         try:
-            return _shown(self.finding, model, rows_of(self.data, size.rows), size, clock=self.clock)
+            with preserved(small.model):
+                best = self.shows(small.model, data, shown.passes)
+                return (model, shown) if best is None else (small.model, self._least(small.model, best))
+        except OutOfTime:
+            return model, shown
+
+    def _least(self, model: Any, best: Shown) -> Shown:
+        """One pass less, as long as it shows; then single rows, as long as there are enough."""
+        found = [best]
+
+        def shows(data: Data, passes: int) -> bool:
+            shown = self.shows(model, data, passes)
+            if shown is not None:
+                found.append(shown)
+            return shown is not None
+
+        def with_rows(some: Sequence[int]) -> bool:
+            x, y, _ = best.data.take(np.asarray(some))
+            kept = Data(x, y, batch_size=best.data.batch_size)
+            return len(some) >= ROWS_LEAST and shows(kept, found[-1].passes)
+
+        try:
+            while found[-1].passes > 1 and shows(found[-1].data, found[-1].passes - 1):
+                pass
+            if len(best.data) > ROWS_LEAST:
+                smallest(range(len(best.data)), with_rows)
+        except OutOfTime:
+            pass
+        return found[-1]
+
+    def _still(self, model: Any, batch: Batch, passes: int) -> bool:
+        with preserved(model):
+            data = Data(batch.x, batch.y, batch_size=self.data.batch_size)
+            return self.shows(model, data, passes) is not None
+
+    def shows(self, model: Any, data: Data, passes: int) -> Shown | None:
+        """Sick and mended on so much, where they are far enough apart."""
+        if self.clock() > self.deadline:
+            raise OutOfTime
+        self.progress(f"reducing: {len(data)} rows, {passes * steps_in_a_pass(data)} steps")
+        try:
+            return _shown(self.finding, model, data, passes, self.deadline, self.clock)
         except REFUSALS:
             return None
 
 
-def same_shapes(one: Case, other: Case) -> bool:
+def same_targets(one: Case, other: Case) -> bool:
     """Whether the targets are what they were: a training with other targets is another one."""
+    if one.batch.y is None:
+        return False
     pairs = zip(leaves(one.batch.y), leaves(other.batch.y), strict=True)
-    return all(a.shape == b.shape for a, b in pairs)
-
-
-def _half_the_rows(size: Size) -> Size:
-    return Size(size.rows // 2, size.steps)
-
-
-def _half_the_steps(size: Size) -> Size:
-    return Size(size.rows, size.steps // 2)
+    return all(np.array_equal(a, b) for a, b in pairs)
 
 
 def rows_of(data: Data, count: int) -> Data:
@@ -180,7 +213,20 @@ def rows_of(data: Data, count: int) -> Data:
     return Data(x, y, batch_size=data.batch_size)
 
 
-def _shown(finding: Finding, model: Any, data: Data, size: Size, *, clock: Callable[[], float]) -> Shown | None:
+def first_of(data: Data, count: int) -> Data:
+    """The first rows."""
+    x, y, _ = data.take(np.arange(count))
+    return Data(x, y, batch_size=data.batch_size)
+
+
+def steps_in_a_pass(data: Data) -> int:
+    """Updates that it takes to go through the data once."""
+    return int(-(-len(data) // min(data.batch_size, len(data))))
+
+
+def _shown(
+    finding: Finding, model: Any, data: Data, passes: int, deadline: float, clock: Callable[[], float]
+) -> Shown | None:
     if not model.built or any(not layer.built for layer in model._flatten_layers(include_self=True)):
         seed_everything(0)
         model(map_leaves(keras.ops.convert_to_tensor, data.take(slice(0, 1))[0]))
@@ -190,25 +236,26 @@ def _shown(finding: Finding, model: Any, data: Data, size: Size, *, clock: Calla
     assert finding.proof is not None
     if judged_on is None:
         return None
+    steps = passes * steps_in_a_pass(data)
     try:
         ready(record)
         named = [one for _, one in proposals(record, judged_on, (finding,)) if one.name == finding.proof.experiment]
         if not named:
             return None
-        before = _skill(record, None, judged_on, size, clock)
-        after = _skill(record, named[0], judged_on, size, clock)
+        before, after = (_skill(record, one, judged_on, steps, deadline, clock) for one in (None, named[0]))
     finally:
         start.restore(model)
-    if after[0] - before[0] < GAP:
-        return None
-    return Shown(size, before[0], after[0], classes=after[1])
+    return Shown(data, passes, before, after) if after - before >= GAP else None
 
 
 def _skill(
-    record: Record, experiment: Experiment | None, rows: Any, size: Size, clock: Callable[[], float]
-) -> tuple[float, bool]:
-    outcome = carry_out(record, experiment, rows, steps=size.steps, seconds=float("inf"), clock=clock)
-    return outcome.skill, outcome.judged is not None and outcome.judged.kind == "classes"
+    record: Record, experiment: Experiment | None, rows: Any, steps: int, deadline: float, clock: Callable[[], float]
+) -> float:
+    left = max(0.0, deadline - clock())
+    outcome = carry_out(record, experiment, rows, steps=steps, seconds=left, clock=clock)
+    if len(outcome.trial.losses) < steps and outcome.trial.finite and not outcome.trial.failed:
+        raise OutOfTime
+    return outcome.skill
 
 
 def _case(
@@ -220,16 +267,16 @@ def _case(
     recipe: Any,
     exhausted: bool,  # noqa: FBT001
 ) -> FoundCase:
-    kept = rows_of(data, shown.size.rows)
-    case = Case(model, Batch.of((kept.x, kept.y)), Fingerprint(finding.code, "training", None, None), recipe=recipe)
+    batch = Batch.of((shown.data.x, shown.data.y))
+    case = Case(model, batch, Fingerprint(finding.code, "training", None, None), recipe=recipe)
     whole = sum(int(np.size(leaf)) for leaf in leaves([data.x, data.y]))
     weights = tuple(model.get_weights())
     return FoundCase(
         finding=finding,
         name=name,
         makers=(
-            lambda: _script(finding, case, shown, data.batch_size),
-            lambda: _script(finding, case.with_(weights=weights), shown, data.batch_size),
+            lambda: _script(finding, case, shown),
+            lambda: _script(finding, case.with_(weights=weights), shown),
         ),
         size=case.size,
         original_size=whole + sum(int(weight.size) for weight in weights),
@@ -240,7 +287,7 @@ def _case(
     )
 
 
-def _script(finding: Finding, case: Case, shown: Shown, batch_size: int) -> scripts.Script:
+def _script(finding: Finding, case: Case, shown: Shown) -> scripts.Script:
     script, lines, beside = scripts.Script(), Lines(), dict[str, Any]()
     try:
         emit.model_lines(case, lines, script)
@@ -253,9 +300,8 @@ def _script(finding: Finding, case: Case, shown: Shown, batch_size: int) -> scri
     ]
     title = scripts.one_line(f"{finding.code}: {finding.message}")
     words = f"{finding.code}: less than {_threshold(shown):.0%} of the targets is explained"
-    batch_size = min(case.batch.samples, batch_size)
-    per_epoch = -(-case.batch.samples // batch_size)
     shared = {"title": title, "fingerprint": words, "slug": re.sub(r"\W+", "_", finding.code)}
+    asked = measured.lines_of(case.model, case.batch.x, case.batch.y)
     scripts.render(
         script, "training.py.j2", shared, lines, beside,
         arrays=arrays,
@@ -263,13 +309,11 @@ def _script(finding: Finding, case: Case, shown: Shown, batch_size: int) -> scri
         seeded=True,
         before=f"{shown.before:.0%}",
         after=f"{shown.after:.0%}",
-        epochs=max(1, shown.size.steps // per_epoch),
-        batch_size=batch_size,
-        classes=shown.classes,
-        border=0.5,
-        outputs=isinstance(case.batch.y, Mapping),
+        epochs=shown.passes,
+        batch_size=min(case.batch.samples, shown.data.batch_size),
+        measured=asked,
         threshold=_threshold(shown),
-        code=("np.",),
+        code=asked,
     )  # fmt: skip
     return script
 

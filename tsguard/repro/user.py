@@ -1,4 +1,4 @@
-"""What a user's layer or model is made of: what its constructor was given, or else what it holds."""
+"""What a user's layer or model says of itself, and what it holds."""
 
 from __future__ import annotations
 
@@ -27,31 +27,6 @@ def is_own_graph(built: Any) -> bool:
     )
 
 
-def given_to(thing: Any) -> dict[str, Any]:
-    """What a constructor was given: by `get_config`, or by attributes of the same names where that is refused."""
-    told = config_of(thing)
-    if told is not None:
-        return told
-    found: dict[str, Any] = {}
-    kind = type(thing)
-    for name, parameter in list(inspect.signature(kind.__init__).parameters.items())[1:]:
-        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
-            continue
-        if kind.__module__.startswith("keras."):
-            if hasattr(thing, name):
-                found[name] = getattr(thing, name)
-            continue
-        if not hasattr(thing, name) or isinstance(getattr(thing, name), keras.layers.Layer):
-            raise NotCode(
-                f"{kind.__name__} takes {name!r}, and neither get_config nor an attribute of that name says what it "
-                f"was given. Give it a get_config."
-            )
-        found[name] = getattr(thing, name)
-    if isinstance(thing, keras.layers.Layer):
-        found |= {"name": thing.name, "dtype": None}
-    return found
-
-
 def config_of(thing: Any) -> dict[str, Any] | None:
     """The configuration that an object gives of itself; None where it has none that is true."""
     kind = type(thing)
@@ -78,7 +53,7 @@ def held_by(thing: Any) -> tuple[type, dict[str, Any]]:
         raise NotCode(
             f"{kind.__name__} is a {base.__name__} whose arguments nobody kept. Give it a get_config that returns them."
         )
-    names = _set_in(kind, "__init__", set())
+    names = attributes_set(kind)
     held = {name: getattr(thing, name) for name in names if hasattr(thing, name)}
     made = [name for name, value in held.items() if isinstance(value, keras.Variable)]
     if made:
@@ -89,6 +64,11 @@ def held_by(thing: Any) -> tuple[type, dict[str, Any]]:
     order = {id(layer): number for number, layer in enumerate(thing._layers)}
     # Keras numbers weights in the order in which layers were set.
     return base, dict(sorted(held.items(), key=lambda item: _first_layer(item[1], order)))
+
+
+def attributes_set(kind: type) -> list[str]:
+    """Names that the constructors of a user's classes set on `self`."""
+    return _set_in(kind, "__init__", set())
 
 
 def _first_layer(value: Any, order: dict[int, int]) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tsguard.data.readers import read
+from tsguard.data.readers import SUFFIXES, read
 from tsguard.data.scalers import Scaler
 from tsguard.dataset import Data, leaves, map_leaves
 from tsguard.errors import ConfigError, explain
@@ -23,7 +23,7 @@ from tsguard.store import RunFolder
 from tsguard.subject import Recipe
 
 FILE = "inputs.json"
-TABLES = (".csv", ".tsv", ".txt", ".parquet", ".json", ".jsonl")
+TABLES = tuple(SUFFIXES)
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,9 @@ def inputs_from(name: str, model: Any, known: Known) -> Any:
     if ":" in name and not path.exists():
         return Data.of(Recipe(name, {}, "DATA").make()).x
     if path.suffix in (".npy", ".npz"):
-        return _masked(_scaled(_arrays(path), known), model, known)
+        given = _masked(_scaled(_arrays(path), known), model, known)
+        _require_fit(given, model, name)
+        return given
     if path.suffix.lower() in TABLES or path.is_dir():
         frame = read(path).table.to_pandas()
         if known.makes is not None:
@@ -138,6 +140,34 @@ def _of_table(frame: Any, model: Any, known: Known, name: str) -> Any:
             explain(name, received=f"{len(rows)} rows", expected=f"at least one window of {length}", todo="Give more.")
         )
     return np.ascontiguousarray(np.lib.stride_tricks.sliding_window_view(rows, length, axis=0).swapaxes(1, 2))
+
+
+def _require_fit(x: Any, model: Any, name: str) -> None:
+    """A ConfigError for arrays of other shapes than the model's inputs, which a built graph alone tells for sure."""
+    tensors = getattr(model, "inputs", None) or ()
+    shapes = {str(tensor.name): tuple(tensor.shape) for tensor in tensors}
+    if isinstance(x, Mapping):
+        pairs = [(x[key].shape, shapes[key]) for key in x if key in shapes]
+    else:
+        pairs = [(x.shape, shape) for shape in shapes.values()] if len(shapes) == 1 and hasattr(x, "shape") else []
+    if all(_agree(given, wanted) for given, wanted in pairs):
+        return
+    raise ConfigError(
+        explain(
+            name,
+            received=f"arrays of shapes {', '.join(str(tuple(given)) for given, _ in pairs)}",
+            expected=f"the model's inputs: {', '.join(str(wanted) for _, wanted in pairs)} (None: any number)",
+            todo="Give what the model was trained on, samples first.",
+        )
+    )
+
+
+def _agree(given: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
+    if len(wanted) == len(given) + 1 and wanted[-1] == 1:  # Keras itself adds the axis of a single feature
+        wanted = wanted[:-1]
+    return len(given) == len(wanted) and all(
+        size is None or own == size for own, size in zip(given[1:], wanted[1:], strict=True)
+    )
 
 
 def shapes_of(model: Any) -> dict[str, tuple[Any, ...]]:

@@ -14,9 +14,11 @@ from tsguard.diagnosis import Record, Start, diagnose, settled
 from tsguard.findings import Finding
 from tsguard.guard.outcome import GuardOutcome
 from tsguard.probes.baselines import regression_baselines
-from tsguard.probes.score import JUDGED_ROWS, Judged, sample
+from tsguard.probes.score import JUDGED_ROWS, Judged, every_row, sample
 from tsguard.probes.score import judge as judged_on
+from tsguard.probes.stage import Batch
 from tsguard.train.pictures import of_answers
+from tsguard.train.validation import held_out
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ def judge_run(
     data, model = context.data, outcome.model
     if data is None:
         return Judgement()
+    fit = context.facts.get("fit") or {}
+    data = held_out(data, float(fit.get("validation_split") or 0.0))
     metrics, figures = measured(model, data)
     found: tuple[Finding, ...] = ()
     earlier: tuple[Finding, ...] | None = None
@@ -55,7 +59,7 @@ def judge_run(
             data=data,
             start=start,
             series=curves(outcome),
-            fit=context.facts.get("fit") or {},
+            fit=fit,
             padding=context.padding,
         )
         earlier = tuple(settled(record, findings))
@@ -83,7 +87,8 @@ def measured(model: Any, data: Data) -> tuple[dict[str, float], dict[str, Any]]:
     figures: dict[str, Any] = {}
     for part, rows_of in parts.items():
         rows = sample(rows_of, JUDGED_ROWS)
-        judged = None if rows is None else judged_on(model, rows)
+        whole = not metrics and (rows_of.is_arrays or part != "train")  # a loader of training data is not read again
+        judged = None if rows is None else _judged(model, rows_of, rows, whole=whole)
         if rows is None or judged is None:
             continue
         values = _with_skill(judged, data)
@@ -96,13 +101,21 @@ def measured(model: Any, data: Data) -> tuple[dict[str, float], dict[str, Any]]:
     return metrics, figures
 
 
+def _judged(model: Any, data: Data, rows: Batch, *, whole: bool) -> Judged | None:
+    """The part that bears the plain names is measured on every row, the training part beside it on some of them."""
+    every = every_row(data) if whole else None
+    judged = None if every is None or every.rows <= rows.rows else judged_on(model, every)
+    return judged or judged_on(model, rows)
+
+
 def _validation(data: Data) -> Data | None:
     held = data.validation
     if held is None:
         return None
     if isinstance(held, tuple | list) and len(held) in (2, 3):
         return dataclasses.replace(Data(*held), names=data.names, batch_size=data.batch_size)
-    return Data(held, names=data.names) if hasattr(held, "__getitem__") else None
+    again = hasattr(held, "__getitem__") or hasattr(held, "__len__")  # a generator is read once, and fit has read it
+    return Data(held, names=data.names) if again else None
 
 
 def _with_skill(judged: Judged, data: Data) -> dict[str, float]:

@@ -19,8 +19,9 @@ from tsguard.errors import ConfigError, explain
 from tsguard.settings import ScheduleSettings, TrainSettings
 from tsguard.subject import Subject
 from tsguard.train.formula import Formula
-from tsguard.train.layers import ByLayer, freeze_for_good
-from tsguard.train.validation import ValidationSets
+from tsguard.train.layers import ByLayer, freeze_for_good, require_matches
+from tsguard.train.measured import ANSWERED, Measured
+from tsguard.train.validation import ValidationSets, held_out
 
 ONE_CYCLE_RISE = 0.3
 """Share of a one-cycle run that the rate rises, where no `warmup_steps` are given: Smith's own and torch's default."""
@@ -78,6 +79,9 @@ def checkpoints(settings: TrainSettings) -> dict[str, Any]:
 
 def applied(model: Any, settings: TrainSettings, *, steps: int | None) -> Any:
     """The same model, its optimizer made again as declared. `steps` is the length of the whole run, where known."""
+    if getattr(model, "built", False):  # what is built by its first call is asked when training begins
+        require_matches(model, settings.rates, "train.rates")
+        require_matches(model, settings.freeze, "train.freeze")
     freeze_for_good(model, settings.freeze)
     old = getattr(model, "optimizer", None)
     if old is None or not _changes(settings):
@@ -120,6 +124,9 @@ def callbacks(settings: TrainSettings, data: Data | None) -> list[Any]:
                 averages=averages,
             )
         )
+    asked = asked_for(settings)
+    if asked and data is not None:
+        made.append(Measured(asked, held_out(data, settings.validation_split), settings.validation_freq, averages))
     if settings.schedule.kind == "plateau":
         schedule = settings.schedule
         made.append(
@@ -145,6 +152,14 @@ def callbacks(settings: TrainSettings, data: Data | None) -> list[Any]:
     return made
 
 
+def asked_for(settings: TrainSettings) -> tuple[str, ...]:
+    """The metrics of ours that stopping or the choice of the best reads, and that need an answer to be known."""
+    read = [Formula.parse(settings.checkpoint.monitor, place="train.checkpoint.monitor").names]
+    if settings.stop is not None:
+        read.append(Formula.parse(settings.stop.monitor, place="train.stop.monitor").names)
+    return tuple(dict.fromkeys(n for names in read for n in names if n.removeprefix("val_") in ANSWERED))
+
+
 def total_steps(settings: TrainSettings, data: Data | None) -> int | None:
     """Steps of the whole run: what a schedule ends with. None where the data does not say how long it is."""
     each = settings.steps_per_epoch or batches_per_epoch(settings, data)
@@ -156,7 +171,8 @@ def batches_per_epoch(settings: TrainSettings, data: Data | None) -> int | None:
     if data is None:
         return None
     if data.is_arrays:
-        rows = math.floor(len(data) * (1.0 - settings.validation_split))
+        share = 0.0 if data.validation is not None else settings.validation_split  # Keras' own rule
+        rows = math.floor(len(data) * (1.0 - share))
         return math.ceil(rows / (settings.batch_size or 32))
     try:
         return len(data.x)

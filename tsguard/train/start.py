@@ -33,9 +33,11 @@ class TrainStart:
         restore_rng(self._rng)
 
     def _fresh_slots(self, model: Any) -> list[Any]:
-        if self._slots is not None:
-            return self._slots
         optimizer = model.optimizer
+        now = [tuple(variable.shape) for variable in optimizer.variables]
+        if self._slots is not None and [tuple(value.shape) for value in self._slots] == now:
+            return self._slots
+        # built since, or another one: a callback may have compiled the model again
         fresh = type(optimizer).from_config(optimizer.get_config())
         fresh.build(optimizer._trainable_variables)
         return [variable.value for variable in fresh.variables]

@@ -10,13 +10,12 @@ from tsguard.repro.code.arrays import plain
 from tsguard.repro.code.lines import Lines
 from tsguard.repro.code.objects import construction
 from tsguard.repro.code.sources import function_code
-from tsguard.repro.graphs import plain_names
+from tsguard.repro.graphs import plain_names, settings_of
 
 
 def loss(model_: Any, lines: Lines) -> str:
     """The argument `loss=` of compile."""
-    settings = model_._compile_config.config if model_._compile_config else {}
-    chosen = settings.get("loss") or getattr(model_, "loss", None)
+    chosen = settings_of(model_).get("loss") or getattr(model_, "loss", None)
     return _loss(chosen, lines)
 
 
@@ -47,13 +46,15 @@ def optimizer(model_: Any, lines: Lines, *, exact: bool) -> str:
 
 def compile_line(model_: Any, lines: Lines, *, exact: bool, apart: bool = False) -> list[str]:
     """The line that compiles; without an optimizer where a step is taken apart, and none where there is no loss."""
+    if not settings_of(model_) and getattr(model_, "optimizer", None) is None:
+        return []
     said = loss(model_, lines)
     words = [] if apart else [f"optimizer={optimizer(model_, lines, exact=exact)}"]
     words += [] if said == "None" else [f"loss={said}"]
-    weights = model_._compile_config.config.get("loss_weights") if model_._compile_config else None
+    weights = settings_of(model_).get("loss_weights")
     if weights is not None:
         words.append(f"loss_weights={plain(weights)}")
-    metrics = model_._compile_config.config.get("metrics") if model_._compile_config else None
+    metrics = settings_of(model_).get("metrics")
     if exact and plain_names(metrics):
         words.append(f"metrics={plain(metrics)}")
     return [f"model.compile({', '.join(words)})"] if words else []

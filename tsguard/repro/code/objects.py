@@ -9,10 +9,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from tsguard.repro.arguments import given_to
 from tsguard.repro.code.arrays import number, plain
 from tsguard.repro.code.lines import Lines, NotCode
 from tsguard.repro.code.sources import class_code, function_code, written
-from tsguard.repro.user import given_to, held_by
+from tsguard.repro.user import held_by
 
 
 def construction(thing: Any, lines: Lines) -> str:

@@ -19,6 +19,9 @@ import numpy as np
 from tsguard.repro.code.arrays import array, number, plain
 from tsguard.repro.code.lines import Lines, NotCode
 
+LINE_MAX = 120
+"""Characters of a line that is read without scrolling."""
+
 
 def class_code(kind: type, lines: Lines, *, sets: Sequence[str] = ()) -> str:
     """How a class is reached: keras' own by name, importable ones by import, others by their source.
@@ -210,9 +213,49 @@ def written(value: Any, lines: Lines, name: str) -> str:
 
 def _source(thing: Any) -> str:
     try:
-        return textwrap.dedent(inspect.getsource(thing)).rstrip()
+        return _without_annotations(textwrap.dedent(inspect.getsource(thing)).rstrip())
     except (OSError, TypeError):
         raise NotCode(f"the source of {thing!r} cannot be found.") from None
+
+
+def _without_annotations(source: str) -> str:
+    """The source without what its functions say of arguments and results: that names things which no script imports."""
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:  # a lambda in the middle of a line
+        return source
+    rows = [row.encode() for row in source.splitlines()]
+    cuts: list[tuple[int, int, int]] = []
+    for node in ast.walk(tree):
+        said = getattr(node, "annotation", None) if isinstance(node, ast.arg) else None
+        if isinstance(node, ast.arg) and said is not None and said.end_lineno == node.lineno:
+            cuts.append((node.lineno - 1, node.col_offset + len(node.arg.encode()), said.end_col_offset or 0))
+        result = node.returns if isinstance(node, ast.FunctionDef) else None
+        if result is not None and result.end_lineno == result.lineno:
+            first = rows[result.lineno - 1].rfind(b"->", 0, result.col_offset)
+            if first >= 0:
+                cuts.append(
+                    (result.lineno - 1, len(rows[result.lineno - 1][:first].rstrip()), result.end_col_offset or 0)
+                )
+    for row, first, last in sorted(cuts, reverse=True):
+        # Beside an annotation a default stands apart, without one it does not.
+        rows[row] = rows[row][:first] + re.sub(rb"^ = ", b"=", rows[row][last:])
+    return _joined_heads("\n".join(row.decode() for row in rows)) if cuts else source
+
+
+def _joined_heads(source: str) -> str:
+    """The source with the heads of its functions on one line where they fit."""
+    rows = source.splitlines()
+    heads = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)]
+    for node in sorted(heads, key=lambda one: -one.lineno):
+        first, last = node.lineno - 1, node.body[0].lineno - 1
+        parts = [row.strip() for row in rows[first + 1 : last]]
+        if not parts or parts[-1] != "):":
+            continue
+        one = f"{rows[first]}{' '.join(parts[:-1]).removesuffix(',')}):"
+        if len(one) <= LINE_MAX:
+            rows[first:last] = [one]
+    return "\n".join(rows)
 
 
 def _lambda_text(function: Any, lines: Lines) -> str:

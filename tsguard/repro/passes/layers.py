@@ -9,7 +9,7 @@ import numpy as np
 
 from tsguard.backend import preserved
 from tsguard.repro.case import Batch, Case
-from tsguard.repro.graphs import cloned, compile_like, graph_of, is_graph, output_of
+from tsguard.repro.graphs import cloned, compile_like, graph_of, is_graph, operations_of, output_of
 from tsguard.repro.passes.subset import Keep
 
 
@@ -18,11 +18,13 @@ def cut_suffix(case: Case, keep: Keep) -> Case:
     model = case.model
     if not is_graph(model) or case.fingerprint.phase != "forward" or case.origin is None:
         return case
-    layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
-    for layer in layers[:-1]:
-        if type(layer).__name__ != case.fingerprint.layer_kind:
+    called = str(case.origin.layer or "").rpartition("/")[2]
+    for one in operations_of(model)[:-1]:
+        # An operation of the graph itself has no kind of layer, and its own name.
+        layer = isinstance(one, keras.layers.Layer)
+        if type(one).__name__ != case.fingerprint.layer_kind if layer else one.name != called:
             continue
-        candidate = _head(case, layer)
+        candidate = _head(case, one)
         if candidate is not None and keep(candidate):
             return candidate
     return case

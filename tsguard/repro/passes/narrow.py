@@ -14,11 +14,12 @@ import numpy as np
 
 from tsguard.backend import preserved, seed_everything
 from tsguard.dataset import map_leaves
+from tsguard.repro.arguments import given_to
 from tsguard.repro.case import Batch, Case
 from tsguard.repro.code.lines import NotCode
-from tsguard.repro.graphs import REFUSALS, compile_like, graph_of, has_graph, rebuilt, remade
+from tsguard.repro.graphs import REFUSALS, compile_like, graph_of, has_graph, operations_of, rebuilt, remade
 from tsguard.repro.passes.subset import Keep, smallest
-from tsguard.repro.user import given_to, held_by
+from tsguard.repro.user import held_by
 
 NO_SIZES = frozenset("axis seed axes groups dims ndim rank version".split())
 """Integers of a configuration that count nothing."""
@@ -47,13 +48,13 @@ def _value_at(case: Case, place: int) -> int | None:
 
 
 def bypass_layers(case: Case, keep: Keep) -> Case:
-    """No layer that is not needed: what goes in comes out instead."""
+    """No layer and no operation that is not needed: what goes in comes out instead."""
     place = 0
     while has_graph(case.model):
-        layers = [one for one in graph_of(case.model).layers if not isinstance(one, keras.layers.InputLayer)]
-        if place >= len(layers) or len(layers) < 2:
+        called = operations_of(case.model)
+        if place >= len(called) or len(called) < 2:
             break
-        candidate = _rebuilt_case(case, {}, without=layers[place])
+        candidate = _rebuilt_case(case, {}, without=called[place])
         if candidate is not None and keep(candidate):
             case = candidate
         else:
