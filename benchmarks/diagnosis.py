@@ -4,6 +4,7 @@
     python benchmarks/diagnosis.py --half held-out         # the half that nobody looked at
     python benchmarks/diagnosis.py --half unseen           # programs written apart from the rules, and measured once
     python benchmarks/diagnosis.py --half apart            # a second such set, written after the first was mended
+    python benchmarks/diagnosis.py --half third            # a third one
     python benchmarks/diagnosis.py --healthy               # programs and twins that must be left alone
     python benchmarks/diagnosis.py --healthy --half unseen # the same, of that part alone
 
@@ -184,7 +185,7 @@ def well(half: str | None, *, budget_s: float, only: list[str], seed: int, part:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    halves = ("tuned", "held-out", "unseen", "apart")
+    halves = ("tuned", "held-out", "unseen", "apart", "third")
     parser.add_argument("--half", choices=halves, help="default: tuned; with --healthy: all")
     parser.add_argument("--healthy", action="store_true")
     parser.add_argument("--budget", type=float, default=60.0)
