@@ -223,6 +223,8 @@ def _constant_features(one: Named, padding: Padding | None) -> Iterator[Finding]
     still = [m for m in still if not (pixels and m.high == 0)]  # the margin of flattened images is black
     if _indicators(one) > len(still):
         still = [m for m in still if m.high != 0]  # a kind among others that did not come up
+    if any(m.high == 1 for m in still) and _tells_presence(one):
+        still = [m for m in still if m.high != 1]  # what is marked as there beside what is not always there
     for measured in still[:NOTED_FEATURES]:
         name = one.feature(measured.feature)
         others = f" (and {len(still) - 1} more)" if len(still) > 1 else ""
@@ -235,6 +237,19 @@ def _indicators(one: Named) -> int:
     """Columns that hold nothing but 0 and 1."""
     columns = by_feature(thinned(one.array))
     return int(((columns == 0) | (columns == 1)).all(axis=0).sum())
+
+
+def _tells_presence(one: Named) -> bool:
+    """Whether a column of 0 and 1 says where another one is missing: that one is 0 wherever the flag is, and moves
+    elsewhere.
+    """
+    columns = by_feature(thinned(one.array))
+    varies = (columns != columns[:1]).any(axis=0)
+    flags = ((columns == 0) | (columns == 1)).all(axis=0)
+    values = columns[:, varies & ~flags]
+    return any(
+        bool((values[flag == 0] == 0).all(axis=0).any()) for flag in columns[:, varies & flags].T if values.shape[1]
+    )
 
 
 def _copied_features(one: Named) -> Iterator[Finding]:

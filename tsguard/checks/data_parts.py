@@ -238,11 +238,13 @@ def _is_readout(one: Named, index: tuple[int, ...], column: Any, y: Any) -> bool
     if one.array.ndim < 3 or not np.allclose(column, y, rtol=1e-6):
         return False
     late = one.array.shape[1] - index[0]
-    if not _overlapping(one.array):
+    pairs = _one_step_on(one.array)
+    if not _overlapping(one.array) and not pairs:
         # What stands at the last step of a window is what the next one is compared with, and no riddle to be read.
         return one.array.ndim > 3 or late > 1
-    if late == one.array.shape[1]:
-        return True
+    if late == one.array.shape[1]:  # what follows the window is the last step of the window one step on
+        follows = [(one.array[row][0], one.array[on][-1]) for row, on in pairs]
+        return not follows or all(np.allclose(here, there, rtol=1e-6, equal_nan=True) for here, there in follows)
     return np.allclose(one.array[:, late:], one.array[:, :-late], rtol=1e-6, equal_nan=True)
 
 
@@ -250,6 +252,18 @@ def _overlapping(array: Any) -> bool:
     """Whether a sample goes on where the one before it stood, some steps later."""
     first, second = array[: LEAST_SAMPLES - 1], array[1:LEAST_SAMPLES]
     return any(np.array_equal(first[:, k:], second[:, :-k], equal_nan=True) for k in range(1, array.shape[1]))
+
+
+MOST_PAIRED = 2_048
+"""Windows among which the one that begins a step later is looked for, in whatever order they stand."""
+
+
+def _one_step_on(array: Any) -> list[tuple[int, int]]:
+    """Pairs of windows of which the second begins a step after the first: cut from one series, in any order."""
+    rows = [np.ascontiguousarray(row) for row in array[:MOST_PAIRED]]
+    starts = {row[:-1].tobytes(): place for place, row in enumerate(rows) if len(np.unique(row)) > 3}
+    found = ((place, starts.get(row[1:].tobytes())) for place, row in enumerate(rows))
+    return [(place, on) for place, on in found if on is not None and on != place]
 
 
 def _beyond_the_trend(one: Named, column: Any, y: Any) -> bool:
