@@ -138,12 +138,26 @@ def test_weights_with_other_keys_than_the_labels_weigh_nothing():
 def test_the_first_step_of_windows_of_one_series_is_no_riddle():
     t, rng = np.arange(400), np.random.default_rng(0)
     order = rng.permutation(380)
-    for line, named in ((np.sin(t / 3) + 0.2 * rng.standard_normal(400), True), (np.sin(t * np.pi / 10), False)):
+    for line, named in (
+        (np.sin(t / 3) + 0.2 * rng.standard_normal(400), True),
+        (np.tile(rng.standard_normal(20), 20), False),
+    ):
         x = np.stack([line[s : s + 20] for s in order])[..., None].astype("float32")
         found = [f for f in ask(x, line[order][:, None].astype("float32")) if f.code == "data-leak"]
         assert bool(found) == named  # a series that repeats itself is also what stood there a period before
     alone = rng.standard_normal((380, 20, 1)).astype("float32")
     assert ask(alone, alone[:, 0]) == []  # independent sequences: to remember what came first is a task
+
+
+def test_windows_of_rare_counts_are_equal_by_chance_and_copies_are_not():
+    rng = np.random.default_rng(0)
+    x = rng.poisson(rng.gamma(0.5, 1.0, (2000, 1)), (2000, 18))[..., None].astype("float32")
+    y = rng.standard_normal((2000, 1)).astype("float32")
+    apart = ask(x[:1700], y[:1700], validation=(x[1700:], y[1700:]))
+    assert [f.message for f in apart if f.code == "data-leak"] == []
+    busy = np.flatnonzero((x[:1700] > 0).sum((1, 2)) > 8)[:60]
+    held = np.concatenate([x[1700:], x[busy]]), np.concatenate([y[1700:], y[busy]])
+    assert [f.code for f in ask(x[:1700], y[:1700], validation=held) if f.code == "data-leak"] == ["data-leak"]
 
 
 def test_weights_counted_from_one_belong_to_other_classes():

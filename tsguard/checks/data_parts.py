@@ -44,6 +44,13 @@ SHARED_STEPS = 0.5
 """Share of validation steps that also stand in training windows. Parts that follow each other in time may share a
 border of one window's length; more than half is a split that dealt out overlapping windows."""
 
+BY_CHANCE = 1e-3
+"""Training rows expected to equal a validation row by chance, above which equality says nothing: counts that are nearly
+always zero make equal windows of different parts."""
+
+MOST_POOLED = 200_000
+"""Numbers of the training part from which it is known how common each is."""
+
 MOST_HASHED = 50_000
 """Samples of a part that are hashed: the share is known to half a per cent then."""
 
@@ -66,6 +73,8 @@ def parts_share_samples(context: Context) -> Iterable[Finding]:
     if len(shared) <= REPEATING * repeats * len(comparable):
         shared = []  # it repeats itself as often: a periodic series without noise, a handful of patterns
     if comparable and len(shared) >= SHARED_SAMPLES * len(comparable):
+        shared = _beyond_chance(shared, pairs)
+    if comparable and len(shared) >= SHARED_SAMPLES * len(comparable):
         share = len(shared) / len(comparable)
         message = (
             f"{len(shared):,} of {len(comparable):,} validation samples ({share:.1%}) are training samples too, byte "
@@ -76,6 +85,23 @@ def parts_share_samples(context: Context) -> Iterable[Finding]:
         yield catalogue.finding("data-leak", message, where=where, evidence=evidence, score=0.9)
         return
     yield from _shared_steps(pairs)
+
+
+def _beyond_chance(rows: list[int], pairs: list[tuple[Named, Any]]) -> list[int]:
+    """Of these validation rows those that no draw of the values, each as common as in training, would repeat."""
+    chance = np.full(len(rows), np.log(len(pairs[0][0].array)))
+    for one, other in pairs:
+        chance += _log_chance(_comparable(other[rows]).reshape(len(rows), -1), _comparable(one.array))
+    return [row for row, expected in zip(rows, chance, strict=True) if expected < np.log(BY_CHANCE)]
+
+
+def _log_chance(rows: Any, pool: Any) -> npt.NDArray[np.float64]:
+    """The logarithm of how likely each row is when every number in it is drawn from the pool alone."""
+    values, counts = np.unique(thinned(pool.reshape(-1), MOST_POOLED), return_counts=True)
+    place = np.searchsorted(values, rows).clip(0, len(values) - 1)
+    times = np.where(values[place] == rows, counts[place], 1)
+    logs: npt.NDArray[np.float64] = np.log(times / counts.sum()).sum(axis=1)
+    return logs
 
 
 def _validation_inputs(context: Context) -> dict[str, Any]:
@@ -119,7 +145,7 @@ def _shared_steps(pairs: list[tuple[Named, Any]]) -> Iterator[Finding]:
     if len(wanted) < LEAST_STEPS or not begins or len(set(begins)) < (1 - SHARED_STEPS) * len(begins):
         return  # windows begin alike at different times: the series repeats itself
     share = len(wanted & _step_hashes(train)) / len(wanted)
-    if share >= SHARED_STEPS:
+    if share >= SHARED_STEPS and not _steps_are_common(held, train):
         message = (
             f"{share:.1%} of the steps of validation windows also stand in training windows: overlapping windows were "
             "dealt out to both parts. Expected parts that share at most one window's length at their border."
@@ -130,14 +156,24 @@ def _shared_steps(pairs: list[tuple[Named, Any]]) -> Iterator[Finding]:
 
 def _step_hashes(array: npt.NDArray[Any]) -> set[bytes]:
     """Hashes of pairs of neighbouring steps (of four, for a single feature), where they are not plain."""
+    return {hashlib.blake2b(row.tobytes(), digest_size=12).digest() for row in _telling_steps(array)}
+
+
+def _telling_steps(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     size = 4 if array.shape[2] == 1 else 2
     if array.shape[1] < size:
-        return set()
+        return np.empty((0, size), array.dtype)
     view = np.lib.stride_tricks.sliding_window_view(array, size, axis=1)
     flat = np.ascontiguousarray(view).reshape(-1, array.shape[2] * size)
     ordered = np.sort(flat, axis=1)
-    telling = 1 + (np.diff(ordered, axis=1) != 0).sum(axis=1) >= min(4, flat.shape[1])
-    return {hashlib.blake2b(row.tobytes(), digest_size=12).digest() for row in flat[telling]}
+    telling: npt.NDArray[Any] = flat[1 + (np.diff(ordered, axis=1) != 0).sum(axis=1) >= min(4, flat.shape[1])]
+    return telling
+
+
+def _steps_are_common(held: npt.NDArray[Any], train: npt.NDArray[Any]) -> bool:
+    """Whether as many training steps would hold most of these steps by chance."""
+    expected = np.log(train.shape[0] * train.shape[1]) + _log_chance(_telling_steps(held), train)
+    return float(np.mean(expected >= np.log(BY_CHANCE))) >= SHARED_STEPS
 
 
 DETERMINED = 1.0 - 1e-6
