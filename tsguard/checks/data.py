@@ -363,8 +363,9 @@ def _is_weighed(context: Context, labels: Any) -> bool:
 
 @check("a dtype that loses the information", codes=("data-precision",), needs=("data", "arrays"), cost=1)
 def dtype_loses_information(context: Context) -> Iterable[Finding]:
-    """Points in time that float32 (to which Keras casts float64 too) cannot tell apart."""
+    """Points in time that float32 (to which Keras casts float64 too) cannot tell apart, windows that float16 cannot."""
     for one in inputs(context):
+        yield from _lost_to_half(one)
         if one.array.dtype.kind != "f" or one.mask or one.array.ndim < 2 or one.array.shape[1] < 2:
             continue
         columns = one.array.shape[-1] if one.array.ndim == 3 else 1
@@ -385,6 +386,38 @@ def dtype_loses_information(context: Context) -> Iterable[Finding]:
                 yield catalogue.finding("data-precision", message, where=where, evidence=evidence, score=0.95)
 
 
+HALF_STEPS = 2.0
+"""Steps of float16 within which a window moves: what is left of its course is a jump or none."""
+
+LOST_WINDOWS = 0.5
+"""Share, of the windows that move at all, of those that move by no more than that, from which the numbers no longer
+hold what happened in them."""
+
+
+def _lost_to_half(one: Named) -> Iterator[Finding]:
+    """Windows stored as float16 at a level where one step of float16 is as large as all that happens in them."""
+    if one.array.dtype != np.float16 or one.array.ndim != 3 or one.mask:
+        return
+    held = thinned(one.array)
+    for feature in range(held.shape[-1]):
+        course = held[..., feature].astype(np.float64)
+        if not np.isfinite(course).all() or np.ptp(course) == 0:
+            continue
+        step = np.spacing(np.abs(held[..., feature]).max(axis=1)).astype(np.float64)
+        moves = np.ptp(course, axis=1)
+        lost = float(np.mean((moves <= HALF_STEPS * step)[moves > 0]))  # what stands still does so in any dtype
+        if lost >= LOST_WINDOWS and float(np.median(step)) > np.finfo(np.float16).eps:
+            name = one.feature(feature)
+            yield catalogue.finding(
+                "data-precision",
+                f"input {one.name!r}, feature {name!r} is stored as float16, whose step is {np.median(step):g} at "
+                f"{np.abs(course).max():.4g}: {lost:.0%} of those that move do so by no more than {HALF_STEPS:g} "
+                "steps. Expected numbers that hold the moves: float32, or the level taken off first.",
+                where=one.where(feature=name),
+                score=0.95,
+            )
+
+
 FLOAT32_WHOLE = 2.0**24
 """Above this float32 skips whole numbers: seconds and ids begin to fall together."""
 
@@ -392,7 +425,7 @@ FLOAT32_WHOLE = 2.0**24
 def _lost_steps(series: Any, valid: Any) -> tuple[float, float, float, float] | None:
     """(largest, one float32 step there, median own step, share of zero steps) where time is lost, else None."""
     held = series[np.isfinite(series)]
-    if not held.size or np.abs(held).max() < FLOAT32_WHOLE:
+    if not held.size or float(np.abs(held).max()) < FLOAT32_WHOLE:
         return None
     steps = np.diff(series.astype(np.float64), axis=1)
     if valid is not None and len(valid) == len(series):
