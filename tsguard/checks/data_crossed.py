@@ -48,14 +48,14 @@ def rows_joined_with_all(context: Context) -> Iterable[Finding]:
     crossed = {several: mine for several, mine in blocks.items() if len(several) > 1 and len(mine) > 1}
     inside = {row for mine in crossed.values() for row in mine}
     share = sum(row in inside for row in rows) / len(rows)
-    owners = sum(len(several) for several in crossed) == len(set().union(*crossed) if crossed else ())
-    if len(crossed) < LEAST_BLOCKS or not owners or share < JOINED:
+    own = sum(map(len, crossed)) == len({answer for several in crossed for answer in several})
+    if len(crossed) < LEAST_BLOCKS or not own or share < JOINED:
         return
-    several, mine = next(iter(crossed.items()))
+    first, mine = next(iter(crossed.items()))
     yield catalogue.finding(
         "data-mispaired",
         f"{share:.0%} of the rows lie in {len(crossed):,} blocks in which every row of inputs stands once beside every "
-        f"target of the block (the first: {len(mine)} rows of inputs × {len(several)} targets): the tables were joined "
+        f"target of the block (the first: {len(mine)} rows of inputs × {len(first)} targets): the tables were joined "
         "on a key that does not tell these rows apart. Expected one target for each row of inputs.",
         where=asked[0].where(),
         status="FAIL",
