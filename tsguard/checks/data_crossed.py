@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tsguard import catalogue
-from tsguard.checks.arrays import Named, answer_columns, inputs, measured_inputs, targets
+from tsguard.checks.arrays import Named, answer_columns, inputs, targets
 from tsguard.checks.registry import Context, check
 from tsguard.findings import Finding
 
@@ -95,7 +95,9 @@ def kinds_as_amounts(context: Context) -> Iterable[Finding]:
     """A column of whole numbers that tells of the target only number by number, and goes in as an amount."""
     for target in targets(context):
         y = answer_columns(target.array, target, most=8)
-        for one in measured_inputs(context) if y is not None else ():
+        for one in inputs(context) if y is not None else ():
+            if one.mask or one.clock:
+                continue
             for feature, column in _whole_columns(one):
                 assert y is not None
                 known, near = _by_kind(column, y[: len(column)])
