@@ -214,6 +214,26 @@ def test_targets_far_from_the_output_are_named():
     assert only(ask(x, 250_000 + 20_000 * y), "data-scale").where == {"phase": "data", "feature": 0}
 
 
+def test_windows_at_a_level_where_float16_has_no_steps_are_named():
+    x, y = windows()
+    price = 20_000 + 300 * x[:, :1, 1:2] + 6 * x[..., :1]
+    found = [f for f in ask(price.astype("float16"), y) if f.code == "data-precision"]
+    assert "float16" in only(found, "data-precision").message
+    assert [f for f in ask(x.astype("float16"), y) if f.code == "data-precision"] == []
+    still = np.where(
+        np.arange(len(x))[:, None, None] < 200, 0.5, x[..., :1]
+    )  # most stand still, and say so in any dtype
+    assert [f for f in ask(still.astype("float16"), y) if f.code == "data-precision"] == []
+
+
+def test_a_flag_of_presence_may_stand_where_nothing_is_ever_missing():
+    x, y = windows()
+    known = np.random.default_rng(5).random((*x.shape[:2], 2)) < np.array([0.7, 1.0])
+    assert ask(np.concatenate([x[..., :2] * known, known], axis=-1).astype("float32"), y) == []
+    loose = np.concatenate([x[..., :2], known], axis=-1).astype("float32")
+    assert only(ask(loose, y), "data-constant").where["feature"] == 3
+
+
 def test_constant_and_copied_features_and_equal_samples():
     x, y = windows()
     x[..., 1] = 3.5

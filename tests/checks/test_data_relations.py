@@ -8,7 +8,7 @@ import pytest
 from keras import layers
 
 from tests.checks.test_data import ask, only, windows
-from tsguard.checks import registry
+from tsguard.checks import data_weights, registry
 from tsguard.checks.runner import run_checks
 from tsguard.dataset import Data
 from tsguard.findings import Status
@@ -133,6 +133,70 @@ def test_weights_with_other_keys_than_the_labels_weigh_nothing():
     assert only(ask(x, y, fit={"class_weight": {"0": 1.0, "1": 4.0}}), "data-imbalance").where["config_key"]
     even = ask(x, np.arange(300) % 2, fit={"class_weight": {"0": 2.0, "1": 3.0}})
     assert only(even, "config-unused-key").status == "WARN"
+
+
+def test_the_first_step_of_windows_of_one_series_is_no_riddle():
+    t, rng = np.arange(400), np.random.default_rng(0)
+    order = rng.permutation(380)
+    for line, named in (
+        (np.sin(t / 3) + 0.2 * rng.standard_normal(400), True),
+        (np.tile(rng.standard_normal(20), 20), False),
+    ):
+        x = np.stack([line[s : s + 20] for s in order])[..., None].astype("float32")
+        found = [f for f in ask(x, line[order][:, None].astype("float32")) if f.code == "data-leak"]
+        assert bool(found) == named  # a series that repeats itself is also what stood there a period before
+    alone = rng.standard_normal((380, 20, 1)).astype("float32")
+    assert ask(alone, alone[:, 0]) == []  # independent sequences: to remember what came first is a task
+
+
+def test_windows_of_rare_counts_are_equal_by_chance_and_copies_are_not():
+    rng = np.random.default_rng(0)
+    x = rng.poisson(rng.gamma(0.5, 1.0, (2000, 1)), (2000, 18))[..., None].astype("float32")
+    y = rng.standard_normal((2000, 1)).astype("float32")
+    apart = ask(x[:1700], y[:1700], validation=(x[1700:], y[1700:]))
+    assert [f.message for f in apart if f.code == "data-leak"] == []
+    busy = np.flatnonzero((x[:1700] > 0).sum((1, 2)) > 8)[:60]
+    held = np.concatenate([x[1700:], x[busy]]), np.concatenate([y[1700:], y[busy]])
+    assert [f.code for f in ask(x[:1700], y[:1700], validation=held) if f.code == "data-leak"] == ["data-leak"]
+
+
+def test_weights_counted_from_one_belong_to_other_classes():
+    x, _ = windows()
+    y = np.random.default_rng(0).choice(3, 300, p=(0.6, 0.2, 0.2)).astype("int32")
+    head = keras.Sequential([keras.Input(x.shape[1:]), layers.Flatten(), layers.Dense(3, "softmax")])
+    head.compile("adam", "sparse_categorical_crossentropy")
+
+    def asked(weights, labels=y):
+        return [f.message for f in _of(head, x, labels, weights) if f.status == Status.FAIL]
+
+    assert "outputs do not know" in asked({1: 0.5, 2: 1.7, 3: 1.6})[0]
+    assert asked({0: 0.5, 1: 1.7, 2: 1.6}) == []
+    assert asked({1: 1.7, 2: 1.6}) == []  # the common class weighs 1
+    assert asked({0: 0.5, 1: 1.7, 2: 1.6}, np.minimum(y, 1)) == []  # a class that this part lacks
+
+
+def _of(model, x, y, weights):
+    data = Data(x, y)
+    context = registry.Context(
+        subject=Subject.from_model(model, data), data=data, facts={"fit": {"class_weight": weights}}
+    )
+    return list(data_weights.weights_without_effect(context))
+
+
+def test_steps_that_weigh_must_hold_something():
+    x = np.random.default_rng(0).standard_normal((200, 10, 2)).astype("float32")
+    exists = np.arange(10) < np.random.default_rng(1).integers(3, 11, (200, 1))
+    y = x.sum(-1, keepdims=True)
+
+    def said(x, y, weight):
+        context = registry.Context(data=Data(x, y, weight.astype("float32")))
+        return [f.code for f in data_weights.weights_on_nothing(context)]
+
+    padded = x * exists[..., None], y * exists[..., None]
+    assert said(*padded, ~exists) == ["mask-inverted"]
+    assert said(*padded, exists) == []
+    assert said(*padded, np.ones_like(exists)) == []
+    assert said(padded[0], y, ~exists) == []  # steps that are hidden, to be filled in
 
 
 def test_a_column_that_is_the_label_in_other_numbers_is_a_leak():

@@ -47,6 +47,22 @@ def test_the_counterexample_is_the_smallest_and_in_words():
     assert np.array_equal(found.before["values"][:, :1], found.after["values"][:, :1])
 
 
+def test_ids_in_a_table_of_floats_stay_ids():
+    class Match(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.user, self.item, self.out = layers.Embedding(9, 4), layers.Embedding(7, 4), layers.Dense(1)
+
+        def call(self, ids):
+            return self.out(self.user(ids[:, 0]) * self.item(ids[:, 1]))
+
+    rng, model = np.random.default_rng(0), Match()
+    x = np.column_stack([rng.integers(0, 9, 60), rng.integers(0, 7, 60)]).astype("float32")
+    model.compile("adam", "mse")
+    rows = [row for row in laws.run(model, {"x": x, "y": x[:, :1]}) if row.code == "batch-coupling"]
+    assert {row.outcome for row in rows} == {"holds"}
+
+
 def test_the_same_profile_gives_the_same_answer_twice():
     one, two = (asked("fill_too_weak", only=["pad-leak-value"]) for _ in range(2))
     assert [r.reason for r in one] == [r.reason for r in two]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tsguard import catalogue
-from tsguard.checks import data_apart, data_order, data_pairs, data_parts, data_steps, data_weights
+from tsguard.checks import data_apart, data_crossed, data_order, data_pairs, data_parts, data_steps, data_weights
 from tsguard.checks.arrays import (
     Named,
     arrivals,
@@ -61,7 +61,7 @@ MAJORITY = 0.9
 RARE = 20.0
 """The commonest class is this many times as frequent as the rarest: a batch of 32 holds one of the rarest or none."""
 
-ALSO = (data_parts, data_pairs, data_apart, data_order, data_steps, data_weights)
+ALSO = (data_parts, data_pairs, data_apart, data_order, data_steps, data_weights, data_crossed)
 """Modules whose checks are declared with these."""
 
 NOTED_FEATURES = 5  # features of one kind that get a finding of their own; the rest are counted in one
@@ -223,6 +223,8 @@ def _constant_features(one: Named, padding: Padding | None) -> Iterator[Finding]
     still = [m for m in still if not (pixels and m.high == 0)]  # the margin of flattened images is black
     if _indicators(one) > len(still):
         still = [m for m in still if m.high != 0]  # a kind among others that did not come up
+    if any(m.high == 1 for m in still) and _tells_presence(one):
+        still = [m for m in still if m.high != 1]  # what is marked as there beside what is not always there
     for measured in still[:NOTED_FEATURES]:
         name = one.feature(measured.feature)
         others = f" (and {len(still) - 1} more)" if len(still) > 1 else ""
@@ -235,6 +237,19 @@ def _indicators(one: Named) -> int:
     """Columns that hold nothing but 0 and 1."""
     columns = by_feature(thinned(one.array))
     return int(((columns == 0) | (columns == 1)).all(axis=0).sum())
+
+
+def _tells_presence(one: Named) -> bool:
+    """Whether a column of 0 and 1 says where another one is missing: that one is 0 wherever the flag is, and moves
+    elsewhere.
+    """
+    columns = by_feature(thinned(one.array))
+    varies = (columns != columns[:1]).any(axis=0)
+    flags = ((columns == 0) | (columns == 1)).all(axis=0)
+    values = columns[:, varies & ~flags]
+    return any(
+        bool((values[flag == 0] == 0).all(axis=0).any()) for flag in columns[:, varies & flags].T if values.shape[1]
+    )
 
 
 def _copied_features(one: Named) -> Iterator[Finding]:
@@ -348,8 +363,9 @@ def _is_weighed(context: Context, labels: Any) -> bool:
 
 @check("a dtype that loses the information", codes=("data-precision",), needs=("data", "arrays"), cost=1)
 def dtype_loses_information(context: Context) -> Iterable[Finding]:
-    """Points in time that float32 (to which Keras casts float64 too) cannot tell apart."""
+    """Points in time that float32 (to which Keras casts float64 too) cannot tell apart, windows that float16 cannot."""
     for one in inputs(context):
+        yield from _lost_to_half(one)
         if one.array.dtype.kind != "f" or one.mask or one.array.ndim < 2 or one.array.shape[1] < 2:
             continue
         columns = one.array.shape[-1] if one.array.ndim == 3 else 1
@@ -370,6 +386,38 @@ def dtype_loses_information(context: Context) -> Iterable[Finding]:
                 yield catalogue.finding("data-precision", message, where=where, evidence=evidence, score=0.95)
 
 
+HALF_STEPS = 2.0
+"""Steps of float16 within which a window moves: what is left of its course is a jump or none."""
+
+LOST_WINDOWS = 0.5
+"""Share, of the windows that move at all, of those that move by no more than that, from which the numbers no longer
+hold what happened in them."""
+
+
+def _lost_to_half(one: Named) -> Iterator[Finding]:
+    """Windows stored as float16 at a level where one step of float16 is as large as all that happens in them."""
+    if one.array.dtype != np.float16 or one.array.ndim != 3 or one.mask:
+        return
+    held = thinned(one.array)
+    for feature in range(held.shape[-1]):
+        course = held[..., feature].astype(np.float64)
+        if not np.isfinite(course).all() or np.ptp(course) == 0:
+            continue
+        step = np.spacing(np.abs(held[..., feature]).max(axis=1)).astype(np.float64)
+        moves = np.ptp(course, axis=1)
+        lost = float(np.mean((moves <= HALF_STEPS * step)[moves > 0]))  # what stands still does so in any dtype
+        if lost >= LOST_WINDOWS and float(np.median(step)) > np.finfo(np.float16).eps:
+            name = one.feature(feature)
+            yield catalogue.finding(
+                "data-precision",
+                f"input {one.name!r}, feature {name!r} is stored as float16, whose step is {np.median(step):g} at "
+                f"{np.abs(course).max():.4g}: {lost:.0%} of those that move do so by no more than {HALF_STEPS:g} "
+                "steps. Expected numbers that hold the moves: float32, or the level taken off first.",
+                where=one.where(feature=name),
+                score=0.95,
+            )
+
+
 FLOAT32_WHOLE = 2.0**24
 """Above this float32 skips whole numbers: seconds and ids begin to fall together."""
 
@@ -377,7 +425,7 @@ FLOAT32_WHOLE = 2.0**24
 def _lost_steps(series: Any, valid: Any) -> tuple[float, float, float, float] | None:
     """(largest, one float32 step there, median own step, share of zero steps) where time is lost, else None."""
     held = series[np.isfinite(series)]
-    if not held.size or np.abs(held).max() < FLOAT32_WHOLE:
+    if not held.size or float(np.abs(held).max()) < FLOAT32_WHOLE:
         return None
     steps = np.diff(series.astype(np.float64), axis=1)
     if valid is not None and len(valid) == len(series):

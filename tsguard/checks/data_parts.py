@@ -46,6 +46,13 @@ SHARED_STEPS = 0.5
 """Share of validation steps that also stand in training windows. Parts that follow each other in time may share a
 border of one window's length; more than half is a split that dealt out overlapping windows."""
 
+BY_CHANCE = 1e-3
+"""Training rows expected to equal a validation row by chance, above which equality says nothing: counts that are nearly
+always zero make equal windows of different parts."""
+
+MOST_POOLED = 200_000
+"""Numbers of the training part from which it is known how common each is."""
+
 MOST_HASHED = 50_000
 """Samples of a part that are hashed: the share is known to half a per cent then."""
 
@@ -68,6 +75,8 @@ def parts_share_samples(context: Context) -> Iterable[Finding]:
     if len(shared) <= REPEATING * repeats * len(comparable):
         shared = []  # it repeats itself as often: a periodic series without noise, a handful of patterns
     if comparable and len(shared) >= SHARED_SAMPLES * len(comparable):
+        shared = _beyond_chance(shared, pairs)
+    if comparable and len(shared) >= SHARED_SAMPLES * len(comparable):
         share = len(shared) / len(comparable)
         message = (
             f"{len(shared):,} of {len(comparable):,} validation samples ({share:.1%}) are training samples too, byte "
@@ -78,6 +87,23 @@ def parts_share_samples(context: Context) -> Iterable[Finding]:
         yield catalogue.finding("data-leak", message, where=where, evidence=evidence, score=0.9)
         return
     yield from _shared_steps(pairs)
+
+
+def _beyond_chance(rows: list[int], pairs: list[tuple[Named, Any]]) -> list[int]:
+    """Of these validation rows those that no draw of the values, each as common as in training, would repeat."""
+    chance = np.full(len(rows), np.log(len(pairs[0][0].array)))
+    for one, other in pairs:
+        chance += _log_chance(_comparable(other[rows]).reshape(len(rows), -1), _comparable(one.array))
+    return [row for row, expected in zip(rows, chance, strict=True) if expected < np.log(BY_CHANCE)]
+
+
+def _log_chance(rows: Any, pool: Any) -> npt.NDArray[np.float64]:
+    """The logarithm of how likely each row is when every number in it is drawn from the pool alone."""
+    values, counts = np.unique(thinned(pool.reshape(-1), MOST_POOLED), return_counts=True)
+    place = np.searchsorted(values, rows).clip(0, len(values) - 1)
+    times = np.where(values[place] == rows, counts[place], 1)
+    logs: npt.NDArray[np.float64] = np.log(times / counts.sum()).sum(axis=1)
+    return logs
 
 
 def _validation_inputs(context: Context) -> dict[str, Any]:
@@ -121,7 +147,7 @@ def _shared_steps(pairs: list[tuple[Named, Any]]) -> Iterator[Finding]:
     if len(wanted) < LEAST_STEPS or not begins or len(set(begins)) < (1 - SHARED_STEPS) * len(begins):
         return  # windows begin alike at different times: the series repeats itself
     share = len(wanted & _step_hashes(train)) / len(wanted)
-    if share >= SHARED_STEPS:
+    if share >= SHARED_STEPS and not _steps_are_common(held, train):
         message = (
             f"{share:.1%} of the steps of validation windows also stand in training windows: overlapping windows were "
             "dealt out to both parts. Expected parts that share at most one window's length at their border."
@@ -132,14 +158,24 @@ def _shared_steps(pairs: list[tuple[Named, Any]]) -> Iterator[Finding]:
 
 def _step_hashes(array: npt.NDArray[Any]) -> set[bytes]:
     """Hashes of pairs of neighbouring steps (of four, for a single feature), where they are not plain."""
+    return {hashlib.blake2b(row.tobytes(), digest_size=12).digest() for row in _telling_steps(array)}
+
+
+def _telling_steps(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     size = 4 if array.shape[2] == 1 else 2
     if array.shape[1] < size:
-        return set()
+        return np.empty((0, size), array.dtype)
     view = np.lib.stride_tricks.sliding_window_view(array, size, axis=1)
     flat = np.ascontiguousarray(view).reshape(-1, array.shape[2] * size)
     ordered = np.sort(flat, axis=1)
-    telling = 1 + (np.diff(ordered, axis=1) != 0).sum(axis=1) >= min(4, flat.shape[1])
-    return {hashlib.blake2b(row.tobytes(), digest_size=12).digest() for row in flat[telling]}
+    telling: npt.NDArray[Any] = flat[1 + (np.diff(ordered, axis=1) != 0).sum(axis=1) >= min(4, flat.shape[1])]
+    return telling
+
+
+def _steps_are_common(held: npt.NDArray[Any], train: npt.NDArray[Any]) -> bool:
+    """Whether as many training steps would hold most of these steps by chance."""
+    expected = np.log(train.shape[0] * train.shape[1]) + _log_chance(_telling_steps(held), train)
+    return float(np.mean(expected >= np.log(BY_CHANCE))) >= SHARED_STEPS
 
 
 DETERMINED = 1.0 - 1e-6
@@ -240,11 +276,13 @@ def _is_readout(one: Named, index: tuple[int, ...], column: Any, y: Any) -> bool
     if one.array.ndim < 3 or not np.allclose(column, y, rtol=1e-6):
         return False
     late = one.array.shape[1] - index[0]
-    if not _overlapping(one.array):
+    pairs = _one_step_on(one.array)
+    if not _overlapping(one.array) and not pairs:
         # What stands at the last step of a window is what the next one is compared with, and no riddle to be read.
         return one.array.ndim > 3 or late > 1
-    if late == one.array.shape[1]:
-        return True
+    if late == one.array.shape[1]:  # what follows the window is the last step of the window one step on
+        follows = [(one.array[row][0], one.array[on][-1]) for row, on in pairs]
+        return not follows or all(np.allclose(here, there, rtol=1e-6, equal_nan=True) for here, there in follows)
     return np.allclose(one.array[:, late:], one.array[:, :-late], rtol=1e-6, equal_nan=True)
 
 
@@ -252,6 +290,18 @@ def _overlapping(array: Any) -> bool:
     """Whether a sample goes on where the one before it stood, some steps later."""
     first, second = array[: LEAST_SAMPLES - 1], array[1:LEAST_SAMPLES]
     return any(np.array_equal(first[:, k:], second[:, :-k], equal_nan=True) for k in range(1, array.shape[1]))
+
+
+MOST_PAIRED = 2_048
+"""Windows among which the one that begins a step later is looked for, in whatever order they stand."""
+
+
+def _one_step_on(array: Any) -> list[tuple[int, int]]:
+    """Pairs of windows of which the second begins a step after the first: cut from one series, in any order."""
+    rows = [np.ascontiguousarray(row) for row in array[:MOST_PAIRED]]
+    starts = {row[:-1].tobytes(): place for place, row in enumerate(rows) if len(np.unique(row)) > 3}
+    found = ((place, starts.get(row[1:].tobytes())) for place, row in enumerate(rows))
+    return [(place, on) for place, on in found if on is not None and on != place]
 
 
 def _beyond_the_trend(one: Named, column: Any, y: Any) -> bool:

@@ -1,4 +1,7 @@
-"""Weights of classes that reach no row: keys that are not the labels are left out by Keras without a word."""
+"""Weights that reach no row, or the wrong ones: keys that are not the labels, and weights of steps that hold nothing.
+
+Keras leaves out keys that are no labels without a word, and takes any array as weights.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tsguard import catalogue
-from tsguard.checks.arrays import Named, classes_of, fit_arguments, targets
+from tsguard.checks.arrays import Named, classes_of, fit_arguments, measured_inputs, targets
 from tsguard.checks.registry import Context, check
 from tsguard.findings import Finding
 
@@ -39,7 +42,8 @@ def weights_without_effect(context: Context) -> Iterable[Finding]:
         if len(applied) < 2:
             continue
         if len(set(applied.values())) > 1:
-            found = [*_one_class_counts(one, applied, counts), *_turned_round(one, applied, counts)]
+            found = [*_no_such_class(context, one, given, applied), *_one_class_counts(one, applied, counts)]
+            found += _turned_round(one, applied, counts)
             yield from found[:1]
             continue
         unequal = counts.max() >= UNEQUAL * counts.min()
@@ -56,6 +60,34 @@ def weights_without_effect(context: Context) -> Iterable[Finding]:
             score=0.9,
         )
         return
+
+
+def _no_such_class(
+    context: Context, one: Named, given: Mapping[Any, Any], applied: dict[int, float]
+) -> Iterator[Finding]:
+    """A weight for a class beyond the last output, while a class that occurs has none: the keys are counted otherwise.
+
+    A class without a key alone is meant to weigh 1, and a key without rows alone is a class that this part lacks.
+    """
+    shape = getattr(context.model, "output_shape", None)
+    units = shape[-1] if isinstance(shape, tuple) and shape and isinstance(shape[-1], int) else None
+    if units is None:
+        return
+    keys = {int(key) for key in given if isinstance(key, int | np.integer)}
+    beyond, without = sorted(k for k in keys if not 0 <= k < max(2, units)), sorted(set(applied) - keys)
+    if not beyond or not without:
+        return
+    yield catalogue.finding(
+        "data-imbalance",
+        f"class_weight has a weight for class {beyond[0]}, which the {units} outputs do not know, and none for class "
+        f"{without[0]} of target {one.name!r}, which gets 1: the keys {sorted(keys)[:8]} are not numbered as the "
+        f"labels {list(applied)[:8]}, so each class has the weight of another. Expected the labels themselves as keys.",
+        where=one.where(config_key="class_weight"),
+        status="FAIL",
+        role="cause",
+        remedy="dict(zip(numpy.unique(y), weights)): the keys then are the labels.",
+        score=0.95,
+    )
 
 
 ALL_THAT_COUNTS = 0.98
@@ -99,4 +131,34 @@ def _turned_round(one: Named, applied: dict[int, float], counts: Any) -> Iterato
         role="cause",
         remedy="Turn the quotient round: rows / (classes × rows of the class).",
         score=0.9,
+    )
+
+
+@check("weights of steps that hold nothing", codes=("mask-inverted",), needs=("data", "arrays", "y"))
+def weights_on_nothing(context: Context) -> Iterable[Finding]:
+    """Every step that weighs is empty in inputs and targets, and none that holds something does.
+
+    Steps whose inputs alone are empty may be those that are to be filled in: their targets differ from step to step.
+    """
+    weight = None if context.data is None else context.data.sample_weight
+    if not isinstance(weight, np.ndarray) or weight.ndim != 2 or weight.shape[1] < 2 or not np.isfinite(weight).all():
+        return
+    weighs, shape = weight > 0, weight.shape
+    of_steps = [one for one in (*measured_inputs(context), *targets(context)) if one.array.shape[:2] == shape]
+    empty = [~np.any(one.array.reshape(*shape, -1), axis=-1) for one in of_steps]
+    if {one.role for one in of_steps} != {"input", "target"} or not weighs.any():
+        return
+    nothing = np.logical_and.reduce(empty)
+    if nothing.all() or not nothing[weighs].all() or not weighs[nothing].all():
+        return
+    yield catalogue.finding(
+        "mask-inverted",
+        f"the weights of steps are above zero at {int(weighs.sum()):,} steps, all of which are empty in inputs and "
+        f"targets, and zero at all {int((~weighs).sum()):,} that hold something: the loss judges padding and nothing "
+        "else. Expected the reverse.",
+        where={"phase": "data"},
+        status="FAIL",
+        role="cause",
+        remedy="Weigh what exists: sample_weight=1 - padded. Masks of torch are True where there is padding.",
+        score=0.95,
     )

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from tsguard.backend import RngState, restore_rng, rng_state
+from tsguard.backend import RngState, carried_states, restore_rng, rng_state
 
 PLAIN = (bool, int, float, str, type(None))
 """What is kept of the attributes of a user's own classes: values that cannot be changed in place."""
@@ -44,6 +44,7 @@ def state_variables(model: Any) -> list[Any]:
             found.setdefault(id(variable), variable)
 
     add(model.variables)
+    add(carried_states(model))
     for optimizer in optimizers_of(model):
         add(optimizer.variables)
     add(metric_variables(model))

@@ -44,7 +44,8 @@ def _other_neighbours(ground: Ground, example: Example) -> tuple[Batch, Leaves, 
     x = dict(other.x)
     for name, leaf in x.items():
         # Rows may repeat: what is a quantity is moved as well, so that the neighbours differ for certain.
-        if leaf.dtype.kind == "f" and name in (ground.reading.values or (name,)) and not np.isin(leaf, (0, 1)).all():
+        quantity = leaf.dtype.kind == "f" and name not in ground.reading.ids  # ids may come in a table of floats
+        if quantity and name in (ground.reading.values or (name,)) and not np.isin(leaf, (0, 1)).all():
             moved = leaf.copy()
             moved[1:] = moved[1:] * 1.5 + ground.material.scale[name] * (leaf[1:] != 0)
             x[name] = moved.astype(leaf.dtype)

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import torch
 
-from tsguard.backend import RngState, restore_rng, rng_state
+from tsguard.backend import RngState, carried_states, restore_rng, rng_state
 from tsguard.dataset import Data, leaves
 from tsguard.errors import StoreError
 from tsguard.report import dumps
@@ -87,7 +87,8 @@ def variables_of(model: Any) -> list[tuple[str, list[Any]]]:
     """Every variable that a step reads, by group, in an order that does not change."""
     metrics = [variable for metric in model.metrics for variable in metric.variables]
     optimizer = model.optimizer.variables if model.optimizer is not None else []
-    return [("model", list(model.variables)), ("optimizer", list(optimizer)), ("metrics", metrics)]
+    carried = carried_states(model)
+    return [("model", [*model.variables]), ("carried", carried), ("optimizer", [*optimizer]), ("metrics", metrics)]
 
 
 def put_back(model: Any, tensors: Mapping[str, torch.Tensor]) -> None:
