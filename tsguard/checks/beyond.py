@@ -18,7 +18,11 @@ GAIN = 0.1
 """Share of the least loss within reach that is saved beyond it. What rounding or a rare row pulls at saves less."""
 
 FARTHER = (0.25, 0.5, 1.0, 2.0)
-"""How far beyond the bound answers are tried, in deviations of the targets."""
+"""How far on both sides of the bound answers are tried, in deviations of the targets."""
+
+WITHOUT_END = (8.0, 32.0)
+"""How far beyond a loss has to rise again. One that only falls (a position paid by its return) is bounded by the output
+on purpose."""
 
 
 @check("best answer beyond the output's range", codes=("output-activation",), needs=("model", "data", "y"), cost=3)
@@ -54,7 +58,8 @@ def beyond_reach(context: Context) -> Iterable[Finding]:
             outside = [cost(bound + away * step * spread) for step in FARTHER]
             if not all(map(math.isfinite, (at, *inside, *outside))) or at > min(inside):
                 continue
-            if at - min(outside) > GAIN * abs(at):
+            endless = all(cost(bound + away * step * spread) < min(outside) for step in WITHOUT_END)
+            if at - min(outside) > GAIN * abs(at) and not endless:
                 yield catalogue.finding(
                     "output-activation",
                     f"output {head.name!r} ends at {bound:.3g} for every weight ({range_.words}), and of all answers "

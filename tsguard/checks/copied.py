@@ -57,8 +57,8 @@ def answer_from_the_start(context: Context) -> Iterable[Finding]:
 def fed_its_own_answer(context: Context) -> Iterable[Finding]:
     """One of several inputs is the target, step for step, read by a model that looks back only and at its own step.
 
-    An autoencoder sees its whole window at every step; who sees no later step forecasts, and the step itself is what a
-    forecast is about.
+    Who sees no later step forecasts, and the step itself is what a forecast is about: certain where another input has
+    other steps (an encoder's), and a warning where all inputs share theirs, for an autoencoder may look back only too.
     """
     import torch
 
@@ -68,7 +68,13 @@ def fed_its_own_answer(context: Context) -> Iterable[Finding]:
         return
     for head in bench.heads:
         for fed in inputs:
-            if head.target is None or not _same_values(fed, head.target) or head.answer.shape[1:2] != fed.shape[1:2]:
+            others = [leaf for leaf in inputs if leaf is not fed and leaf.ndim > 1 and not _flags(leaf)]
+            if (
+                not others
+                or head.target is None
+                or not _same_values(fed, head.target)
+                or head.answer.shape[1:2] != fed.shape[1:2]
+            ):
                 continue
             middle = int(fed.shape[1]) // 2
             other = fed.clone()
@@ -87,11 +93,16 @@ def fed_its_own_answer(context: Context) -> Iterable[Finding]:
                     "where it is asked for, and is not there when the model has to forecast. Feed the value before: "
                     "shift the decoder's input by one step.",
                     where={"output": head.name, "timestep": 0, "phase": "data"},
-                    status="FAIL",
+                    status="FAIL" if any(leaf.shape[1] != fed.shape[1] for leaf in others) else "WARN",
                     role="cause",
                     score=1.0,
                 )
                 return
+
+
+def _flags(leaf: Any) -> bool:
+    """Whether it holds nothing but noughts and ones: a mask, which is no input to forecast from."""
+    return bool(((leaf == 0) | (leaf == 1)).all())
 
 
 def _in_place_of(old: Any, new: Any) -> Callable[[Any], Any]:
