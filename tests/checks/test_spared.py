@@ -60,3 +60,54 @@ def test_a_second_view_that_the_step_asks_the_model_about_is_looked_at():
     data = Data(x, y, batch_size=32)
     found = asked(Context(subject=Subject.from_model(model, data), data=data), "loss-degenerate")
     assert not [f for f in found if f.status in ("WARN", "FAIL", "ERROR")]
+
+
+class Paid(keras.losses.Loss):
+    """What a position earns, which has no best but at its bound."""
+
+    def call(self, y_true, y_pred):
+        return -ops.mean(y_true * y_pred, axis=-1)
+
+
+def test_a_position_paid_by_its_return_is_bounded_on_purpose():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(300, 6)).astype("float32")
+    y = (0.3 + 0.2 * x[:, :1] + 0.1 * rng.normal(size=(300, 1))).astype("float32")
+    model = keras.Sequential([keras.Input((6,)), layers.Dense(8, "relu"), layers.Dense(1, "tanh")])
+    model.compile("adam", Paid())
+    data = Data(x, y, batch_size=32)
+    found = asked(Context(subject=Subject.from_model(model, data), data=data), "output-activation")
+    assert [f.code for f in found if f.status in ("WARN", "FAIL", "ERROR") and f.role == "cause"] == []
+
+
+def test_states_carried_on_are_a_fault_where_rows_are_known_to_be_shuffled():
+    x = np.random.default_rng(0).normal(size=(64, 5, 3)).astype("float32")
+    inputs = keras.Input(batch_shape=(32, 5, 3))
+    model = keras.Model(inputs, layers.Dense(1)(layers.GRU(4, stateful=True, use_cudnn=False)(inputs)))
+    model.compile("adam", "mse")
+    data = Data(x, x[:, 0, :1], batch_size=32)
+    codes = []
+    for facts in ({}, {"fit": {"shuffle": False, "batch_size": 32}}, {"fit": {"batch_size": 32}}):
+        context = Context(subject=Subject.from_model(model, data), data=data, facts=facts)
+        codes.append({f.code for f in asked(context, "batch-coupling") if f.status == "FAIL"})
+    assert codes == [set(), set(), {"batch-coupling"}]
+
+
+def test_a_copy_that_looks_back_only_warns_unless_another_input_has_other_steps():
+    rng = np.random.default_rng(0)
+    past, future = (rng.normal(size=(96, steps, 2)).astype("float32") for steps in (10, 6))
+    whole = np.concatenate([past, future], axis=1)
+
+    def statuses(beside, fed):
+        inputs = [keras.Input(beside.shape[1:], name="beside"), keras.Input(fed.shape[1:], name="fed")]
+        state = layers.GRU(4)(inputs[0])
+        outputs = layers.Dense(2)(layers.GRU(4, return_sequences=True)(inputs[1], initial_state=state))
+        model = keras.Model(inputs, outputs)
+        model.compile("adam", "mse")
+        data = Data([beside, fed], fed, batch_size=32)
+        found = asked(Context(subject=Subject.from_model(model, data), data=data), "data-leak")
+        return {str(f.status) for f in found if f.check == "decoder that is fed its own answer"}
+
+    assert statuses(past, future) == {"FAIL"}
+    assert statuses(whole * 2, whole) == {"WARN"}
+    assert statuses(np.ones_like(whole), whole) == {"PASS"}

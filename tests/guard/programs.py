@@ -173,6 +173,13 @@ def sample_weight():
     return model, {**fit, "sample_weight": np.linspace(0, 1, SAMPLES)}
 
 
+def carried_states():
+    x, y = arrays()
+    inputs = keras.Input(batch_shape=(16, STEPS, FEATURES))
+    model = keras.Model(inputs, layers.Dense(1)(layers.GRU(4, stateful=True, use_cudnn=False)(inputs)))
+    return _compiled(model), {"x": x[: SAMPLES // 16 * 16], "y": y[: SAMPLES // 16 * 16], "shuffle": False}
+
+
 def dict_inputs():
     x, y = arrays()
     values, mask = keras.Input((STEPS, FEATURES), name="values"), keras.Input((STEPS,), name="mask", dtype="bool")
@@ -202,6 +209,7 @@ PROGRAMS = {
         class_weight,
         sample_weight,
         dict_inputs,
+        carried_states,
     )
 }
 

@@ -75,11 +75,22 @@ def program(name):
         data = {"x": Shuffled(x, y), "validation": (x[:16], y[:16])}
     elif name == "workers":
         data = {"x": Shuffled(x, y, workers=2), "validation": (x[:16], y[:16])}
+    elif name == "carried":
+        data["x"] = np.repeat(x[:, None], 4, axis=1)
+        data["validation"] = (data["x"][:16], y[:16])
     elif name == "loader":
         pairs = torch.utils.data.TensorDataset(torch.from_numpy(x), torch.from_numpy(y))
         order = torch.Generator().manual_seed(5)
         data = {"x": torch.utils.data.DataLoader(pairs, batch_size=8, shuffle=True, generator=order)}
     return settings, data
+
+
+def build_carried():
+    """A layer that goes on from the batch before."""
+    inputs = keras.Input(batch_shape=(8, 4, 5))
+    model = keras.Model(inputs, keras.layers.Dense(1)(keras.layers.GRU(6, stateful=True, use_cudnn=False)(inputs)))
+    model.compile("adam", "mse", metrics=["mae"])
+    return model
 
 
 def build():
@@ -115,7 +126,10 @@ def session(folder, name, *, epochs, every, kill_at=0, resume=False, number=sign
     chosen, data = program(name)
     settings = TrainSettings(epochs=epochs, **chosen)
     seed_everything(7)
-    subject = prepared(Subject(make_model=build, data=Data(**data), seed=7, name=name), settings)
+    subject = prepared(
+        Subject(make_model=build_carried if name == "carried" else build, data=Data(**data), seed=7, name=name),
+        settings,
+    )
     made = callbacks(settings, subject.data)
     if kill_at:
         made.append(Die(kill_at, number))

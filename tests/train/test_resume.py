@@ -41,7 +41,9 @@ WORST_LAG = 2
 
 @pytest.mark.slow
 def test_more_than_twenty_kills_in_every_kind_of_training_leave_no_trace(tmp_path):
-    rows = tortured(tmp_path, 6, 2, 4, "plain", "float16", "accumulate", "plateau", "dataset", "workers", "loader")
+    rows = tortured(
+        tmp_path, 6, 2, 4, "plain", "float16", "accumulate", "plateau", "dataset", "workers", "loader", "carried"
+    )
     assert sum(row["kills"] for row in rows) >= 20
     assert sum(row["resumed"] for row in rows) >= 12  # a kill before the first checkpoint begins anew
     assert [row for row in rows if row["different"]] == []
