@@ -96,7 +96,8 @@ def batch_size(context: Context) -> int:
 
 
 SHELF = "data.first steps"
-"""Where the facts keep what the first step showed: by count and rows of the batches."""
+"""Where the facts keep what the first step showed: by count and rows of the batches. As all that is the data's, it is
+not handed on to a context of other data (`gathered`)."""
 
 
 @contextlib.contextmanager
