@@ -184,6 +184,8 @@ class TrackerSettings(Section):
     """One experiment tracker."""
 
     kind: Literal["tensorboard", "wandb"]
+    every: int = Field(default=0, ge=0)
+    """Steps between points within an epoch (loss and gradient norm of that step); 0: epochs alone."""
     args: dict[str, Any] = Field(default_factory=dict)
 
 

@@ -20,9 +20,9 @@ def model():
     return made
 
 
-def made(tmp_path, *kinds, **args):
+def made(tmp_path, *kinds, every=0, **args):
     folder = RunFolder.create(tmp_path, "r")
-    wanted = [TrackerSettings(kind=kind, args=args) for kind in kinds]
+    wanted = [TrackerSettings(kind=kind, every=every, args=args) for kind in kinds]
     return trackers.trackers(wanted, folder, config={"seed": 0}, name="r")
 
 
@@ -144,3 +144,40 @@ def test_the_clients_own_package_writes_an_offline_run_and_is_left_as_it_was(tmp
     (found,) = fitted(made(tmp_path, "wandb", project="mine"))
     assert found.code == "tracker-double-init"
     active.finish()
+
+
+def test_steps_are_told_as_often_as_asked_and_from_what_the_guard_reads(tmp_path, wandb):
+    from tests.train.job import build
+    from tsguard.checks.registry import Context
+    from tsguard.dataset import Data
+    from tsguard.gate import Gate
+    from tsguard.guarded import Guard
+    from tsguard.subject import Subject
+    from tsguard.train.session import Session
+
+    x = np.random.default_rng(0).normal(size=(48, 5)).astype("float32")
+    (tracker,) = made(tmp_path, "wandb", every=5)
+    data, folder = Data(x, x[:, :1], batch_size=8), RunFolder.create(tmp_path, "run")
+    guard = Guard(folder=folder, diagnose=False, repro=False, write=False)
+    Session(
+        context=Context(subject=Subject(make_model=build, data=data, seed=1, name="run"), data=data),
+        gate=Gate(), folder=folder, guard=guard, fit_arguments={"epochs": 4, "batch_size": 8, "verbose": 0},
+        write=lambda report: report, callbacks=(tracker,), preflight=False, diagnose=False,
+    ).run()  # fmt: skip
+    rows = [row for row in tracker._run.rows if "step" in row]
+    assert [row["step"] for row in rows] == [0, 5, 10, 15, 20]
+    losses = dict(guard.outcome.series["loss"])
+    assert [row["step/loss"] for row in rows] == [losses[step] for step in (0, 5, 10, 15, 20)]
+    assert all(row["step/grad_norm"] > 0 for row in rows)
+    assert [row["epoch"] for row in tracker._run.rows if "epoch" in row] == [0, 1, 2, 3]
+    assert tracker._run.finished
+
+
+def test_without_being_asked_no_step_is_told(tmp_path, wandb):
+    (tracker,) = made(tmp_path, "wandb")
+    tracker._open, tracker._run = True, Run()
+    tracker.hear({"kind": "steps", "first": 0, "loss": [1.0, 2.0], "grad_norm": [1.0, None]})
+    assert tracker._run.rows == []
+    tracker.every = 1
+    tracker.hear({"kind": "steps", "first": 0, "loss": [1.0, 2.0], "grad_norm": [1.0, None]})
+    assert tracker._run.rows == [{"step/loss": 1.0, "step/grad_norm": 1.0, "step": 0}, {"step/loss": 2.0, "step": 1}]

@@ -130,6 +130,8 @@ class Guard(keras.callbacks.Callback):
         self._stalls: StallWatch | None = None
         self._found: list[Finding] = []
         self._noting = threading.Lock()
+        self.listeners: list[Callable[[dict[str, Any]], None]] = []
+        """Who is told every event that is noted; they must not raise."""
         self._looping = False
 
     # -- what is there afterwards ---------------------------------------------------------------------------------
@@ -299,6 +301,8 @@ class Guard(keras.callbacks.Callback):
         self._note({"kind": "begin", "time": self._start_time, "policy": self.policy, "model": model.name})
 
     def _note(self, event: dict[str, Any]) -> None:
+        for hear in self.listeners:
+            hear(event)
         with self._noting:
             if self._journal is None:
                 return

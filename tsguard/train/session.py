@@ -146,7 +146,9 @@ class Session:
             **self.checkpoint,
         )
         remembered = RememberStart()
-        ours: list[Any] = [Afresh(), remembered, self.guard]
+        told = [one for one in self.callbacks if isinstance(one, Tracker)]
+        self.guard.listeners = [one.hear for one in told]
+        ours: list[Any] = [Afresh(), remembered, self.guard, *told]  # what the guard reads at the end is told as well
         if snapshot is not None:
             ours.append(Resume(snapshot, others, data.x))
         if self.follow is not None:
@@ -164,7 +166,7 @@ class Session:
                     sample_weight=data.sample_weight,
                     validation_data=data.validation,
                     initial_epoch=start.epoch,
-                    callbacks=[*self.callbacks, *ours],
+                    callbacks=[*others(), *ours],
                     **self.fit_arguments,
                 )
             except (Interrupted, KeyboardInterrupt) as stopped:

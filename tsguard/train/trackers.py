@@ -28,7 +28,7 @@ FAILURES_SHOWN = 1
 
 def trackers(wanted: Sequence[Any], folder: Any, *, config: Mapping[str, Any], name: str) -> list[Tracker]:
     """Trackers as `trackers:` in a run.yaml lists them (`kind`, `args`)."""
-    made = [_KINDS[one.kind](dict(one.args), folder, config=config, name=name) for one in wanted]
+    made = [_KINDS[one.kind](dict(one.args), folder, config=config, name=name, every=one.every) for one in wanted]
     for number, one in enumerate(made):
         if any(type(one) is type(other) for other in made[:number]):
             one.refused = f"run.yaml lists {one.kind} twice; the second one was left out."
@@ -65,9 +65,11 @@ class Tracker(keras.callbacks.Callback):
 
     kind: ClassVar[str] = ""
 
-    def __init__(self, args: dict[str, Any], folder: Any, *, config: Mapping[str, Any], name: str) -> None:
+    def __init__(
+        self, args: dict[str, Any], folder: Any, *, config: Mapping[str, Any], name: str, every: int = 0
+    ) -> None:
         super().__init__()
-        self.args, self.folder, self.config, self.name = args, folder, config, name
+        self.args, self.folder, self.config, self.name, self.every = args, folder, config, name, every
         self.failures: list[BaseException] = []
         self.refused = ""
         self._open = False
@@ -84,6 +86,19 @@ class Tracker(keras.callbacks.Callback):
         if self._open:
             values = {name: float(value) for name, value in (logs or {}).items() if np.ndim(value) == 0}
             self.record(epoch, values)
+
+    @_guest
+    def hear(self, event: Mapping[str, Any]) -> None:
+        """What the guard has read of some steps: every so many of them are a point, and no step waits for it."""
+        if not self._open or not self.every or event.get("kind") != "steps":
+            return
+        series = {f"step/{name}": event.get(name) or () for name in ("loss", "grad_norm")}
+        for number in range(len(series["step/loss"])):
+            step = int(event["first"]) + number
+            values = {name: points[number] for name, points in series.items() if number < len(points)}
+            told = {name: float(value) for name, value in values.items() if value is not None}
+            if step % self.every == 0 and told:
+                self.record_step(step, told)
 
     @_guest
     def on_train_end(self, logs: Any = None) -> None:
@@ -103,6 +118,10 @@ class Tracker(keras.callbacks.Callback):
 
     def record(self, epoch: int, values: Mapping[str, float]) -> None:
         """Write one epoch."""
+        raise NotImplementedError
+
+    def record_step(self, step: int, values: Mapping[str, float]) -> None:
+        """Write one step."""
         raise NotImplementedError
 
     def close(self) -> None:
@@ -150,6 +169,11 @@ class TensorBoard(Tracker):
             for variable in self.model.trainable_variables:
                 self._writer.add_histogram(variable.path, variable.value.detach().cpu(), epoch)
 
+    def record_step(self, step: int, values: Mapping[str, float]) -> None:
+        """One point per number."""
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+
     def close(self) -> None:
         """The writer is always ours."""
         self._writer.close()
@@ -178,6 +202,10 @@ class WandB(Tracker):
     def record(self, epoch: int, values: Mapping[str, float]) -> None:
         """One row an epoch."""
         self._run.log({**values, "epoch": epoch})
+
+    def record_step(self, step: int, values: Mapping[str, float]) -> None:
+        """One row a step."""
+        self._run.log({**values, "step": step})
 
     def close(self) -> None:
         """An attached run belongs to whoever started it."""
