@@ -29,7 +29,8 @@ import numpy as np
 import torch
 from keras import layers, ops
 
-from benchmarks.turns import Spent, in_step, total
+from benchmarks.small import lstm, transformer
+from benchmarks.turns import Spent, bound, in_step, total
 from models import tft
 from tsguard.guard.callback import Guard
 
@@ -49,25 +50,6 @@ def of_noise(model: Any, steps: int, shape: tuple[int, ...], target: tuple[int, 
     rng = np.random.default_rng(0)
     sizes = ((BATCH * steps, *shape), (BATCH * steps, *target))
     return model, *(rng.normal(size=size).astype("float32") for size in sizes)
-
-
-def transformer(steps: int) -> Made:
-    """Two blocks, width 64, 64 timesteps."""
-    inputs = keras.Input((64, 8))
-    h = layers.Dense(64)(inputs)
-    for _ in range(2):
-        h = layers.LayerNormalization()(h + layers.MultiHeadAttention(4, 16, dropout=0.1)(h, h))
-        h = layers.LayerNormalization()(h + layers.Dense(64)(layers.Dense(128, activation="gelu")(h)))
-    model = keras.Model(inputs, layers.Dense(1)(layers.GlobalAveragePooling1D()(h)))
-    return of_noise(model, steps, (64, 8), (1,))
-
-
-def lstm(steps: int) -> Made:
-    """Two layers of 64 units, 48 timesteps."""
-    model = keras.Sequential(
-        [keras.Input((48, 8)), layers.LSTM(64, return_sequences=True), layers.LSTM(64), layers.Dense(1)]
-    )
-    return of_noise(model, steps, (48, 8), (1,))
 
 
 class GatedResidual(layers.Layer):
@@ -115,7 +97,17 @@ def whole_tft(steps: int) -> Made:
     return tft.build(), {name: values[rows] for name, values in data["x"].items()}, data["y"][rows]
 
 
-MODELS = {"transformer": transformer, "lstm": lstm, "tft": whole_tft, "tft, narrow": narrow_tft}
+def with_noise(build: Callable[[], tuple[Any, tuple[int, ...]]]) -> Callable[[int], Made]:
+    """One of the small models, which have one answer."""
+
+    def made(steps: int) -> Made:
+        model, shape = build()
+        return of_noise(model, steps, shape, (1,))
+
+    return made
+
+
+MODELS = {"transformer": with_noise(transformer), "lstm": with_noise(lstm), "tft": whole_tft, "tft, narrow": narrow_tft}
 
 
 class NaiveGuard(keras.callbacks.Callback):
@@ -157,13 +149,6 @@ def timed(arm: str, model: Any, start: list[Any], x: Any, y: Any) -> Spent:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         return time.perf_counter() - wall, time.process_time() - cpu
-
-
-def bound(ratios: list[float]) -> float:
-    """Upper end of the 95 % bootstrap interval of the median."""
-    rng = np.random.default_rng(0)
-    draws = rng.choice(ratios, size=(4000, len(ratios)), replace=True)
-    return float(np.quantile(np.median(draws, axis=1), 0.975))
 
 
 def rounds(build: Callable[[int], Made], pairs: int, steps: int) -> dict[str, list[Pair]]:

@@ -33,7 +33,8 @@ import numpy as np
 import torch
 from keras import layers
 
-from benchmarks.turns import Spent, in_step, total
+from benchmarks.small import lstm, transformer
+from benchmarks.turns import Spent, bound, in_step, total
 from benchmarks.windows import FEATURES, HORIZON, LENGTH, Naive
 from tsguard.backend import seed_everything
 from tsguard.checks.registry import Context
@@ -53,24 +54,6 @@ LARGE_BATCH = 256
 
 TURN = 10
 """Steps before the next arm's turn: a checkpoint, every 50 steps, is written within the turn that asked for it."""
-
-
-def transformer() -> tuple[Any, tuple[int, ...]]:
-    """Two blocks, width 64, 64 timesteps."""
-    inputs = keras.Input((64, 8))
-    h = layers.Dense(64)(inputs)
-    for _ in range(2):
-        h = layers.LayerNormalization()(h + layers.MultiHeadAttention(4, 16, dropout=0.1)(h, h))
-        h = layers.LayerNormalization()(h + layers.Dense(64)(layers.Dense(128, activation="gelu")(h)))
-    return keras.Model(inputs, layers.Dense(1)(layers.GlobalAveragePooling1D()(h))), (64, 8)
-
-
-def lstm() -> tuple[Any, tuple[int, ...]]:
-    """Two layers of 64 units, 48 timesteps."""
-    model = keras.Sequential(
-        [keras.Input((48, 8)), layers.LSTM(64, return_sequences=True), layers.LSTM(64), layers.Dense(1)]
-    )
-    return model, (48, 8)
 
 
 def linear() -> tuple[Any, tuple[int, ...]]:
@@ -155,12 +138,6 @@ MODELS: dict[str, tuple[Callable[[], tuple[Any, tuple[int, ...]]], Callable[[tup
     "lstm": (lstm, arrays),
     "windows": (linear, windows),
 }
-
-
-def bound(ratios: list[float]) -> float:
-    """Upper end of the 95 % bootstrap interval of the median."""
-    draws = np.random.default_rng(0).choice(ratios, size=(4000, len(ratios)), replace=True)
-    return float(np.quantile(np.median(draws, axis=1), 0.975))
 
 
 def measure(name: str, pairs: int, steps: int) -> list[str]:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 
 Spent = tuple[float, float]
 """Wall and processor seconds."""
@@ -80,3 +81,10 @@ def in_step(fits: dict[str, Callable[[Any], None]], *, seed: int, steps: int = 1
 def total(laps: list[Spent]) -> Spent:
     """Wall and processor seconds of some turns."""
     return sum(wall for wall, _ in laps), sum(processor for _, processor in laps)
+
+
+def bound(ratios: list[float]) -> float:
+    """Upper end of the 95 % bootstrap interval of the median."""
+    rng = np.random.default_rng(0)
+    draws = rng.choice(ratios, size=(4000, len(ratios)), replace=True)
+    return float(np.quantile(np.median(draws, axis=1), 0.975))

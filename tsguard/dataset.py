@@ -6,7 +6,7 @@ Structures keep the shape in which the user gave them, so that a batch cut here 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -209,3 +209,17 @@ def map_leaves(function: Callable[[Any], Any], structure: Any) -> Any:
     if isinstance(structure, list):
         return [map_leaves(function, item) for item in structure]
     return function(structure)
+
+
+def exchanged(structure: Any, old: Any, new: Any) -> Any:
+    """The same structure with another array in the place of one."""
+    return map_leaves(lambda leaf: new if leaf is old else leaf, structure)
+
+
+def joined(parts: Sequence[Any], together: Callable[[list[Any]], Any]) -> Any:
+    """Structures of one kind as one: in each place what `together` makes of theirs. None where one of them is None."""
+    if any(part is None for part in parts):
+        return None
+    columns = zip(*(list(leaves(part)) for part in parts), strict=True)
+    waiting = iter([together(list(column)) for column in columns])
+    return map_leaves(lambda _: next(waiting), parts[0])

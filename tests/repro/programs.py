@@ -9,6 +9,8 @@ from pathlib import Path
 os.environ.setdefault("KERAS_BACKEND", "torch")
 
 import keras
+import numpy as np
+from keras import layers
 
 from fixtures.operations.faults import BATCH, FAULTS, STEP
 from tsguard.dataset import map_leaves
@@ -17,6 +19,17 @@ from tsguard.repro.find import reduced
 
 ROOT = Path(__file__).parents[2]
 BY_NAME = {fault.name: fault for fault in FAULTS}
+
+
+def too_fast():
+    """A line that any small network learns, at a rate of twenty."""
+    keras.utils.set_random_seed(0)
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(256, 4)).astype("float32")
+    y = (x @ np.array([[1.0], [-2.0], [0.5], [1.5]])).astype("float32")
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(8, activation="tanh"), layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(20.0), "mse")
+    return model, x, y
 
 
 def planted(name, **given):

@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 import tsguard
-from tests.repro.programs import run
+from tests.repro.programs import run, too_fast
 from tsguard.dataset import Data
 from tsguard.evidence import Proof
 from tsguard.findings import Finding, Role, Status
@@ -45,16 +45,6 @@ def test_a_broken_law_becomes_a_script_that_fails_by_itself(tmp_path):
     assert case.size < case.original_size / 10
     assert (tmp_path / "test_repro.py").exists()
     assert "confirmed in a fresh process | yes" in (tmp_path / "README.md").read_text()
-
-
-def too_fast():
-    keras.utils.set_random_seed(0)
-    rng = np.random.default_rng(1)
-    x = rng.normal(size=(256, 4)).astype("float32")
-    y = (x @ np.array([[1.0], [-2.0], [0.5], [1.5]])).astype("float32")
-    model = keras.Sequential([keras.Input((4,)), layers.Dense(8, activation="tanh"), layers.Dense(1)])
-    model.compile(keras.optimizers.Adam(20.0), "mse")
-    return model, x, y
 
 
 @pytest.mark.slow

@@ -2,13 +2,12 @@
 
 import itertools
 
-import keras
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from keras import layers
 
+from tests.repro.programs import too_fast
 from tsguard.dataset import Data
 from tsguard.evidence import Proof
 from tsguard.findings import Finding, Role, Status
@@ -56,18 +55,9 @@ def test_halving_keeps_what_shows_the_cause(needed, passes):
     assert shown is None or search.shows(None, shown.data, shown.passes) is not None
 
 
-def too_fast():
-    keras.utils.set_random_seed(0)
-    rng = np.random.default_rng(1)
-    x = rng.normal(size=(256, 4)).astype("float32")
-    y = (x @ np.array([[1.0], [-2.0], [0.5], [1.5]])).astype("float32")
-    model = keras.Sequential([keras.Input((4,)), layers.Dense(8, activation="tanh"), layers.Dense(1)])
-    model.compile(keras.optimizers.Adam(20.0), "mse")
-    return model, Data(x, y, batch_size=32)
-
-
 def test_a_spent_budget_keeps_the_best_so_far():
-    model, data = too_fast()
+    model, x, y = too_fast()
+    data = Data(x, y, batch_size=32)
     ticks = itertools.count()
     case = training_case([FINDING], model, data, name="late", recipe=None, budget_s=400, clock=lambda: next(ticks))
     assert case is not None
@@ -76,13 +66,15 @@ def test_a_spent_budget_keeps_the_best_so_far():
 
 
 def test_no_budget_gives_nothing():
-    model, data = too_fast()
+    model, x, y = too_fast()
+    data = Data(x, y, batch_size=32)
     assert training_case([FINDING], model, data, name="none", recipe=None, budget_s=-1) is None
 
 
 @pytest.mark.slow
 def test_a_real_training_needs_all_of_its_passes():
-    model, data = too_fast()
+    model, x, y = too_fast()
+    data = Data(x, y, batch_size=32)
     case = training_case([FINDING], model, data, name="sick", recipe=None, budget_s=60)
     assert case is not None
     text = case.makers[0]().files["repro.py"].decode()

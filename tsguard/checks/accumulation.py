@@ -17,7 +17,7 @@ from tsguard import catalogue
 from tsguard.checks.bench import batch_size
 from tsguard.checks.registry import Context, check
 from tsguard.checks.runner import passed
-from tsguard.dataset import leaves, map_leaves
+from tsguard.dataset import joined, leaves
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding, Role, Status
 from tsguard.probes.stage import Batch, get_ready, measured_batches, take_step
@@ -104,11 +104,10 @@ def _gradient(model: Any, batch: Batch) -> torch.Tensor | None:
 def _joined(batches: list[Batch]) -> Batch | None:
     parts = []
     for name in ("x", "y", "sample_weight"):
-        several = [list(leaves(getattr(batch, name))) for batch in batches]
-        if any(len({tuple(leaf.shape[1:]) for leaf in same}) > 1 for same in zip(*several, strict=True)):
+        several = [getattr(batch, name) for batch in batches]
+        if any(len({tuple(leaf.shape[1:]) for leaf in same}) > 1 for same in zip(*map(leaves, several), strict=True)):
             return None
-        joined = iter([torch.cat(list(same)) for same in zip(*several, strict=True)])
-        parts.append(map_leaves(lambda leaf, joined=joined: next(joined), getattr(batches[0], name)))  # type: ignore[misc]
+        parts.append(joined(several, torch.cat))
     return Batch(*parts)
 
 

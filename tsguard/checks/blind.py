@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tsguard import catalogue
@@ -12,7 +12,7 @@ from tsguard.checks.deaf import deaf_among_targets
 from tsguard.checks.outputs import layer_of_output
 from tsguard.checks.own_loss import SAME, generator_of
 from tsguard.checks.registry import Context, check
-from tsguard.dataset import leaves, map_leaves
+from tsguard.dataset import exchanged, leaves, map_leaves
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding
 from tsguard.probes.answers import Head, LossOfAnswers, draw_weights, labels_of, reach, shuffled
@@ -323,7 +323,7 @@ def _heads_with_all_pairs(bench: Bench, answers: list[Any]) -> Iterator[Finding]
             continue
         size = float(slope.abs().max())
         for seed in (1, 2, 3):
-            dealt = map_leaves(_swap(head.target, shuffled(head.target, seed)), bench.batch.y)
+            dealt = exchanged(bench.batch.y, head.target, shuffled(head.target, seed))
             other = bench.loss_of.slopes(answers, y=dealt)
             moved = None if other is None else other[head.index]
             if moved is None or float((moved - slope).abs().max()) > 100 * SAME * size:
@@ -344,7 +344,7 @@ def _heads_with_all_pairs(bench: Bench, answers: list[Any]) -> Iterator[Finding]
 def _looks_at_targets(bench: Bench, answers: list[Any], head: Head, slope: Any) -> bool:
     """Whether other values of its targets (and not only another order) change what is asked of an output."""
     spread, size = float(head.target.float().std()) or 1.0, float(slope.abs().max())
-    other = map_leaves(_swap(head.target, head.target + spread), bench.batch.y)
+    other = exchanged(bench.batch.y, head.target, head.target + spread)
     slopes = bench.loss_of.slopes(answers, y=other) if head.target.is_floating_point() else None
     moved = None if slopes is None else slopes[head.index]
     return moved is not None and float((moved - slope).abs().max()) > 100 * SAME * size
@@ -394,10 +394,6 @@ def _in_answers_shape(bench: Bench, y: Any) -> Any:
     return map_leaves(lambda leaf: leaf.reshape(shapes.get(id(leaf), tuple(leaf.shape))), y)
 
 
-def _swap(old: Any, new: Any) -> Callable[[Any], Any]:
-    return lambda leaf: new if leaf is old else leaf
-
-
 def _blind_columns(bench: Bench, answers: list[Any], base: float, scale: float) -> Iterator[Finding]:
     """Columns of a target that the loss does not look at, while it looks at others."""
     for head in bench.heads:
@@ -412,7 +408,7 @@ def _blind_columns(bench: Bench, answers: list[Any], base: float, scale: float) 
                 continue
             other = y.clone()
             other[..., column] = shuffled(y, 5)[..., column]
-            swapped = map_leaves(_swap(y, other), bench.batch.y)
+            swapped = exchanged(bench.batch.y, y, other)
             if abs(bench.loss_of(answers, y=swapped) - base) <= SAME * 0.01 * scale:
                 blind.append(column)
         if blind and len(blind) < y.shape[-1]:

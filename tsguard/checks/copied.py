@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from tsguard import catalogue
 from tsguard.checks.bench import set_up
 from tsguard.checks.registry import Context, check
-from tsguard.dataset import leaves, map_leaves
+from tsguard.dataset import exchanged, leaves
 from tsguard.findings import Finding
 from tsguard.probes.answers import draw_weights, predict
 from tsguard.probes.stage import flat
@@ -79,7 +79,7 @@ def fed_its_own_answer(context: Context) -> Iterable[Finding]:
             middle = int(fed.shape[1]) // 2
             other = fed.clone()
             other[:, middle:] = fed.roll(1, 0)[:, middle:]
-            moved = map_leaves(_in_place_of(fed, other), bench.batch.x)
+            moved = exchanged(bench.batch.x, fed, other)
             draw_weights(bench.model, 1.0, torch.Generator().manual_seed(5))
             here, there = (flat(predict(bench.model, x))[head.index].float() for x in (bench.batch.x, moved))
             bench.start.restore()
@@ -103,10 +103,6 @@ def fed_its_own_answer(context: Context) -> Iterable[Finding]:
 def _flags(leaf: Any) -> bool:
     """Whether it holds nothing but noughts and ones: a mask, which is no input to forecast from."""
     return bool(((leaf == 0) | (leaf == 1)).all())
-
-
-def _in_place_of(old: Any, new: Any) -> Callable[[Any], Any]:
-    return lambda leaf: new if leaf is old else leaf
 
 
 def _same_values(fed: Any, target: Any) -> bool:

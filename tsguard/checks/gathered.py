@@ -17,7 +17,7 @@ import numpy as np
 
 from tsguard.backend import restore_rng, rng_state
 from tsguard.checks.registry import Context
-from tsguard.dataset import Data, leaves, map_leaves, unpack
+from tsguard.dataset import Data, joined, leaves, map_leaves, unpack
 from tsguard.probes.generators import held_by, put_back
 
 MOST_ROWS = 2_048
@@ -77,7 +77,8 @@ def _rows_of(loader: Any, clock: Callable[[], float]) -> tuple[Any, Any, Any, in
         return None
     if not parts:
         return None
-    return *(_joined([part[place] for part in parts]) for place in range(3)), len(next(leaves(parts[0][0])))
+    x, y, weight = (joined([part[place] for part in parts], np.concatenate) for place in range(3))
+    return x, y, weight, len(next(leaves(parts[0][0])))
 
 
 @contextlib.contextmanager
@@ -110,11 +111,3 @@ def _unpacked(batch: Any) -> tuple[Any, Any, Any]:
 def _array(leaf: Any) -> Any:
     # A loader may hand out its own buffer again and again.
     return np.array(leaf.detach().cpu().numpy() if hasattr(leaf, "detach") else leaf)
-
-
-def _joined(parts: list[Any]) -> Any:
-    if any(part is None for part in parts):
-        return None
-    columns = zip(*(list(leaves(part)) for part in parts), strict=True)
-    waiting = iter([np.concatenate(column) for column in columns])
-    return map_leaves(lambda _: next(waiting), parts[0])

@@ -15,7 +15,7 @@ from tsguard.checks.bench import Bench, set_up
 from tsguard.checks.outputs import layer_of_output
 from tsguard.checks.own_loss import SAME, generator_of
 from tsguard.checks.registry import Context, check
-from tsguard.dataset import map_leaves
+from tsguard.dataset import exchanged
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding
 from tsguard.probes.answers import Head, question, shuffled
@@ -141,4 +141,4 @@ def _dealt_to_anybody(bench: Bench, head: Head, base: float) -> Finding | None:
 
 
 def _with(bench: Bench, y: Any, other: Any) -> float:
-    return bench.loss_of(bench.answers, y=map_leaves(lambda leaf: other if leaf is y else leaf, bench.batch.y))
+    return bench.loss_of(bench.answers, y=exchanged(bench.batch.y, y, other))

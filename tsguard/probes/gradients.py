@@ -136,10 +136,10 @@ def input_gradient(model: Any, batch: Batch, x: Any) -> Any:
     """The gradient of the loss with respect to one floating input leaf, in its shape; None where there is none."""
     import torch
 
-    from tsguard.dataset import map_leaves
+    from tsguard.dataset import exchanged
 
     probe = x.detach().clone().float().requires_grad_()
-    swapped = Batch(map_leaves(lambda leaf: probe if leaf is x else leaf, batch.x), batch.y, batch.sample_weight)
+    swapped = Batch(exchanged(batch.x, x, probe), batch.y, batch.sample_weight)
     step = take_step(model, swapped, record_calls=False)
     if step.error is not None or step.root is None or step.root.grad_fn is None:
         return None

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tsguard.dataset import Data, leaves, map_leaves
+from tsguard.dataset import Data, joined, leaves, map_leaves
 from tsguard.probes.answers import heads, labels_of, predict, question
 from tsguard.probes.opposed import opposed
 from tsguard.probes.predictions import classification, regression
@@ -57,14 +57,10 @@ def sample(data: Data, rows: int = JUDGED_ROWS, *, weighted: bool = False) -> Ba
         return None
     import torch
 
-    def joined(parts: list[Any]) -> Any:
-        if parts[0] is None:
-            return None
-        columns = [list(leaves(map_leaves(as_tensor, part))) for part in parts]
-        waiting = iter([torch.cat(column)[:rows] for column in zip(*columns, strict=True)])
-        return map_leaves(lambda _: next(waiting), parts[0])
+    def whole(place: int) -> Any:
+        return joined([map_leaves(as_tensor, raw[place]) for raw in raws], lambda column: torch.cat(column)[:rows])
 
-    return Batch(joined([r[0] for r in raws]), joined([r[1] for r in raws]))
+    return Batch(whole(0), whole(1))
 
 
 def _row_weights(given: Any, total: int) -> Any:
@@ -93,11 +89,10 @@ def in_pieces(model: Any, batch: Batch) -> Any:
     pieces = []
     for start in range(0, batch.rows, JUDGED_ROWS):
         pieces.append(predict(model, _cut(batch.x, slice(start, start + JUDGED_ROWS))))
-    columns = [torch.cat(list(column)) for column in zip(*map(leaves, pieces), strict=True)]
-    if any(len(column) != batch.rows for column in columns):
+    answer = joined(pieces, torch.cat)
+    if any(len(column) != batch.rows for column in leaves(answer)):
         raise ValueError("an output that does not have one entry for each row")
-    waiting = iter(columns)
-    return map_leaves(lambda _: next(waiting), pieces[0])
+    return answer
 
 
 def _cut(structure: Any, rows: slice) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 
 from tsguard.backend import preserved
 from tsguard.checks.registry import Context
-from tsguard.dataset import Batches, Data, leaves, map_leaves
+from tsguard.dataset import Batches, Data, joined, leaves, map_leaves
 from tsguard.findings import Finding, Status
 from tsguard.guard.outcome import GuardOutcome
 from tsguard.repro.case import Batch, Case, from_batch, from_outcome, weights_in
@@ -102,9 +102,11 @@ def as_arrays(data: Data) -> Data:
     batches = list(data.batches(BATCHES_JOINED))
     if not batches:
         return data
-    joined = [None if parts[0] is None else _joined(parts) for parts in zip(*batches, strict=True)]
+    x, y, weight = (
+        joined([map_leaves(_numbers, part) for part in parts], np.concatenate) for parts in zip(*batches, strict=True)
+    )
     sizes = [leaf.shape[0] for leaf in leaves(batches[0][0])]
-    return Data(joined[0], joined[1], joined[2], batch_size=int(sizes[0]))
+    return Data(x, y, weight, batch_size=int(sizes[0]))
 
 
 def recorded_arrays(outcome: GuardOutcome) -> Data | None:
@@ -121,13 +123,6 @@ def recorded_arrays(outcome: GuardOutcome) -> Data | None:
         return None
     held = [record.data[0] if isinstance(record.data, list) else record.data for record in outcome.replay.records]
     return as_arrays(Data(Batches(held)))
-
-
-def _joined(parts: Sequence[Any]) -> Any:
-    columns = iter(
-        [np.concatenate(column) for column in zip(*(map(_numbers, leaves(part)) for part in parts), strict=True)]
-    )
-    return map_leaves(lambda _: next(columns), parts[0])
 
 
 def _numbers(leaf: Any) -> Any:
