@@ -111,3 +111,13 @@ def test_a_copy_that_looks_back_only_warns_unless_another_input_has_other_steps(
     assert statuses(past, future) == {"FAIL"}
     assert statuses(whole * 2, whole) == {"WARN"}
     assert statuses(np.ones_like(whole), whole) == {"PASS"}
+
+
+def test_layers_behind_a_head_that_starts_at_zero_are_not_disconnected():
+    x = np.random.default_rng(0).normal(size=(96, 4)).astype("float32")
+    head = layers.Dense(1, kernel_initializer="zeros")
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(8, "tanh"), head])
+    model.compile("adam", "mse")
+    data = Data(x, x[:, :1], batch_size=32)
+    found = asked(Context(subject=Subject.from_model(model, data), data=data), "disconnected-parameters")
+    assert not [f for f in found if f.code == "disconnected-parameters" and f.status != "PASS"]
