@@ -337,9 +337,7 @@ class Watcher:
         if not healthy or self.stopped:
             return
         start = now()
-        clean = self.recorder.clean
-        at_hand = clean.judged if clean is not None and clean.seems_to_fit() else None
-        if not (weights_finite(self.model) if at_hand is None else all_finite(at_hand)):
+        if not self._weights_finite():
             inquest.handle(self, self._update_trip())
             if self._over():
                 return
@@ -424,8 +422,12 @@ class Watcher:
         """Between epochs and at the end: nothing that is saved now may be poisoned."""
         if self.stopped or not self.sync() or self.stopped or not self.watched:
             return
-        if not weights_finite(self.model):
+        if not self._weights_finite():
             inquest.handle(self, self._update_trip())
+
+    def _weights_finite(self) -> bool:
+        clean = self.recorder.clean
+        return clean.source_finite() if clean is not None and clean.seems_to_fit() else weights_finite(self.model)
 
     # -- trips ------------------------------------------------------------------------------------------------------
 
