@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from tsguard.backend import RngState, carried_states, restore_rng, rng_state
+from tsguard.backend import RngState, carried_states, outer_optimizers_of, restore_rng, rng_state
 from tsguard.guard.norms import all_finite
 from tsguard.guard.packed import Packed, by_dtype
 
@@ -38,15 +38,6 @@ LEFT_ALONE = ("stop_training", "stop_evaluating")
 """Flags by which callbacks talk to fit: not part of a step."""
 
 
-def optimizers_of(model: Any) -> list[Any]:
-    """The optimizer it was compiled with, and those that an own train step keeps beside it."""
-    from keras.src.optimizers.base_optimizer import BaseOptimizer
-
-    found = [getattr(model, "optimizer", None), *vars(model).values()]
-    unique = {id(thing): thing for thing in found if isinstance(thing, BaseOptimizer)}
-    return list(unique.values())
-
-
 def state_variables(model: Any) -> list[Any]:
     """Every Keras variable that a step may read or change, each once."""
     found: dict[int, Any] = {}
@@ -57,7 +48,7 @@ def state_variables(model: Any) -> list[Any]:
 
     add(model.variables)
     add(carried_states(model))
-    for optimizer in optimizers_of(model):
+    for optimizer in outer_optimizers_of(model):
         add(optimizer.variables)
     add(metric_variables(model))
     return list(found.values())
@@ -74,7 +65,7 @@ def metric_variables(model: Any) -> list[Any]:
 def _own_objects(model: Any) -> list[Any]:
     """Layers, losses and optimizers whose class is not Keras' own."""
     candidates = list(model._flatten_layers(include_self=True, recursive=True))
-    for optimizer in optimizers_of(model):
+    for optimizer in outer_optimizers_of(model):
         candidates += [optimizer, getattr(optimizer, "inner_optimizer", None)]
     compile_loss = getattr(model, "_compile_loss", None)
     for loss in getattr(compile_loss, "_flat_losses", None) or ():
@@ -130,7 +121,7 @@ class StateBuffer:
 
     def _sign(self) -> tuple[int, ...]:
         weights = self.model.weights
-        optimizers = optimizers_of(self.model)
+        optimizers = outer_optimizers_of(self.model)
         return (
             len(weights),
             id(weights[0]) if weights else 0,
