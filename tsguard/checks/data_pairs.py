@@ -53,7 +53,7 @@ def inputs_and_targets_apart(context: Context) -> Iterable[Finding]:
         if y is None or not told or len(y) < LEAST_PAIRS or any(len(one.array) != len(y) for one in told):
             continue
         y = y[:MOST_PAIRS]
-        view = _view([one.array[:MOST_PAIRS] for one in told])
+        view = view_of([one.array[:MOST_PAIRS] for one in told])
         now = skill(view, y)
         if now > UNRELATED:
             continue
@@ -121,7 +121,7 @@ def _against_validation(context: Context, told: list[Named], target: Named, now:
         or any(a.shape[1:] != o.array.shape[1:] for a, o in zip(arrays, told, strict=True))
     ):
         return None
-    there = skill(_view(arrays), y[:MOST_PAIRS])
+    there = skill(view_of(arrays), y[:MOST_PAIRS])
     if there < RELATED:
         return None
     summary = f"R² {there:.2f} within validation, {now:.2f} within training, by the same predictor"
@@ -171,7 +171,7 @@ def skill(view: Floats, y: Floats) -> float:
     return float(best)
 
 
-def _view(arrays: list[Any]) -> Floats:
+def view_of(arrays: list[Any]) -> Floats:
     """Simple views of a sample side by side: values, squares, patches, its spectrum, and counts of its ids."""
     views: list[Floats] = []
     for array in arrays:

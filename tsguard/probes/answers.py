@@ -141,12 +141,13 @@ def predict(model: Any, x: Any, *, training: bool = False) -> Any:
 
 
 TAME = 10.0
-"""Inputs beyond this saturate any layer by themselves; they are standardised where the reach of outputs is asked."""
+"""Inputs beyond this saturate any layer by themselves, and inputs below its inverse open none: they are standardised
+where the reach of outputs is asked."""
 
 
 def tamed(leaf: Any) -> Any:
     """A floating input, standardised per feature where it is far from unit scale."""
-    if not leaf.is_floating_point() or leaf.ndim < 2 or float(leaf.abs().max()) <= TAME:
+    if not leaf.is_floating_point() or leaf.ndim < 2 or 1 / TAME <= float(leaf.abs().max()) <= TAME:
         return leaf
     return standardised(leaf)
 
