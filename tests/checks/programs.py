@@ -901,3 +901,40 @@ def rate_cut_by_every_success(sick):
     x = rows()
     cut = keras.callbacks.ReduceLROnPlateau("val_loss", mode="max" if sick else "min")
     return dense(layers.Dense(16, "tanh"), layers.Dense(1)), x, values(x), {"callbacks": [cut]}
+
+
+@case("loss-mismatch", "names exactly one of 4 classes")
+def exclusive_classes_asked_one_by_one(sick):
+    x = rows()
+    y = np.eye(4, dtype="float32")[labels(x, 4)]
+    if not sick:
+        y[::9, 0] = 1.0  # some rows have two labels: each is a question of its own
+    return dense(layers.Dense(4, "sigmoid"), loss="binary_crossentropy"), x, y, {}
+
+
+@case("output-activation", "no class can be spoken against")
+def logits_behind_a_relu(sick):
+    x = rows()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    return dense(layers.Dense(8, "relu"), layers.Dense(3, "relu" if sick else None), loss=loss), x, labels(x), {}
+
+
+@case("loss-mismatch", "measures its distance to them")
+def distance_to_yes_and_no(sick):
+    x = rows()
+    y = labels(x, 2)[:, None].astype("float32")
+    loss = "mse" if sick else "binary_crossentropy"
+    return dense(layers.Dense(1, "sigmoid"), loss=loss, metrics=["accuracy"]), x, y, {}
+
+
+@case("data-labels", "labels run from -1 to 2")
+def one_label_of_many_that_no_unit_stands_for(sick):
+    x = rows(2000)
+    y = labels(x)
+    y[777] = -1
+    ignored = None if sick else -1
+    return dense(layers.Dense(3, "softmax"), loss=_sparse(ignored)), x, y, {}
+
+
+def _sparse(ignored):
+    return keras.losses.SparseCategoricalCrossentropy(ignore_class=ignored)

@@ -105,6 +105,27 @@ def test_a_validation_part_that_numbers_its_classes_otherwise_is_told():
     assert only(ask(x, y, validation=(held, (held_y + 1) % 3)), "data-labels").where["split"] == "validation"
 
 
+def test_classes_numbered_anew_in_a_part_that_lacks_one_are_told():
+    rng = np.random.default_rng(1)
+    kind, held_kind = rng.integers(0, 5, 500), rng.integers(1, 5, 250)
+    centre = rng.standard_normal((5, 6)) * 2
+    x, held = ((centre[which] + rng.standard_normal((len(which), 6))).astype("float32") for which in (kind, held_kind))
+    assert ask(x, kind, validation=(held, held_kind)) == []
+    assert only(ask(x, kind, validation=(held, held_kind - 1)), "data-labels").status == "FAIL"
+
+
+def test_ids_numbered_anew_in_the_validation_part_are_told():
+    def texts(seed):
+        rng = np.random.default_rng(seed)
+        words = rng.integers(3, 60, (400, 12))
+        return words.astype("int32"), ((words < 30).mean(axis=1) > 0.5).astype("int32")
+
+    (x, y), (held, held_y) = texts(0), texts(1)
+    assert ask(x, y, validation=(held, held_y)) == []
+    other = np.random.default_rng(2).permutation(60)
+    assert only(ask(x, y, validation=(other[held].astype("int32"), held_y)), "input-encoding").status == "FAIL"
+
+
 def test_a_validation_part_with_its_columns_in_another_order_is_told():
     (x, y), (held, held_y) = ((part, part[:, :1] - 0.6 * part[:, 1:2]) for part in _parts())
     assert ask(x, y, validation=(held, held_y)) == []
