@@ -328,3 +328,30 @@ def test_time_along_the_features_is_seen_in_a_model_that_reads_along_time():
     assert "input-encoding" not in {f.code for f in ask(x, y, model=model)}
     swapped = ask(x.transpose(0, 2, 1).copy(), y, model=model)
     assert "input-encoding" in {f.code for f in swapped}
+
+
+def test_a_plan_that_repeats_the_past_is_told_and_a_closer_look_at_it_is_not():
+    rng = np.random.default_rng(0)
+    line = rng.standard_normal((200, 24, 2)).astype("float32")
+    past, y = line[:, :18], line[:, 18:, 0]
+    plans = {"ahead": line[:, 18:, 1:], "behind": line[:, 12:18, 1:], "closer": line[:, 10:18, 1:]}
+    for name, plan in plans.items():
+        found = [f for f in ask({"past": past, "plan": plan}, y) if f.code == "data-mispaired"]
+        assert bool(found) == (name == "behind"), name
+    assert (
+        "steps 12 … 17 of input 'past'"
+        in only(ask({"past": past, "plan": plans["behind"]}, y), "data-mispaired").message
+    )
+
+
+def test_copies_that_were_made_before_a_split_are_told_also_of_validation_split():
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((300, 6)).astype("float32")
+    answers = (rows[:, :1] - rows[:, 1:2]).astype("float32")
+    order = rng.permutation(600) % 300
+    x, y = rows[order], answers[order]
+    assert only(ask(x[:480], y[:480], validation=(x[480:], y[480:])), "data-leak").where["split"] == "validation"
+    assert only(ask(x, y, fit={"validation_split": 0.2}), "data-leak").where["split"] == "validation"
+    assert ask(rows, answers, fit={"validation_split": 0.2}) == []
+    kinds = np.round(rows[:, :4]).clip(-1, 1)
+    assert ask(kinds, answers, fit={"validation_split": 0.2}) == []

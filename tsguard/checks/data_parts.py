@@ -96,7 +96,7 @@ def parts_share_samples(context: Context) -> Iterable[Finding]:
 def _measured_rows(told: list[Named]) -> bool:
     """Whether rows are measurements that do not come twice: no windows of a series, and two columns of which nearly
     every different row has a value of its own. Then equal rows are copies, however many of them training holds."""
-    if not all(one.array.ndim == 2 and one.array.dtype.kind == "f" for one in told):
+    if any(one.array.ndim != 2 or one.array.dtype.kind != "f" or _overlapping(one.array) for one in told):
         return False
     rows = np.unique(np.concatenate([thinned(one.array, MOST_HASHED) for one in told], axis=1), axis=0)
     return sum(len(np.unique(column)) > OWN_VALUES * len(rows) for column in rows.T) >= 2

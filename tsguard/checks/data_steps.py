@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tsguard import catalogue
-from tsguard.checks.arrays import Named, classes_of, measured_inputs, targets
+from tsguard.checks.arrays import Named, classes_of, inputs, measured_inputs, targets
 from tsguard.checks.registry import Context, check
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding
@@ -189,3 +189,65 @@ def _alike(rows: Floats) -> float:
     power = float((centred**2).sum())
     pairs = rows.shape[2] - 1
     return float((centred[..., 1:] * centred[..., :-1]).sum()) / power * rows.shape[2] / pairs if power > 0 else 0.0
+
+
+LEAST_REPEATED = 2
+"""Steps that an input must run along to be said to repeat others: a last value alone is often handed on its own."""
+
+COMPARED_ROWS = 32
+"""Rows on which a place in another input is looked for; where all of them agree, all rows are asked."""
+
+
+@check("steps ahead that are steps behind", codes=("data-mispaired",), needs=("data", "arrays", "y"), cost=1)
+def ahead_repeats_behind(context: Context) -> Iterable[Finding]:
+    """An input as long as what is forecast, that holds nothing but steps of another, longer input.
+
+    What is known of the days ahead (plans, calendars, promotions) is not what the past already holds: the window was
+    cut at the wrong place. An input of another length may well be a closer look at the same past.
+    """
+    ahead = {one.array.shape[1] for one in targets(context) if one.array.ndim >= 2}
+    windows = [one for one in inputs(context) if not one.mask and one.array.ndim in (2, 3)]
+    for one in windows:
+        steps = one.array.shape[1]
+        if steps not in ahead or steps < LEAST_REPEATED or one.array.dtype.kind not in "fiu":
+            continue
+        for other in windows:
+            if other is one or other.array.shape[1] <= steps or len(other.array) != len(one.array):
+                continue
+            start = _place_in(one.array, other.array)
+            if start is None:
+                continue
+            yield catalogue.finding(
+                "data-mispaired",
+                f"input {one.name!r} holds {steps} steps, as many as are forecast, and in every row they are steps "
+                f"{start} … {start + steps - 1} of input {other.name!r}, cell by cell: what it says of the steps ahead "
+                "is of steps behind, and the model knows them already. Expected the steps that are forecast.",
+                where=one.where(),
+                status="WARN",
+                role="cause",
+                remedy="Cut what is known ahead from the end of the past on, and not before it.",
+                score=0.9,
+            )
+            break
+
+
+def _place_in(array: Any, other: Any) -> int | None:
+    """The step of `other` from which on it holds all channels of `array` in every row; None where there is none."""
+    short, long = (part.reshape(*part.shape[:2], -1) for part in (array, other))
+    steps = short.shape[1]
+    if (short == short[:1]).all() or (short == short[:, :1]).all():
+        return None  # nothing moves: it could stand anywhere
+    for start in range(long.shape[1] - steps + 1):
+        window = long[:, start : start + steps]
+        if all(_held(short[..., channel], window) for channel in range(short.shape[2])):
+            return start
+    return None
+
+
+def _held(course: Any, window: Any) -> bool:
+    """Whether a channel of the window is this course, in every row."""
+    return any(
+        np.array_equal(course[:COMPARED_ROWS], window[:COMPARED_ROWS, :, channel])
+        and np.array_equal(course, window[..., channel])
+        for channel in range(window.shape[2])
+    )

@@ -1,5 +1,5 @@
-"""Rows of a loader as arrays, and the rows that `validation_split` holds back as a part of their own: checks of the data
-can ask of them what they ask of arrays that were handed over so.
+"""Rows of a loader as arrays, and the rows that `validation_split` holds back as a part of their own: checks of the
+data can ask of them what they ask of arrays that were handed over so.
 
 Only what can be read again is read: something with a length, by its index or from its beginning. Its generators and
 attributes are put back, so that the run gets what it would have got.
