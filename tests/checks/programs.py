@@ -938,3 +938,22 @@ def one_label_of_many_that_no_unit_stands_for(sick):
 
 def _sparse(ignored):
     return keras.losses.SparseCategoricalCrossentropy(ignore_class=ignored)
+
+
+@case("metric-disagrees", "it takes them for probabilities")
+def hits_counted_beyond_a_half(sick):
+    x = rows()
+    loss = keras.losses.BinaryCrossentropy(from_logits=True)
+    hits = keras.metrics.BinaryAccuracy(threshold=0.5 if sick else 0.0)
+    return dense(layers.Dense(1), loss=loss, metrics=[hits]), x, labels(x, 2)[:, None], {}
+
+
+@case("data-labels", "each other's targets")
+def two_heads_with_crossed_targets(sick):
+    x = rows()
+    share, which = 1 / (1 + np.exp(-values(x))), labels(x, 2)[:, None].astype("float32")
+    entry = keras.Input((5,))
+    hidden = layers.Dense(8, "relu")(entry)
+    model = keras.Model(entry, [layers.Dense(1, "sigmoid", name="which")(hidden), layers.Dense(1, name="how")(hidden)])
+    model.compile("adam", ["binary_crossentropy", "mse"])
+    return model, x, [share, which] if sick else [which, share], {}

@@ -8,7 +8,7 @@ best five of five. Metrics of the user's own may watch anything and are not aske
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tsguard import catalogue
@@ -24,6 +24,12 @@ SURE = 0.9
 
 LOGIT = 4.0
 """… and its logit."""
+
+BARE = 0.3
+"""A logit that is right and no more: below the border of a metric that takes it for a probability."""
+
+COUNTS_HITS = ("BinaryAccuracy", "Precision", "Recall", "AUC", "F1Score", "FBetaScore")
+"""Metrics of Keras that are the same for all answers on the right side of their border."""
 
 NEAR = 0.01
 """Distance of nearly right amounts, in deviations of the targets: what anybody would call right, and not equal."""
@@ -50,6 +56,32 @@ def blind_metric(context: Context) -> Iterable[Finding]:
         if all(abs(value - told[0]) <= SAME * max(1.0, abs(told[0])) for value in told):
             yield _blind(metric, head, told[0])
             return
+    yield from _reads_logits_as_probabilities(bench.model, head)
+
+
+def _reads_logits_as_probabilities(model: Any, head: Head) -> Iterator[Finding]:
+    """A metric that counts hits calls every right logit right, however small: one that does not has another border."""
+    if head.loss is None or not question(head.loss).from_logits:
+        return
+    sure, bare = _right_answers(head), _right_answers(head, logit=BARE)
+    if sure is None or bare is None:
+        return
+    for metric in _of_keras(model):
+        told, barely = (_value(metric, head.target, answer) for answer in (sure, bare))
+        if type(metric).__name__ in COUNTS_HITS and told - barely > SAME:
+            yield catalogue.finding(
+                "metric-disagrees",
+                f"metric {metric.name!r} ({type(metric).__name__}) of output {head.name!r} is {told:.3g} where all "
+                f"logits are right by {LOGIT:g} and {barely:.3g} where they are right by {BARE:g}: it takes them for "
+                "probabilities and has its border at 0.5, which is a probability of 0.62. Expected a border at 0.",
+                where={"output": head.name, "config_key": "metrics"},
+                status="WARN",
+                role="cause",
+                evidence=(Evidence("value", {"sure": told, "barely": barely}, name=metric.name),),
+                remedy="keras.metrics.BinaryAccuracy(threshold=0), AUC(from_logits=True), or a sigmoid in the model.",
+                score=0.5,
+            )
+            return
 
 
 def _blind(metric: Any, head: Head, value: float) -> Finding:
@@ -71,7 +103,7 @@ def _blind(metric: Any, head: Head, value: float) -> Finding:
     )
 
 
-def _right_answers(head: Head) -> Any:
+def _right_answers(head: Head, *, logit: float = LOGIT) -> Any:
     """Answers that anybody would call right, where it is known what the loss asks."""
     import torch
 
@@ -94,7 +126,7 @@ def _right_answers(head: Head) -> Any:
     else:
         return None
     if asked.from_logits:
-        return LOGIT * (2 * chosen - 1)
+        return logit * (2 * chosen - 1)
     return chosen * SURE + (1 - chosen) * (1 - SURE) / max(1, units - 1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +19,10 @@ from tsguard.probes.graph import last_operation
 def labels_that_do_not_fit(bench: Bench) -> Iterator[Finding]:
     """Labels that the compiled loss cannot read. These break (or quietly bend) the very first step."""
     if bench.step.answer is None:
+        return
+    crossed = list(_crossed(bench))
+    if crossed:
+        yield from crossed
         return
     for head in bench.heads:
         if head.loss is None or head.target is None:
@@ -89,6 +94,31 @@ def labels_that_do_not_fit(bench: Bench) -> Iterator[Finding]:
                         role="cause",
                         score=0.7,
                     )
+
+
+def _crossed(bench: Bench) -> Iterator[Finding]:
+    """An output that is asked yes or no gets amounts, while one that is asked for amounts gets yes and no."""
+    told = [(h, question(h.loss).kind, labels_of(h.target)) for h in bench.heads if h.loss is not None]
+    asked = [h for h, kind, written in told if kind == "binary" and written == "real"]
+    given = [h for h, kind, written in told if kind == "regression" and written == "binary"]
+    for one, other in itertools.product(asked, given):
+        if one.target.shape == other.target.shape:
+            yield catalogue.finding(
+                "data-labels",
+                f"output {one.name!r} is asked yes or no and its targets are amounts ({_range(one)}); output "
+                f"{other.name!r} is asked for amounts and its targets are 0 and 1: the two are taught each other's "
+                "targets. Expected targets in the order of the outputs; a dict by their names cannot be crossed.",
+                where={"output": one.name},
+                status="FAIL",
+                role="cause",
+                remedy=f"y={{{one.name!r}: …, {other.name!r}: …}}, and losses by name as well.",
+                score=1.0,
+            )
+            return
+
+
+def _range(head: Head) -> str:
+    return f"{float(head.target.min()):.3g} … {float(head.target.max()):.3g}"
 
 
 def _out_of_range(head: Head, name: str, units: int, low: float, high: float, where: dict[str, Any]) -> Finding:
