@@ -355,3 +355,44 @@ def test_copies_that_were_made_before_a_split_are_told_also_of_validation_split(
     assert ask(rows, answers, fit={"validation_split": 0.2}) == []
     kinds = np.round(rows[:, :4]).clip(-1, 1)
     assert ask(kinds, answers, fit={"validation_split": 0.2}) == []
+
+
+@pytest.mark.parametrize("filled", ["towards the next", "with the last", "not at all"])
+def test_half_steps_that_were_drawn_towards_the_target_are_told(filled):
+    line = np.cumsum(np.random.default_rng(0).standard_normal(300)) / 4
+    later = np.append(line[1:], line[-1])
+    half = {"towards the next": (line + later) / 2, "with the last": line, "not at all": line + 0.1 * np.sin(line * 9)}
+    fine = np.stack([line, half[filled]], axis=1).reshape(-1)
+    x = np.stack([fine[2 * e : 2 * e + 16] for e in range(280)])[..., None].astype("float32")
+    y = (3 * line[8:288, None] + 5).astype("float32")
+    found = [f for f in ask(x, y) if f.code == "data-leak"]
+    assert bool(found) == (filled == "towards the next")
+
+
+def test_a_wave_without_noise_is_no_interpolation():
+    t = np.arange(400)
+    line = np.sin(t / 5).astype("float32")
+    x = np.stack([line[s : s + 16] for s in range(300)])[..., None]
+    assert ask(x, line[16:316, None]) == []
+
+
+def test_numbers_of_stations_are_no_weights():
+    rng = np.random.default_rng(0)
+    x, y = windows()
+
+    class Loader(keras.utils.PyDataset):
+        def __init__(self, third):
+            super().__init__()
+            self.third = third
+
+        def __len__(self):
+            return 10
+
+        def __getitem__(self, index):
+            part = slice(30 * index, 30 * index + 30)
+            return x[part], y[part], self.third[part]
+
+    stations = rng.integers(0, 6, 300)
+    assert "whole numbers from 0 to 5" in only(ask(Loader(stations)), "loss-degenerate").message
+    assert ask(Loader((stations > 0).astype("float32"))) == []  # a mask
+    assert ask(Loader(1.0 + stations)) == []  # counts

@@ -143,6 +143,60 @@ def _explained(columns: Floats, y: Floats) -> float:
     return 1.0 - float(rest @ rest) / power
 
 
+STRAIGHT = 1e-4
+"""Bend at a step, over the spread of the channel, up to which the step lies on the line between its neighbours:
+float32 of values of unit size bends by a thousandth of that."""
+
+
+@check("steps drawn towards the next reading", codes=("data-leak",), needs=("data", "arrays", "y"), cost=2)
+def interpolated_ahead(context: Context) -> Iterable[Finding]:
+    """Windows that were filled in by straight lines between readings, and end on the line to the one that is asked for.
+
+    Inside the window some steps lie on the line through their neighbours, in every row, and others do not: those are
+    the readings. Where the target lies on the line through the last two steps, in every row, it is the next reading.
+    """
+    asked = [one for one in targets(context) if one.array.dtype.kind == "f" and classes_of(one) is None]
+    for one in measured_inputs(context):
+        if one.array.ndim != 3 or one.array.dtype.kind != "f" or one.array.shape[1] < 2 * LEAST_STEPS:
+            continue
+        rows = thinned(one.array, 600).astype(np.float64)
+        if len(rows) < LEAST_ROWS or not np.isfinite(rows).all():
+            continue
+        bends = np.abs(np.diff(rows, n=2, axis=1))
+        on_a_line = (bends <= STRAIGHT * np.maximum(rows.std(axis=(0, 1)), 1e-30)).all(axis=0)
+        for channel in np.flatnonzero(on_a_line.any(axis=0) & ~on_a_line.all(axis=0)):
+            for target in asked:
+                y = thinned(target.array.reshape(len(target.array), -1)[:, 0], 600).astype(np.float64)
+                if len(y) == len(rows) and np.isfinite(y).all() and y.std() > 0:
+                    ends = rows[:, -2:, channel]
+                    if _explained(ends, y) >= MADE_OF and _runs_on(ends, y):
+                        yield _drawn_ahead(one, int(channel), target, on_a_line[:, channel])
+                        return
+
+
+def _runs_on(ends: Floats, y: Floats) -> bool:
+    """Whether the target, in whatever unit, rises with the last step as it falls with the one before it."""
+    centred = ends - ends.mean(axis=0)
+    before, last = np.linalg.lstsq(centred, y - y.mean(), rcond=1e-9)[0]
+    return bool(before * last < 0 and abs(last) > abs(before) * (1 + STRAIGHT))
+
+
+def _drawn_ahead(one: Named, channel: int, target: Named, on_a_line: npt.NDArray[np.bool_]) -> Finding:
+    name = one.feature(channel)
+    steps = (np.flatnonzero(on_a_line) + 1).tolist()
+    return catalogue.finding(
+        "data-leak",
+        f"input {one.name!r}, feature {name!r}: in every row, steps {', '.join(map(str, steps[:6]))} … lie on the line "
+        f"through their neighbours, as interpolation makes them, and target {target.name!r} lies on the line through "
+        "the last two steps: the line was drawn towards it. Expected steps filled in from the past alone.",
+        where=one.where(feature=name, timestep=one.array.shape[1] - 1),
+        status="FAIL",
+        role="cause",
+        remedy="Hold the last reading (ffill) where steps are filled in, or cut windows before interpolating.",
+        score=0.95,
+    )
+
+
 ALIKE, UNLIKE = 0.7, 0.2
 """Correlation of neighbours along the axis that looks like time, and at most along the one that is read as time."""
 
