@@ -165,7 +165,7 @@ def weights_on_nothing(context: Context) -> Iterable[Finding]:
 
 
 LEAST_NUMBERS = 4
-"""Different whole numbers among weights, from which they are no mask (0 and 1) and no weights of two or three classes."""
+"""Different whole numbers among weights, from which they are no mask (0, 1) and no weights of two or three classes."""
 
 UNHEARD = 0.1
 """Share of the rows that such numbers leave without a say: rows that nobody wants are not handed over."""
