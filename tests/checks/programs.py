@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import torch
 from keras import layers, ops
 
 from tsguard.checks.registry import Context
@@ -957,3 +958,29 @@ def two_heads_with_crossed_targets(sick):
     model = keras.Model(entry, [layers.Dense(1, "sigmoid", name="which")(hidden), layers.Dense(1, name="how")(hidden)])
     model.compile("adam", ["binary_crossentropy", "mse"])
     return model, x, [share, which] if sick else [which, share], {}
+
+
+class _ClipsItself(keras.Model):
+    def __init__(self, threshold):
+        super().__init__()
+        self.threshold, self.out = threshold, layers.Dense(1)
+
+    def call(self, x):
+        return self.out(x)
+
+    def train_step(self, data):
+        x, y = data
+        self.zero_grad()
+        loss = self.compute_loss(x, y, self(x, training=True))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_([v.value for v in self.trainable_weights], self.threshold)
+        self.optimizer.apply([v.value.grad for v in self.trainable_weights], self.trainable_weights)
+        return {"loss": loss.detach()}
+
+
+@case("clip-saturated", "whatever the batch")
+def gradients_cut_in_an_own_step(sick):
+    x = rows()
+    model = _ClipsItself(1e-4 if sick else 10.0)
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    return model, x, values(x), {"epochs": 20, "batch_size": 16}
