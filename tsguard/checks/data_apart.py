@@ -228,10 +228,11 @@ def _lessons(context: Context) -> Iterator[tuple[Named, Floats, Floats]]:
         lengths = [min(len(part), ROWS) for part in (target.array, theirs)]
         if min(lengths) < LEAST_ROWS:
             continue
-        if all(n is not None and len(n) == length for n, length in zip(numbers, lengths, strict=True)):
-            kinds = np.unique(np.concatenate(numbers))
+        classes = [n for n, length in zip(numbers, lengths, strict=True) if n is not None and len(n) == length]
+        if len(classes) == 2:
+            kinds = np.unique(np.concatenate(classes))
             if 2 <= len(kinds) <= MOST_CLASSES:
-                ours, other = ((n[:, None] == kinds[None]).astype(np.float64) for n in numbers if n is not None)
+                ours, other = ((n[:, None] == kinds[None]).astype(np.float64) for n in classes)
                 yield target, ours, other
             continue
         columns = [answer_columns(part[:ROWS], target, most=MOST_COMPONENTS) for part in (target.array, theirs)]

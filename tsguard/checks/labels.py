@@ -133,7 +133,7 @@ def _out_of_range(head: Head, name: str, units: int, low: float, high: float, wh
 
 def _numbers_beyond(bench: Bench, head: Head, name: str, units: int, where: dict[str, Any]) -> Iterator[Finding]:
     """Class numbers that no unit stands for, anywhere in the data: one row of them ends the run where it is met."""
-    parts = [(None, bench.data.y)] if bench.data.is_arrays else []
+    parts: list[tuple[str | None, Any]] = [(None, bench.data.y)] if bench.data.is_arrays else []
     held = bench.data.validation
     parts += [("validation", held[1])] if isinstance(held, tuple | list) and len(held) >= 2 else []
     read = [(split, whole_target(bench, head, y)) for split, y in parts]
