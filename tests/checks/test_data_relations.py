@@ -396,3 +396,14 @@ def test_numbers_of_stations_are_no_weights():
     assert "whole numbers from 0 to 5" in only(ask(Loader(stations)), "loss-degenerate").message
     assert ask(Loader((stations > 0).astype("float32"))) == []  # a mask
     assert ask(Loader(1.0 + stations)) == []  # counts
+
+
+def test_windows_that_were_reshaped_in_place_of_transposed_are_told_and_patches_are_not():
+    rng = np.random.default_rng(0)
+    t, phase = np.arange(30), rng.uniform(0, 6.28, (300, 4, 1))
+    courses = np.sin(0.3 * t + phase) * rng.uniform(0.5, 1.5, (300, 4, 1)) + 0.05 * rng.standard_normal((300, 4, 30))
+    courses = courses.astype("float32")
+    assert "4 courses of 30 steps" in only(ask(courses.reshape(300, 30, 4)), "input-encoding").message
+    assert ask(courses.transpose(0, 2, 1)) == []
+    one = np.sin(0.1 * np.arange(120) + phase[:, 0]) + 0.02 * rng.standard_normal((300, 120))
+    assert ask(one.reshape(300, 30, 4).astype("float32")) == []
