@@ -28,7 +28,7 @@ LEAST_ROWS = 60
 """Fewer rows of either part say little about how far neighbours lie."""
 
 LEAST_COLUMNS, MOST_COLUMNS = 4, 512
-"""Numbers of a row: in fewer, neighbours are near by chance; more are thinned out, as copies are near in all of them."""
+"""Numbers of a row: in fewer, neighbours are near by chance; more are thinned out, as a copy is near in all of them."""
 
 NEIGHBOURS = 8
 """Copies of one row that are looked for: augmentation makes a handful."""
