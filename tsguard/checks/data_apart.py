@@ -159,6 +159,9 @@ TOLD = 0.35
 FOREIGN = 0.1
 """Correlation up to which what one part teaches says nothing about the other."""
 
+VIEWED, MOST_CELLS = 1_000, 4_096
+"""Rows of each part, and numbers of a row, of which a wider view is made: it is fitted in a tenth of a second."""
+
 RENUMBERED = 0.25
 """Share of validation rows that are right under other numbers of the classes and wrong under their own, beyond those
 that are the other way round. The other numbers are read off one half of the rows and counted on the other half, where a
@@ -177,15 +180,16 @@ def different_lessons(context: Context) -> Iterable[Finding]:
         if _serial(y) or _serial(held_y):
             continue
         for ours, theirs, ids in _views(context):
-            if len(y) != len(ours) or len(held_y) != len(theirs):
+            if len(y) < len(ours) or len(held_y) < len(theirs):
                 continue
-            here, there = skill(ours, y), skill(theirs, held_y)
+            wanted, held = y[: len(ours)], held_y[: len(theirs)]
+            here, there = skill(ours, wanted), skill(theirs, held)
             if min(here, there) < TOLD:
                 continue
-            guess = _guess(ours, y, theirs)
-            across = _agreement(guess, held_y)
+            guess = _guess(ours, wanted, theirs)
+            across = _agreement(guess, held)
             classes = classes_of(target) is not None
-            gained = _right_under_other_numbers(guess, held_y) if classes else 0.0
+            gained = _right_under_other_numbers(guess, held) if classes else 0.0
             if gained >= RENUMBERED or across <= FOREIGN:
                 yield _different(target, (here, there, across), renumbered=gained >= RENUMBERED, ids=ids)
             break  # what one view tells plainly the next need not be asked
@@ -249,10 +253,10 @@ def _views(context: Context) -> Iterator[tuple[Floats, Floats, bool]]:
             yield ours, theirs, False
     told = _input_pairs(context, among=[one for one in inputs(context) if not (one.mask or one.clock)])
     lengths = {(len(one.array), len(other)) for one, other in told}
-    if len(lengths) != 1:
+    if len(lengths) != 1 or sum(one.array[0].size for one, _ in told) > MOST_CELLS:
         return
-    count = min(len(told[0][0].array), ROWS)
-    both = view_of([np.concatenate([one.array[:ROWS], other[:ROWS]]) for one, other in told])
+    count = min(len(told[0][0].array), VIEWED)
+    both = view_of([np.concatenate([one.array[:VIEWED], other[:VIEWED]]) for one, other in told])
     yield both[:count], both[count:], any(one.ids for one, _ in told)
 
 
