@@ -984,3 +984,22 @@ def gradients_cut_in_an_own_step(sick):
     model = _ClipsItself(1e-4 if sick else 10.0)
     model.compile(keras.optimizers.SGD(0.1), "mse")
     return model, x, values(x), {"epochs": 20, "batch_size": 16}
+
+
+def error_of_nothing(truth, answer):
+    return ops.mean(ops.abs(truth - truth))
+
+
+def error_of_answers(truth, answer):
+    return ops.mean(ops.abs(truth - answer))
+
+
+def size_of_a_rate(truth, answer):
+    return 0.003
+
+
+@case("metric-disagrees", "does not see whether the model is right")
+def own_metric_that_hears_no_answer(sick):
+    x = rows()
+    watched = [error_of_nothing if sick else error_of_answers, size_of_a_rate]
+    return dense(layers.Dense(1), metrics=watched), x, values(x), {}

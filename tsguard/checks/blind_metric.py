@@ -2,7 +2,7 @@
 
 Nearly right answers are put in the place of the model's own, then those of other samples. A metric that does not tell
 the two apart cannot say how good the model is: accuracy (exact equality) of amounts, class numbers for indicators, the
-best five of five. Metrics of the user's own may watch anything and are not asked.
+best five of five. Metrics of the user's own may watch anything; they are asked whether they hear answers at all.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ SHUFFLES = (1, 2, 3)
 
 @check("metric that tells nothing", codes=("metric-disagrees",), needs=("model", "data", "y"), cost=2)
 def blind_metric(context: Context) -> Iterable[Finding]:
-    """Keras' own compiled metrics of a single output, at right and at wrong answers."""
+    """Compiled metrics of a single output, at right and at wrong answers."""
     bench = set_up(context)
     if not bench.answered or len(bench.heads) != 1 or bench.batch.rows < 8:
         return
@@ -51,12 +51,25 @@ def blind_metric(context: Context) -> Iterable[Finding]:
     wrong = [_of_others(right, seed) for seed in SHUFFLES]
     if not any(bool((one != right).any()) for one in wrong):
         return
-    for metric in _of_keras(bench.model):
+    for metric in _compiled(bench.model):
         told = [_value(metric, head.target, answer) for answer in (right, *wrong)]
-        if all(abs(value - told[0]) <= SAME * max(1.0, abs(told[0])) for value in told):
+        if _alike(told) and (_is_of_keras(metric) or _compares(metric, head, [right, *wrong], told[0])):
             yield _blind(metric, head, told[0])
             return
     yield from _reads_logits_as_probabilities(bench.model, head)
+
+
+def _alike(values: list[float]) -> bool:
+    return all(abs(value - values[0]) <= SAME * max(1.0, abs(values[0])) for value in values)
+
+
+def _compares(metric: Any, head: Head, answers: list[Any], value: float) -> bool:
+    """Whether a metric of the user's own is about answers at all: one that watches a rate or a norm hears neither
+    answers nor targets, and is not nothing or all of something."""
+    far = [_value(metric, head.target, 10.0 * answer + 3.0) for answer in answers]
+    others = [_value(metric, _of_others(head.target, seed), answers[0]) for seed in SHUFFLES]
+    moved = [_value(metric, 2.0 * head.target.float() + 1.0, answers[0])]
+    return _alike([value, *far]) and (value in (0.0, 1.0) or not _alike([value, *others, *moved]))
 
 
 def _reads_logits_as_probabilities(model: Any, head: Head) -> Iterator[Finding]:
@@ -66,7 +79,7 @@ def _reads_logits_as_probabilities(model: Any, head: Head) -> Iterator[Finding]:
     sure, bare = _right_answers(head), _right_answers(head, logit=BARE)
     if sure is None or bare is None:
         return
-    for metric in _of_keras(model):
+    for metric in filter(_is_of_keras, _compiled(model)):
         told, barely = (_value(metric, head.target, answer) for answer in (sure, bare))
         if type(metric).__name__ in COUNTS_HITS and told - barely > SAME:
             yield catalogue.finding(
@@ -137,16 +150,15 @@ def _of_others(answers: Any, seed: int) -> Any:
     return answers[order]
 
 
-def _of_keras(model: Any) -> list[Any]:
-    """Compiled metrics that are Keras' own, and wrap no function of the user's."""
+def _compiled(model: Any) -> list[Any]:
     compiled = getattr(model, "_compile_metrics", None)
-    listed = compiled.metrics if compiled is not None and compiled.built else []
-    return [
-        one
-        for one in listed
-        if type(one).__module__.startswith("keras.")
-        and str(getattr(getattr(one, "_fn", None), "__module__", "keras.")).startswith("keras.")
-    ]
+    return list(compiled.metrics) if compiled is not None and compiled.built else []
+
+
+def _is_of_keras(metric: Any) -> bool:
+    """Whether a metric is Keras' own, and wraps no function of the user's."""
+    wrapped = str(getattr(getattr(metric, "_fn", None), "__module__", "keras."))
+    return type(metric).__module__.startswith("keras.") and wrapped.startswith("keras.")
 
 
 def _value(metric: Any, y: Any, answer: Any) -> float:
