@@ -14,6 +14,7 @@ from tsguard.findings import Finding
 from tsguard.probes.answers import Head, labels_of, question
 from tsguard.probes.data import as_array, is_number
 from tsguard.probes.graph import last_operation
+from tsguard.probes.stage import has_own_step
 
 
 def labels_that_do_not_fit(bench: Bench) -> Iterator[Finding]:
@@ -133,9 +134,11 @@ def _out_of_range(head: Head, name: str, units: int, low: float, high: float, wh
 
 def _numbers_beyond(bench: Bench, head: Head, name: str, units: int, where: dict[str, Any]) -> Iterator[Finding]:
     """Class numbers that no unit stands for, anywhere in the data: one row of them ends the run where it is met."""
-    parts: list[tuple[str | None, Any]] = [(None, bench.data.y)] if bench.data.is_arrays else []
-    held = bench.data.validation
-    parts += [("validation", held[1])] if isinstance(held, tuple | list) and len(held) >= 2 else []
+    parts: list[tuple[str | None, Any]] = []
+    if bench.data.is_arrays and not has_own_step(bench.model):  # a step of one's own may leave rows out
+        held = bench.data.validation
+        parts = [(None, bench.data.y)]
+        parts += [("validation", held[1])] if isinstance(held, tuple | list) and len(held) >= 2 else []
     read = [(split, whole_target(bench, head, y)) for split, y in parts]
     seen = [(split, y) for split, y in read if y is not None] or [(None, head.target.detach().cpu().numpy())]
     ignored = getattr(head.loss, "ignore_class", None)
