@@ -1003,3 +1003,42 @@ def own_metric_that_hears_no_answer(sick):
     x = rows()
     watched = [error_of_nothing if sick else error_of_answers, size_of_a_rate]
     return dense(layers.Dense(1), metrics=watched), x, values(x), {}
+
+
+@case("under-capacity", "one number has to tell all classes apart")
+def classes_through_one_unit(sick):
+    x = rows()
+    stack = [layers.Dense(16, "relu"), layers.Dense(1 if sick else 3, "tanh"), layers.Dense(5, "softmax")]
+    return dense(*stack, loss="sparse_categorical_crossentropy"), x, labels(x, 5), {}
+
+
+@case("under-capacity", "the model is a straight line")
+def classes_by_planes_alone(sick):
+    x = rows(400)
+    inside = (np.abs(x[:, 0]) > 0.67).astype("int32")
+    bend = None if sick else "relu"
+    stack = [layers.Dense(32, bend), layers.Dense(16, bend), layers.Dense(2, "softmax")]
+    return dense(*stack, loss="sparse_categorical_crossentropy"), x, inside, {}
+
+
+@case("input-encoding", "runs along nothing")
+def two_channels_for_steps(sick):
+    x = np.random.default_rng(0).normal(size=(160, 60, 2)).astype("float32")
+    y = x[:, :20, 0].max(axis=1, keepdims=True)
+    x = x.transpose(0, 2, 1) if sick else x
+    model = keras.Sequential([keras.Input(x.shape[1:]), layers.Conv1D(8, 4, padding="same", activation="relu")])
+    model.add(layers.GlobalMaxPooling1D())
+    model.add(layers.Dense(1))
+    model.compile("adam", "mse")
+    return model, x, y, {}
+
+
+@case("mask-dropped", "has gone through nothing")
+def words_read_on_into_padding(sick):
+    rng = np.random.default_rng(0)
+    ids = rng.integers(1, 30, (160, 24)) * (np.arange(24) < rng.integers(3, 9, (160, 1)))
+    y = (ids[:, :1] > 15).astype("float32")
+    stack = [layers.Embedding(30, 4, mask_zero=not sick), layers.LSTM(6), layers.Dense(1, "sigmoid")]
+    model = keras.Sequential([keras.Input((24,), dtype="int32"), *stack])
+    model.compile("adam", "binary_crossentropy")
+    return model, ids.astype("int32"), y, {}

@@ -407,3 +407,13 @@ def test_windows_that_were_reshaped_in_place_of_transposed_are_told_and_patches_
     assert ask(courses.transpose(0, 2, 1)) == []
     one = np.sin(0.1 * np.arange(120) + phase[:, 0]) + 0.02 * rng.standard_normal((300, 120))
     assert ask(one.reshape(300, 30, 4).astype("float32")) == []
+
+
+def test_labels_that_were_overwritten_in_half_of_the_rows_are_told():
+    x = np.random.default_rng(0).standard_normal((1000, 5)).astype("float32")
+    y = np.digitize(x[:, 0], [-0.5, 0.5]).astype("int32")
+    assert ask(x, y) == []
+    order = np.argsort(y, kind="stable")
+    assert ask(x[order], y[order]) == []
+    y[:500] = np.random.default_rng(1).permutation(y[:500])
+    assert only(ask(x, y), "data-mispaired").where["row"] == 0

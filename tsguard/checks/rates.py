@@ -20,7 +20,7 @@ from tsguard.checks.registry import Context, check
 from tsguard.evidence import Curve, Evidence, Proof
 from tsguard.findings import Finding
 from tsguard.probes import changes
-from tsguard.probes.answers import draw_weights, predict, standardised
+from tsguard.probes.answers import draw_weights, opened, predict, standardised
 from tsguard.probes.baselines import learnable_share
 from tsguard.probes.gradients import norm
 from tsguard.probes.learnable import straight_and_curved
@@ -427,8 +427,8 @@ def straight_model(context: Context) -> Iterable[Finding]:
     for _ in range(2):
         draw_weights(bench.model, 1.0, generator)
         here, there = x, x.roll(1, 0)
-        middle = flat(predict(bench.model, (here + there) / 2))[0].float()
-        ends = (flat(predict(bench.model, here))[0].float() + flat(predict(bench.model, there))[0].float()) / 2
+        middle = opened(flat(predict(bench.model, (here + there) / 2))[0])
+        ends = (opened(flat(predict(bench.model, here))[0]) + opened(flat(predict(bench.model, there))[0])) / 2
         bent = max(bent, float((middle - ends).abs().max()) / max(float(ends.std()), 1e-12))
     bench.start.restore()
     # float32 rounding stays below a thousandth; one relu bends by a tenth and more.

@@ -87,7 +87,17 @@ _CHECKS: dict[str, Check] = {}
 
 MODULES = (
     *("step", "data", "laws"),
-    *("wiring", "transfer", "initialisation", "signal", "regularisation", "embedding", "axes", "normalisation"),
+    *(
+        "wiring",
+        "narrow",
+        "transfer",
+        "initialisation",
+        "signal",
+        "regularisation",
+        "embedding",
+        "axes",
+        "normalisation",
+    ),
     *("precision", "broken_start", "repeatable"),
     *("outputs", "blind", "unheard", "blind_metric", "selection", "hidden", "terms", "lopsided", "indifferent"),
     *("outweigh", "beyond", "agreement", "copied", "carried", "cut"),

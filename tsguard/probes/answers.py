@@ -185,6 +185,21 @@ def draw_weights(model: Any, scale: float, generator: Any, *, turning: bool = Fa
                 value.add_(noise * 0.1 * scale)
 
 
+def opened(answer: Any) -> Any:
+    """What stands before a softmax or a sigmoid at the end, up to a constant for each row; other answers as they are.
+
+    A model that is a straight line before it is one behind it as well: it cuts the inputs apart by planes.
+    """
+    import torch
+
+    value = answer.detach().double()
+    within = bool((value > 0).all()) and bool((value < 1).all())
+    if within and value.ndim >= 2 and value.shape[-1] > 1 and bool(((value.sum(-1) - 1).abs() < 1e-4).all()):
+        logs = value.log()
+        return logs - logs.mean(-1, keepdim=True)
+    return torch.logit(value) if within else value
+
+
 @dataclass(frozen=True, slots=True)
 class Reach:
     """What one output can be, over random weights."""
