@@ -1042,3 +1042,10 @@ def words_read_on_into_padding(sick):
     model = keras.Sequential([keras.Input((24,), dtype="int32"), *stack])
     model.compile("adam", "binary_crossentropy")
     return model, ids.astype("int32"), y, {}
+
+
+@case("metric-disagrees", "EarlyStopping acts by it")
+def stopped_by_a_metric_that_sees_nothing(sick):
+    x = rows()
+    stop = keras.callbacks.EarlyStopping("accuracy" if sick else "mae", mode="auto", patience=2)
+    return dense(layers.Dense(1), metrics=["accuracy" if sick else "mae"]), x, values(x), {"callbacks": [stop]}

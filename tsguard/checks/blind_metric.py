@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tsguard import catalogue
-from tsguard.checks.bench import set_up
+from tsguard.checks.bench import fit_arguments, set_up
 from tsguard.checks.own_loss import SAME
 from tsguard.checks.registry import Context, check
 from tsguard.evidence import Evidence
@@ -38,6 +38,10 @@ SHUFFLES = (1, 2, 3)
 """Orders of the rows from which wrong answers are taken."""
 
 
+ENDED_BY_CHANCE = ("off-plan", "no-learning", "biased-predictions", "variance-collapse", "class-collapse")
+"""What is seen of a run that ended, or of weights that were kept, at any moment."""
+
+
 @check("metric that tells nothing", codes=("metric-disagrees",), needs=("model", "data", "y"), cost=2)
 def blind_metric(context: Context) -> Iterable[Finding]:
     """Compiled metrics of a single output, at right and at wrong answers."""
@@ -54,7 +58,7 @@ def blind_metric(context: Context) -> Iterable[Finding]:
     for metric in _compiled(bench.model):
         told = [_value(metric, head.target, answer) for answer in (right, *wrong)]
         if _alike(told) and (_is_of_keras(metric) or _compares(metric, head, [right, *wrong], told[0])):
-            yield _blind(metric, head, told[0])
+            yield _blind(metric, head, told[0], steers=_steers(context, metric.name))
             return
     yield from _reads_logits_as_probabilities(bench.model, head)
 
@@ -97,8 +101,17 @@ def _reads_logits_as_probabilities(model: Any, head: Head) -> Iterator[Finding]:
             return
 
 
-def _blind(metric: Any, head: Head, value: float) -> Finding:
+def _steers(context: Context, name: str) -> str | None:
+    """The callback that stops the run, or keeps weights of it, by this metric."""
+    for callback in fit_arguments(context).get("callbacks") or ():
+        if str(getattr(callback, "monitor", "")) in (name, f"val_{name}"):
+            return type(callback).__name__
+    return None
+
+
+def _blind(metric: Any, head: Head, value: float, *, steers: str | None) -> Finding:
     kind = type(metric).__name__
+    acts = "" if steers is None else f" {steers} acts by it: when the run ends, or what is kept of it, is chance."
     return catalogue.finding(
         "metric-disagrees",
         f"metric {metric.name!r} ({kind}) is {value:.4g} for nearly right answers of output {head.name!r}, and "
@@ -106,13 +119,14 @@ def _blind(metric: Any, head: Head, value: float) -> Finding:
         f"for answers that belong to other samples (targets are {labels_of(head.target)}, shape "
         f"{tuple(head.target.shape)}): it does not see whether the model is right. Expected a metric that reads "
         "these targets: mae or R² for amounts, "
-        "categorical for indicators, sparse for class numbers.",
+        f"categorical for indicators, sparse for class numbers.{acts}",
         where={"output": head.name, "config_key": "metrics"},
-        status="WARN",
+        status="WARN" if steers is None else "FAIL",
         role="cause",
         evidence=(Evidence("value", value, name=metric.name),),
         remedy='compile(metrics=["mae"]) for amounts; metrics=["accuracy"] as a word lets Keras choose for classes.',
-        score=0.5,
+        score=0.5 if steers is None else 0.95,
+        explains=() if steers is None else ENDED_BY_CHANCE,
     )
 
 
