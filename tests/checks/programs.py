@@ -920,14 +920,6 @@ def logits_behind_a_relu(sick):
     return dense(layers.Dense(8, "relu"), layers.Dense(3, "relu" if sick else None), loss=loss), x, labels(x), {}
 
 
-@case("loss-mismatch", "measures its distance to them")
-def distance_to_yes_and_no(sick):
-    x = rows()
-    y = labels(x, 2)[:, None].astype("float32")
-    loss = "mse" if sick else "binary_crossentropy"
-    return dense(layers.Dense(1, "sigmoid"), loss=loss, metrics=["accuracy"]), x, y, {}
-
-
 @case("data-labels", "labels run from -1 to 2")
 def one_label_of_many_that_no_unit_stands_for(sick):
     x = rows(2000)

@@ -50,3 +50,12 @@ def test_windows_of_one_series_that_follow_each_other_are_no_copies():
     line = np.cumsum(np.random.default_rng(3).standard_normal(900)) / 5
     windows = np.stack([line[s : s + 16] for s in range(880)])[..., None]
     assert not told(windows[:700], windows[700:])
+
+
+def test_settings_of_a_few_levers_put_rows_near_each_other():
+    rng = np.random.default_rng(4)
+
+    def settings(count):
+        return np.repeat(rng.choice([-1.0, 0.0, 1.0], (count, 5)) + 0.01 * rng.integers(-9, 10, (count, 5)), 6, axis=0)
+
+    assert not told(settings(200), settings(40))

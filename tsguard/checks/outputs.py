@@ -273,20 +273,6 @@ def _squared_error_on_classes(bench: Bench, head: Head, range_: Reach, where: di
             where=where,
             score=0.9,
         )
-    elif range_.is_probability and (
-        (softmax and written == "one-hot") or (units == 1 and written == "binary" and _judged_by_hits(bench.model))
-    ):
-        yield catalogue.finding(
-            "loss-mismatch",
-            f"output {head.name!r} is a probability ({range_.words}) of labels that are 0 or 1, and {name} measures "
-            "its distance to them: where an answer is sure and wrong, the slope of the activation is next to zero, and "
-            "that of a cross entropy is not. Use "
-            f"{'categorical' if softmax else 'binary'}_crossentropy; as a score (Brier) it can stay a metric.",
-            where=where,
-            status="WARN",
-            role="cause",
-            score=0.7,
-        )
     else:
         yield from _numbered_classes(bench, head, where)
 
@@ -330,14 +316,6 @@ def _is_column(target: Any, answer: Any) -> bool:
 
 def _judged_by_accuracy(model: Any) -> bool:
     return any("acc" in name for name in _metrics_of(model))
-
-
-HITS = ("acc", "auc", "precision", "recall", "f1", "fbeta")
-"""Parts of the names of metrics that count hits: who compiles one asks for a class."""
-
-
-def _judged_by_hits(model: Any) -> bool:
-    return any(part in name for name in _metrics_of(model) for part in HITS)
 
 
 def _metrics_of(model: Any) -> list[str]:
