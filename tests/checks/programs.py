@@ -1041,3 +1041,13 @@ def stopped_by_a_metric_that_sees_nothing(sick):
     x = rows()
     stop = keras.callbacks.EarlyStopping("accuracy" if sick else "mae", mode="auto", patience=2)
     return dense(layers.Dense(1), metrics=["accuracy" if sick else "mae"]), x, values(x), {"callbacks": [stop]}
+
+
+@case("output-activation", "outside")
+def sums_over_time_that_overflow(sick):
+    x = np.random.default_rng(0).normal(size=(160, 60, 2)).astype("float32")
+    y = 3 * x[:, -5:, :1].mean(axis=1)
+    unit = layers.SimpleRNN(8, activation="relu", recurrent_initializer=keras.initializers.Orthogonal(0.7))
+    model = keras.Sequential([keras.Input((60, 2)), unit, layers.Dense(1, "tanh" if sick else None)])
+    model.compile("adam", "mse")
+    return model, x, y, {}

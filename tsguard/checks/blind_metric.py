@@ -84,13 +84,15 @@ def _reads_logits_as_probabilities(model: Any, head: Head) -> Iterator[Finding]:
     if sure is None or bare is None:
         return
     for metric in filter(_is_of_keras, _compiled(model)):
-        told, barely = (_value(metric, head.target, answer) for answer in (sure, bare))
+        # What ranks answers is the same for all of them a step further down.
+        other = sure - 2 * LOGIT if type(metric).__name__ == "AUC" else bare
+        told, barely = (_value(metric, head.target, answer) for answer in (sure, other))
         if type(metric).__name__ in COUNTS_HITS and told - barely > SAME:
             yield catalogue.finding(
                 "metric-disagrees",
                 f"metric {metric.name!r} ({type(metric).__name__}) of output {head.name!r} is {told:.3g} where all "
-                f"logits are right by {LOGIT:g} and {barely:.3g} where they are right by {BARE:g}: it takes them for "
-                "probabilities and has its border at 0.5, which is a probability of 0.62. Expected a border at 0.",
+                f"logits are right by {LOGIT:g} and {barely:.3g} where they are right by less, or lie lower: it takes "
+                "them for probabilities, with borders between 0 and 1. Expected a border at 0, or a rank of logits.",
                 where={"output": head.name, "config_key": "metrics"},
                 status="WARN",
                 role="cause",

@@ -283,9 +283,13 @@ def _reach_of(drawn: list[tuple[float, Any]]) -> Reach:
         return min(float(v.min()) for v in kept) if side == "low" else max(float(v.max()) for v in kept)
 
     scales = tuple(sorted({scale for scale, _ in drawn}))
+    overflowed = _mostly_overflowed([t for s, t in drawn if s == scales[-1]])
     low, high, less = extreme(scales, "low"), extreme(scales, "high"), scales[:-1]
     span = max(abs(extreme(less, "low")), abs(extreme(less, "high")), 1e-6)
     margin = (BOUNDED_GROWTH - 1) * span
+    if overflowed and not -1.0 <= low <= high <= 1.0:
+        # What grew beyond all numbers showed no end; a sigmoid or tanh behind it would have closed before.
+        return Reach(low, high, bounded_below=False, bounded_above=False, sums_to_one=None)
     # A range whose end is reached by many draws alike (0 of a ReLU) is closed there.
     return Reach(
         low=low,
@@ -294,6 +298,13 @@ def _reach_of(drawn: list[tuple[float, Any]]) -> Reach:
         bounded_above=high <= extreme(less, "high") + margin,
         sums_to_one=_simplex_axis([t for s, t in drawn if s <= 1.0]),
     )
+
+
+def _mostly_overflowed(tensors: list[Any]) -> bool:
+    import torch
+
+    finite = sum(int(torch.isfinite(t).sum()) for t in tensors)
+    return 2 * finite < sum(t.numel() for t in tensors)
 
 
 def _simplex_axis(tensors: list[Any]) -> int | None:
