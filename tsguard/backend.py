@@ -330,6 +330,13 @@ def optimizers_of(model: Any) -> list[Any]:
     return list(found.values())
 
 
+def outer_optimizers_of(model: Any) -> list[Any]:
+    """The same without those that another wraps: an update is made by each of these once."""
+    found = optimizers_of(model)
+    wrapped = {id(getattr(optimizer, "inner_optimizer", None)) for optimizer in found}
+    return [optimizer for optimizer in found if id(optimizer) not in wrapped]
+
+
 MOST_OPTIMIZERS = 64
 """Entries of a container that are looked at: nobody keeps more optimizers in one."""
 

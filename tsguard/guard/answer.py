@@ -11,6 +11,7 @@ from tsguard.evidence import Evidence
 from tsguard.findings import Finding, Role, Status
 from tsguard.guard.investigate import Verdict
 from tsguard.guard.outcome import Origin, Trip
+from tsguard.guard.stall import Stall
 
 RUNAWAY = 100.0
 """Weights that grew a hundredfold within one window had run away before anything broke: then an overflow is only
@@ -201,4 +202,38 @@ def inspected(step: int, trace: Any, origin: Origin | None) -> Finding:
         evidence=[
             Evidence("value", m.value, name=f"{m.op} {m.layer or ''} {m.what}".strip(), step=step) for m in nearest
         ],
+    )
+
+
+def stalled(stall: Stall) -> Finding:
+    """Nothing happened for long."""
+    return catalogue.finding(
+        "stalled",
+        f"Nothing happened for {stall.seconds:.0f} s at step {stall.step}: waited for {stall.where}.",
+        where={"step": stall.step},
+        evidence=[Evidence("traceback", stall.stack, name="where the training thread stood", step=stall.step)],
+        check="guard",
+    )
+
+
+def interrupted(step: int, epoch: int, reason: str) -> Finding:
+    """The process ended before the run did."""
+    return catalogue.finding(
+        "interrupted",
+        f"Training ended after step {step}, in epoch {epoch}: {reason}. This report holds what was known then.",
+        where={"step": step, "epoch": epoch},
+        check="guard",
+    )
+
+
+def stood_aside() -> Finding:
+    """Two guards in one fit: this one did not watch."""
+    return catalogue.finding(
+        "nonfinite-loss",
+        "This guard stood aside: another one, further on in the list of callbacks, watches the same "
+        "fit. Its report holds what was seen.",
+        status=Status.NOT_RUN,
+        role=Role.NOTE,
+        remedy="Give fit one Guard; `tsguard.fit` brings its own.",
+        check="guard",
     )

@@ -4,8 +4,7 @@
     model.fit(x, y, callbacks=[guard])      # afterwards guard.report, guard.run, guard.outcome
 
 The callback itself only ties the parts together and to Keras' events. Whatever goes wrong in here becomes an ERROR
-finding;
-training does not notice.
+finding; training does not notice.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import inspect as introspection
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,13 +23,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from tsguard import catalogue
 from tsguard.backend import require_torch, restore_rng, rng_state
-from tsguard.errors import ConfigError, TsguardError, explain
-from tsguard.evidence import Evidence
-from tsguard.findings import Finding, Role, Status
+from tsguard.errors import TsguardError
+from tsguard.findings import Finding
 from tsguard.guard import answer, captures, closing, fitcall, verdicts
 from tsguard.guard.activations import Wanted
+from tsguard.guard.arguments import checked_budget, checked_repro, checked_steps, checked_sync
 from tsguard.guard.farewell import Farewell
 from tsguard.guard.loose import LooseCalls
 from tsguard.guard.names import Names, checked_names
@@ -39,7 +37,7 @@ from tsguard.guard.recovery import BUDGET, checked_policy
 from tsguard.guard.seam import GuardStop
 from tsguard.guard.stall import STALL_SECONDS, Stall, StallWatch
 from tsguard.guard.watcher import Watcher
-from tsguard.report import Provenance, Report, Run, Series, fields_of
+from tsguard.report import Provenance, Report, Run, fields_of
 from tsguard.store import Journal, RunFolder
 
 Finisher = Callable[[GuardOutcome], Any]
@@ -103,9 +101,14 @@ class Guard(keras.callbacks.Callback):
         require_torch()
         super().__init__()
         self.policy = checked_policy(policy)
-        self.sync_every = _checked_sync(sync_every)
-        self.inspect = _checked_steps(inspect)
-        self.out, self.diagnose, self.repro, self.budget_s = out, diagnose, _checked_repro(repro), _checked_s(budget_s)
+        self.sync_every = checked_sync(sync_every)
+        self.inspect = checked_steps(inspect)
+        self.out, self.diagnose, self.repro, self.budget_s = (
+            out,
+            diagnose,
+            checked_repro(repro),
+            checked_budget(budget_s),
+        )
         self.finishers = tuple(finishers)
         self.max_recoveries = max_recoveries
         self.name = name
@@ -321,13 +324,7 @@ class Guard(keras.callbacks.Callback):
 
     def _stalled(self, stall: Stall) -> None:
         """Called by the watchdog's own thread."""
-        finding = catalogue.finding(
-            "stalled",
-            f"Nothing happened for {stall.seconds:.0f} s at step {stall.step}: waited for {stall.where}.",
-            where={"step": stall.step},
-            evidence=[Evidence("traceback", stall.stack, name="where the training thread stood", step=stall.step)],
-            check="guard",
-        )
+        finding = answer.stalled(stall)
         self._found.append(finding)
         self._note(
             {
@@ -348,36 +345,14 @@ class Guard(keras.callbacks.Callback):
         self.diagnose, self.repro, self.finishers = False, False, ()
         with contextlib.suppress(Exception):
             watcher.sync()
-        self._found.append(
-            catalogue.finding(
-                "interrupted",
-                f"Training ended after step {watcher.step - 1}, in epoch {watcher.epoch}: {reason}. This report holds "
-                "what was known then.",
-                where={"step": max(watcher.step - 1, 0), "epoch": watcher.epoch},
-                check="guard",
-            )
-        )
+        self._found.append(answer.interrupted(max(watcher.step - 1, 0), watcher.epoch, reason))
         self._interrupted = True
         _quietly(Guard._finish)(self)
 
     def _stand_aside(self) -> None:
         """Two guards would take each other's places: the last one in the list watches."""
         self._watcher = self.folder = self.outcome = None
-        self._report = Report(
-            kind="train",
-            name=self.name,
-            findings=(
-                catalogue.finding(
-                    "nonfinite-loss",
-                    "This guard stood aside: another one, further on in the list of callbacks, watches the same "
-                    "fit. Its report holds what was seen.",
-                    status=Status.NOT_RUN,
-                    role=Role.NOTE,
-                    remedy="Give fit one Guard; `tsguard.fit` brings its own.",
-                    check="guard",
-                ),
-            ),
-        )
+        self._report = Report(kind="train", name=self.name, findings=(answer.stood_aside(),))
 
     def _crashed(self, error: Exception, doing: str) -> None:
         self._errors.append(answer.crash(error, doing))
@@ -427,73 +402,17 @@ class Guard(keras.callbacks.Callback):
         watcher.findings += verdicts.collapse(watcher, self._validation)
 
     def _made(self, outcome: GuardOutcome) -> Report:
-        series = {
-            name: Series(
-                tuple(value for _, value in points),
-                tuple(float(at) for at, _ in points),
-                "epoch" if name.startswith("epoch/") else "step",
-            )
-            for name, points in outcome.series.items()
-        }
         return Report(
             kind="train",
             name=self.name,
             findings=tuple(outcome.findings),
             metrics=outcome.metrics,
-            series=series,
+            series=closing.series_of(outcome),
             provenance=Provenance(
                 command="Guard", started=self._start_time, ended=datetime.now(UTC).isoformat(timespec="seconds")
             ),
             run=self.run,
         )
-
-
-def _checked_steps(inspect: Any) -> tuple[int, ...]:
-    steps = tuple(inspect) if isinstance(inspect, Iterable) and not isinstance(inspect, str) else (inspect,)
-    if all(isinstance(step, int | np.integer) and not isinstance(step, bool) and step >= 0 for step in steps):
-        return tuple(int(step) for step in steps)
-    raise ConfigError(
-        explain(
-            "Guard(inspect=…)",
-            received=repr(inspect),
-            expected="numbers of steps, counted from 0 over the whole training",
-            todo="Write inspect=[120] to look into the 121st update.",
-        )
-    )
-
-
-def _checked_repro(repro: str | bool) -> str | bool:  # noqa: FBT001 - the public contract
-    if isinstance(repro, bool) or repro == "auto":
-        return repro
-    raise ConfigError(
-        explain("Guard(repro=…)", received=repr(repro), expected='"auto", True or False', todo='Leave it out: "auto".')
-    )
-
-
-def _checked_s(budget_s: float) -> float:
-    if isinstance(budget_s, int | float) and not isinstance(budget_s, bool) and budget_s >= 0:
-        return budget_s
-    raise ConfigError(
-        explain(
-            "Guard(budget_s=…)",
-            received=repr(budget_s),
-            expected="seconds, from 0",
-            todo="0 looks for no causes.",
-        )
-    )
-
-
-def _checked_sync(sync_every: int | str) -> int | str:
-    if sync_every == "auto" or (isinstance(sync_every, int) and not isinstance(sync_every, bool) and sync_every > 0):
-        return sync_every
-    raise ConfigError(
-        explain(
-            "Guard(sync_every=…)",
-            received=repr(sync_every),
-            expected='"auto" or a number of steps from 1',
-            todo='Leave it out: "auto" reads the device about four times a second.',
-        )
-    )
 
 
 def _weakly(thing: Any, method: str) -> Callable[..., None]:

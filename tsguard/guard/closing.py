@@ -12,6 +12,7 @@ from tsguard.findings import Finding, Role, Status, ranked
 from tsguard.guard import memory, verdicts
 from tsguard.guard.outcome import GuardOutcome
 from tsguard.guard.replay import Replay
+from tsguard.report import Series
 
 if TYPE_CHECKING:
     from tsguard.guard.callback import Guard
@@ -103,3 +104,15 @@ def _survived(watcher: Watcher) -> Finding:
         role=Role.NOTE,
         check="guard",
     )
+
+
+def series_of(outcome: GuardOutcome) -> dict[str, Series]:
+    """What was measured on the way, as a report holds it."""
+    return {
+        name: Series(
+            tuple(value for _, value in points),
+            tuple(float(at) for at, _ in points),
+            "epoch" if name.startswith("epoch/") else "step",
+        )
+        for name, points in outcome.series.items()
+    }

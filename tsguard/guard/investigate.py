@@ -11,12 +11,13 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from tsguard.backend import outer_optimizers_of
 from tsguard.guard import norms
 from tsguard.guard.origin import find
 from tsguard.guard.outcome import Origin, Trip
 from tsguard.guard.recorder import StepRecord
 from tsguard.guard.replay import Listener, Replay, Replayed, as_recorded
-from tsguard.guard.state import StateBuffer, optimizers_of
+from tsguard.guard.state import StateBuffer
 from tsguard.guard.trace import Trace
 
 
@@ -46,7 +47,7 @@ def all_finite(gradients: list[Any], variables: list[Any]) -> bool:
 
 def weights_finite(model: Any) -> bool:
     """Whether weights and optimizer variables are all finite."""
-    variables = [*model.variables, *(v for optimizer in optimizers_of(model) for v in optimizer.variables)]
+    variables = [*model.variables, *(v for optimizer in outer_optimizers_of(model) for v in optimizer.variables)]
     return norms.all_finite([variable.value for variable in variables])
 
 

@@ -25,6 +25,7 @@ from tsguard.guard.recorder import StepRecord
 from tsguard.guard.records import Leaf, OpRecord
 from tsguard.guard.replay import Listener
 from tsguard.guard.tensors import is_bad
+from tsguard.guard.terms import loss_term
 from tsguard.guard.trace import Trace
 
 CODES = {
@@ -49,7 +50,7 @@ def find(trace: Trace, heard: Listener, record: StepRecord, model: Any) -> Origi
     producers = [deeper for producer in producers for deeper in _through_python(trace, producer)]
     real = [producer for producer in producers if not is_fill(producer)]
     data = [(leaf, found) for leaf in leaves if (found := trace.batch.find(leaf.value)) is not None]
-    term = _loss_term(trace, heard, model)
+    term = loss_term(heard, model)
     if data and not any(producer.index < _first_use(makers, producers) for producer in real):
         return _from_data(trace, record, data, phase, term, hidden_by, model)
     if real:
@@ -188,6 +189,8 @@ def _from_operation(
             "backward 0 · ∞ is NaN",
             mechanism.kind,
         )
+    elif phase == "loss" and parameter is not None and trace.turned is not None and chosen.index > trace.turned:
+        phase = "backward"  # what a step of one's own does to gradients before it applies them
     if chosen.phase == "backward":
         tag = _backward_tag(chosen, index, tag)
     elif not tag.known:
@@ -392,38 +395,3 @@ def _variable_of(leaf: Leaf, model: Any) -> str | None:
         if tuple(value.shape) == tuple(leaf.value.shape) and is_bad(value):
             return str(variable.path)
     return None
-
-
-def _loss_term(trace: Trace, heard: Listener, model: Any) -> str | None:
-    """Which part of the loss is bad: a named one, else the compiled loss of the only output."""
-    for name, value in heard.terms.items():
-        if is_bad(value):
-            return extra_loss_name(model, name)
-    compile_loss = getattr(model, "_compile_loss", None)
-    losses = getattr(compile_loss, "_flat_losses", None) or []
-    if heard.loss is not None and is_bad(heard.loss) and len(losses) == 1 and not _own_loss(model):
-        return str(losses[0].name)
-    return None
-
-
-def _own_loss(model: Any) -> bool:
-    from keras.src.trainers.trainer import Trainer
-
-    return type(model).compute_loss is not Trainer.compute_loss
-
-
-def extra_loss_name(model: Any, name: str) -> str:
-    """`add_loss/3` becomes the path of the layer (or the regularised weight) that added the fourth extra loss."""
-    if not name.startswith("add_loss/"):
-        return name
-    wanted = int(name.split("/")[1])
-    names: list[str] = []
-    try:
-        for layer in [model, *model._flatten_layers(include_self=False)]:
-            names += [str(layer.path or layer.name)] * len(layer._get_own_losses())
-        for variable in model.trainable_weights:
-            if variable.regularizer is not None:
-                names.append(str(variable.path))
-    except Exception:  # a name is a courtesy: the number will do
-        return name
-    return names[wanted] if wanted < len(names) else name

@@ -16,8 +16,8 @@ from typing import Any, Protocol
 
 import torch
 
+from tsguard.backend import outer_optimizers_of
 from tsguard.errors import TsguardError
-from tsguard.guard.state import optimizers_of
 
 
 class GuardStop(TsguardError):
@@ -239,7 +239,7 @@ class StepSeam:
         self._optimizer, self._compile_loss = self.model.optimizer, self.model._compile_loss
         if self.compiled:
             return
-        for optimizer in optimizers_of(self.model):
+        for optimizer in outer_optimizers_of(self.model):
             self._place(optimizer, "apply", _Apply)
         self._place(self.model, "_compute_loss", _ComputeLoss)
         self._place(self.model, "_aggregate_additional_loss", _ExtraLoss)

@@ -13,26 +13,29 @@ from typing import Any
 
 import torch
 
-from tsguard.backend import RngState, carried_states, restore_rng, rng_state
+from tsguard.backend import RngState, carried_states, outer_optimizers_of, restore_rng, rng_state
+from tsguard.guard.norms import all_finite
+from tsguard.guard.packed import Packed, by_dtype
 
 PLAIN = (bool, int, float, str, type(None))
 """What is kept of the attributes of a user's own classes: values that cannot be changed in place."""
 
+
+class _Kinds(dict[type, bool]):
+    """Whether a type is plain, asked once for each: a model has thousands of attributes, of few types."""
+
+    def __missing__(self, kind: type) -> bool:
+        self[kind] = issubclass(kind, PLAIN)
+        return self[kind]
+
+
+_IS_PLAIN = _Kinds()
 
 SETTLED = 3
 """Captures after which no new variables are looked for: layers that are made late are made in the first steps."""
 
 LEFT_ALONE = ("stop_training", "stop_evaluating")
 """Flags by which callbacks talk to fit: not part of a step."""
-
-
-def optimizers_of(model: Any) -> list[Any]:
-    """The optimizer it was compiled with, and those that an own train step keeps beside it."""
-    from keras.src.optimizers.base_optimizer import BaseOptimizer
-
-    found = [getattr(model, "optimizer", None), *vars(model).values()]
-    unique = {id(thing): thing for thing in found if isinstance(thing, BaseOptimizer)}
-    return list(unique.values())
 
 
 def state_variables(model: Any) -> list[Any]:
@@ -45,7 +48,7 @@ def state_variables(model: Any) -> list[Any]:
 
     add(model.variables)
     add(carried_states(model))
-    for optimizer in optimizers_of(model):
+    for optimizer in outer_optimizers_of(model):
         add(optimizer.variables)
     add(metric_variables(model))
     return list(found.values())
@@ -62,7 +65,7 @@ def metric_variables(model: Any) -> list[Any]:
 def _own_objects(model: Any) -> list[Any]:
     """Layers, losses and optimizers whose class is not Keras' own."""
     candidates = list(model._flatten_layers(include_self=True, recursive=True))
-    for optimizer in optimizers_of(model):
+    for optimizer in outer_optimizers_of(model):
         candidates += [optimizer, getattr(optimizer, "inner_optimizer", None)]
     compile_loss = getattr(model, "_compile_loss", None)
     for loss in getattr(compile_loss, "_flat_losses", None) or ():
@@ -78,7 +81,7 @@ def _plain_attributes(thing: Any) -> dict[str, Any]:
     return {
         name: value
         for name, value in getattr(thing, "__dict__", {}).items()
-        if isinstance(value, PLAIN) and name not in LEFT_ALONE
+        if _IS_PLAIN[type(value)] and name not in LEFT_ALONE
     }
 
 
@@ -91,8 +94,12 @@ class StateBuffer:
         self.variables: list[Any] = []
         self.sources: list[torch.Tensor] = []
         self.buffers: list[torch.Tensor] = []
-        self.judged: list[torch.Tensor] = []
-        """What has to be finite: everything but running metrics."""
+        self._packs: list[Packed] = []
+        self._single: list[tuple[torch.Tensor, torch.Tensor]] = []
+        """Buffer and source of those that are not in a pack."""
+        self._judged: tuple[list[Packed], list[torch.Tensor]] = ([], [])
+        """What has to be finite: everything but running metrics. Packs of its own, so that a state can be judged before
+        it takes the place of the last one."""
         self.rng: RngState | None = None
         self.attributes: list[tuple[Any, dict[str, Any]]] = []
         self.trainable: list[bool] = []
@@ -100,11 +107,8 @@ class StateBuffer:
         self._signature: tuple[int, ...] = ()
         self._quick: tuple[int, bool] = (0, False)
         self._captures = 0
-
-    @property
-    def nbytes(self) -> int:
+        self.nbytes = 0
         """What the buffers hold."""
-        return sum(buffer.numel() * buffer.element_size() for buffer in self.buffers)
 
     def fits(self) -> bool:
         """Whether the model still has the variables for which the buffers were made."""
@@ -117,7 +121,7 @@ class StateBuffer:
 
     def _sign(self) -> tuple[int, ...]:
         weights = self.model.weights
-        optimizers = optimizers_of(self.model)
+        optimizers = outer_optimizers_of(self.model)
         return (
             len(weights),
             id(weights[0]) if weights else 0,
@@ -126,15 +130,34 @@ class StateBuffer:
 
     def allocate(self) -> None:
         """Make buffers for the variables as they are now."""
-        self.variables = state_variables(self.model)
-        self.sources = [variable.value.detach() for variable in self.variables]
-        self.buffers = [self._empty(source) for source in self.sources]
-        running = {id(variable) for variable in metric_variables(self.model)}
-        self.judged = [s for v, s in zip(self.variables, self.sources, strict=True) if id(v) not in running]
+        self.variables, self.sources, self.buffers, self._packs, self._single = [], [], [], [], []
+        self._take_in(state_variables(self.model))
         self._own = _own_objects(self.model)
+
+    def _take_in(self, variables: list[Any]) -> None:
+        sources = [variable.value.detach() for variable in variables]
+        packs, single = by_dtype(sources) if self.device is None else ([], sources)
+        places = {id(source): part for pack in packs for source, part in zip(pack.sources, pack.parts, strict=True)}
+        places |= {id(source): self._empty(source) for source in single}
+        self._packs += packs
+        self._single += [(places[id(source)], source) for source in single]
+        self.variables += variables
+        self.sources += sources
+        self.buffers += [places[id(source)] for source in sources]
+        running = {id(variable) for variable in metric_variables(self.model)}
+        lasting = [s for v, s in zip(self.variables, self.sources, strict=True) if id(v) not in running]
+        self._judged = by_dtype([source for source in lasting if source.is_floating_point()])
+        held = [*self.buffers, *(pack.whole for pack in self._judged[0])]
+        self.nbytes = sum(tensor.numel() * tensor.element_size() for tensor in held)
         self._signature = self._sign()
         optimizer = getattr(self.model, "optimizer", None)
         self._quick = (id(optimizer), bool(getattr(optimizer, "built", False)))
+
+    def source_finite(self) -> bool:
+        """Whether what stands in the model now (not in the buffers) is finite."""
+        packs, single = self._judged
+        with torch.no_grad():
+            return all(pack.fill().finite() for pack in packs) and all_finite(single)
 
     def _empty(self, source: torch.Tensor) -> torch.Tensor:
         if self.device is None or str(source.device) == self.device:
@@ -148,7 +171,9 @@ class StateBuffer:
             self.allocate()
         self._captures += 1
         with torch.no_grad():
-            _copy(self.buffers, self.sources)
+            for pack in self._packs:
+                pack.fill()
+            _copy(self._single)
         self.rng = rng_state()
         self.attributes = [(thing, _plain_attributes(thing)) for thing in self._own]
         self.trainable = [variable.trainable for variable in self.variables]
@@ -156,16 +181,14 @@ class StateBuffer:
     def extend(self) -> None:
         """Take in variables that were made since (the optimizer's, built at the first update), as they are now."""
         known = {id(variable) for variable in self.variables}
-        for variable in state_variables(self.model):
-            if id(variable) not in known:
-                source = variable.value.detach()
-                self.variables.append(variable)
-                self.sources.append(source)
-                self.buffers.append(self._empty(source).copy_(source))
-                self.trainable.append(variable.trainable)
-        self._signature = self._sign()
-        optimizer = getattr(self.model, "optimizer", None)
-        self._quick = (id(optimizer), bool(getattr(optimizer, "built", False)))
+        new = [variable for variable in state_variables(self.model) if id(variable) not in known]
+        packs, single = len(self._packs), len(self._single)
+        self._take_in(new)
+        self.trainable += [variable.trainable for variable in new]
+        with torch.no_grad():
+            for pack in self._packs[packs:]:
+                pack.fill()
+            _copy(self._single[single:])
 
     def restore(self, *, metrics: bool = True) -> None:
         """Put the state back, bit for bit. `metrics=False` leaves running metrics alone."""
@@ -181,6 +204,7 @@ class StateBuffer:
             restore_rng(self.rng)
 
 
-def _copy(targets: list[torch.Tensor], sources: list[torch.Tensor]) -> None:
-    if targets:
-        torch._foreach_copy_(targets, sources, non_blocking=True)
+def _copy(pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
+    if pairs:
+        targets, sources = zip(*pairs, strict=True)
+        torch._foreach_copy_(list(targets), list(sources), non_blocking=True)

@@ -18,11 +18,12 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tsguard.guard.axes import TIMESTEP, UNKNOWN, Tag, follow
+from tsguard.guard.axes import TIMESTEP, UNKNOWN, Tag
 from tsguard.guard.leaves import BatchLeaves
 from tsguard.guard.margins import Margin, margin_of
 from tsguard.guard.records import ABSORBERS, NAN_TESTS, Leaf, OpRecord
 from tsguard.guard.tensors import has_nan, is_bad, memory_of, tensors_in
+from tsguard.guard.travel import follow
 from tsguard.guard.whose import code_kind, is_layer, layer_path
 
 
@@ -35,6 +36,8 @@ class Trace(TorchDispatchMode):
         self.margins: list[Margin] | None = [] if margins else None
         self.batch = BatchLeaves(batch)
         self.records: list[OpRecord] = []
+        self.turned: int | None = None
+        """The first operation of a backward pass."""
         self.asks: list[OpRecord] = []
         """Tests for NaN, and absorbers, that met a bad value."""
         self.masks: list[torch.Tensor] = []
@@ -140,6 +143,7 @@ class Trace(TorchDispatchMode):
         if node is None:
             self._by_sequence.setdefault(sequence, record)
         else:
+            self.turned = record.index if self.turned is None else self.turned
             record.node = node.name()
             record.forward = self._by_sequence.get(node._sequence_nr())
         record.tags_in = [(tuple(tensor.shape), tag) for tensor, tag in tagged if tag.known]

@@ -103,7 +103,7 @@ def _unmoved(watcher: Watcher) -> Iterator[Finding]:
     """Trainable weights that hold their first bits after many updates, and got no gradient."""
     if watcher.watched < trips.UNCHANGED_STEPS or watcher.stopped:
         return
-    still = watcher.unmoved()
+    still = watcher.first_bits.unmoved() if watcher.first_bits is not None else []
     if not still:
         return
     all_of_them = len(still) == len(watcher.model.trainable_variables)

@@ -15,20 +15,21 @@ from typing import Any
 import torch
 
 from tsguard.findings import Finding
-from tsguard.guard import answer, hiding, inquest, memory, trips
+from tsguard.guard import answer, hiding, inquest, memory, moved, trips
 from tsguard.guard.activations import ActivationWatch, Wanted
 from tsguard.guard.clips import clipped_part
+from tsguard.guard.compiled import CompiledSteps
 from tsguard.guard.investigate import Verdict, weights_finite
 from tsguard.guard.loose import LooseCalls
 from tsguard.guard.names import Names
 from tsguard.guard.norms import all_finite
-from tsguard.guard.origin import extra_loss_name
 from tsguard.guard.outcome import Origin, Trip
 from tsguard.guard.recorder import WINDOW_SECONDS, WINDOW_STEPS_MAX, WINDOW_STEPS_MIN, Recorder, StepRecord
 from tsguard.guard.recovery import BUDGET
 from tsguard.guard.replay import Replay
 from tsguard.guard.seam import StepSeam
 from tsguard.guard.state import StateBuffer
+from tsguard.guard.terms import extra_loss_name
 from tsguard.guard.watch import Reading, Step, Watch, is_finite, now, told
 
 FLUSH_SECONDS = 1.0
@@ -89,7 +90,7 @@ class Watcher:
         self._ended: float | None = None
         self._began = 0.0
         self._flushed = now()
-        self._compiled_loss: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._hidden_steps = CompiledSteps(model)
         self.loose: LooseCalls | None = None
         """The calls of the model in a loop of one's own."""
         self.callbacks: tuple[Any, ...] = ()
@@ -104,8 +105,7 @@ class Watcher:
         self.names.learn(adapter)
         self._capture_seconds = 0.0
         self.question: hiding.QuestionWatch | None = hiding.QuestionWatch()
-        self._first_bits: dict[str, Any] = {}
-        self._never_moved: set[str] = set()
+        self.first_bits: moved.FirstBits | None = None
         self._extra_names: dict[str, str] = {}
         self.zero_gradients = 0
         self.final: StateBuffer | None = None
@@ -216,23 +216,9 @@ class Watcher:
             self._loose_step(self._current or Step(self.step), None)
             return
         clean = self.recorder.clean
-        if self._since != 1 or clean is None or self.recorder.clean_step != self.step or not clean.seems_to_fit():
-            return
-        trainable = {id(v) for v in variables}
-        pairs = [
-            (b, s) for v, b, s in zip(clean.variables, clean.buffers, clean.sources, strict=True) if id(v) in trainable
-        ]
-        if not pairs or pairs[0][0].device != pairs[0][1].device:
-            return
-        with torch.no_grad():
-            moved = torch._foreach_norm(torch._foreach_sub([s for _, s in pairs], [b for b, _ in pairs]))
-            weights = torch._foreach_norm([b for b, _ in pairs])
-            both = torch.stack(
-                [torch.linalg.vector_norm(torch.stack(list(n)).float()) for n in (moved, weights)]
-            ).tolist()
-        self.watch.point("weight_norm", self.step, both[1])
-        if both[1] > 0:
-            self.watch.point("update_ratio", self.step, both[0] / both[1])
+        if self._since == 1 and clean is not None and self.recorder.clean_step == self.step and clean.seems_to_fit():
+            for name, value in moved.sizes(clean, variables).items():
+                self.watch.point(name, self.step, value)
 
     def _without_update(self, step: Step) -> Trip | None:
         """A step in which no optimizer of Keras was heard: its loss at least is looked at."""
@@ -264,7 +250,7 @@ class Watcher:
         if step is not None:
             step.seconds = self._ended - self._began
             if self.seam.compiled:
-                self._hear_compiled_loss(step)
+                self._hidden_steps.hear(step, first=self.batch == 0)
             if self.on_cpu and record is not None:
                 record.loss = told(_numbers(step.losses))
                 record.grad_norm = step.total.item() if step.total is not None else None
@@ -276,7 +262,7 @@ class Watcher:
             inquest.look_for_hidden(self)
         if self._tripped is None and record is not None and record.grad_norm == 0.0 and record.loss is not None:
             inquest.look_behind_zero(self)
-        if self._tripped is None and self.seam.compiled and not self._compiled_step_is_finite():
+        if self._tripped is None and self.seam.compiled and not self._compiled_is_finite():
             self._tripped = self._trip(
                 "nonfinite-update",
                 f"Gradients or weights are not finite after step {self.step}.",
@@ -311,13 +297,12 @@ class Watcher:
         """Steps that were seen here: of a run that was resumed, those since then."""
         return self.step - self.first_step
 
-    def unmoved(self) -> list[str]:
-        """Trainable weights that still have the bits of the first step."""
-        return [
-            path
-            for path, (variable, bits) in self._first_bits.items()
-            if variable.trainable and torch.equal(_fingerprint(variable), bits)
-        ]
+    def _compiled_is_finite(self) -> bool:
+        gradients, self.watch.paths = self._hidden_steps.gradients()
+        total = self.watch.gradients(self.watch.pending[-1], gradients)
+        if self._record is not None and total is not None and self.on_cpu:
+            self._record.grad_norm = total.item()
+        return not self.on_cpu or self.scaled or (is_finite(total, gradients) and weights_finite(self.model))
 
     # -- windows ----------------------------------------------------------------------------------------------------
 
@@ -337,14 +322,12 @@ class Watcher:
         if not healthy or self.stopped:
             return
         start = now()
-        clean = self.recorder.clean
-        at_hand = clean.judged if clean is not None and clean.seems_to_fit() else None
-        if not (weights_finite(self.model) if at_hand is None else all_finite(at_hand)):
+        if not self._weights_finite():
             inquest.handle(self, self._update_trip())
             if self._over():
                 return
-        if not self._first_bits and self.watched == 0:
-            self._first_bits = {v.path: (v, _fingerprint(v)) for v in self.model.trainable_variables}
+        if self.first_bits is None and self.watched == 0:
+            self.first_bits = moved.FirstBits(self.model.trainable_variables)
         self.recorder.capture(self.step)
         self._capture_seconds = now() - start
         self._since, self.force_window = 0, False
@@ -424,8 +407,12 @@ class Watcher:
         """Between epochs and at the end: nothing that is saved now may be poisoned."""
         if self.stopped or not self.sync() or self.stopped or not self.watched:
             return
-        if not weights_finite(self.model):
+        if not self._weights_finite():
             inquest.handle(self, self._update_trip())
+
+    def _weights_finite(self) -> bool:
+        clean = self.recorder.clean
+        return clean.source_finite() if clean is not None and clean.seems_to_fit() else weights_finite(self.model)
 
     # -- trips ------------------------------------------------------------------------------------------------------
 
@@ -469,37 +456,9 @@ class Watcher:
             nonfinite=True,
         )
 
-    def _compiled_step_is_finite(self) -> bool:
-        """torch.compile hides the inside of a step; its gradients stay on the weights afterwards."""
-        gradients = [v.value.grad for v in self.model.trainable_variables if v.value.grad is not None]
-        step = self.watch.pending[-1]
-        total = self.watch.gradients(step, gradients)
-        self.watch.paths = tuple(v.path for v in self.model.trainable_variables if v.value.grad is not None)
-        if self._record is not None and total is not None and self.on_cpu:
-            self._record.grad_norm = total.item()
-        return not self.on_cpu or self.scaled or (is_finite(total, gradients) and weights_finite(self.model))
-
-    def _hear_compiled_loss(self, step: Step) -> None:
-        """The step's own loss, worked out from Keras' running mean: nothing can listen inside a compiled step."""
-        tracker = getattr(self.model, "_loss_tracker", None)
-        if tracker is None or step.losses:
-            return
-        total, count = tracker.total.value.detach().clone(), tracker.count.value.detach().clone()
-        before, self._compiled_loss = self._compiled_loss, (total, count)
-        if before is None or self.batch == 0:
-            before = (torch.zeros_like(total), torch.zeros_like(count))
-        step.losses.append((total - before[0]) / (count - before[1]))
-
 
 def _numbers(losses: list[torch.Tensor]) -> list[float]:
     return [loss.item() for loss in losses if loss.numel() == 1]
-
-
-def _fingerprint(variable: Any) -> torch.Tensor:
-    """A few numbers that any update changes: sums in float64 and the first elements."""
-    value = variable.value.detach().reshape(-1)
-    sums = torch.stack([value.sum(dtype=torch.float64), torch.linalg.vector_norm(value, dtype=torch.float64)])
-    return torch.cat([sums, value[:64].double()])
 
 
 def _build_as_apply_would(optimizer: Any, variables: list[Any]) -> None:

@@ -1,0 +1,68 @@
+"""A model that updates its parts with optimizers of its own, kept in a dict as a GAN keeps them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import torch
+
+import tsguard
+
+
+@keras.saving.register_keras_serializable("tests")
+class TwoParts(keras.Model):
+    """Encoder and head, each with an optimizer; from the update `breaks_at` on the second one gets NaN."""
+
+    def __init__(self, breaks_at: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.encoder, self.head = keras.layers.Dense(4, activation="tanh"), keras.layers.Dense(1)
+        self.optimizers = {"encoder": keras.optimizers.Adam(0.01), "head": keras.optimizers.SGD(0.05, momentum=0.9)}
+        self.breaks_at, self.made = breaks_at, 0
+
+    def call(self, x: Any) -> Any:
+        return self.head(self.encoder(x))
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        x, y = data
+        self.zero_grad()
+        loss = self.compute_loss(x=x, y=y, y_pred=self(x, training=True), training=True)
+        loss.backward()
+        for name, part in (("encoder", self.encoder), ("head", self.head)):
+            weights = part.trainable_weights
+            gradients = [weight.value.grad for weight in weights]
+            if name == "head" and self.breaks_at is not None and self.made >= self.breaks_at:
+                gradients[0] = gradients[0] * torch.nan
+            with torch.no_grad():
+                self.optimizers[name].apply(gradients, weights)
+        self.made += 1
+        return {"loss": loss.detach()}
+
+
+def _trained(breaks_at: int | None = None, **guarded: Any) -> tuple[TwoParts, Any]:
+    keras.utils.set_random_seed(3)
+    x = np.random.default_rng(0).normal(size=(320, 3)).astype("float32")
+    model = TwoParts(breaks_at)
+    model.compile(loss="mse")
+    guard = tsguard.Guard(out=None, diagnose=False, repro=False, **guarded)
+    model.fit(x, x[:, :1] * 2, batch_size=16, epochs=3, verbose=0, callbacks=[guard] if guarded else [])
+    return model, guard
+
+
+def _bits(model: TwoParts) -> list[bytes]:
+    slots = [slot for optimizer in model.optimizers.values() for slot in optimizer.variables]
+    return [variable.value.detach().numpy().tobytes() for variable in [*model.variables, *slots]]
+
+
+def test_two_optimizers_in_a_dict_end_bit_equal_with_the_guard() -> None:
+    assert _bits(_trained()[0]) == _bits(_trained(policy="stop")[0])
+
+
+@pytest.mark.parametrize("breaks_at", [0, 7, 41])
+def test_a_gradient_that_breaks_in_the_second_optimizer_never_reaches_its_weights(breaks_at: int) -> None:
+    model, guard = _trained(breaks_at, policy="stop")
+    cause = guard.report.causes[0]
+    assert (cause.code, cause.where["step"], cause.where["op"]) == ("nonfinite-backward", breaks_at, "mul")
+    assert all(np.isfinite(np.frombuffer(bits, "float32")).all() for bits in _bits(model))
