@@ -380,7 +380,7 @@ def far_quantile(sick):
     return dense(layers.Dense(16, "tanh"), layers.Dense(1), loss=pinball, metrics=["mae"]), x, values(x), {}
 
 
-@case("metric-disagrees", "watches")
+@case("off-plan", "watches")
 def stops_at_the_worst(sick):
     x = rows()
     stop = keras.callbacks.EarlyStopping("val_loss", mode="max" if sick else "min")
@@ -1051,3 +1051,34 @@ def sums_over_time_that_overflow(sick):
     model = keras.Sequential([keras.Input((60, 2)), unit, layers.Dense(1, "tanh" if sick else None)])
     model.compile("adam", "mse")
     return model, x, y, {}
+
+
+@case("loss-empty-selection", "nothing is selected")
+def hardly_ever_a_batch_of_dry_hours(sick):
+    x = rows(2400)
+    y = np.exp(x[:, :1]) * (np.random.default_rng(1).random((2400, 1)) < 0.25)
+
+    def rain_only(truth, answer):
+        wet = ops.cast(truth > 0, "float32")
+        return ops.sum(wet * ops.square(truth - answer)) / (ops.sum(wet) if sick else ops.maximum(ops.sum(wet), 1.0))
+
+    fit = {"epochs": 20, "batch_size": 32, "shuffle": True}
+    return dense(layers.Dense(8, "relu"), layers.Dense(1, "softplus"), loss=rain_only), x, y.astype("float32"), fit
+
+
+@case("over-regularised", "resists a change")
+def level_that_a_penalty_takes_half_of(sick):
+    x = rows()
+    held = keras.regularizers.L2(5.0 if sick else 0.01)
+    return dense(layers.Dense(1, bias_regularizer=held)), x, values(x) + 4, {}
+
+
+@case("input-encoding", "put an Embedding before them")
+def numbers_of_words_as_amounts(sick):
+    ids = np.random.default_rng(0).integers(1, 400, (160, 18)).astype("int32")
+    y = (ids[:, :1] > 200).astype("float32")
+    first = layers.Reshape((18, 1)) if sick else layers.Embedding(400, 6)
+    stack = [keras.Input((18,), dtype="int32"), first, layers.LSTM(8), layers.Dense(1, "sigmoid")]
+    model = keras.Sequential(stack)
+    model.compile("adam", "binary_crossentropy")
+    return model, ids, y, {}

@@ -417,3 +417,14 @@ def test_labels_that_were_overwritten_in_half_of_the_rows_are_told():
     assert ask(x[order], y[order]) == []
     y[:500] = np.random.default_rng(1).permutation(y[:500])
     assert only(ask(x, y), "data-mispaired").where["row"] == 0
+
+
+def test_what_is_only_there_for_one_answer_was_written_after_it():
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((400, 5))
+    unpaid = (rows[:, 0] + 0.5 * rng.standard_normal(400) > 0).astype("float32")
+    sent = unpaid * (1 + 0.1 * rng.standard_normal(400))
+    known = np.abs(rng.standard_normal(400)) * (rng.random(400) < 0.5)
+    for column, named in ((sent, True), (known, False)):
+        x = np.column_stack([rows, column]).astype("float32")
+        assert bool([f for f in ask(x, unpaid[:, None]) if f.code == "data-leak"]) == named

@@ -255,9 +255,29 @@ def _label_among(columns: list[tuple[Named, tuple[int, ...], Any]], target: Name
         ends = sorted((float(values[labels == kind].min()), float(values[labels == kind].max())) for kind in kinds)
         width = max(high - low for low, high in ends)
         gaps = [after[0] - before[1] for before, after in itertools.pairwise(ends)]
-        if min(gaps) > WRITTEN * width:
+        if min(gaps) > WRITTEN * width or _filled_in_for_one(one, values, labels, counts):
             yield _among(one, index, target, 0)
             return
+
+
+LEAST_OF_A_CLASS = 20
+"""Rows of a class that all hold one and the same value, which no other row holds, from which that is no accident."""
+
+
+def _filled_in_for_one(one: Named, values: Any, labels: Any, counts: Any) -> bool:
+    """Of two classes one has the same value in every row of a column, and the other measured values around another.
+
+    What is only there for one answer was written down after it: a number of reminders, the cost of a repair.
+    """
+    if one.array.ndim != 2 or len(counts) != 2 or counts.min() < LEAST_OF_A_CLASS:
+        return False
+    parts = [values[labels == kind] for kind in np.unique(labels)]
+    still = [part for part in parts if np.ptp(part) == 0]
+    moving = [part for part in parts if len(np.unique(part)) > OWN_VALUES * len(part)]
+    if len(still) != 1 or len(moving) != 1:
+        return False
+    low, high = float(moving[0].min()), float(moving[0].max())
+    return not low <= float(still[0][0]) <= high
 
 
 def _cells(one: Named) -> list[tuple[Named, tuple[int, ...], Any]]:
