@@ -304,7 +304,7 @@ def _mostly_overflowed(tensors: list[Any]) -> bool:
     import torch
 
     finite = sum(int(torch.isfinite(t).sum()) for t in tensors)
-    return 2 * finite < sum(t.numel() for t in tensors)
+    return bool(2 * finite < sum(t.numel() for t in tensors))
 
 
 def _simplex_axis(tensors: list[Any]) -> int | None:
