@@ -37,6 +37,9 @@ BEYOND = 5.0
 """Distance of the next neighbour over that of the copies. Of rows drawn along a line one in five has such a gap beside
 its first neighbour, of rows that fill a plane one in twenty-five."""
 
+SAME = 1e-6
+"""Distance up to which a row is the other one, byte for byte or nearly so: those are counted elsewhere."""
+
 COPIED = 0.3
 """Share of the validation rows with such a gap."""
 
@@ -58,9 +61,9 @@ def copies_in_both_parts(context: Context) -> Iterable[Finding]:
         return
     train, held = rows
     near = _nearest(held, train)
-    gaps = near[:, 1:] / np.maximum(near[:, :-1], np.finfo(np.float64).tiny)
+    gaps = near[:, 1:] / np.maximum(near[:, :-1], SAME)
     before = gaps.argmax(axis=1)
-    copies = (gaps.max(axis=1) >= BEYOND) & (near[:, 0] > 0)
+    copies = (gaps.max(axis=1) >= BEYOND) & (near[:, 0] > SAME)
     share = float(copies.mean())
     if share < COPIED:
         return

@@ -33,7 +33,7 @@ FORECAST_SLACK = 2.0
 """A forecast from a few steps is right to within this factor; what lies further outside of a plan is told."""
 
 
-@check("cost of the run", codes=("off-plan", "step-fails"), needs=("model", "data"), cost=3)
+@check("cost of the run", codes=("off-plan",), needs=("model", "data"), cost=3)
 def cost_of_the_run(context: Context) -> Iterable[Finding]:
     """Measure a few steps; forecast duration, peak memory and price; compare with the plan where it is comparable."""
     data = context.data
