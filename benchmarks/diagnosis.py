@@ -5,6 +5,8 @@
     python benchmarks/diagnosis.py --half unseen           # programs written apart from the rules, and measured once
     python benchmarks/diagnosis.py --half apart            # a second such set, written after the first was mended
     python benchmarks/diagnosis.py --half third            # a third one
+    python benchmarks/diagnosis.py --half field_a          # common faults, written apart: the half that was mended by
+    python benchmarks/diagnosis.py --half field_b          # common faults, written apart: the half held out from that
     python benchmarks/diagnosis.py --healthy               # programs and twins that must be left alone
     python benchmarks/diagnosis.py --healthy --half unseen # the same, of that part alone
 
@@ -185,7 +187,9 @@ def well(half: str | None, *, budget_s: float, only: list[str], seed: int, part:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    halves = ("tuned", "held-out", "unseen", "apart", "third")
+    from fixtures.faults import STANDING_APART
+
+    halves = ("tuned", "held-out", *STANDING_APART)
     parser.add_argument("--half", choices=halves, help="default: tuned; with --healthy: all")
     parser.add_argument("--healthy", action="store_true")
     parser.add_argument("--budget", type=float, default=60.0)

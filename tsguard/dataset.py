@@ -5,7 +5,9 @@ Structures keep the shape in which the user gave them, so that a batch cut here 
 
 from __future__ import annotations
 
+import dataclasses
 import io
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -154,6 +156,18 @@ def _plain(leaf: Any) -> Any:
         array = leaf.to_numpy()
         return array[:, None] if array.ndim == 1 else array
     return leaf
+
+
+def held_out(data: Data, share: float) -> Data:
+    """The data as `fit(validation_split=…)` sees it: the last rows validate. What has validation data stays whole."""
+    if not share or data.validation is not None or not data.is_arrays:
+        return data
+    first = math.floor(len(data) * (1.0 - share))  # Keras' own rule
+    x, y, weights = data.take(slice(0, first))
+    *pair, held_weights = data.take(slice(first, None))
+    held = (*pair,) if held_weights is None else (*pair, held_weights)
+    rows = {name: np.asarray(column)[:first] for name, column in data.rows.items()}
+    return dataclasses.replace(data, x=x, y=y, sample_weight=weights, validation=held, rows=rows)
 
 
 class Batches:

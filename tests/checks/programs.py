@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import torch
 from keras import layers, ops
 
 from tsguard.checks.registry import Context
@@ -379,7 +380,7 @@ def far_quantile(sick):
     return dense(layers.Dense(16, "tanh"), layers.Dense(1), loss=pinball, metrics=["mae"]), x, values(x), {}
 
 
-@case("metric-disagrees", "watches")
+@case("off-plan", "watches")
 def stops_at_the_worst(sick):
     x = rows()
     stop = keras.callbacks.EarlyStopping("val_loss", mode="max" if sick else "min")
@@ -901,3 +902,183 @@ def rate_cut_by_every_success(sick):
     x = rows()
     cut = keras.callbacks.ReduceLROnPlateau("val_loss", mode="max" if sick else "min")
     return dense(layers.Dense(16, "tanh"), layers.Dense(1)), x, values(x), {"callbacks": [cut]}
+
+
+@case("loss-mismatch", "names exactly one of 4 classes")
+def exclusive_classes_asked_one_by_one(sick):
+    x = rows()
+    y = np.eye(4, dtype="float32")[labels(x, 4)]
+    if not sick:
+        y[::9, 0] = 1.0  # some rows have two labels: each is a question of its own
+    return dense(layers.Dense(4, "sigmoid"), loss="binary_crossentropy"), x, y, {}
+
+
+@case("output-activation", "no class can be spoken against")
+def logits_behind_a_relu(sick):
+    x = rows()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    return dense(layers.Dense(8, "relu"), layers.Dense(3, "relu" if sick else None), loss=loss), x, labels(x), {}
+
+
+@case("data-labels", "labels run from -1 to 2")
+def one_label_of_many_that_no_unit_stands_for(sick):
+    x = rows(2000)
+    y = labels(x)
+    y[777] = -1
+    ignored = None if sick else -1
+    return dense(layers.Dense(3, "softmax"), loss=_sparse(ignored)), x, y, {}
+
+
+def _sparse(ignored):
+    return keras.losses.SparseCategoricalCrossentropy(ignore_class=ignored)
+
+
+@case("metric-disagrees", "it takes them for probabilities")
+def hits_counted_beyond_a_half(sick):
+    x = rows()
+    loss = keras.losses.BinaryCrossentropy(from_logits=True)
+    hits = keras.metrics.BinaryAccuracy(threshold=0.5 if sick else 0.0)
+    return dense(layers.Dense(1), loss=loss, metrics=[hits]), x, labels(x, 2)[:, None], {}
+
+
+@case("data-labels", "each other's targets")
+def two_heads_with_crossed_targets(sick):
+    x = rows()
+    share, which = 1 / (1 + np.exp(-values(x))), labels(x, 2)[:, None].astype("float32")
+    entry = keras.Input((5,))
+    hidden = layers.Dense(8, "relu")(entry)
+    model = keras.Model(entry, [layers.Dense(1, "sigmoid", name="which")(hidden), layers.Dense(1, name="how")(hidden)])
+    model.compile("adam", ["binary_crossentropy", "mse"])
+    return model, x, [share, which] if sick else [which, share], {}
+
+
+class _ClipsItself(keras.Model):
+    def __init__(self, threshold):
+        super().__init__()
+        self.threshold, self.out = threshold, layers.Dense(1)
+
+    def call(self, x):
+        return self.out(x)
+
+    def train_step(self, data):
+        x, y = data
+        self.zero_grad()
+        loss = self.compute_loss(x, y, self(x, training=True))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_([v.value for v in self.trainable_weights], self.threshold)
+        self.optimizer.apply([v.value.grad for v in self.trainable_weights], self.trainable_weights)
+        return {"loss": loss.detach()}
+
+
+@case("clip-saturated", "whatever the batch")
+def gradients_cut_in_an_own_step(sick):
+    x = rows()
+    model = _ClipsItself(1e-4 if sick else 10.0)
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    return model, x, values(x), {"epochs": 20, "batch_size": 16}
+
+
+def error_of_nothing(truth, answer):
+    return ops.mean(ops.abs(truth - truth))
+
+
+def error_of_answers(truth, answer):
+    return ops.mean(ops.abs(truth - answer))
+
+
+def size_of_a_rate(truth, answer):
+    return 0.003
+
+
+@case("metric-disagrees", "does not see whether the model is right")
+def own_metric_that_hears_no_answer(sick):
+    x = rows()
+    watched = [error_of_nothing if sick else error_of_answers, size_of_a_rate]
+    return dense(layers.Dense(1), metrics=watched), x, values(x), {}
+
+
+@case("under-capacity", "one number has to tell all classes apart")
+def classes_through_one_unit(sick):
+    x = rows()
+    stack = [layers.Dense(16, "relu"), layers.Dense(1 if sick else 3, "tanh"), layers.Dense(5, "softmax")]
+    return dense(*stack, loss="sparse_categorical_crossentropy"), x, labels(x, 5), {}
+
+
+@case("under-capacity", "the model is a straight line")
+def classes_by_planes_alone(sick):
+    x = rows(400)
+    inside = (np.abs(x[:, 0]) > 0.67).astype("int32")
+    bend = None if sick else "relu"
+    stack = [layers.Dense(32, bend), layers.Dense(16, bend), layers.Dense(2, "softmax")]
+    return dense(*stack, loss="sparse_categorical_crossentropy"), x, inside, {}
+
+
+@case("input-encoding", "runs along nothing")
+def two_channels_for_steps(sick):
+    x = np.random.default_rng(0).normal(size=(160, 60, 2)).astype("float32")
+    y = x[:, :20, 0].max(axis=1, keepdims=True)
+    x = x.transpose(0, 2, 1) if sick else x
+    model = keras.Sequential([keras.Input(x.shape[1:]), layers.Conv1D(8, 4, padding="same", activation="relu")])
+    model.add(layers.GlobalMaxPooling1D())
+    model.add(layers.Dense(1))
+    model.compile("adam", "mse")
+    return model, x, y, {}
+
+
+@case("mask-dropped", "has gone through nothing")
+def words_read_on_into_padding(sick):
+    rng = np.random.default_rng(0)
+    ids = rng.integers(1, 30, (160, 24)) * (np.arange(24) < rng.integers(3, 9, (160, 1)))
+    y = (ids[:, :1] > 15).astype("float32")
+    stack = [layers.Embedding(30, 4, mask_zero=not sick), layers.LSTM(6), layers.Dense(1, "sigmoid")]
+    model = keras.Sequential([keras.Input((24,), dtype="int32"), *stack])
+    model.compile("adam", "binary_crossentropy")
+    return model, ids.astype("int32"), y, {}
+
+
+@case("metric-disagrees", "EarlyStopping acts by it")
+def stopped_by_a_metric_that_sees_nothing(sick):
+    x = rows()
+    stop = keras.callbacks.EarlyStopping("accuracy" if sick else "mae", mode="auto", patience=2)
+    return dense(layers.Dense(1), metrics=["accuracy" if sick else "mae"]), x, values(x), {"callbacks": [stop]}
+
+
+@case("output-activation", "outside")
+def sums_over_time_that_overflow(sick):
+    x = np.random.default_rng(0).normal(size=(160, 60, 2)).astype("float32")
+    y = 3 * x[:, -5:, :1].mean(axis=1)
+    unit = layers.SimpleRNN(8, activation="relu", recurrent_initializer=keras.initializers.Orthogonal(0.7))
+    model = keras.Sequential([keras.Input((60, 2)), unit, layers.Dense(1, "tanh" if sick else None)])
+    model.compile("adam", "mse")
+    return model, x, y, {}
+
+
+@case("loss-empty-selection", "nothing is selected")
+def hardly_ever_a_batch_of_dry_hours(sick):
+    x = rows(2400)
+    y = np.exp(x[:, :1]) * (np.random.default_rng(1).random((2400, 1)) < 0.25)
+
+    def rain_only(truth, answer):
+        wet = ops.cast(truth > 0, "float32")
+        return ops.sum(wet * ops.square(truth - answer)) / (ops.sum(wet) if sick else ops.maximum(ops.sum(wet), 1.0))
+
+    fit = {"epochs": 20, "batch_size": 32, "shuffle": True}
+    return dense(layers.Dense(8, "relu"), layers.Dense(1, "softplus"), loss=rain_only), x, y.astype("float32"), fit
+
+
+@case("over-regularised", "resists a change")
+def level_that_a_penalty_takes_half_of(sick):
+    x = rows()
+    held = keras.regularizers.L2(5.0 if sick else 0.01)
+    return dense(layers.Dense(1, bias_regularizer=held)), x, values(x) + 4, {}
+
+
+@case("input-encoding", "put an Embedding before them")
+def numbers_of_words_as_amounts(sick):
+    ids = np.random.default_rng(0).integers(1, 400, (160, 18)).astype("int32")
+    y = (ids[:, :1] > 200).astype("float32")
+    first = layers.Reshape((18, 1)) if sick else layers.Embedding(400, 6)
+    stack = [keras.Input((18,), dtype="int32"), first, layers.LSTM(8), layers.Dense(1, "sigmoid")]
+    model = keras.Sequential(stack)
+    model.compile("adam", "binary_crossentropy")
+    return model, ids, y, {}

@@ -105,6 +105,27 @@ def test_a_validation_part_that_numbers_its_classes_otherwise_is_told():
     assert only(ask(x, y, validation=(held, (held_y + 1) % 3)), "data-labels").where["split"] == "validation"
 
 
+def test_classes_numbered_anew_in_a_part_that_lacks_one_are_told():
+    rng = np.random.default_rng(1)
+    kind, held_kind = rng.integers(0, 5, 500), rng.integers(1, 5, 250)
+    centre = rng.standard_normal((5, 6)) * 2
+    x, held = ((centre[which] + rng.standard_normal((len(which), 6))).astype("float32") for which in (kind, held_kind))
+    assert ask(x, kind, validation=(held, held_kind)) == []
+    assert only(ask(x, kind, validation=(held, held_kind - 1)), "data-labels").status == "FAIL"
+
+
+def test_ids_numbered_anew_in_the_validation_part_are_told():
+    def texts(seed):
+        rng = np.random.default_rng(seed)
+        words = rng.integers(3, 60, (400, 12))
+        return words.astype("int32"), ((words < 30).mean(axis=1) > 0.5).astype("int32")
+
+    (x, y), (held, held_y) = texts(0), texts(1)
+    assert ask(x, y, validation=(held, held_y)) == []
+    other = np.random.default_rng(2).permutation(60)
+    assert only(ask(x, y, validation=(other[held].astype("int32"), held_y)), "input-encoding").status == "FAIL"
+
+
 def test_a_validation_part_with_its_columns_in_another_order_is_told():
     (x, y), (held, held_y) = ((part, part[:, :1] - 0.6 * part[:, 1:2]) for part in _parts())
     assert ask(x, y, validation=(held, held_y)) == []
@@ -307,3 +328,103 @@ def test_time_along_the_features_is_seen_in_a_model_that_reads_along_time():
     assert "input-encoding" not in {f.code for f in ask(x, y, model=model)}
     swapped = ask(x.transpose(0, 2, 1).copy(), y, model=model)
     assert "input-encoding" in {f.code for f in swapped}
+
+
+def test_a_plan_that_repeats_the_past_is_told_and_a_closer_look_at_it_is_not():
+    rng = np.random.default_rng(0)
+    line = rng.standard_normal((200, 24, 2)).astype("float32")
+    past, y = line[:, :18], line[:, 18:, 0]
+    plans = {"ahead": line[:, 18:, 1:], "behind": line[:, 12:18, 1:], "closer": line[:, 10:18, 1:]}
+    for name, plan in plans.items():
+        found = [f for f in ask({"past": past, "plan": plan}, y) if f.code == "data-mispaired"]
+        assert bool(found) == (name == "behind"), name
+    assert (
+        "steps 12 … 17 of input 'past'"
+        in only(ask({"past": past, "plan": plans["behind"]}, y), "data-mispaired").message
+    )
+
+
+def test_copies_that_were_made_before_a_split_are_told_also_of_validation_split():
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((300, 6)).astype("float32")
+    answers = (rows[:, :1] - rows[:, 1:2]).astype("float32")
+    order = rng.permutation(600) % 300
+    x, y = rows[order], answers[order]
+    assert only(ask(x[:480], y[:480], validation=(x[480:], y[480:])), "data-leak").where["split"] == "validation"
+    assert only(ask(x, y, fit={"validation_split": 0.2}), "data-leak").where["split"] == "validation"
+    assert ask(rows, answers, fit={"validation_split": 0.2}) == []
+    kinds = np.round(rows[:, :4]).clip(-1, 1)
+    assert ask(kinds, answers, fit={"validation_split": 0.2}) == []
+
+
+@pytest.mark.parametrize("filled", ["towards the next", "with the last", "not at all"])
+def test_half_steps_that_were_drawn_towards_the_target_are_told(filled):
+    line = np.cumsum(np.random.default_rng(0).standard_normal(300)) / 4
+    later = np.append(line[1:], line[-1])
+    half = {"towards the next": (line + later) / 2, "with the last": line, "not at all": line + 0.1 * np.sin(line * 9)}
+    fine = np.stack([line, half[filled]], axis=1).reshape(-1)
+    x = np.stack([fine[2 * e : 2 * e + 16] for e in range(280)])[..., None].astype("float32")
+    y = (3 * line[8:288, None] + 5).astype("float32")
+    found = [f for f in ask(x, y) if f.code == "data-leak"]
+    assert bool(found) == (filled == "towards the next")
+
+
+def test_a_wave_without_noise_is_no_interpolation():
+    t = np.arange(400)
+    line = np.sin(t / 5).astype("float32")
+    x = np.stack([line[s : s + 16] for s in range(300)])[..., None]
+    assert ask(x, line[16:316, None]) == []
+
+
+def test_numbers_of_stations_are_no_weights():
+    rng = np.random.default_rng(0)
+    x, y = windows()
+
+    class Loader(keras.utils.PyDataset):
+        def __init__(self, third):
+            super().__init__()
+            self.third = third
+
+        def __len__(self):
+            return 10
+
+        def __getitem__(self, index):
+            part = slice(30 * index, 30 * index + 30)
+            return x[part], y[part], self.third[part]
+
+    stations = rng.integers(0, 6, 300)
+    assert "whole numbers from 0 to 5" in only(ask(Loader(stations)), "loss-degenerate").message
+    assert ask(Loader((stations > 0).astype("float32"))) == []  # a mask
+    assert ask(Loader(1.0 + stations)) == []  # counts
+
+
+def test_windows_that_were_reshaped_in_place_of_transposed_are_told_and_patches_are_not():
+    rng = np.random.default_rng(0)
+    t, phase = np.arange(30), rng.uniform(0, 6.28, (300, 4, 1))
+    courses = np.sin(0.3 * t + phase) * rng.uniform(0.5, 1.5, (300, 4, 1)) + 0.05 * rng.standard_normal((300, 4, 30))
+    courses = courses.astype("float32")
+    assert "4 courses of 30 steps" in only(ask(courses.reshape(300, 30, 4)), "input-encoding").message
+    assert ask(courses.transpose(0, 2, 1)) == []
+    one = np.sin(0.1 * np.arange(120) + phase[:, 0]) + 0.02 * rng.standard_normal((300, 120))
+    assert ask(one.reshape(300, 30, 4).astype("float32")) == []
+
+
+def test_labels_that_were_overwritten_in_half_of_the_rows_are_told():
+    x = np.random.default_rng(0).standard_normal((1000, 5)).astype("float32")
+    y = np.digitize(x[:, 0], [-0.5, 0.5]).astype("int32")
+    assert ask(x, y) == []
+    order = np.argsort(y, kind="stable")
+    assert ask(x[order], y[order]) == []
+    y[:500] = np.random.default_rng(1).permutation(y[:500])
+    assert only(ask(x, y), "data-mispaired").where["row"] == 0
+
+
+def test_what_is_only_there_for_one_answer_was_written_after_it():
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((400, 5))
+    unpaid = (rows[:, 0] + 0.5 * rng.standard_normal(400) > 0).astype("float32")
+    sent = unpaid * (1 + 0.1 * rng.standard_normal(400))
+    known = np.abs(rng.standard_normal(400)) * (rng.random(400) < 0.5)
+    for column, named in ((sent, True), (known, False)):
+        x = np.column_stack([rows, column]).astype("float32")
+        assert bool([f for f in ask(x, unpaid[:, None]) if f.code == "data-leak"]) == named

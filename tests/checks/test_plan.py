@@ -59,6 +59,19 @@ def test_a_plan_for_a_gpu_is_not_compared_with_a_cpu(monkeypatch):
     assert found["off-plan"].status is Status.PASS
 
 
+def test_a_first_batch_that_cannot_be_trained_on_is_the_users_fault_and_not_ours():
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3, "softmax")])
+    model.compile("adam", "sparse_categorical_crossentropy")
+    labels = np.arange(64) % 3
+    found, _ = ask(Subject.from_model(model), Data(X, labels))
+    assert found["off-plan"].status is Status.PASS
+    labels[2] = 7
+    found, _ = ask(Subject.from_model(model), Data(X, labels))
+    assert (found["off-plan"].status, found["step-fails"].status) == (Status.NOT_RUN, Status.FAIL)
+    assert found["step-fails"].where["row"] == 0
+
+
 def test_data_that_can_be_read_only_once_is_left_alone():
     batches = iter([(X, X[:, :1])])
     found, _ = ask(Subject.from_model(build()), Data(batches))

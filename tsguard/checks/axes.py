@@ -1,4 +1,4 @@
-"""What a first convolution over pictures takes for rows, columns and channels, against what the shapes look like."""
+"""What a first convolution takes for rows, steps and channels, against what the shapes look like."""
 
 from __future__ import annotations
 
@@ -40,6 +40,39 @@ def channels_elsewhere(context: Context) -> Iterable[Finding]:
                 f"with {channels} channels ({call.layer.data_format}). It looks like {other} × {channels} with "
                 f"{side} channel(s): transpose them, or give the layer the other data_format.",
                 where={"layer": name_of(call.layer)},
+                score=0.9,
+            )
+        return
+
+
+@check("kernel longer than its axis", codes=("input-encoding",), needs=("model", "data"), cost=2)
+def kernel_longer_than_time(context: Context) -> Iterable[Finding]:
+    """A convolution over raw windows whose kernel is longer than the axis that it runs along, beside a longer one.
+
+    Most of such a kernel only ever meets padding, and every step is a whole window: what looks like channels is time.
+    """
+    import keras
+
+    bench = set_up(context)
+    kinds = (keras.layers.Conv1D, keras.layers.SeparableConv1D, keras.layers.DepthwiseConv1D)
+    raw = {tuple(leaf.shape) for leaf in flat(bench.batch.x) if leaf.ndim == 3 and leaf.is_floating_point()}
+    for call in sorted(bench.step.calls, key=lambda one: one.first_node):
+        given = next((t for t in flat(call.inputs) if hasattr(t, "shape")), None)
+        if not isinstance(call.layer, kinds) or given is None or tuple(given.shape) not in raw:
+            continue
+        first = call.layer.data_format == "channels_first"
+        steps, channels = (int(given.shape[axis]) for axis in ((2, 1) if first else (1, 2)))
+        kernel = int(call.layer.kernel_size[0])
+        if steps < kernel <= channels and call.layer.padding != "valid":
+            yield catalogue.finding(
+                "input-encoding",
+                f"{name_of(call.layer)} reads its input of shape {tuple(given.shape)} as {steps} steps of {channels} "
+                f"channels, and its kernel is {kernel} steps long: it reaches over the whole axis and runs along "
+                f"nothing. It looks like {channels} steps of {steps} channels with the two axes swapped.",
+                where={"layer": name_of(call.layer)},
+                status="WARN",
+                role="cause",
+                remedy="Transpose it: x.transpose(0, 2, 1).",
                 score=0.9,
             )
         return

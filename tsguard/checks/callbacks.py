@@ -18,7 +18,12 @@ RISES = ("acc", "auc", "precision", "recall", "f1", "r2", "iou")
 """… and of one that is better when greater."""
 
 
-@check("callback that watches the wrong way round", codes=("metric-disagrees", "lr-too-low"), needs=("model",), cost=0)
+@check(
+    "callback that watches the wrong way round",
+    codes=("metric-disagrees", "lr-too-low", "off-plan"),
+    needs=("model",),
+    cost=0,
+)
 def watched_upside_down(context: Context) -> Iterable[Finding]:
     """EarlyStopping and its like with `mode="max"` on a loss, or `mode="min"` on a score."""
     import keras
@@ -31,11 +36,15 @@ def watched_upside_down(context: Context) -> Iterable[Finding]:
         falls, rises = any(w in words for w in FALLS), any(w in words for w in RISES)
         if (direction == "max" and falls and not rises) or (direction == "min" and rises and not falls):
             kind, right = type(callback).__name__, "min" if direction == "max" else "max"
-            # What is wrong is what follows: who cuts the rate at each better epoch trains at a rate of nothing.
-            cuts = isinstance(callback, keras.callbacks.ReduceLROnPlateau)
-            follows = "cuts the rate while the run gets better" if cuts else "keeps or stops at the worst moment"
+            # What is wrong is what follows: who cuts the rate at each better epoch trains at a rate of nothing, and
+            # who stops there ends the run.
+            code, follows = "metric-disagrees", "keeps or stops at the worst moment"
+            if isinstance(callback, keras.callbacks.ReduceLROnPlateau):
+                code, follows = "lr-too-low", "cuts the rate while the run gets better"
+            elif isinstance(callback, keras.callbacks.EarlyStopping) and _stops_in_time(context, callback):
+                code, follows = "off-plan", "ends the run while it gets better"
             yield catalogue.finding(
-                "lr-too-low" if cuts else "metric-disagrees",
+                code,
                 f"{kind} watches {monitor!r} with mode={direction!r}: it takes worse for better, so that it {follows}. "
                 f"Expected mode={right!r}.",
                 where={"config_key": f"callbacks.{kind}.mode"},
@@ -45,6 +54,12 @@ def watched_upside_down(context: Context) -> Iterable[Finding]:
                 score=1.0,
             )
             return
+
+
+def _stops_in_time(context: Context, stop: Any) -> bool:
+    """Whether its patience is shorter than the run."""
+    epochs = fit_arguments(context).get("epochs")
+    return not isinstance(epochs, int) or int(stop.patience) < epochs
 
 
 SHORTEST = 0.5

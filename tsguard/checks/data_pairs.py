@@ -53,7 +53,7 @@ def inputs_and_targets_apart(context: Context) -> Iterable[Finding]:
         if y is None or not told or len(y) < LEAST_PAIRS or any(len(one.array) != len(y) for one in told):
             continue
         y = y[:MOST_PAIRS]
-        view = _view([one.array[:MOST_PAIRS] for one in told])
+        view = view_of([one.array[:MOST_PAIRS] for one in told])
         now = skill(view, y)
         if now > UNRELATED:
             continue
@@ -61,6 +61,45 @@ def inputs_and_targets_apart(context: Context) -> Iterable[Finding]:
         finding = finding or _sorted_apart(view, y, now, target)
         if finding is not None:
             yield finding
+
+
+BLOCKS = 4
+"""Stretches of rows that are held against each other: each still has rows enough to teach, and half a file is two."""
+
+AS_VARIED = 0.5
+"""Variance of the targets within a stretch, over that of all: rows sorted by their target vary little within one."""
+
+
+@check("rows that teach beside rows that do not", codes=("data-mispaired",), needs=("data", "arrays", "y"), cost=3)
+def stretches_apart(context: Context) -> Iterable[Finding]:
+    """Stretches of rows in which x says nothing about y, beside others in which it plainly does."""
+    told = [one for one in inputs(context) if not one.mask]
+    for target in targets(context):
+        y = answer_columns(target.array, target, most=MOST_COMPONENTS)
+        if y is None or not told or len(y) < BLOCKS * LEAST_PAIRS or any(len(one.array) != len(y) for one in told):
+            continue
+        y = y[:MOST_PAIRS]
+        view = view_of([one.array[:MOST_PAIRS] for one in told])
+        if _serial(view) or _serial(y):
+            continue
+        places = np.array_split(np.arange(len(y)), BLOCKS)
+        if any(y[rows].var(axis=0).sum() < AS_VARIED * y.var(axis=0).sum() for rows in places):
+            continue
+        skills = [skill(view[rows], y[rows]) for rows in places]
+        empty = [place for place, known in enumerate(skills) if known < UNRELATED]
+        full = [place for place, known in enumerate(skills) if known >= RELATED]
+        if not empty or not full or len(empty) + len(full) < BLOCKS:
+            continue
+        words = ", ".join(f"{places[k][0]:,}–{places[k][-1]:,}: {known:.2f}" for k, known in enumerate(skills))
+        yield catalogue.finding(
+            "data-mispaired",
+            f"target {target.name!r}: x tells of y in some stretches of rows and says nothing in others (R² within "
+            f"rows {words}). Expected the same relation all along: part of the targets was shuffled, shifted or "
+            "overwritten.",
+            where=target.where(row=int(places[empty[0]][0])),
+            proof=Proof("same predictor on stretches of rows", words, effect=1.0, certainty=1.0),
+            score=0.9,
+        )
 
 
 def _shifted(view: Floats, y: Floats, now: float, target: Named) -> Finding | None:
@@ -121,7 +160,7 @@ def _against_validation(context: Context, told: list[Named], target: Named, now:
         or any(a.shape[1:] != o.array.shape[1:] for a, o in zip(arrays, told, strict=True))
     ):
         return None
-    there = skill(_view(arrays), y[:MOST_PAIRS])
+    there = skill(view_of(arrays), y[:MOST_PAIRS])
     if there < RELATED:
         return None
     summary = f"R² {there:.2f} within validation, {now:.2f} within training, by the same predictor"
@@ -171,7 +210,7 @@ def skill(view: Floats, y: Floats) -> float:
     return float(best)
 
 
-def _view(arrays: list[Any]) -> Floats:
+def view_of(arrays: list[Any]) -> Floats:
     """Simple views of a sample side by side: values, squares, patches, its spectrum, and counts of its ids."""
     views: list[Floats] = []
     for array in arrays:

@@ -39,6 +39,10 @@ SHARED_SAMPLES = 0.01
 REPEATING = 2.0
 """Validation must share this many times as much with training as training with itself: less is how the data is."""
 
+OWN_VALUES = 0.9
+"""Share of the different rows that have a value of their own in a column, from which it is a measurement: kinds, counts
+and whole years come again."""
+
 LEAST_STEPS = 4
 """Windows shorter than this have no steps to tell apart from each other."""
 
@@ -72,7 +76,7 @@ def parts_share_samples(context: Context) -> Iterable[Finding]:
     comparable = [value for value in check_hashes if value is not None]
     shared = [row for row, value in enumerate(check_hashes) if value is not None and value in known]
     repeats = 1 - len(known) / len(told_apart) if told_apart else 1.0
-    if len(shared) <= REPEATING * repeats * len(comparable):
+    if len(shared) <= REPEATING * repeats * len(comparable) and not _measured_rows(ours):
         shared = []  # it repeats itself as often: a periodic series without noise, a handful of patterns
     if comparable and len(shared) >= SHARED_SAMPLES * len(comparable):
         shared = _beyond_chance(shared, pairs)
@@ -87,6 +91,15 @@ def parts_share_samples(context: Context) -> Iterable[Finding]:
         yield catalogue.finding("data-leak", message, where=where, evidence=evidence, score=0.9)
         return
     yield from _shared_steps(pairs)
+
+
+def _measured_rows(told: list[Named]) -> bool:
+    """Whether rows are measurements that do not come twice: no windows of a series, and two columns of which nearly
+    every different row has a value of its own. Then equal rows are copies, however many of them training holds."""
+    if any(one.array.ndim != 2 or one.array.dtype.kind != "f" or _overlapping(one.array) for one in told):
+        return False
+    rows = np.unique(np.concatenate([thinned(one.array, MOST_HASHED) for one in told], axis=1), axis=0)
+    return sum(len(np.unique(column)) > OWN_VALUES * len(rows) for column in rows.T) >= 2
 
 
 def _beyond_chance(rows: list[int], pairs: list[tuple[Named, Any]]) -> list[int]:
@@ -242,9 +255,29 @@ def _label_among(columns: list[tuple[Named, tuple[int, ...], Any]], target: Name
         ends = sorted((float(values[labels == kind].min()), float(values[labels == kind].max())) for kind in kinds)
         width = max(high - low for low, high in ends)
         gaps = [after[0] - before[1] for before, after in itertools.pairwise(ends)]
-        if min(gaps) > WRITTEN * width:
+        if min(gaps) > WRITTEN * width or _filled_in_for_one(one, values, labels, counts):
             yield _among(one, index, target, 0)
             return
+
+
+LEAST_OF_A_CLASS = 20
+"""Rows of a class that all hold one and the same value, which no other row holds, from which that is no accident."""
+
+
+def _filled_in_for_one(one: Named, values: Any, labels: Any, counts: Any) -> bool:
+    """Of two classes one has the same value in every row of a column, and the other measured values around another.
+
+    What is only there for one answer was written down after it: a number of reminders, the cost of a repair.
+    """
+    if one.array.ndim != 2 or len(counts) != 2 or counts.min() < LEAST_OF_A_CLASS:
+        return False
+    parts = [values[labels == kind] for kind in np.unique(labels)]
+    still = [part for part in parts if np.ptp(part) == 0]
+    moving = [part for part in parts if len(np.unique(part)) > OWN_VALUES * len(part)]
+    if len(still) != 1 or len(moving) != 1:
+        return False
+    low, high = float(moving[0].min()), float(moving[0].max())
+    return not low <= float(still[0][0]) <= high
 
 
 def _cells(one: Named) -> list[tuple[Named, tuple[int, ...], Any]]:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tsguard import catalogue
-from tsguard.checks.arrays import Named, classes_of, measured_inputs, targets
+from tsguard.checks.arrays import Named, classes_of, inputs, measured_inputs, targets
 from tsguard.checks.registry import Context, check
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding
@@ -143,6 +143,60 @@ def _explained(columns: Floats, y: Floats) -> float:
     return 1.0 - float(rest @ rest) / power
 
 
+STRAIGHT = 1e-4
+"""Bend at a step, over the spread of the channel, up to which the step lies on the line between its neighbours:
+float32 of values of unit size bends by a thousandth of that."""
+
+
+@check("steps drawn towards the next reading", codes=("data-leak",), needs=("data", "arrays", "y"), cost=2)
+def interpolated_ahead(context: Context) -> Iterable[Finding]:
+    """Windows that were filled in by straight lines between readings, and end on the line to the one that is asked for.
+
+    Inside the window some steps lie on the line through their neighbours, in every row, and others do not: those are
+    the readings. Where the target lies on the line through the last two steps, in every row, it is the next reading.
+    """
+    asked = [one for one in targets(context) if one.array.dtype.kind == "f" and classes_of(one) is None]
+    for one in measured_inputs(context):
+        if one.array.ndim != 3 or one.array.dtype.kind != "f" or one.array.shape[1] < 2 * LEAST_STEPS:
+            continue
+        rows = thinned(one.array, 600).astype(np.float64)
+        if len(rows) < LEAST_ROWS or not np.isfinite(rows).all():
+            continue
+        bends = np.abs(np.diff(rows, n=2, axis=1))
+        on_a_line = (bends <= STRAIGHT * np.maximum(rows.std(axis=(0, 1)), 1e-30)).all(axis=0)
+        for channel in np.flatnonzero(on_a_line.any(axis=0) & ~on_a_line.all(axis=0)):
+            for target in asked:
+                y = thinned(target.array.reshape(len(target.array), -1)[:, 0], 600).astype(np.float64)
+                if len(y) == len(rows) and np.isfinite(y).all() and y.std() > 0:
+                    ends = rows[:, -2:, channel]
+                    if _explained(ends, y) >= MADE_OF and _runs_on(ends, y):
+                        yield _drawn_ahead(one, int(channel), target, on_a_line[:, channel])
+                        return
+
+
+def _runs_on(ends: Floats, y: Floats) -> bool:
+    """Whether the target, in whatever unit, rises with the last step as it falls with the one before it."""
+    centred = ends - ends.mean(axis=0)
+    before, last = np.linalg.lstsq(centred, y - y.mean(), rcond=1e-9)[0]
+    return bool(before * last < 0 and abs(last) > abs(before) * (1 + STRAIGHT))
+
+
+def _drawn_ahead(one: Named, channel: int, target: Named, on_a_line: npt.NDArray[np.bool_]) -> Finding:
+    name = one.feature(channel)
+    steps = (np.flatnonzero(on_a_line) + 1).tolist()
+    return catalogue.finding(
+        "data-leak",
+        f"input {one.name!r}, feature {name!r}: in every row, steps {', '.join(map(str, steps[:6]))} … lie on the line "
+        f"through their neighbours, as interpolation makes them, and target {target.name!r} lies on the line through "
+        "the last two steps: the line was drawn towards it. Expected steps filled in from the past alone.",
+        where=one.where(feature=name, timestep=one.array.shape[1] - 1),
+        status="FAIL",
+        role="cause",
+        remedy="Hold the last reading (ffill) where steps are filled in, or cut windows before interpolating.",
+        score=0.95,
+    )
+
+
 ALIKE, UNLIKE = 0.7, 0.2
 """Correlation of neighbours along the axis that looks like time, and at most along the one that is read as time."""
 
@@ -176,10 +230,62 @@ def course_along_features(context: Context) -> Iterable[Finding]:
             )
 
 
+JUMP = 2.0
+"""Jump between two courses that were laid end to end, over the steps within them (all but the largest tenth)."""
+
+SMOOTH = 0.75
+"""Step of a course over its own deviation: neighbours then correlate by 0.7 and more."""
+
+LEAST_COURSES = 3
+"""Courses laid end to end: of two there is one jump, which an event in the middle of every window makes as well."""
+
+
+@check("windows reshaped in place of transposed", codes=("input-encoding",), needs=("data", "arrays"), cost=2)
+def reshaped_windows(context: Context) -> Iterable[Finding]:
+    """Numbers that run on from feature to feature and step to step, and break where each course of a window ended.
+
+    `(samples, features, time)` that is reshaped to `(samples, time, features)` keeps the order of its numbers: read one
+    after another they are the course of the first feature, then that of the second. A long course that was cut into
+    patches runs on over their borders and does not break there.
+    """
+    for one in measured_inputs(context):
+        shape = one.array.shape
+        if len(shape) != 3 or one.array.dtype.kind != "f" or shape[1] == shape[2]:
+            continue
+        steps, courses = shape[1], shape[2]
+        if courses < LEAST_COURSES or steps < LONG_AXIS:
+            continue
+        rows = thinned(one.array, 500).astype(np.float64).reshape(-1, steps * courses)
+        if len(rows) < LEAST_ROWS or not np.isfinite(rows).all():
+            continue
+        jumps = np.sqrt((np.diff(rows, axis=1) ** 2).mean(axis=0))
+        ends = np.arange(1, courses) * steps - 1
+        within = np.delete(jumps, ends)
+        spread = float(np.median(rows.reshape(len(rows), courses, steps).std(axis=2)))
+        usual = float(np.quantile(within, 0.9))
+        if usual < SMOOTH * spread and jumps[ends].min() > JUMP * usual:
+            yield catalogue.finding(
+                "input-encoding",
+                f"input {one.name!r} of shape {shape}: read one after another, the numbers of a window run on from "
+                f"feature to feature and step to step (a step of {usual:.2g}), and jump after every {steps} numbers "
+                f"(by {jumps[ends].min():.2g}): they are {courses} courses of {steps} steps laid end to end. Expected "
+                "the features of one step beside each other: the axes were reshaped and not transposed.",
+                where=one.where(),
+                status="FAIL",
+                role="cause",
+                remedy=f"x.reshape(-1, {courses}, {steps}).transpose(0, 2, 1)",
+                score=0.95,
+            )
+            return
+
+
 def _reads_along_time(model: Any) -> bool:
     import keras
 
-    kinds = (keras.layers.RNN, keras.layers.Conv1D, keras.layers.SeparableConv1D, keras.layers.DepthwiseConv1D)
+    kinds = (
+        *(keras.layers.RNN, keras.layers.Conv1D, keras.layers.SeparableConv1D, keras.layers.DepthwiseConv1D),
+        *(keras.layers.MultiHeadAttention, keras.layers.Attention, keras.layers.GlobalAveragePooling1D),
+    )
     return any(isinstance(layer, kinds) for layer in model._flatten_layers(include_self=False, recursive=True))
 
 
@@ -189,3 +295,65 @@ def _alike(rows: Floats) -> float:
     power = float((centred**2).sum())
     pairs = rows.shape[2] - 1
     return float((centred[..., 1:] * centred[..., :-1]).sum()) / power * rows.shape[2] / pairs if power > 0 else 0.0
+
+
+LEAST_REPEATED = 2
+"""Steps that an input must run along to be said to repeat others: a last value alone is often handed on its own."""
+
+COMPARED_ROWS = 32
+"""Rows on which a place in another input is looked for; where all of them agree, all rows are asked."""
+
+
+@check("steps ahead that are steps behind", codes=("data-mispaired",), needs=("data", "arrays", "y"), cost=1)
+def ahead_repeats_behind(context: Context) -> Iterable[Finding]:
+    """An input as long as what is forecast, that holds nothing but steps of another, longer input.
+
+    What is known of the days ahead (plans, calendars, promotions) is not what the past already holds: the window was
+    cut at the wrong place. An input of another length may well be a closer look at the same past.
+    """
+    ahead = {one.array.shape[1] for one in targets(context) if one.array.ndim >= 2}
+    windows = [one for one in inputs(context) if not one.mask and one.array.ndim in (2, 3)]
+    for one in windows:
+        steps = one.array.shape[1]
+        if steps not in ahead or steps < LEAST_REPEATED or one.array.dtype.kind not in "fiu":
+            continue
+        for other in windows:
+            if other is one or other.array.shape[1] <= steps or len(other.array) != len(one.array):
+                continue
+            start = _place_in(one.array, other.array)
+            if start is None:
+                continue
+            yield catalogue.finding(
+                "data-mispaired",
+                f"input {one.name!r} holds {steps} steps, as many as are forecast, and in every row they are steps "
+                f"{start} … {start + steps - 1} of input {other.name!r}, cell by cell: what it says of the steps ahead "
+                "is of steps behind, and the model knows them already. Expected the steps that are forecast.",
+                where=one.where(),
+                status="WARN",
+                role="cause",
+                remedy="Cut what is known ahead from the end of the past on, and not before it.",
+                score=0.9,
+            )
+            break
+
+
+def _place_in(array: Any, other: Any) -> int | None:
+    """The step of `other` from which on it holds all channels of `array` in every row; None where there is none."""
+    short, long = (part.reshape(*part.shape[:2], -1) for part in (array, other))
+    steps = short.shape[1]
+    if (short == short[:1]).all() or (short == short[:, :1]).all():
+        return None  # nothing moves: it could stand anywhere
+    for start in range(long.shape[1] - steps + 1):
+        window = long[:, start : start + steps]
+        if all(_held(short[..., channel], window) for channel in range(short.shape[2])):
+            return start
+    return None
+
+
+def _held(course: Any, window: Any) -> bool:
+    """Whether a channel of the window is this course, in every row."""
+    return any(
+        np.array_equal(course[:COMPARED_ROWS], window[:COMPARED_ROWS, :, channel])
+        and np.array_equal(course, window[..., channel])
+        for channel in range(window.shape[2])
+    )

@@ -162,3 +162,35 @@ def weights_on_nothing(context: Context) -> Iterable[Finding]:
         remedy="Weigh what exists: sample_weight=1 - padded. Masks of torch are True where there is padding.",
         score=0.95,
     )
+
+
+LEAST_NUMBERS = 4
+"""Different whole numbers among weights, from which they are no mask (0, 1) and no weights of two or three classes."""
+
+UNHEARD = 0.1
+"""Share of the rows that such numbers leave without a say: rows that nobody wants are not handed over."""
+
+
+@check("numbers of kinds taken for weights", codes=("loss-degenerate",), needs=("data", "arrays", "y"))
+def kinds_for_weights(context: Context) -> Iterable[Finding]:
+    """Whole numbers as weights, one of them 0: a third part of each batch is a weight to Keras, whatever it holds."""
+    weight = None if context.data is None else context.data.sample_weight
+    if not isinstance(weight, np.ndarray) or weight.size != len(weight) or weight.dtype.kind not in "iuf":
+        return
+    numbers = weight.reshape(-1).astype(np.float64)
+    if not np.isfinite(numbers).all() or (numbers != np.floor(numbers)).any():
+        return
+    kinds, silent = np.unique(numbers), float((numbers == 0).mean())
+    if len(kinds) < LEAST_NUMBERS or kinds[0] != 0 or silent < UNHEARD:
+        return
+    yield catalogue.finding(
+        "loss-degenerate",
+        f"the weights of rows are {len(kinds)} whole numbers from 0 to {kinds[-1]:g}, and the {silent:.0%} of the rows "
+        "that weigh 0 teach nothing. They look like numbers of kinds (a station, a group): Keras takes the third part "
+        "of what a loader yields for weights. Expected weights about 1, or no third part.",
+        where={"phase": "data"},
+        status="WARN",
+        role="cause",
+        remedy="Yield (x, y); what else is known of a row goes into x, or beside the loader.",
+        score=0.9,
+    )

@@ -1,4 +1,5 @@
-"""Rows of a loader as arrays, so that checks of the data can ask them what they ask of arrays.
+"""Rows of a loader as arrays, and the rows that `validation_split` holds back as a part of their own: checks of the
+data can ask of them what they ask of arrays that were handed over so.
 
 Only what can be read again is read: something with a length, by its index or from its beginning. Its generators and
 attributes are put back, so that the run gets what it would have got.
@@ -16,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from tsguard.backend import restore_rng, rng_state
+from tsguard.checks.arrays import fit_arguments
 from tsguard.checks.registry import Context
-from tsguard.dataset import Data, joined, leaves, map_leaves, unpack
+from tsguard.dataset import Data, held_out, joined, leaves, map_leaves, unpack
 from tsguard.probes.generators import held_by, put_back
 
 MOST_ROWS = 2_048
@@ -28,6 +30,9 @@ MOST_BATCHES = 64
 
 SECONDS = 3.0
 """Longest that reading may take: a loader that is slower is left alone."""
+
+SPLIT = "data.split off"
+"""Where the facts keep the parts that `validation_split` makes."""
 
 FACT = "data.gathered"
 LOADER = "data.loader"
@@ -56,6 +61,20 @@ def gathered(context: Context, *, clock: Callable[[], float] = time.monotonic) -
                 context.facts[FACT] = dataclasses.replace(context, data=arrays, facts=facts)
     found: Context | None = context.facts[FACT]
     return context if found is None else found
+
+
+def split_off(context: Context) -> Context:
+    """The same context over the parts that `validation_split` makes of its rows, where it makes any."""
+    data = context.data
+    share = fit_arguments(context).get("validation_split")
+    if data is None or not data.is_arrays or data.validation is not None or not share:
+        return context
+    if SPLIT not in context.facts:
+        _ = context.model
+        kept = {key: value for key, value in context.facts.items() if not key.startswith("data.")}
+        context.facts[SPLIT] = dataclasses.replace(context, data=held_out(data, float(share)), facts=kept)
+    found: Context = context.facts[SPLIT]
+    return found
 
 
 def _rows_of(loader: Any, clock: Callable[[], float]) -> tuple[Any, Any, Any, int] | None:

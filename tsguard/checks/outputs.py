@@ -192,6 +192,18 @@ def _probabilities(
                 score=1.0,
             )
         return
+    if many and units > 1 and range_.bounded_below and not range_.bounded_above and range_.low >= 0:
+        yield catalogue.finding(
+            "output-activation",
+            f"output {head.name!r} lies in {range_.words} ({shape}), and {asked.name} takes it for logits: no class "
+            "can be spoken against, and where all are at the edge no gradient comes back. Remove the activation.",
+            where=where,
+            evidence=evidence,
+            status="WARN",
+            role="cause",
+            score=0.9,
+        )
+        return
     best, free = _best_and_free(bench, head, range_, asked)
     ignorance = math.log(units) if many and units > 1 else math.log(2)
     if math.isfinite(best) and best - max(free, 0.0) > FLOOR_SHARE * ignorance:
@@ -303,9 +315,13 @@ def _is_column(target: Any, answer: Any) -> bool:
 
 
 def _judged_by_accuracy(model: Any) -> bool:
+    return any("acc" in name for name in _metrics_of(model))
+
+
+def _metrics_of(model: Any) -> list[str]:
     compiled = getattr(model, "_compile_metrics", None)
     said = getattr(compiled, "_user_metrics", None)
-    return any("acc" in str(getattr(one, "name", one)).lower() for one in leaves(said) if one is not None)
+    return [str(getattr(one, "name", one)).lower() for one in leaves(said) if one is not None]
 
 
 def _unreachable_targets(

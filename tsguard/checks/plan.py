@@ -16,6 +16,7 @@ from tsguard.backend import device_name, restore_rng, rng_state
 from tsguard.checks.bench import clear
 from tsguard.checks.outturn import as_number, within
 from tsguard.checks.registry import Context, check
+from tsguard.checks.step import step_fails
 from tsguard.dataset import Data, leaves, map_leaves
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding, Role, Status
@@ -41,7 +42,12 @@ def cost_of_the_run(context: Context) -> Iterable[Finding]:
         yield _not_asked("off-plan", "the data can be read only once, and a measured step would use a batch up")
         return
     clear(context)  # their memory is not the run's
-    step_s = _seconds_per_step(context.model, batch, min(PROBE_S, context.budget_s / 4))
+    try:
+        step_s = _seconds_per_step(context.model, batch, min(PROBE_S, context.budget_s / 4))
+    except Exception as error:  # other rows than those that the bench is set up on: a label that no unit stands for
+        yield _not_asked("off-plan", "the first batch cannot be trained on")
+        yield step_fails(error, where={"phase": "loss", "row": 0}, what="the first batch")
+        return
     forecast = _forecast(context, data, step_s)
     context.facts["forecast"] = forecast
     on_other_machine = bool(context.declared.get("gpu_used")) and not device_name().startswith("cuda")

@@ -20,7 +20,7 @@ from tsguard.checks.registry import Context, check
 from tsguard.evidence import Curve, Evidence, Proof
 from tsguard.findings import Finding
 from tsguard.probes import changes
-from tsguard.probes.answers import draw_weights, predict, standardised
+from tsguard.probes.answers import draw_weights, opened, predict, standardised
 from tsguard.probes.baselines import learnable_share
 from tsguard.probes.gradients import norm
 from tsguard.probes.learnable import straight_and_curved
@@ -342,6 +342,41 @@ def _clipped(first: FirstSteps) -> Iterator[Finding]:
                 score=1.0,
             )
             return
+    yield from _clipped_in_the_step(first, finite)
+
+
+ALIKE = 1e-3
+"""Relative spread of gradient norms below which something holds them: those of batches differ by a tenth and more."""
+
+FREED = (100.0, 10_000.0)
+"""Factors by which the rate is raised in place of a threshold that nobody can take away from outside."""
+
+
+def _clipped_in_the_step(first: FirstSteps, norms: list[float]) -> Iterator[Finding]:
+    """Gradients that all arrive at the optimizer with one and the same norm, where longer steps learn."""
+    trial = first.trial
+    if len(norms) < 8 or len(norms) < len(first.norms) or max(norms) - min(norms) > ALIKE * max(norms):
+        return
+    for factor in FREED:
+        longer = first.again(changes.rate_times(first.bench.model, factor))
+        if not longer.finite or longer.end >= MENDED * trial.end:
+            continue
+        words = (
+            f"with steps {factor:g} times as long the same batches end at {longer.end:.3g} in place of {trial.end:.3g}"
+        )
+        yield catalogue.finding(
+            "clip-saturated",
+            f"the gradients of all {len(norms)} first steps arrive at the optimizer with the norm {norms[0]:.3g}, "
+            f"whatever the batch: something before it cuts them there, and {words}. Raise the threshold of the "
+            "clipping in `train_step`.",
+            where={"phase": "update"},
+            evidence=(Evidence("value", norms, name="gradient norm per step"),),
+            proof=first.proof_of(f"rate × {factor:g}", changes.rate_times(first.bench.model, factor), longer, words),
+            status="FAIL",
+            role="cause",
+            score=1.0,
+        )
+        return
 
 
 def _decayed(first: FirstSteps) -> Iterator[Finding]:
@@ -392,8 +427,8 @@ def straight_model(context: Context) -> Iterable[Finding]:
     for _ in range(2):
         draw_weights(bench.model, 1.0, generator)
         here, there = x, x.roll(1, 0)
-        middle = flat(predict(bench.model, (here + there) / 2))[0].float()
-        ends = (flat(predict(bench.model, here))[0].float() + flat(predict(bench.model, there))[0].float()) / 2
+        middle = opened(flat(predict(bench.model, (here + there) / 2))[0])
+        ends = (opened(flat(predict(bench.model, here))[0]) + opened(flat(predict(bench.model, there))[0])) / 2
         bent = max(bent, float((middle - ends).abs().max()) / max(float(ends.std()), 1e-12))
     bench.start.restore()
     # float32 rounding stays below a thousandth; one relu bends by a tenth and more.

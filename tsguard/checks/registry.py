@@ -88,7 +88,7 @@ _CHECKS: dict[str, Check] = {}
 MODULES = (
     *("step", "data", "laws"),
     *("wiring", "transfer", "initialisation", "signal", "regularisation", "embedding", "axes", "normalisation"),
-    *("precision", "broken_start", "repeatable"),
+    *("precision", "broken_start", "repeatable", "narrow", "read_on"),
     *("outputs", "blind", "unheard", "blind_metric", "selection", "hidden", "terms", "lopsided", "indifferent"),
     *("outweigh", "beyond", "agreement", "copied", "carried", "cut"),
     *("order", "orderless", "unseen", "unreached", "schedules", "rates", "callbacks", "plan", "accumulation"),

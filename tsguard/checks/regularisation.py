@@ -12,7 +12,7 @@ from tsguard.checks.initialisation import CONSEQUENCE, GAIN_LOW, gain_of, is_ker
 from tsguard.checks.registry import Context, check
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding
-from tsguard.probes.answers import predict
+from tsguard.probes.answers import labels_of, predict, question
 from tsguard.probes.gradients import norm, term_gradients
 from tsguard.probes.stage import flat, take_step
 
@@ -183,7 +183,7 @@ def _penalised_bias(bench: Bench) -> Iterator[Finding]:
         if len(pulls) < 2:
             continue
         held, asked = norm(pulls[1][0] - pulls[0][0]), norm(pulls[1][1] - pulls[0][1])
-        if held > PENALTY_RATIO * asked > 0:
+        if held > (1.0 if _far_from_zero(bench) else PENALTY_RATIO) * asked > 0:
             yield catalogue.finding(
                 "over-regularised",
                 f"the penalty on {variable.path} resists a change {held / asked:.3g} times as hard as the task "
@@ -194,6 +194,21 @@ def _penalised_bias(bench: Bench) -> Iterator[Finding]:
                 score=0.9,
             )
             return
+
+
+FAR = 1.0
+"""Level of the targets over their deviation, from which half of the level lost costs a quarter of their variance and
+more: there a penalty that holds a bias as hard as the task asks for it is too much."""
+
+
+def _far_from_zero(bench: Bench) -> bool:
+    """Whether an output's targets are amounts that lie all on one side, further away than they vary."""
+    for head in bench.heads:
+        if head.loss is not None and question(head.loss).kind == "regression" and labels_of(head.target) == "real":
+            y = head.target.float()
+            if float(y.mean().abs()) > FAR * float(y.std()):
+                return True
+    return False
 
 
 def rate_of(layer: Any) -> float:

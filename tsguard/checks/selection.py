@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from tsguard import catalogue
-from tsguard.checks.bench import Bench, batch_size, not_asked, set_up
+from tsguard.checks.bench import Bench, batch_size, not_asked, planned_steps, set_up
 from tsguard.checks.registry import Context, check
 from tsguard.dataset import Data, map_leaves
 from tsguard.findings import Finding
+from tsguard.probes.answers import LossOfAnswers, predict
 from tsguard.probes.dispatch import nonfinite_producer
-from tsguard.probes.stage import Batch, as_tensor
+from tsguard.probes.stage import Batch, as_tensor, flat
 
 MAX_EMPTY_BATCHES = 64
 """Batches on which the loss is tried with random answers, to find one whose selection is empty."""
@@ -54,4 +56,42 @@ def _batches_to_try(context: Context, bench: Bench) -> Iterator[Batch]:
     shuffled_rows = rng.permutation(total)
     mixed = [np.sort(shuffled_rows[s : s + size]) for s in range(0, total, size)][: MAX_EMPTY_BATCHES // 2]
     for index in [*mixed, *in_order]:
-        yield Batch(*(map_leaves(as_tensor, part) for part in data.take(index)))
+        yield _rows(data, index)
+    left_out = _left_out(context, bench, mixed)
+    if left_out is not None:
+        yield _rows(data, left_out)
+
+
+LIKELY = 0.05
+"""Chance that the run meets a batch of nothing but such rows, from which it is asked what the loss makes of one."""
+
+ASKED = 8
+"""Batches of which it is seen which rows the loss leaves out."""
+
+
+def _left_out(context: Context, bench: Bench, batches: list[Any]) -> Any:
+    """As many rows as a batch has, all of them rows that the loss leaves out; None where no such batch is to be met.
+
+    A row is left out where the loss has no slope at its answers. What share of all they are says how likely a batch is
+    that holds no other.
+    """
+    import numpy as np
+
+    size, silent, seen = batch_size(context), [], 0
+    for index in batches[:ASKED]:
+        batch = _rows(bench.data, index)
+        answer = predict(bench.model, batch.x)
+        slopes = LossOfAnswers(bench.model, batch, answer).slopes(flat(answer))
+        if slopes is None or any(s is None or len(s) != len(index) for s in slopes):
+            return None
+        heard = sum(s.reshape(len(index), -1).abs().sum(1) for s in slopes)
+        silent += index[(heard == 0).cpu().numpy()].tolist()
+        seen += len(index)
+    updates = planned_steps(context) or -(-len(bench.data) // size)
+    if len(silent) < size or updates * (len(silent) / seen) ** size < LIKELY:
+        return None
+    return np.sort(np.array(silent[:size]))
+
+
+def _rows(data: Data, index: Any) -> Batch:
+    return Batch(*(map_leaves(as_tensor, part) for part in data.take(index)))

@@ -18,10 +18,16 @@ from tsguard.probes.activations import certain_share
 from tsguard.probes.answers import TAME, standardised
 from tsguard.probes.stage import Batch
 
+LEAST_NUMBERS = 10
+"""Different whole numbers in rows of whole numbers, from which they may well be ids: a few levels are amounts."""
+
 
 @check(
     "initial signal",
-    codes=("init-scale", "vanishing-gradient", "exploding-gradient", "dead-units", "saturated-units", "data-scale"),
+    codes=(
+        *("init-scale", "vanishing-gradient", "exploding-gradient", "dead-units", "saturated-units", "data-scale"),
+        "input-encoding",
+    ),
     needs=("model", "data"),
     cost=3,
 )
@@ -62,10 +68,13 @@ def initial_signal(context: Context) -> Iterable[Finding]:
 def _unscaled_inputs(bench: Bench, idle: list[Finding]) -> Finding | None:
     """Where units are idle, or answers certain and wrong, or the loss enormous: do the same weights work on the same
     inputs, standardised?"""
-    x = map_leaves(standardised, bench.batch.x)
-    if all(a is b for a, b in zip(leaves(x), leaves(bench.batch.x), strict=True)):
-        return None
     raw = [leaf for leaf in leaves(bench.batch.x) if leaf.is_floating_point() and leaf.ndim >= 2]
+    # Whole numbers that are read as amounts have a scale as well; a table that looks them up cannot take others.
+    whole = [] if raw else [leaf for leaf in leaves(bench.batch.x) if leaf.ndim >= 2]
+    x = map_leaves(lambda leaf: standardised(leaf.float() if whole else leaf), bench.batch.x)
+    if not raw and not whole:
+        return None
+    raw = raw or [leaf.float() for leaf in whole]
     largest = max(raw, key=lambda leaf: float(leaf.abs().max()))
     certain = certain_share(bench.step) >= CERTAIN_SHARE
     if not idle and float(largest.abs().max()) <= TAME:
@@ -83,12 +92,18 @@ def _unscaled_inputs(bench: Bench, idle: list[Finding]) -> Finding | None:
         seen = f"the loss starts at {bench.step.loss:.3g}"
     else:
         return None
+    numbered = any(leaf.ndim == 2 and len(leaf.unique()) >= LEAST_NUMBERS for leaf in whole)
     return catalogue.finding(
-        "data-scale",
+        "input-encoding" if numbered else "data-scale",
         f"inputs run from {float(largest.min()):.4g} to {float(largest.max()):.4g}, and {seen}; with the same "
         f"weights and the "
-        f"same inputs standardised that is not so (loss {step.loss:.3g}). Standardise each feature with the mean and "
-        "deviation of the training part.",
+        f"same inputs standardised that is not so (loss {step.loss:.3g}). "
+        + (
+            "They are whole numbers: if they number words or kinds, put an Embedding before them; if they are amounts, "
+            "standardise them."
+            if numbered
+            else "Standardise each feature with the mean and deviation of the training part."
+        ),
         where={"phase": "data", "layer": idle[0].where.get("layer") if idle else None},
         explains=tuple(found.code for found in idle),
         score=1.0,

@@ -34,14 +34,20 @@ def failing_step(context: Context) -> Iterable[Finding]:
     failed = next((call.layer for call in bench.step.calls if call.output is None), None)
     if forward and failed is not None:
         where["layer"] = str(getattr(failed, "path", None) or failed.name)
+    yield step_fails(error, where=where, status=None if forward or trained else "WARN")
+
+
+def step_fails(
+    error: BaseException, *, where: dict[str, object], what: str = "a batch", status: str | None = None
+) -> Finding:
+    """The exception of a step as a finding, with the user's own line where it was raised."""
     own = _own_frame(error)
-    if own is not None:
-        where["file"], where["line"] = own
-    yield catalogue.finding(
+    place = where if own is None else {**where, "file": own[0], "line": own[1]}
+    return catalogue.finding(
         "step-fails",
-        f"`train_step` on a batch of the data raises {type(error).__name__}: {_words(error)}",
-        where=where,
-        status=None if forward or trained else "WARN",
+        f"`train_step` on {what} of the data raises {type(error).__name__}: {_words(error)}",
+        where=place,
+        status=status,
         evidence=(Evidence("traceback", COLOURS.sub("", "".join(traceback.format_exception(error)))),),
     )
 

@@ -141,12 +141,13 @@ def predict(model: Any, x: Any, *, training: bool = False) -> Any:
 
 
 TAME = 10.0
-"""Inputs beyond this saturate any layer by themselves; they are standardised where the reach of outputs is asked."""
+"""Inputs beyond this saturate any layer by themselves, and inputs below its inverse open none: they are standardised
+where the reach of outputs is asked."""
 
 
 def tamed(leaf: Any) -> Any:
     """A floating input, standardised per feature where it is far from unit scale."""
-    if not leaf.is_floating_point() or leaf.ndim < 2 or float(leaf.abs().max()) <= TAME:
+    if not leaf.is_floating_point() or leaf.ndim < 2 or 1 / TAME <= float(leaf.abs().max()) <= TAME:
         return leaf
     return standardised(leaf)
 
@@ -182,6 +183,21 @@ def draw_weights(model: Any, scale: float, generator: Any, *, turning: bool = Fa
                 value.copy_(noise * 0.1 * scale)
             else:
                 value.add_(noise * 0.1 * scale)
+
+
+def opened(answer: Any) -> Any:
+    """What stands before a softmax or a sigmoid at the end, up to a constant for each row; other answers as they are.
+
+    A model that is a straight line before it is one behind it as well: it cuts the inputs apart by planes.
+    """
+    import torch
+
+    value = answer.detach().double()
+    within = bool((value > 0).all()) and bool((value < 1).all())
+    if within and value.ndim >= 2 and value.shape[-1] > 1 and bool(((value.sum(-1) - 1).abs() < 1e-4).all()):
+        logs = value.log()
+        return logs - logs.mean(-1, keepdim=True)
+    return torch.logit(value) if within else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,9 +283,13 @@ def _reach_of(drawn: list[tuple[float, Any]]) -> Reach:
         return min(float(v.min()) for v in kept) if side == "low" else max(float(v.max()) for v in kept)
 
     scales = tuple(sorted({scale for scale, _ in drawn}))
+    overflowed = _mostly_overflowed([t for s, t in drawn if s == scales[-1]])
     low, high, less = extreme(scales, "low"), extreme(scales, "high"), scales[:-1]
     span = max(abs(extreme(less, "low")), abs(extreme(less, "high")), 1e-6)
     margin = (BOUNDED_GROWTH - 1) * span
+    if overflowed and not -1.0 <= low <= high <= 1.0:
+        # What grew beyond all numbers showed no end; a sigmoid or tanh behind it would have closed before.
+        return Reach(low, high, bounded_below=False, bounded_above=False, sums_to_one=None)
     # A range whose end is reached by many draws alike (0 of a ReLU) is closed there.
     return Reach(
         low=low,
@@ -278,6 +298,13 @@ def _reach_of(drawn: list[tuple[float, Any]]) -> Reach:
         bounded_above=high <= extreme(less, "high") + margin,
         sums_to_one=_simplex_axis([t for s, t in drawn if s <= 1.0]),
     )
+
+
+def _mostly_overflowed(tensors: list[Any]) -> bool:
+    import torch
+
+    finite = sum(int(torch.isfinite(t).sum()) for t in tensors)
+    return bool(2 * finite < sum(t.numel() for t in tensors))
 
 
 def _simplex_axis(tensors: list[Any]) -> int | None:

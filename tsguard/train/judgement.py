@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tsguard.checks.registry import Context
-from tsguard.dataset import Data
+from tsguard.dataset import Data, held_out
 from tsguard.diagnosis import Record, Start, diagnose, settled
 from tsguard.findings import Finding
 from tsguard.guard.outcome import GuardOutcome
@@ -18,7 +18,6 @@ from tsguard.probes.score import JUDGED_ROWS, Judged, every_row, sample
 from tsguard.probes.score import judge as judged_on
 from tsguard.probes.stage import Batch
 from tsguard.train.pictures import of_answers
-from tsguard.train.validation import held_out
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,14 @@ from typing import Any
 
 import keras
 
-from tsguard.dataset import Data
+from tsguard.dataset import Data, held_out
 from tsguard.errors import ConfigError, explain
 from tsguard.settings import ScheduleSettings, TrainSettings
 from tsguard.subject import Subject
 from tsguard.train.formula import Formula
 from tsguard.train.layers import ByLayer, freeze_for_good, require_matches
 from tsguard.train.measured import ANSWERED, Measured
-from tsguard.train.validation import ValidationSets, held_out
+from tsguard.train.validation import ValidationSets
 
 ONE_CYCLE_RISE = 0.3
 """Share of a one-cycle run that the rate rises, where no `warmup_steps` are given: Smith's own and torch's default."""

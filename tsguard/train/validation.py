@@ -8,7 +8,6 @@ where stopping, the choice of the best, trackers and pages find them.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,18 +30,6 @@ def declared(data: Data, settings: TrainSettings, *, seed: int = 0) -> Data:
     if settings.validation:
         data = _cut(data, settings.validation, seed)
     return data if settings.limit_batches is None else _shortened(data, settings)
-
-
-def held_out(data: Data, share: float) -> Data:
-    """The data as `fit(validation_split=…)` sees it: the last rows validate. What has validation data stays whole."""
-    if not share or data.validation is not None or not data.is_arrays:
-        return data
-    first = math.floor(len(data) * (1.0 - share))  # Keras' own rule
-    x, y, weights = data.take(slice(0, first))
-    *pair, held_weights = data.take(slice(first, None))
-    held = (*pair,) if held_weights is None else (*pair, held_weights)
-    rows = {name: np.asarray(column)[:first] for name, column in data.rows.items()}
-    return dataclasses.replace(data, x=x, y=y, sample_weight=weights, validation=held, rows=rows)
 
 
 def _cut(data: Data, wanted: Mapping[str, ValidationSettings], seed: int) -> Data:
