@@ -7,7 +7,7 @@ from keras import layers, ops
 
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding, Role, Status
-from tsguard.repro.asked import _wrong, lines_of
+from tsguard.repro.asked import _wrong, form_of, lines_of
 from tsguard.repro.case import Batch, Case, Fingerprint
 
 RNG = np.random.default_rng(0)
@@ -91,7 +91,9 @@ def test_the_lines_find_the_sick_case_and_pass_the_healthy_one(name):
     finding = Finding(
         name.partition(" ")[0], Status.FAIL, Role.CAUSE, "sick", where={"phase": "data", **where}, evidence=evidence
     )
-    lines = lines_of(finding, case_of(sick))
+    form = form_of(finding, case_of(sick))
+    assert form is not None
+    lines = lines_of(form, finding, case_of(sick))
     assert lines is not None
     assert not _wrong(lines, case_of(healthy))
-    assert lines_of(finding, case_of(healthy)) is None
+    assert form_of(finding, case_of(healthy)) is None

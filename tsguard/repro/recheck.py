@@ -20,7 +20,7 @@ from tsguard.findings import Finding, Status
 from tsguard.padding import Padding
 from tsguard.repro import emit
 from tsguard.repro import script as scripts
-from tsguard.repro.asked import home_of, lines_of
+from tsguard.repro.asked import form_of, home_of, lines_of
 from tsguard.repro.case import Batch, Case, Fingerprint, weights_in
 from tsguard.repro.code.arrays import plain
 from tsguard.repro.code.lines import Lines, NotCode
@@ -109,9 +109,12 @@ def _case(
         more["plan"] = plan
 
     def fails(case: Case) -> bool:
+        if form is not None and lines_of(form, finding, case) is None:
+            return False
         said = told(finding.check, finding.code, case.model, case.batch.x, case.batch.y, **more)
         return bool(said) and (broken_before or _steps(case))
 
+    form = None
     weights = tuple(model.get_weights()) if model.built else None
     fingerprint = Fingerprint(finding.code, "check", None, None)
     first = next(_beginnings(data))
@@ -120,11 +123,13 @@ def _case(
     whole = next((case for case in starts if clock() < deadline and fails(case)), None)
     if whole is None:
         return None
+    # What is written is what is kept: the search asks the script's own lines as well, where there are any.
+    form = form_of(finding, whole)
     left = max(0.0, deadline - clock())
     reduction = Reduction(whole, budget_s=left, fails=fails, passes=CONFIGURATION, clock=clock, progress=progress)
     small = reduction.run()
     heavier = small.with_(weights=tuple(small.model.get_weights()))
-    plainly = lines_of(finding, small)
+    plainly = None if form is None else lines_of(form, finding, small)
     original = sum(int(np.size(leaf)) for leaf in leaves([data.x, data.y])) + weights_in(model, whole.batch)
     return FoundCase(
         finding,
