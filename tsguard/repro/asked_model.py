@@ -20,7 +20,7 @@ from tsguard.repro.case import Case
 
 LOSS = "model.compute_loss(x, y, model(x, training=True))"
 
-_KERNELS = "[v for v in model.trainable_variables if v.value.ndim > 1]"
+_KERNELS = "for v in model.trainable_variables if v.value.ndim > 1"
 
 
 def without_gradient(finding: Finding, case: Case) -> list[str]:
@@ -56,7 +56,7 @@ def fading_gradient(finding: Finding, case: Case) -> list[str]:
     """Kernels whose gradient is nothing beside that of another."""
     return [
         f"{LOSS}.backward()",
-        f"norms = {{v.path: float(v.value.grad.norm()) for v in {_KERNELS[1:-1]} and v.value.grad is not None}}",
+        f"norms = {{v.path: float(v.value.grad.norm()) {_KERNELS} and v.value.grad is not None}}",
         f"wrong = [path for path, norm in norms.items() if 0 < norm < {VANISHED:g} * max(norms.values())]",
     ]
 
@@ -85,7 +85,7 @@ def drowning_steps(finding: Finding, case: Case) -> list[str] | None:
 def odd_gains(finding: Finding, case: Case) -> list[str]:
     """Kernels that multiply their signal by an unusual number."""
     return [
-        f"kernels = {_KERNELS}",
+        f"kernels = [v {_KERNELS}]",
         "gains = {v.path: float(v.value.norm()) / v.shape[-1] ** 0.5 for v in kernels}",
         f"wrong = [(path, gain) for path, gain in gains.items() if not {GAIN_LOW:g} <= gain <= {GAIN_HIGH:g}]",
     ]
@@ -153,7 +153,7 @@ def heavy_decay(finding: Finding, case: Case) -> list[str]:
     """A weight decay that pulls harder than the greatest step that the optimizer makes."""
     return [
         'decay = getattr(model.optimizer, "weight_decay", None) or 0.0',
-        f"sizes = [float((v.value**2).mean() ** 0.5) for v in {_KERNELS[1:-1]}]",
+        f"sizes = [float((v.value**2).mean() ** 0.5) {_KERNELS}]",
         f"wrong = [decay] if decay * sorted(sizes)[len(sizes) // 2] >= {DECAY_PULL:g} else []",
     ]
 

@@ -18,8 +18,10 @@ from tsguard.findings import Finding, Status
 from tsguard.guard.outcome import GuardOutcome
 from tsguard.repro.case import Batch, Case, from_batch, from_outcome, weights_in
 from tsguard.repro.found import FoundCase
+from tsguard.repro.graphs import opened
 from tsguard.repro.passes import make_values
 from tsguard.repro.reduce import Reduction, contrasted
+from tsguard.subject import Subject
 
 BATCHES_TRIED = 8
 """Batches of the data that are tried for a failing step, where no step was recorded."""
@@ -43,6 +45,7 @@ def failing_case(
     deadline = clock() + budget_s
     case = None if outcome is None else from_outcome(outcome, name=name)
     if case is None and model is not None and data is not None:
+        model = _opened(model, data)
         hidden = any(f.code == "nan-hidden" and f.status == Status.FAIL for f in findings)
         for x, y, weight in data.batches(BATCHES_TRIED):
             with preserved(model):
@@ -83,6 +86,10 @@ def other_case(
 
     data = None if data is None else as_arrays(data)
     deadline = clock() + budget_s
+    whole = model if data is None else _opened(model, data)
+    if context is not None and whole is not model:
+        context = replace(context, subject=Subject.from_model(whole, padding=context.padding), _model=whole)
+    model = whole
 
     def told() -> dict[str, Any]:
         left = max(0.0, deadline - clock())
@@ -93,6 +100,11 @@ def other_case(
         if found is None and context is not None and data is not None:
             found = check_case(findings, replace(context, data=data), **told())
     return found
+
+
+def _opened(model: Any, data: Data) -> Any:
+    first = next(iter(data.batches(1)), None)
+    return model if first is None else opened(model, first[0])
 
 
 def as_arrays(data: Data) -> Data:
