@@ -291,6 +291,8 @@ def _whole(source: str, parts: str = "program.model, program.x, program.y") -> C
             read = re.findall(r"\n(x|y|x, y) = \(pkgutil", text)[0].split(", ")
             wanted = [part for part in parts.split(", ") if part.rpartition(".")[2] in read]
             return f"{source}\n\ndef build():\n    return {', '.join(wanted)}\n"
+        if "the law holds" in text:
+            return f"{source}\n\ndef build():\n    return {parts.split(', ')[0]}\n"
         if "isinstance(mended, tuple)" not in text and "isinstance(model, tuple)" not in text:
             return None
         return f"{source}\n\ndef build():\n    return {parts}\n"
