@@ -93,6 +93,7 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
     ),
     "saturated-units": (asked_model.flat_units, asked_model.flat_gates),
     "symmetric-init": (asked_model.equal_units,),
+    "transfer-nothing": (asked_model.no_counterpart,),
     "under-capacity": (asked_model.straight,),
     "untracked-parameters": (asked_model.strangers, asked_model.without_gradient),
     "vanishing-gradient": (asked_model.fading_gradient, asked_model.unheard_steps),

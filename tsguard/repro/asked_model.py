@@ -13,10 +13,12 @@ from tsguard.checks.gradient_flow import EXPLODED, FLOAT32_EPS, VANISHED
 from tsguard.checks.initialisation import GAIN_HIGH, GAIN_LOW
 from tsguard.checks.rates import DECAY_PULL, RUNAWAY, STANDSTILL, STEPS
 from tsguard.checks.regularisation import PENALTY_RATIO
+from tsguard.checks.transfer import SHAPES_OF_SOURCE
 from tsguard.checks.units import DEAD_SHARE, SATURATED_SHARE
 from tsguard.findings import Finding
 from tsguard.probes.activations import SIGMOID_FLAT, TANH_FLAT
 from tsguard.repro.case import Case
+from tsguard.repro.code.arrays import plain
 
 LOSS = "model.compute_loss(x, y, model(x, training=True))"
 
@@ -186,6 +188,20 @@ def straight(finding: Finding, case: Case) -> list[str] | None:
         "one, two, between = model(x), model(turned), model((x + turned) / 2)",
         "bent = float(abs(between - (one + two) / 2).max() / abs(one - two).max())",
         'wrong = ["the model is a straight line"] if bent < 1e-4 else []',
+    ]
+
+
+def no_counterpart(finding: Finding, case: Case) -> list[str] | None:
+    """Weights for which the source of a transfer holds none of their shape."""
+    shapes = next((one.value for one in finding.evidence if one.name == SHAPES_OF_SOURCE), None)
+    if shapes is None:
+        return None
+    place = str(finding.where.get("layer", ""))
+    named = any(layer.name == place for layer in case.model.layers)
+    return [
+        f"source = {shapes}",
+        f"part = model.get_layer({plain(place)})" if named else "part = model",
+        "wrong = [v.path for v in part.variables if list(v.shape) not in source]",
     ]
 
 

@@ -25,12 +25,20 @@ from tsguard.repro.case import Batch, Case, Fingerprint, weights_in
 from tsguard.repro.code.arrays import plain
 from tsguard.repro.code.lines import Lines, NotCode
 from tsguard.repro.found import FoundCase
-from tsguard.repro.passes import CONFIGURATION
+from tsguard.repro.graphs import is_graph
+from tsguard.repro.passes import CONFIGURATION, Pass, drop_samples
+from tsguard.repro.passes.narrow import bypass_layers
 from tsguard.repro.reduce import Reduction
 from tsguard.subject import Subject
 
 LAWS = "laws of padding, masking and time"
 """A check whose findings have counterexamples of their own."""
+
+OF_OBJECTS = frozenset({"transfer-nothing"})
+"""Findings whose check needs objects that no script holds (another model): their lines alone are asked."""
+
+KEEPING_SHAPES: tuple[Pass, ...] = (drop_samples, bypass_layers)
+"""For those: what is said of the shapes of weights is true of any other shape."""
 
 OF_AMOUNT = frozenset({"data-volume", "off-plan"})
 """Findings that say that there is too little: of fewer rows they are true whatever the cause."""
@@ -111,22 +119,27 @@ def _case(
     def fails(case: Case) -> bool:
         if form is not None and lines_of(form, finding, case) is None:
             return False
+        if of_objects:
+            return form is not None
         said = told(finding.check, finding.code, case.model, case.batch.x, case.batch.y, **more)
         return bool(said) and (broken_before or _steps(case))
 
-    form = None
+    form, of_objects = None, finding.code in OF_OBJECTS
     weights = tuple(model.get_weights()) if model.built else None
     fingerprint = Fingerprint(finding.code, "check", None, None)
     first = next(_beginnings(data))
     broken_before = not _steps(Case(model, first, fingerprint, weights=weights))
+    if of_objects:
+        form = form_of(finding, Case(model, first, fingerprint, weights=weights))
     starts = (Case(model, batch, fingerprint, weights=weights, recipe=recipe, name=name) for batch in _beginnings(data))
     whole = next((case for case in starts if clock() < deadline and fails(case)), None)
     if whole is None:
         return None
     # What is written is what is kept: the search asks the script's own lines as well, where there are any.
-    form = form_of(finding, whole)
+    form = form or form_of(finding, whole)
+    passes = KEEPING_SHAPES if of_objects else CONFIGURATION
     left = max(0.0, deadline - clock())
-    reduction = Reduction(whole, budget_s=left, fails=fails, passes=CONFIGURATION, clock=clock, progress=progress)
+    reduction = Reduction(whole, budget_s=left, fails=fails, passes=passes, clock=clock, progress=progress)
     small = reduction.run()
     heavier = small.with_(weights=tuple(small.model.get_weights()))
     plainly = None if form is None else lines_of(form, finding, small)
@@ -136,7 +149,7 @@ def _case(
         name,
         (
             *((lambda one=one: _script(finding, one, more, plainly)) for one in (small, heavier) if plainly),
-            *((lambda one=one: _script(finding, one, more)) for one in (small, heavier)),
+            *((lambda one=one: _script(finding, one, more)) for one in (small, heavier) if not of_objects),
         ),
         size=small.size,
         original_size=original,
@@ -178,6 +191,9 @@ def _script(finding: Finding, case: Case, more: Mapping[str, Any], plainly: list
         lines.imports.add("from tsguard.repro.recheck import told")
     emit.weight_lines(case, lines, beside)
     home = "np" if plainly is None else home_of(plainly)
+    if plainly is not None and is_graph(case.model):  # what no line reads need not be there
+        last = [place for place, (key, _) in enumerate(parts) if any(re.search(rf"\b{key}\b", one) for one in plainly)]
+        parts = parts[: max(last, default=-1) + 1]
     arrays = [f"{key} = {emit.value(key, part, beside, home=home)}" for key, part in parts]
     words = [plain(finding.check), plain(finding.code), "model", *(key for key, _ in parts)]
     words += [f"{key}={plain(value)}" for key, value in more.items()]
