@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from tsguard.findings import Finding, Status
 from tsguard.padding import Padding
 from tsguard.repro import emit
 from tsguard.repro import script as scripts
-from tsguard.repro.asked import form_of, home_of, lines_of
+from tsguard.repro.asked import Form, form_of, home_of, lines_of
 from tsguard.repro.case import Batch, Case, Fingerprint, weights_in
 from tsguard.repro.code.arrays import plain
 from tsguard.repro.code.lines import Lines, NotCode
@@ -107,55 +108,77 @@ def _case(
 ) -> FoundCase | None:
     model, data = context.model, context.data
     assert data is not None
-    more: dict[str, Any] = {}
-    if context.padding is not None:
-        fields = {field: getattr(context.padding, field) for field in Padding.__dataclass_fields__}
-        usual = Padding()
-        more["padding"] = {field: value for field, value in fields.items() if value != getattr(usual, field)}
-    plan = {key: value for key, value in context.declared.items() if isinstance(value, bool | int | float | str)}
-    if plan:
-        more["plan"] = plan
-
-    def fails(case: Case) -> bool:
-        if form is not None and lines_of(form, finding, case) is None:
-            return False
-        if of_objects:
-            return form is not None
-        said = told(finding.check, finding.code, case.model, case.batch.x, case.batch.y, **more)
-        return bool(said) and (broken_before or _steps(case))
-
-    form, of_objects = None, finding.code in OF_OBJECTS
     weights = tuple(model.get_weights()) if model.built else None
     fingerprint = Fingerprint(finding.code, "check", None, None)
-    first = next(_beginnings(data))
-    broken_before = not _steps(Case(model, first, fingerprint, weights=weights))
-    if of_objects:
-        form = form_of(finding, Case(model, first, fingerprint, weights=weights))
-    starts = (Case(model, batch, fingerprint, weights=weights, recipe=recipe, name=name) for batch in _beginnings(data))
-    whole = next((case for case in starts if clock() < deadline and fails(case)), None)
+    first = Case(model, next(_beginnings(data)), fingerprint, weights=weights, recipe=recipe, name=name)
+    asked = _Asked(finding, _settings(context), broken_before=not _steps(first))
+    if asked.of_objects:
+        asked.form = form_of(finding, first)
+    starts = (first.with_(batch=batch) for batch in _beginnings(data))
+    whole = next((case for case in starts if clock() < deadline and asked.fails(case)), None)
     if whole is None:
         return None
-    # What is written is what is kept: the search asks the script's own lines as well, where there are any.
-    form = form or form_of(finding, whole)
-    passes = KEEPING_SHAPES if of_objects else CONFIGURATION
-    left = max(0.0, deadline - clock())
-    reduction = Reduction(whole, budget_s=left, fails=fails, passes=passes, clock=clock, progress=progress)
+    asked.form = asked.form or form_of(finding, whole)
+    reduction = Reduction(
+        whole,
+        budget_s=max(0.0, deadline - clock()),
+        fails=asked.fails,
+        passes=KEEPING_SHAPES if asked.of_objects else CONFIGURATION,
+        clock=clock,
+        progress=progress,
+    )
     small = reduction.run()
-    heavier = small.with_(weights=tuple(small.model.get_weights()))
-    plainly = None if form is None else lines_of(form, finding, small)
+    both = (small, small.with_(weights=tuple(small.model.get_weights())))
+    plainly = None if asked.form is None else lines_of(asked.form, finding, small)
     original = sum(int(np.size(leaf)) for leaf in leaves([data.x, data.y])) + weights_in(model, whole.batch)
     return FoundCase(
         finding,
         name,
         (
-            *((lambda one=one: _script(finding, one, more, plainly)) for one in (small, heavier) if plainly),
-            *((lambda one=one: _script(finding, one, more)) for one in (small, heavier) if not of_objects),
+            *((lambda one=one: _script(finding, one, asked.settings, plainly)) for one in both if plainly),
+            *((lambda one=one: _script(finding, one, asked.settings)) for one in both if not asked.of_objects),
         ),
         size=small.size,
         original_size=original,
         prints="wrong: …" if plainly else scripts.one_line(finding.message),
         exhausted=reduction.exhausted,
     )
+
+
+@dataclass
+class _Asked:
+    """What a candidate is asked: the script's own lines, where there are any, and the check."""
+
+    finding: Finding
+    settings: Mapping[str, Any]
+    broken_before: bool
+    """Whether no step of the whole case is finite: then none of a candidate need be."""
+    form: Form | None = None
+
+    @property
+    def of_objects(self) -> bool:
+        return self.finding.code in OF_OBJECTS
+
+    def fails(self, case: Case) -> bool:
+        """What is written is what is kept: the lines first, which cost less."""
+        finding = self.finding
+        if self.form is not None and lines_of(self.form, finding, case) is None:
+            return False
+        if self.of_objects:
+            return self.form is not None
+        said = told(finding.check, finding.code, case.model, case.batch.x, case.batch.y, **self.settings)
+        return bool(said) and (self.broken_before or _steps(case))
+
+
+def _settings(context: Context) -> dict[str, Any]:
+    """The padding and the plan, as far as they are plain values."""
+    settings: dict[str, Any] = {}
+    if context.padding is not None:
+        fields = {field: getattr(context.padding, field) for field in Padding.__dataclass_fields__}
+        usual = Padding()
+        settings["padding"] = {field: value for field, value in fields.items() if value != getattr(usual, field)}
+    plan = {key: value for key, value in context.declared.items() if isinstance(value, bool | int | float | str)}
+    return {**settings, "plan": plan} if plan else settings
 
 
 def _steps(case: Case) -> bool:
