@@ -8,12 +8,13 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from tsguard.backend import preserved
+from tsguard.checks.bench import fit_arguments
 from tsguard.checks.registry import Context, all_checks
 from tsguard.checks.runner import run_checks
 from tsguard.dataset import Data, leaves
@@ -60,11 +61,16 @@ def told(
     *,
     padding: Mapping[str, Any] | None = None,
     plan: Mapping[str, Any] | None = None,
+    fit: Mapping[str, Any] | None = None,
 ) -> str:
     """What a check says of a model and its data; empty where it does not fail with that code."""
     words = None if padding is None else Padding(**padding)
     subject = None if model is None else Subject.from_model(model, padding=words)
-    context = Context(subject=subject, data=Data(x, y), padding=words, declared=plan or {})
+    facts = {} if fit is None else {"fit": fit}
+    data = Data(x, y)
+    if fit is not None and "batch_size" in fit:
+        data = replace(data, batch_size=int(fit["batch_size"]))
+    context = Context(subject=subject, data=data, padding=words, declared=plan or {}, facts=facts)
     asked = [one for one in all_checks() if one.name == check]
     found = run_checks(context, asked, budget_s=ASKED_S)
     return next((f.message for f in found if f.code == code and f.status is Status.FAIL), "")
@@ -111,12 +117,16 @@ def _case(
     weights = tuple(model.get_weights()) if model.built else None
     fingerprint = Fingerprint(finding.code, "check", None, None)
     first = Case(model, next(_beginnings(data)), fingerprint, weights=weights, recipe=recipe, name=name)
-    asked = _Asked(finding, _settings(context), broken_before=not _steps(first))
-    if asked.of_objects:
-        asked.form = form_of(finding, first)
-    starts = (first.with_(batch=batch) for batch in _beginnings(data))
-    whole = next((case for case in starts if clock() < deadline and asked.fails(case)), None)
-    if whole is None:
+    broken_before = not _steps(first)
+    for settings in _settings(context):
+        asked = _Asked(finding, settings, broken_before)
+        if asked.of_objects:
+            asked.form = form_of(finding, first)
+        starts = (first.with_(batch=batch) for batch in _beginnings(data))
+        whole = next((case for case in starts if clock() < deadline and asked.fails(case)), None)
+        if whole is not None:
+            break
+    else:
         return None
     asked.form = asked.form or form_of(finding, whole)
     reduction = Reduction(
@@ -170,15 +180,24 @@ class _Asked:
         return bool(said) and (self.broken_before or _steps(case))
 
 
-def _settings(context: Context) -> dict[str, Any]:
-    """The padding and the plan, as far as they are plain values."""
+def _settings(context: Context) -> Iterator[dict[str, Any]]:
+    """The padding and the plan, then the arguments of `fit` with them, as far as they are plain values."""
     settings: dict[str, Any] = {}
     if context.padding is not None:
         fields = {field: getattr(context.padding, field) for field in Padding.__dataclass_fields__}
         usual = Padding()
         settings["padding"] = {field: value for field, value in fields.items() if value != getattr(usual, field)}
-    plan = {key: value for key, value in context.declared.items() if isinstance(value, bool | int | float | str)}
-    return {**settings, "plan": plan} if plan else settings
+    if plan := _plain_values(context.declared):
+        settings["plan"] = plan
+    yield settings
+    if fit := _plain_values(fit_arguments(context)):
+        yield {**settings, "fit": fit}
+
+
+def _plain_values(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: value for key, value in given.items() if isinstance(value, bool | int | float | str) and key != "verbose"
+    }
 
 
 def _steps(case: Case) -> bool:
