@@ -13,6 +13,7 @@ from tsguard.checks.lopsided import SIDE
 from tsguard.checks.outputs import FLOOR_SHARE, UNREACHABLE_SHARE
 from tsguard.checks.own_loss import SAME
 from tsguard.checks.terms import DROWNED
+from tsguard.dataset import map_leaves
 from tsguard.findings import Finding
 from tsguard.probes.answers import question
 from tsguard.repro.case import Case
@@ -76,7 +77,8 @@ _REACHED = (
 
 def _kind(case: Case) -> tuple[str, bool]:
     """What the loss of the one output asks, and whether it takes logits."""
-    [head] = heads_of(case.model, case.batch.x, case.batch.y)
+    # Asked with zeros: the loss may refuse the targets, and that is then what is wrong.
+    [head] = heads_of(case.model, case.batch.x, map_leaves(np.zeros_like, case.batch.y))
     asked = question(head.loss) if head.loss is not None else None
     return ("own", False) if asked is None else (asked.kind, asked.from_logits)
 

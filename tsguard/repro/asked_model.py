@@ -55,11 +55,12 @@ def equal_units(finding: Finding, case: Case) -> list[str]:
 
 
 def fading_gradient(finding: Finding, case: Case) -> list[str]:
-    """Kernels whose gradient is nothing beside that of another."""
+    """Weights whose gradient is nothing beside that of another: where kernels fade both ways, that of an offset."""
     return [
         f"{LOSS}.backward()",
-        f"norms = {{v.path: float(v.value.grad.norm()) {_KERNELS} and v.value.grad is not None}}",
-        f"wrong = [path for path, norm in norms.items() if 0 < norm < {VANISHED:g} * max(norms.values())]",
+        "grads = [(v.path, v.value.grad) for v in model.trainable_variables if v.value.grad is not None]",
+        "norms = [(path, float(grad.norm())) for path, grad in grads]",
+        f"wrong = [path for path, norm in norms if 0 < norm < {VANISHED:g} * max(size for _, size in norms)]",
     ]
 
 
