@@ -139,7 +139,10 @@ def _said(node: Any) -> dict[str, Any]:
 
 def _subscript(key: Any) -> str:
     """What stands in the brackets of `x[...]`."""
-    if isinstance(key, tuple):
+    # Keras writes a tuple into a configuration as a list; a list of numbers picks elements.
+    if isinstance(key, list) and all(isinstance(each, int) for each in key):
+        return plain(key)
+    if isinstance(key, tuple | list):
         return ", ".join(_subscript(each) for each in key) + ("," if len(key) == 1 else "")
     if isinstance(key, slice):
         first, last, step = ("" if one is None else plain(one) for one in (key.start, key.stop, key.step))
