@@ -123,6 +123,7 @@ def test_a_transfer_that_finds_no_place_is_told_by_shapes():
     case = other_case(findings, model=model, data=data, name="moved", budget_s=30, context=context)
     text = case.makers[0]().files["repro.py"].decode()
     assert "[3, 2, 12]" in text
-    assert "Conv1D(6, 3" in text
+    assert "Conv1D(6, kernel_size=3" in text
+    assert "stored" not in text
     assert "tsguard" not in text
     assert "Dense" not in text

@@ -199,6 +199,8 @@ def no_counterpart(finding: Finding, case: Case) -> list[str] | None:
         return None
     place = str(finding.where.get("layer", ""))
     named = any(layer.name == place for layer in case.model.layers)
+    if not named and place != case.model.name:
+        return None  # it was left out
     return [
         f"source = {shapes}",
         f"part = model.get_layer({plain(place)})" if named else "part = model",

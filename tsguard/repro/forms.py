@@ -98,12 +98,13 @@ def _mask_lost(found: Found) -> Question | None:
     if found.finding.code != "mask-dropped" or not layer or found.changed is not None or not _single(found):
         return None
     lines = (
-        f"layer = model.get_layer({plain(layer)})",
-        "one = model(x)",
-        "def filled(given, *more, own=layer.call, **named):",
+        "def filled(given, named):",
         '    mask = named.get("mask", getattr(given, "_keras_mask", None))',
-        "    return own(keras.ops.where(mask[..., None], given, given + 1.0), *more, **named)",
-        "layer.call = filled",
+        "    return given if mask is None else keras.ops.where(mask[..., None], given, given + 1.0)",
+        "one = model(x)",
+        # A mended model may have another layer there: of one that is sound, no layer minds.
+        f"for layer in [layer for layer in model.layers if layer.name == {plain(layer)}] or model.layers:",
+        "    layer.call = lambda given, *more, own=layer.call, **named: own(filled(given, named), *more, **named)",
         f"moved = keras.ops.max(keras.ops.abs(one - model(x)){found.index})",
         f"held = moved <= {SAME:g} * keras.ops.max(keras.ops.abs(one))",
     )

@@ -30,6 +30,7 @@ from tsguard.repro.found import FoundCase
 from tsguard.repro.graphs import is_graph
 from tsguard.repro.passes import CONFIGURATION, Pass, drop_samples
 from tsguard.repro.passes.narrow import bypass_layers
+from tsguard.repro.passes.plain import forget_weights
 from tsguard.repro.reduce import Reduction
 from tsguard.subject import Subject
 
@@ -39,7 +40,7 @@ LAWS = "laws of padding, masking and time"
 OF_OBJECTS = frozenset({"transfer-nothing"})
 """Findings whose check needs objects that no script holds (another model): their lines alone are asked."""
 
-KEEPING_SHAPES: tuple[Pass, ...] = (drop_samples, bypass_layers)
+KEEPING_SHAPES: tuple[Pass, ...] = (drop_samples, forget_weights, bypass_layers)
 """For those: what is said of the shapes of weights is true of any other shape."""
 
 OF_AMOUNT = frozenset({"data-volume", "off-plan"})
