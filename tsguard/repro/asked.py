@@ -18,7 +18,7 @@ from tsguard.dataset import map_leaves
 from tsguard.findings import Finding
 from tsguard.repro import asked_data, asked_loss, asked_model
 from tsguard.repro.case import Case
-from tsguard.repro.graphs import REFUSALS
+from tsguard.repro.graphs import REFUSALS, has_graph
 
 Form = Callable[[Finding, Case], list[str] | None]
 
@@ -34,6 +34,8 @@ def lines_of(form: Form, finding: Finding, case: Case) -> list[str] | None:
         lines = form(finding, case)
     except REFUSALS:
         return None
+    if lines and any("model." in line for line in lines) and not (has_graph(case.model) or "model(x" in lines[0]):
+        lines = ["model(x)", *lines]  # a class of the user's has its weights after its first call
     return lines if lines is not None and _wrong(lines, case) else None
 
 
