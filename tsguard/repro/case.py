@@ -252,7 +252,7 @@ def _step(
         _, heard = replay.run(record, allow=all_finite, eager=True, around=trace.listening)
         origin = find(trace, heard, record, model)
         # Asked before a model that was not built is so again: its layers' paths go with it.
-        kind = None if origin is None else _kind(model, origin.layer)
+        kind = None if origin is None else kind_of(model, origin.layer)
     if origin is None:
         return None, None
     return Fingerprint(origin.code, origin.phase, origin.op, kind), origin
@@ -262,7 +262,7 @@ def _tensor(value: Any) -> Any:
     return keras.ops.convert_to_tensor(value)
 
 
-def _kind(model: Any, path: str | None) -> str | None:
+def kind_of(model: Any, path: str | None) -> str | None:
     """The class of the layer at a path: names change when layers are cut out, kinds do not."""
     if path is None:
         return None

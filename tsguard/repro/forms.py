@@ -328,7 +328,7 @@ FORMS: Sequence[Callable[[Found], Question | None]] = (
     _loss_counts_padding,
     _loss_of_two_lengths,
     _gradients_of_two_lengths,
-    _output_moved,
     _not_finite,
+    _output_moved,
 )
 """Tried in turn: the first that a finding fits says what is asked."""

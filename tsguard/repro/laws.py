@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 import textwrap
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
+import keras
 import numpy as np
 
 from tsguard.backend import preserved
@@ -20,11 +22,12 @@ from tsguard.dataset import Data, leaves, map_leaves
 from tsguard.findings import Finding, Status
 from tsguard.repro import emit
 from tsguard.repro import script as scripts
-from tsguard.repro.case import Batch, Case, Fingerprint, weights_in
+from tsguard.repro.case import Batch, Case, Fingerprint, kind_of, weights_in
 from tsguard.repro.code.arrays import plain
 from tsguard.repro.code.lines import Lines, NotCode
 from tsguard.repro.forms import question_of
 from tsguard.repro.found import FoundCase
+from tsguard.repro.graphs import REFUSALS
 from tsguard.repro.passes.narrow import bypass_layers, narrow_layers
 from tsguard.repro.passes.plain import forget_weights
 from tsguard.repro.questions import Question
@@ -100,10 +103,11 @@ def _case(
         shapes = [leaf["shape"] for leaf in written[0].values()] if written else []
         size = sum(int(np.prod(shape)) for shape in shapes) or batch.size
         return FoundCase(finding, name, asked, size, original, prints=ASKED)
+    place = _Place.of(finding, whole_case)
     reduction = Reduction(
         whole_case,
         budget_s=budget_s,
-        fails=question.broken,
+        fails=lambda case: place.is_in(case) and question.broken(case),
         passes=(forget_weights, bypass_layers, narrow_layers, forget_weights),
         progress=progress,
     )
@@ -122,6 +126,34 @@ def _case(
         prints=question.shown,
         exhausted=reduction.exhausted,
     )
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a law is broken: a candidate without the layer at fault, or that no longer pools, breaks another one."""
+
+    layer_kind: str | None
+    shapes: tuple[tuple[int, ...], ...]
+    """Of the outputs, without their last axis, which may be narrowed."""
+
+    @classmethod
+    def of(cls, finding: Finding, case: Case) -> _Place:
+        layer = finding.where.get("layer")
+        return cls(None if layer is None else kind_of(case.model, str(layer)), _shapes(case))
+
+    def is_in(self, case: Case) -> bool:
+        kinds = {type(layer).__name__ for layer in case.model._flatten_layers(include_self=True, recursive=True)}
+        try:
+            return (self.layer_kind is None or self.layer_kind in kinds) and _shapes(case) == self.shapes
+        except REFUSALS:
+            return False
+
+
+def _shapes(case: Case) -> tuple[tuple[int, ...], ...]:
+    with preserved(case.model), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        answers = case.model(map_leaves(keras.ops.convert_to_tensor, case.batch.x))
+    return tuple(tuple(one.shape)[:-1] for one in keras.tree.flatten(answers))
 
 
 def _script(finding: Finding, case: Case, question: Question) -> scripts.Script:
