@@ -27,7 +27,7 @@ from tsguard.repro.case import Batch, Case, Fingerprint, weights_in
 from tsguard.repro.code.arrays import plain
 from tsguard.repro.code.lines import Lines, NotCode
 from tsguard.repro.found import FoundCase
-from tsguard.repro.graphs import is_graph
+from tsguard.repro.graphs import is_graph, reinitialised
 from tsguard.repro.passes import CONFIGURATION, Pass, drop_samples
 from tsguard.repro.passes.narrow import bypass_layers
 from tsguard.repro.passes.plain import forget_weights
@@ -115,20 +115,10 @@ def _case(
 ) -> FoundCase | None:
     model, data = context.model, context.data
     assert data is not None
-    weights = tuple(model.get_weights()) if model.built else None
-    fingerprint = Fingerprint(finding.code, "check", None, None)
-    first = Case(model, next(_beginnings(data)), fingerprint, weights=weights, recipe=recipe, name=name)
-    broken_before = not _steps(first)
-    for settings in _settings(context):
-        asked = _Asked(finding, settings, broken_before)
-        if asked.of_objects:
-            asked.form = form_of(finding, first)
-        starts = (first.with_(batch=batch) for batch in _beginnings(data))
-        whole = next((case for case in starts if clock() < deadline and asked.fails(case)), None)
-        if whole is not None:
-            break
-    else:
+    found = next(_wholes(finding, context, deadline, clock), None)
+    if found is None:
         return None
+    asked, whole = found[0], found[1].with_(recipe=recipe, name=name)
     asked.form = asked.form or form_of(finding, whole)
     reduction = Reduction(
         whole,
@@ -154,6 +144,30 @@ def _case(
         prints="wrong: …" if plainly else scripts.one_line(finding.message),
         exhausted=reduction.exhausted,
     )
+
+
+def _wholes(
+    finding: Finding, context: Context, deadline: float, clock: Callable[[], float]
+) -> Iterator[tuple[_Asked, Case]]:
+    """A finding with a case of which its check says so again: with the weights as they are, or with fresh ones.
+
+    What was found before a training need not be seen any more in what was trained.
+    """
+    model, data = context.model, context.data
+    assert data is not None
+    weights = tuple(model.get_weights()) if model.built else None
+    fingerprint = Fingerprint(finding.code, "check", None, None)
+    for settings in _settings(context):
+        for again in (False, True):
+            fresh = reinitialised(model) if again else model
+            if fresh is None:
+                continue
+            first = Case(fresh, next(_beginnings(data)), fingerprint, weights=None if again else weights)
+            asked = _Asked(finding, settings, broken_before=not _steps(first))
+            if asked.of_objects:
+                asked.form = form_of(finding, first)
+            starts = (first.with_(batch=batch) for batch in _beginnings(data))
+            yield from ((asked, case) for case in starts if clock() < deadline and asked.fails(case))
 
 
 @dataclass
