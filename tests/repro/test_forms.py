@@ -160,3 +160,20 @@ def test_a_model_that_was_never_compiled_is_written_without_a_loss():
     assert compiling.compile_line(model, Lines(), exact=True) == []
     x = {"values": np.ones((1, 3, 4), "float32"), "features": np.ones((1, 4), "float32")}
     assert measure(Case(model, Batch(x), Fingerprint("law", "law", None, None)))[0] > 0
+
+
+def test_a_law_keeps_the_layer_at_fault_and_the_shape_of_the_outputs():
+    from fixtures.padding import ZOO
+    from tsguard.checks.laws import findings_of
+    from tsguard.dataset import Data
+    from tsguard.laws import run
+    from tsguard.repro.find import other_case
+
+    subject = ZOO["max_over_padding"].build(True)
+    broken = findings_of(run(subject.model, (subject.x, subject.y), subject.padding, budget_s=20))
+    data = Data(subject.x, subject.y)
+    case = other_case(broken, model=subject.model, data=data, name="max", budget_s=30)
+    text = case.makers[0]().files["repro.py"].decode()
+    assert "GlobalMaxPooling1D" in text, "without it no output is pooled, and everything moves"
+    assert "Dense" not in text
+    assert "tsguard" not in text

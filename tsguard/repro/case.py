@@ -272,6 +272,12 @@ def kind_of(model: Any, path: str | None) -> str | None:
     return None
 
 
+def has_kind(model: Any, kind: str | None) -> bool:
+    """Whether a model still holds a layer of a kind; always where none is known."""
+    layers = model._flatten_layers(include_self=True, recursive=True)
+    return kind is None or any(type(layer).__name__ == kind for layer in layers)
+
+
 def from_outcome(outcome: GuardOutcome, *, name: str) -> Case | None:
     """The bad step of a guarded run: the state right before it and its batch. None where nothing was recorded."""
     trip, replay = outcome.trip, outcome.replay

@@ -22,7 +22,7 @@ from tsguard.dataset import Data, leaves, map_leaves
 from tsguard.findings import Finding, Status
 from tsguard.repro import emit
 from tsguard.repro import script as scripts
-from tsguard.repro.case import Batch, Case, Fingerprint, kind_of, weights_in
+from tsguard.repro.case import Batch, Case, Fingerprint, has_kind, kind_of, weights_in
 from tsguard.repro.code.arrays import plain
 from tsguard.repro.code.lines import Lines, NotCode
 from tsguard.repro.forms import question_of
@@ -142,9 +142,8 @@ class _Place:
         return cls(None if layer is None else kind_of(case.model, str(layer)), _shapes(case))
 
     def is_in(self, case: Case) -> bool:
-        kinds = {type(layer).__name__ for layer in case.model._flatten_layers(include_self=True, recursive=True)}
         try:
-            return (self.layer_kind is None or self.layer_kind in kinds) and _shapes(case) == self.shapes
+            return has_kind(case.model, self.layer_kind) and _shapes(case) == self.shapes
         except REFUSALS:
             return False
 

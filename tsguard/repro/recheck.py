@@ -23,7 +23,7 @@ from tsguard.padding import Padding
 from tsguard.repro import emit
 from tsguard.repro import script as scripts
 from tsguard.repro.asked import Form, form_of, home_of, lines_of
-from tsguard.repro.case import Batch, Case, Fingerprint, weights_in
+from tsguard.repro.case import Batch, Case, Fingerprint, has_kind, kind_of, weights_in
 from tsguard.repro.code.arrays import plain
 from tsguard.repro.code.lines import Lines, NotCode
 from tsguard.repro.found import FoundCase
@@ -163,7 +163,9 @@ def _wholes(
             if fresh is None:
                 continue
             first = Case(fresh, next(_beginnings(data)), fingerprint, weights=None if again else weights)
-            asked = _Asked(finding, settings, broken_before=not _steps(first))
+            layer = finding.where.get("layer")
+            kind = None if layer is None else kind_of(fresh, str(layer))
+            asked = _Asked(finding, settings, not _steps(first), kind)
             if asked.of_objects:
                 asked.form = form_of(finding, first)
             starts = (first.with_(batch=batch) for batch in _beginnings(data))
@@ -178,6 +180,8 @@ class _Asked:
     settings: Mapping[str, Any]
     broken_before: bool
     """Whether no step of the whole case is finite: then none of a candidate need be."""
+    layer_kind: str | None = None
+    """Of the layer that is accused: without it another is."""
     form: Form | None = None
 
     @property
@@ -187,6 +191,8 @@ class _Asked:
     def fails(self, case: Case) -> bool:
         """What is written is what is kept: the lines first, which cost less."""
         finding = self.finding
+        if not has_kind(case.model, self.layer_kind):
+            return False
         if self.form is not None and lines_of(self.form, finding, case) is None:
             return False
         if self.of_objects:
