@@ -104,6 +104,12 @@ DENSE = layers.Dense
 CODE = (Evidence("value", {"value": -200.0, "count": 8}, name="1"),)
 CASES = {
     "data-scale": ({"feature": 0}, (), (model(), scaled(2e4), Y), (model(), X, Y)),
+    "data-scale that the first layer reads": (
+        {"layer": "dense"},
+        (),
+        (classes(SPARSE()), 200 * np.abs(X), LABELS),
+        (classes(SPARSE()), X, LABELS),
+    ),
     "data-sentinel": ({"feature": 1}, CODE, (model(), coded(-200.0), Y), (model(), X, Y)),
     "data-constant": ({}, (), (model(), np.ones_like(X), Y), (model(), X, Y)),
     "symmetric-init": ({}, (), (model(kernel_initializer="ones"), X, Y), (model(), X, Y)),

@@ -15,9 +15,12 @@ from tsguard.checks.own_loss import SAME
 from tsguard.checks.terms import DROWNED
 from tsguard.dataset import map_leaves
 from tsguard.findings import Finding
-from tsguard.probes.answers import question
+from tsguard.probes.answers import TAME, question
 from tsguard.repro.case import Case
 from tsguard.repro.measured import heads_of
+
+WORSE = 2.0
+"""Loss on raw inputs over that on the same at unit size, from which the size is what is wrong: as the check has it."""
 
 
 def far_constant(finding: Finding, case: Case) -> list[str] | None:
@@ -161,6 +164,17 @@ def dealt_targets(finding: Finding, case: Case) -> list[str] | None:
         'answers = keras.ops.array(rng.uniform(0.1, 0.9, model(x).shape), "float32")',
         "losses = [float(model.compute_loss(x, rng.permutation(y), answers)) for _ in range(9)]",
         f"wrong = losses[:1] if np.ptp(losses) <= {SAME:g} * abs(losses[0]) else []",
+    ]
+
+
+def raw_inputs(finding: Finding, case: Case) -> list[str] | None:
+    """Inputs of such a size that the same weights do far worse on them than on the same at unit size."""
+    if not isinstance(case.batch.x, np.ndarray) or "layer" not in finding.where:
+        return None
+    return [
+        "size = float(abs(x).max())",
+        "raw, usual = (float(model.compute_loss(x, y, model(given))) for given in (x, x / size))",
+        f"wrong = [size, raw, usual] if size > {TAME:g} and raw > {WORSE:g} * usual else []",
     ]
 
 
