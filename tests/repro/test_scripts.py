@@ -12,6 +12,7 @@ from tsguard.repro import emit
 from tsguard.repro.case import Batch, Case, Fingerprint, from_batch
 from tsguard.repro.code import graph
 from tsguard.repro.code.lines import Lines
+from tsguard.repro.code.objects import construction
 
 SCRIPTS = {
     "sequential/log_negative": ("ops.log(z)", "ops.log(ops.maximum(z, 1.0) + 0.0 * z)"),
@@ -135,3 +136,18 @@ def test_an_index_that_came_through_a_configuration_is_written():
     fresh = keras.Model.from_config(model.get_config())
     x = np.arange(6.0, dtype="float32").reshape(2, 3)
     assert np.array_equal(model.predict(x, verbose=0), built_again(fresh).predict(x, verbose=0))
+
+
+class Filled(layers.Layer):
+    """An argument that has to be given, and may be None."""
+
+    def __init__(self, fill, **kwargs):
+        super().__init__(**kwargs)
+        self.fill = fill
+
+    def call(self, x):
+        return x
+
+
+def test_an_argument_without_a_default_is_written_though_it_is_none():
+    assert construction(Filled(None), Lines()) == "Filled(None)"
