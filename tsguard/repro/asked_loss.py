@@ -73,9 +73,10 @@ _REACHED = (
     "for size in (1, 10, 100, 1000) * 8:",
     "    model.set_weights([size * np.random.normal(size=weight.shape) for weight in model.weights])",
     "    seen.append(keras.ops.convert_to_numpy(model(x)))",
-    "low, high = np.nanmin(seen), np.nanmax(seen)",
 )
 """Which answers weights can reach."""
+
+_LOW, _HIGH = "np.nanmin(seen)", "np.nanmax(seen)"
 
 
 def _kind(case: Case) -> tuple[str, bool]:
@@ -88,7 +89,7 @@ def _kind(case: Case) -> tuple[str, bool]:
 
 def constant_answers(finding: Finding, case: Case) -> list[str]:
     """An output that no weight moves."""
-    return [*_REACHED, "wrong = [low] if high - low <= 1e-6 else []"]
+    return [*_REACHED, f"wrong = [{_LOW}] if {_HIGH} - {_LOW} <= 1e-6 else []"]
 
 
 def no_probability(finding: Finding, case: Case) -> list[str] | None:
@@ -99,7 +100,7 @@ def no_probability(finding: Finding, case: Case) -> list[str] | None:
     return [
         *_REACHED,
         'logits = getattr(model.loss, "from_logits", False)',
-        "wrong = [low, high] if not logits and (low < 0 or high > 1) else []",
+        f"wrong = [{_LOW}, {_HIGH}] if not logits and ({_LOW} < 0 or {_HIGH} > 1) else []",
     ]
 
 
@@ -111,8 +112,7 @@ def costly_perfection(finding: Finding, case: Case) -> list[str] | None:
     right = "np.eye(seen[0].shape[-1])[y.astype(int).ravel()]" if kind == "sparse" else "y"
     return [
         *_REACHED,
-        f"right, low, high = {right}, max(low, -20), min(high, 20)",
-        "best = (low + (high - low) * right).reshape(seen[0].shape)",
+        f"best = np.clip(40 * {right} - 20, {_LOW}, {_HIGH}).reshape(seen[0].shape)",
         'cost = float(model.compute_loss(x, y, keras.ops.array(best, "float32")))',
         f"wrong = [cost] if cost > {FLOOR_SHARE:g} * np.log(max(2, best.shape[-1])) else []",
     ]
@@ -125,8 +125,8 @@ def targets_beyond(finding: Finding, case: Case) -> list[str] | None:
         return None
     return [
         *_REACHED,
-        "missed = np.square(y - np.clip(y, low, high)).mean()",
-        f"wrong = [low, high] if missed > {UNREACHABLE_SHARE:g} * y.var() else []",
+        f"missed = np.square(y - np.clip(y, {_LOW}, {_HIGH})).mean()",
+        f"wrong = [{_LOW}, {_HIGH}] if missed > {UNREACHABLE_SHARE:g} * y.var() else []",
     ]
 
 
