@@ -17,6 +17,7 @@ from tsguard.dataset import map_leaves
 from tsguard.findings import Finding
 from tsguard.probes.answers import TAME, question
 from tsguard.repro.case import Case
+from tsguard.repro.code.arrays import plain
 from tsguard.repro.measured import heads_of
 
 WORSE = 2.0
@@ -169,11 +170,18 @@ def dealt_targets(finding: Finding, case: Case) -> list[str] | None:
 
 def raw_inputs(finding: Finding, case: Case) -> list[str] | None:
     """Inputs of such a size that the same weights do far worse on them than on the same at unit size."""
-    if not isinstance(case.batch.x, np.ndarray):
+    x = case.batch.x
+    if isinstance(x, Mapping):
+        sizes = {key: float(np.abs(leaf).max()) for key, leaf in x.items() if leaf.dtype.kind == "f" and leaf.size}
+        key = plain(max(sizes, key=lambda one: sizes[one]))
+        name, usual = f"x[{key}]", f"{{**x, {key}: x[{key}] / size}}"
+    elif isinstance(x, np.ndarray):
+        name, usual = "x", "x / size"
+    else:
         return None
     return [
-        "size = float(abs(x).max())",
-        "raw, usual = (float(model.compute_loss(x, y, model(given))) for given in (x, x / size))",
+        f"size = float(abs({name}).max())",
+        f"raw, usual = (float(model.compute_loss(x, y, model(given))) for given in (x, {usual}))",
         f"wrong = [size, raw, usual] if size > {TAME:g} and raw > {WORSE:g} * usual else []",
     ]
 

@@ -80,7 +80,7 @@ def other_case(
 
     All of them together have the budget.
     """
-    from tsguard.repro.laws import law_case
+    from tsguard.repro.laws import law_case, test_of
     from tsguard.repro.recheck import check_case
     from tsguard.repro.training import training_case
 
@@ -96,9 +96,17 @@ def other_case(
         return {"name": name, "recipe": recipe, "budget_s": left, "progress": progress}
 
     with _quiet():
-        found = training_case(findings, model, data, **told()) or law_case(findings, model, data, **told())
-        if found is None and context is not None and data is not None:
-            found = check_case(findings, replace(context, data=data), **told())
+        found = training_case(findings, model, data, **told())
+        # What fails comes before what is only remarked on; among equals the most likely cause comes first.
+        ranked = sorted(findings, key=lambda one: one.status is not Status.FAIL)
+        for place, finding in enumerate(ranked):
+            if found is not None or clock() > deadline:
+                break
+            if test_of(finding):
+                alike = [one for one in ranked[place:] if one.status is finding.status]
+                found = law_case(alike, model, data, **told())
+            elif context is not None and data is not None:
+                found = check_case([finding], replace(context, data=data), **told())
     return found
 
 

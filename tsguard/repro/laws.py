@@ -54,7 +54,7 @@ def law_case(
 
     Of those that say of one model that padding counts, the first that can be asked in Keras alone.
     """
-    broken = [(one, test) for one in findings if one.status in (Status.FAIL, Status.WARN) and (test := _test_of(one))]
+    broken = [(one, test) for one in findings if one.status in (Status.FAIL, Status.WARN) and (test := test_of(one))]
     if model is None or not broken:
         return None
     alike = [one for one in broken if _of_padding(one[0]) and _of_padding(broken[0][0])] or broken[:1]
@@ -70,7 +70,7 @@ def law_case(
     return found[0]
 
 
-def _test_of(finding: Finding) -> str:
+def test_of(finding: Finding) -> str:
     """The test that a law has written of its counterexample."""
     return next((str(e.value) for e in finding.evidence if e.kind == "source" and e.name == "pytest"), "")
 
