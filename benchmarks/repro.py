@@ -256,6 +256,7 @@ EDITS = {
     "nan_shown_as_constant": ("sick = True", "sick = False"),
     "mask_value_overflows_half": ("sick = True", "sick = False"),
     "growth_not_bounded": ("bounded=False", "bounded=True"),
+    "transfer_that_loads_nothing": ("Conv1D(6,", "Conv1D(12,"),
 }
 """What the author of an incident changed, where a step fails. Elsewhere the whole healthy variant serves."""
 

@@ -30,7 +30,7 @@ from tsguard.repro.found import FoundCase
 from tsguard.repro.graphs import is_graph, reinitialised
 from tsguard.repro.passes import CONFIGURATION, Pass, drop_samples
 from tsguard.repro.passes.narrow import bypass_layers
-from tsguard.repro.passes.plain import forget_weights
+from tsguard.repro.passes.plain import forget_weights, simplify_values
 from tsguard.repro.reduce import Reduction
 from tsguard.subject import Subject
 
@@ -124,7 +124,7 @@ def _case(
         whole,
         budget_s=max(0.0, deadline - clock()),
         fails=asked.fails,
-        passes=KEEPING_SHAPES if asked.of_objects else CONFIGURATION,
+        passes=asked.passes,
         clock=clock,
         progress=progress,
     )
@@ -187,6 +187,14 @@ class _Asked:
     @property
     def of_objects(self) -> bool:
         return self.finding.code in OF_OBJECTS
+
+    @property
+    def passes(self) -> tuple[Pass, ...]:
+        """Where a finding is about values and no lines hold them to it, they are not simplified."""
+        if self.of_objects:
+            return KEEPING_SHAPES
+        about_values = self.form is None and self.finding.where.get("phase") == "data"
+        return tuple(one for one in CONFIGURATION if not (about_values and one is simplify_values))
 
     def fails(self, case: Case) -> bool:
         """What is written is what is kept: the lines first, which cost less."""
