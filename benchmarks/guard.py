@@ -1,6 +1,6 @@
 """What watching costs: `model.fit` with the guard against without, and against the other ways to watch.
 
-    KERAS_BACKEND=torch python -m benchmarks.guard [--pairs 20] [--steps 200] [--write]
+    KERAS_BACKEND=torch python -m benchmarks.guard [--pairs 20] [--steps 200] [--others 3] [--write]
 
 In every round plain, plain again (A/A) and guard each fit the same model on the same data. On the CPU they do so in
 step: one step of each, in random order, then the next, so that a ratio is of steps that ran within a blink of each
@@ -133,7 +133,7 @@ ARMS: dict[str, Callable[[], list[Any]]] = {
 
 
 EVERY_ROUND = ("plain", "plain again", "guard")
-"""Arms that run in every round; the others in every sixth."""
+"""Arms that run in every round; the others in the first few."""
 WHOLE = "anomaly mode"
 """It is switched on for the whole process: an arm that cannot share a round."""
 
@@ -151,8 +151,8 @@ def timed(arm: str, model: Any, start: list[Any], x: Any, y: Any) -> Spent:
         return time.perf_counter() - wall, time.process_time() - cpu
 
 
-def rounds(build: Callable[[int], Made], pairs: int, steps: int) -> dict[str, list[Pair]]:
-    """Each arm's wall and processor seconds beside those of `plain`, round by round."""
+def rounds(build: Callable[[int], Made], pairs: int, steps: int, others: int) -> dict[str, list[Pair]]:
+    """Each arm's wall and processor seconds beside those of `plain`, round by round; `others` rounds hold all arms."""
     models = []
     for _ in ARMS:
         keras.utils.set_random_seed(1)
@@ -164,7 +164,7 @@ def rounds(build: Callable[[int], Made], pairs: int, steps: int) -> dict[str, li
         timed("guard", model, start, *first(x, y))
     seen: dict[str, list[Pair]] = {arm: [] for arm in ARMS if arm != "plain"}
     for round_ in range(pairs):
-        arms = [arm for arm in ARMS if arm in EVERY_ROUND or round_ < max(3, pairs // 6)]
+        arms = [arm for arm in ARMS if arm in EVERY_ROUND or round_ < others]
         random.Random(round_).shuffle(arms)  # and with them the model, whose place in memory has a price of its own
         served = dict(zip(arms, models, strict=False))
         together = [] if torch.cuda.is_available() else [arm for arm in arms if arm != WHOLE]
@@ -189,13 +189,15 @@ def fitting(arm: str, model: Any, x: Any, y: Any) -> Callable[[Any], None]:
     return lambda turn: model.fit(x, y, batch_size=BATCH, verbose=0, callbacks=[*ARMS[arm](), turn])
 
 
-def measure(name: str, build: Callable[[int], Made], pairs: int, steps: int) -> list[str]:
+def measure(name: str, build: Callable[[int], Made], pairs: int, steps: int, others: int) -> list[str]:
     """The rows of one model."""
     keras.utils.clear_session()
-    seen = rounds(build, pairs, steps)
+    seen = rounds(build, pairs, steps, others)
     per_step = statistics.median(plain[0] for _, plain in seen["guard"]) / steps * 1e3
     rows = []
     for arm, times in seen.items():
+        if not times:
+            continue
         wall = [mine[0] / plain[0] for mine, plain in times]
         cpu = [mine[1] / plain[1] for mine, plain in times]
         rows.append(
@@ -212,11 +214,18 @@ HEAD = (
 )
 
 
-def kept(file: Path, measured: list[str]) -> list[str]:
-    """The rows of models that are not measured this time."""
+def merged(file: Path, measured: list[str]) -> list[str]:
+    """The rows that were measured, and those of other models and arms, in the order of both."""
     lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    rows = [line for line in lines if " ms) |" in line]
-    return [row for row in rows if row.removeprefix("| ").split(" (")[0] not in measured]
+    rows = {_subject(line): line for line in [*lines, *measured] if " ms) |" in line}
+    return sorted(
+        rows.values(), key=lambda row: (list(MODELS).index(_subject(row)[0]), list(ARMS).index(_subject(row)[1]))
+    )
+
+
+def _subject(row: str) -> tuple[str, str]:
+    model, arm = row.removeprefix("| ").split(" | ")[:2]
+    return model.rsplit(" (", 1)[0], arm
 
 
 def main() -> None:
@@ -224,6 +233,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=20)
     parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--others", type=int, default=3, help="rounds in which the other arms run too")
     parser.add_argument("--models", default=";".join(MODELS), help="separated by ;")
     parser.add_argument("--write", action="store_true", help="write benchmarks/results/guard_cost.md")
     options = parser.parse_args()
@@ -231,10 +241,10 @@ def main() -> None:
     rows = []
     names = options.models.split(";")
     for name in names:
-        rows += measure(name, MODELS[name], options.pairs, options.steps)
+        rows += measure(name, MODELS[name], options.pairs, options.steps, options.others)
     if options.write:
         target = Path(__file__).with_name("results") / "guard_cost.md"
-        rows = [*kept(target, names), *rows]
+        rows = merged(target, rows)
         device = (
             torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
         )

@@ -1,8 +1,7 @@
 """The incidents of the field: tsguard names what was true and does not repeat what was believed.
 
-Only what can be known before training is asked here, so that the suite is quick; `benchmarks/diagnosis.py` and the
-page on
-diagnosis show the whole sessions.
+Only what can be known before training is asked here, so that the suite is quick; `benchmarks/diagnosis.py` and the page
+on diagnosis show the whole sessions.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from keras import layers, ops
 
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding, Role, Status
-from tsguard.repro.asked import _wrong, lines_of
+from tsguard.repro.asked import _wrong, form_of, lines_of
 from tsguard.repro.case import Batch, Case, Fingerprint
 
 RNG = np.random.default_rng(0)
@@ -63,9 +63,53 @@ def lopsided(y, p):
     return ops.mean(ops.where(y > p, 0.01 * (y - p), p - y))
 
 
+def chain(*layered, loss="mse", optimizer="sgd", shape=(3,)):
+    keras.utils.set_random_seed(0)
+    made = keras.Sequential([keras.Input(shape), *layered])
+    made.compile(optimizer, loss)
+    return made
+
+
+def classes(loss, activation="softmax", units=3):
+    return chain(layers.Dense(units, activation=activation), loss=loss)
+
+
+def deep(size):
+    narrow = keras.initializers.RandomNormal(stddev=size)
+    return chain(*(layers.Dense(4, "tanh", kernel_initializer=narrow) for _ in range(5)), layers.Dense(1))
+
+
+def through_time(gain):
+    cell = layers.SimpleRNN(4, activation=None, recurrent_initializer=keras.initializers.Identity(gain))
+    return chain(cell, layers.Dense(1), shape=(24, 3))
+
+
+def paired_wrongly(y, p):
+    return ops.mean(ops.square(y[:, 0] - p))
+
+
+def table(rows):
+    return chain(layers.Embedding(rows, 2), layers.GlobalAveragePooling1D(), layers.Dense(1), shape=(3,))
+
+
+LABELS = RNG.integers(0, 3, 32).astype("int32")
+YES = (Y > 0.5).astype("float32")
+SERIES = RNG.normal(size=(32, 24, 3)).astype("float32")
+IDS = RNG.integers(0, 9, (32, 3)).astype("float32")
+LINE = (X @ np.array([[1.0], [-2.0], [0.5]])).astype("float32")
+SPARSE = keras.losses.SparseCategoricalCrossentropy
+BINARY = keras.losses.BinaryCrossentropy
+DENSE = layers.Dense
+
 CODE = (Evidence("value", {"value": -200.0, "count": 8}, name="1"),)
 CASES = {
     "data-scale": ({"feature": 0}, (), (model(), scaled(2e4), Y), (model(), X, Y)),
+    "data-scale that the first layer reads": (
+        {"layer": "dense"},
+        (),
+        (classes(SPARSE()), 200 * np.abs(X), LABELS),
+        (classes(SPARSE()), X, LABELS),
+    ),
     "data-sentinel": ({"feature": 1}, CODE, (model(), coded(-200.0), Y), (model(), X, Y)),
     "data-constant": ({}, (), (model(), np.ones_like(X), Y), (model(), X, Y)),
     "symmetric-init": ({}, (), (model(kernel_initializer="ones"), X, Y), (model(), X, Y)),
@@ -76,6 +120,112 @@ CASES = {
         (model("mse", ("a", "b")), X, {"a": 1e5 * Y, "b": Y}),
         (model("mse", ("a", "b")), X, {"a": Y, "b": Y}),
     ),
+    "double-softmax": (
+        {},
+        (),
+        (classes(SPARSE(from_logits=True)), X, LABELS),
+        (classes(SPARSE(from_logits=False)), X, LABELS),
+    ),
+    "output-activation that is constant": (
+        {},
+        (),
+        (classes("mse", units=1), X, YES),
+        (classes("mse", "sigmoid", units=1), X, YES),
+    ),
+    "output-activation that is no probability": (
+        {},
+        (),
+        (classes("binary_crossentropy", None, 1), X, YES),
+        (classes("binary_crossentropy", "sigmoid", 1), X, YES),
+    ),
+    "output-activation that is taken for logits": (
+        {},
+        (),
+        (classes(BINARY(from_logits=True), "sigmoid", 1), X, YES),
+        (classes(BINARY(from_logits=True), None, 1), X, YES),
+    ),
+    "output-activation that cannot reach the targets": (
+        {},
+        (),
+        (classes("mse", "sigmoid", 1), X, 100 * Y),
+        (classes("mse", None, 1), X, 100 * Y),
+    ),
+    "data-labels": ({}, (), (classes(SPARSE()), X, LABELS + 1), (classes(SPARSE()), X, LABELS)),
+    "loss-mismatch": (
+        {},
+        (),
+        (classes("binary_crossentropy", "sigmoid", 1), X, 255 * YES),
+        (classes("binary_crossentropy", "sigmoid", 1), X, YES),
+    ),
+    "loss-broadcast": ({}, (), (model(paired_wrongly), X, Y), (model("mse"), X, Y)),
+    "loss-degenerate that is constant": ({}, (), (model(lambda y, p: ops.mean(p - p)), X, Y), (model(), X, Y)),
+    "loss-degenerate without a floor": (
+        {},
+        (),
+        (model(lambda y, p: -ops.mean(ops.square(y - p))), X, Y),
+        (model(), X, Y),
+    ),
+    "dead-units": (
+        {},
+        (),
+        (chain(DENSE(4, "relu", bias_initializer=keras.initializers.Constant(-99.0)), DENSE(1)), X, Y),
+        (chain(DENSE(4, "relu"), DENSE(1)), X, Y),
+    ),
+    "saturated-units of tanh": (
+        {},
+        (),
+        (chain(DENSE(4, "tanh"), DENSE(1)), 1e4 * X, Y),
+        (chain(DENSE(4, "tanh"), DENSE(1)), X, Y),
+    ),
+    "saturated-units of a sigmoid": (
+        {},
+        (),
+        (chain(DENSE(4, "sigmoid"), DENSE(1)), 1e4 * X, Y),
+        (chain(DENSE(4, "sigmoid"), DENSE(1)), X, Y),
+    ),
+    "init-scale": ({}, (), (deep(1e-5), X, Y), (deep(0.4), X, Y)),
+    "vanishing-gradient with depth": ({}, (), (deep(0.01), X, Y), (deep(0.4), X, Y)),
+    "vanishing-gradient in time": ({}, (), (through_time(0.3), SERIES, Y), (through_time(1.0), SERIES, Y)),
+    "exploding-gradient": ({}, (), (through_time(2.0), SERIES, Y), (through_time(1.0), SERIES, Y)),
+    "over-regularised by a penalty": (
+        {},
+        (),
+        (chain(DENSE(4, kernel_regularizer=keras.regularizers.L2(1e3)), DENSE(1)), X, Y),
+        (chain(DENSE(4, kernel_regularizer=keras.regularizers.L2(1e-4)), DENSE(1)), X, Y),
+    ),
+    "over-regularised by dropout": (
+        {},
+        (),
+        (chain(DENSE(8), layers.Dropout(0.95), DENSE(1)), X, Y),
+        (chain(DENSE(8), layers.Dropout(0.1), DENSE(1)), X, Y),
+    ),
+    "over-regularised by a constraint": (
+        {},
+        (),
+        (chain(DENSE(4, kernel_constraint=keras.constraints.MaxNorm(1e-3)), DENSE(1)), X, Y),
+        (chain(DENSE(4, kernel_constraint=keras.constraints.MaxNorm(3.0)), DENSE(1)), X, Y),
+    ),
+    "over-regularised by decay": (
+        {},
+        (),
+        (chain(DENSE(4), DENSE(1), optimizer=keras.optimizers.AdamW(weight_decay=1e3)), X, Y),
+        (chain(DENSE(4), DENSE(1), optimizer=keras.optimizers.AdamW(weight_decay=1e-3)), X, Y),
+    ),
+    "lr-too-high": (
+        {},
+        (),
+        (chain(DENSE(1), optimizer=keras.optimizers.SGD(99.0)), X, Y),
+        (chain(DENSE(1), optimizer=keras.optimizers.SGD(0.01)), X, Y),
+    ),
+    "lr-too-low": (
+        {},
+        (),
+        (chain(DENSE(1), optimizer=keras.optimizers.SGD(1e-9)), X, Y),
+        (chain(DENSE(1), optimizer=keras.optimizers.SGD(0.01)), X, Y),
+    ),
+    "under-capacity": ({}, (), (chain(DENSE(4), DENSE(1)), X, Y), (chain(DENSE(4, "relu"), DENSE(1)), X, Y)),
+    "input-encoding": ({}, (), (table(4), IDS, Y), (table(9), IDS, Y)),
+    "data-mispaired": ({}, (), (model(), X, np.roll(LINE, 2, axis=0)), (model(), X, LINE)),
     "loss-term-dominates of an own loss": ({}, (), (terms(1e7), X, Y), (terms(1.0), X, Y)),
 }
 
@@ -91,7 +241,9 @@ def test_the_lines_find_the_sick_case_and_pass_the_healthy_one(name):
     finding = Finding(
         name.partition(" ")[0], Status.FAIL, Role.CAUSE, "sick", where={"phase": "data", **where}, evidence=evidence
     )
-    lines = lines_of(finding, case_of(sick))
+    form = form_of(finding, case_of(sick))
+    assert form is not None
+    lines = lines_of(form, finding, case_of(sick))
     assert lines is not None
     assert not _wrong(lines, case_of(healthy))
-    assert lines_of(finding, case_of(healthy)) is None
+    assert form_of(finding, case_of(healthy)) is None

@@ -109,6 +109,48 @@ def test_padded_features_have_no_gradient():
     assert not broken(question, with_features(masked=True))
 
 
+def of_a_set(*, ranked):
+    keras.utils.set_random_seed(0)
+    values, mask = keras.Input((None, 4), name="values"), keras.Input((4,), name="features")
+    h = ops.sum(values * mask[:, None, :] * (ops.arange(4, dtype="float32") if ranked else 1.0), axis=-1)
+    return keras.Model({"values": values, "features": mask}, ops.expand_dims(h, -1))
+
+
+def test_features_of_a_set_in_another_order():
+    x = {"values": RNG.normal(size=(2, 3, 4)).astype("float32"), "features": np.array([[1, 1, 0, 1]] * 2, "float32")}
+    turned = {key: leaf[..., [2, 0, 3, 1]] for key, leaf in x.items()}
+    finding = found("feature-order", x, turned, {"moved": 1.0, "tolerance": 1e-6}, law="order", phase="forward")
+    sick = of_a_set(ranked=True)
+    question = asked(finding, sick, Batch(x), "Padding(features=(-1, 'features'))")
+    assert broken(question, sick)
+    assert not broken(question, of_a_set(ranked=False))
+
+
+class Doubles(layers.Layer):
+    """Another model in training, behind a dropout that is none."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.factor, self.drop = factor, layers.Dropout(0.5)
+
+    def call(self, x, training=False):
+        x = self.drop(x, training=training)
+        return x * self.factor if training else x
+
+
+def test_training_that_differs_by_more_than_its_noise():
+    x = RNG.normal(size=(2, 3)).astype("float32")
+
+    def made(factor):
+        return keras.Sequential([keras.Input((3,)), layers.BatchNormalization(), Doubles(factor), layers.Dense(1)])
+
+    finding = found("train-eval-gap", {"x": x}, {"x": x}, {"moved": 1.0, "tolerance": 1e-6}, output="output")
+    sick = made(2.0)
+    question = asked(finding, sick, Batch(x))
+    assert broken(question, sick)
+    assert not broken(question, made(1.0))
+
+
 def test_a_model_that_was_never_compiled_is_written_without_a_loss():
     from tsguard.repro.code import compiling
     from tsguard.repro.code.lines import Lines
@@ -118,3 +160,20 @@ def test_a_model_that_was_never_compiled_is_written_without_a_loss():
     assert compiling.compile_line(model, Lines(), exact=True) == []
     x = {"values": np.ones((1, 3, 4), "float32"), "features": np.ones((1, 4), "float32")}
     assert measure(Case(model, Batch(x), Fingerprint("law", "law", None, None)))[0] > 0
+
+
+def test_a_law_keeps_the_layer_at_fault_and_the_shape_of_the_outputs():
+    from fixtures.padding import ZOO
+    from tsguard.checks.laws import findings_of
+    from tsguard.dataset import Data
+    from tsguard.laws import run
+    from tsguard.repro.find import other_case
+
+    subject = ZOO["max_over_padding"].build(True)
+    broken = findings_of(run(subject.model, (subject.x, subject.y), subject.padding, budget_s=20))
+    data = Data(subject.x, subject.y)
+    case = other_case(broken, model=subject.model, data=data, name="max", budget_s=30)
+    text = case.makers[0]().files["repro.py"].decode()
+    assert "GlobalMaxPooling1D" in text, "without it no output is pooled, and everything moves"
+    assert "Dense" not in text
+    assert "tsguard" not in text

@@ -73,3 +73,57 @@ def test_a_plain_guard_knows_the_arrays_of_its_fit():
     assert data.is_arrays
     assert len(data) == 10
     assert data.batch_size == 4
+
+
+@pytest.mark.slow
+def test_a_sequential_that_was_not_told_its_input_is_reduced_and_written(tmp_path):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([layers.Dense(8, "relu"), layers.Dense(3, "softmax")])
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(64, 4)).astype("float32"), rng.integers(0, 3, 64)
+    context, findings = found(model, x, y, "double-softmax")
+    case = other_case(findings, model=model, data=Data(x, y), name="open", budget_s=30, context=context)
+    text = case.save(tmp_path).read_text()
+    assert "confirmed in a fresh process | yes" in (tmp_path / "README.md").read_text()
+    assert "tsguard" not in text
+    assert "Dense(8" not in text
+    assert not model.built, "left as it was found"
+
+
+@pytest.mark.slow
+def test_what_a_check_knows_of_the_run_goes_along():
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(8, "relu"), layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(1e-8), "mse")
+    x = np.random.default_rng(0).normal(size=(256, 4)).astype("float32")
+    y = x.sum(axis=1, keepdims=True)
+    fit = {"epochs": 10, "batch_size": 16, "verbose": 0}
+    context = Context(subject=Subject.from_model(model), data=Data(x, y), facts={"fit": fit})
+    asked = [one for one in all_checks() if "lr-too-low" in one.codes]
+    findings = [one for one in run_checks(context, asked) if one.code == "lr-too-low" and one.status == "FAIL"]
+    case = other_case(findings, model=model, data=Data(x, y), name="slow", budget_s=60, context=context)
+    text = case.makers[0]().files["repro.py"].decode()
+    assert "tsguard" not in text
+    assert case.size < case.original_size / 5
+
+
+def test_a_transfer_that_finds_no_place_is_told_by_shapes():
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((12, 2)), layers.Conv1D(6, 3, name="encoder"), layers.Flatten()])
+    model.add(layers.Dense(1))
+    model.compile("adam", "mse")
+    x = np.random.default_rng(0).normal(size=(32, 12, 2)).astype("float32")
+    data = Data(x, x[:, :1, 0])
+    source = [np.ones((3, 2, 12), "float32"), np.ones((12,), "float32")]
+    plan = {"transferred_from": source, "transferred_into": "encoder"}
+    context = Context(subject=Subject.from_model(model), data=data, declared=plan)
+    findings = run_checks(context, [one for one in all_checks() if "transfer-nothing" in one.codes])
+    assert [one.code for one in findings if one.status == "FAIL"] == ["transfer-nothing"]
+    case = other_case(findings, model=model, data=data, name="moved", budget_s=30, context=context)
+    text = case.makers[0]().files["repro.py"].decode()
+    assert "[3, 2, 12]" in text
+    assert "Conv1D(6, kernel_size=3" in text
+    assert "stored" not in text
+    assert "tsguard" not in text
+    assert "Dense" not in text

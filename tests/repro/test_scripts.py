@@ -10,6 +10,9 @@ from keras import layers, ops
 from tests.repro.programs import healthy_copy, planted, run, small
 from tsguard.repro import emit
 from tsguard.repro.case import Batch, Case, Fingerprint, from_batch
+from tsguard.repro.code import graph
+from tsguard.repro.code.lines import Lines
+from tsguard.repro.code.objects import construction
 
 SCRIPTS = {
     "sequential/log_negative": ("ops.log(z)", "ops.log(ops.maximum(z, 1.0) + 0.0 * z)"),
@@ -105,3 +108,46 @@ def test_a_healthy_neighbour_is_told():
     case = small("mixed_float16/square")
     assert "heals it" in case.nearest_healthy
     assert "in place of" in emit.readme(case, emit.emit(case)).decode()
+
+
+def built_again(model):
+    """What the code of a model makes."""
+    lines = Lines()
+    graph.model(model, lines)
+    space = {"keras": keras}
+    exec("\n".join(lines.body), space)
+    return space["model"]
+
+
+def test_a_layer_that_is_called_twice_is_made_once():
+    one, two = keras.Input((3,), name="one"), keras.Input((3,), name="two")
+    shared = layers.Dense(4)
+    model = keras.Model([one, two], layers.Add()([shared(one), shared(two)]))
+    again = built_again(model)
+    assert len(again.weights) == len(model.weights) == 2
+    again.set_weights(model.get_weights())
+    x = [np.ones((2, 3), "float32"), np.zeros((2, 3), "float32")]
+    assert np.array_equal(model.predict(x, verbose=0), again.predict(x, verbose=0))
+
+
+def test_an_index_that_came_through_a_configuration_is_written():
+    entry = keras.Input((3,))
+    model = keras.Model(entry, entry[..., None] + entry[:, None, :])
+    fresh = keras.Model.from_config(model.get_config())
+    x = np.arange(6.0, dtype="float32").reshape(2, 3)
+    assert np.array_equal(model.predict(x, verbose=0), built_again(fresh).predict(x, verbose=0))
+
+
+class Filled(layers.Layer):
+    """An argument that has to be given, and may be None."""
+
+    def __init__(self, fill, **kwargs):
+        super().__init__(**kwargs)
+        self.fill = fill
+
+    def call(self, x):
+        return x
+
+
+def test_an_argument_without_a_default_is_written_though_it_is_none():
+    assert construction(Filled(None), Lines()) == "Filled(None)"

@@ -18,8 +18,7 @@ from tsguard.probes.stage import Step
 
 VANISHED = 1e-4
 """First kernel's gradient norm against the last one's. A factor of ten per four layers is common; ten thousand leaves
-the
-early layers standing while the late ones finish."""
+the early layers standing while the late ones finish."""
 
 
 FLOAT32_EPS = 1.2e-7

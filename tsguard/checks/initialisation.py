@@ -18,8 +18,7 @@ from tsguard.probes.stage import flat, take_step
 
 GAIN_LOW, GAIN_HIGH = 0.03, 8.0
 """Kernel root mean square times √fan-in. Glorot and He give 0.1 to 2; beyond these a layer shrinks or blows up its
-signal
-by an order of magnitude more than any usual initialiser."""
+signal by an order of magnitude more than any usual initialiser."""
 
 
 CERTAIN_SHARE = 0.5

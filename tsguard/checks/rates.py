@@ -39,8 +39,7 @@ RUNAWAY = 3.0
 
 TRAVEL = 0.01
 """Relative distance that weights could go in the whole run if all steps pointed one way. Below one per cent the
-function
-that a model computes hardly changes."""
+function that a model computes hardly changes."""
 
 STANDSTILL = 1e-3
 """… and the distance below which no rate that heals has to be shown: a function of weights that stand is that of the

@@ -117,6 +117,10 @@ def _first_to_read(kernels: list[tuple[Any, Any]], fresh: list[tuple[Any, Any]])
     return made_to_train and any(v is first for _, v in fresh)
 
 
+SHAPES_OF_SOURCE = "shapes of the source"
+"""Evidence of a transfer that found no place: what the source has to give."""
+
+
 @check("transfer that was declared", codes=("transfer-nothing",), needs=("model", "data", "declared"), cost=2)
 def declared_transfer(context: Context) -> Iterable[Finding]:
     """`transferred_from` (a model, or a list of arrays) against the model, or against its layer `transferred_into`."""
@@ -148,7 +152,10 @@ def _nothing_arrived(wanted: list[Any], given: list[Any], place: str) -> Iterato
         f"none of the {len(wanted)} weights of {place} equals a weight of what they were to be transferred from: "
         f"{fits}. Make layer counts and widths equal, or name what goes where.",
         where={"layer": place, "parameter": wanted[0].path},
-        evidence=(Evidence("value", [v.path for v in misfits], name="weights without a counterpart"),),
+        evidence=(
+            Evidence("value", [v.path for v in misfits], name="weights without a counterpart"),
+            Evidence("value", [list(shape) for shape in sorted(shapes)], name=SHAPES_OF_SOURCE),
+        ),
         score=1.0,
     )
 

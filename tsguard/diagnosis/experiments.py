@@ -1,8 +1,7 @@
 """Experiments: the same steps from the same start, with one proposed cause removed.
 
 Each experiment is a value: what to change on the live model (a context manager), what to do to every batch, and in
-which
-units to judge. None of them trains anything but the model it is given, which the caller holds preserved.
+which units to judge. None of them trains anything but the model it is given, which the caller holds preserved.
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 
 Every rule is a value with its reason. What it returns costs a trial, so rules look before they propose; the order puts
 what is most often true and cheapest to mend first (learning rate, scale and loss lead the lists of field studies:
-Humbatova
-et al. 2020, "Taxonomy of real faults in deep learning systems"; Zhang et al. 2021, "AutoTrainer").
+Humbatova et al. 2020, "Taxonomy of real faults in deep learning systems"; Zhang et al. 2021, "AutoTrainer").
 """
 
 from __future__ import annotations

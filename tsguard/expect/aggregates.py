@@ -1,9 +1,8 @@
 """Numbers about a whole column, gathered batch by batch: sums, spread, extremes, ranks, distinct values.
 
 Integers are summed exactly and floats batch by batch; the spread is merged by Chan's formula, so that neither a large
-mean
-nor a long stream costs digits. Extremes, medians and set questions end in GX's own metric, asked of a frame of the few
-values that decide it.
+mean nor a long stream costs digits. Extremes, medians and set questions end in GX's own metric, asked of a frame of the
+few values that decide it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Conditions that GX asks of rows, judged batch by batch: which rows are unexpected, how many, and the first of them.
 
 Where a condition's answer can be read off numbers it is (with pandas' own rules of comparison). Everywhere else GX's
-own
-condition is asked, but of as little as proves the rest: of the distinct values of a batch, or of its least and greatest
-value where the condition is an interval.
+own condition is asked, but of as little as proves the rest: of the distinct values of a batch, or of its least and
+greatest value where the condition is an interval.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """One streaming pass over the data, and the metrics that it can supply.
 
-`Profile.supply` takes a GX metric configuration and answers with a promise (a function to call after the pass) or
-with the
-reason why pandas must be asked instead. Equal questions share one accumulator, and all of them share each batch.
+`Profile.supply` takes a GX metric configuration and answers with a promise (a function to call after the pass) or with
+the reason why pandas must be asked instead. Equal questions share one accumulator, and all of them share each batch.
 """
 
 from __future__ import annotations

@@ -66,18 +66,15 @@ class Guard(keras.callbacks.Callback):
         policy: What to do when training meets a value that is not finite: "stop" (end training with the last clean
             weights, raise nothing), "raise", "skip" (that batch) or "rollback" (to the last clean state).
         sync_every: Steps between two reads of the device and two clean states; "auto" is about a quarter of a second.
-        inspect: Steps that are looked into from inside even though nothing is wrong.
-        out: Folder in which the run's own folder is made; None writes nothing.
-        diagnose: Whether finishers may experiment (the door's diagnosis).
-        repro: Whether a reproduction is made: "auto" where something failed.
-        budget_s: Seconds that finishers may take.
-        finishers: Called with the GuardOutcome when the run is over, in order; may add findings to it.
-        max_recoveries: How often skip and rollback go on.
-        name: Name of the run.
-        activations: Layers whose outputs are summed up once a window (names or paths, or True for all).
-        names: Names of the features: a list, or a dict from an input's name to such a list. A frame brings its own.
-        ids: One id for every row of the data set. A frame's index is taken by itself.
-        stall_s: Seconds without a step after which training counts as standing still; None does not watch for it.
+        inspect: Steps that are looked into from inside even though nothing is wrong. out: Folder in which the run's own
+        folder is made; None writes nothing. diagnose: Whether finishers may experiment (the door's diagnosis). repro:
+        Whether a reproduction is made: "auto" where something failed. budget_s: Seconds that finishers may take.
+        finishers: Called with the GuardOutcome when the run is over, in order; may add findings to it. max_recoveries:
+        How often skip and rollback go on. name: Name of the run. activations: Layers whose outputs are summed up once a
+        window (names or paths, or True for all). names: Names of the features: a list, or a dict from an input's name
+        to such a list. A frame brings its own. ids: One id for every row of the data set. A frame's index is taken by
+        itself. stall_s: Seconds without a step after which training counts as standing still; None does not watch for
+        it.
     """
 
     def __init__(

@@ -1,8 +1,7 @@
 """Does the model ask whether something is NaN, and does it get yes for an answer?
 
-A model that replaces a NaN (`nan_to_num`, `where(isnan(x), 0, x)`, a constant loss) trains on with a fine-looking
-loss. A
-light `TorchFunctionMode` around the first steps sees whether such a question is asked at all; only a model that asks
+A model that replaces a NaN (`nan_to_num`, `where(isnan(x), 0, x)`, a constant loss) trains on with a fine-looking loss.
+A light `TorchFunctionMode` around the first steps sees whether such a question is asked at all; only a model that asks
 keeps it.
 """
 

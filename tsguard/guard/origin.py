@@ -2,10 +2,9 @@
 
 "Finite in, not finite out" alone would accuse every −∞ that attention writes on purpose. So the walk starts at what
 tripped (the loss, a gradient, a weight), follows only bad values backwards to whoever wrote them, and ends at
-operations
-whose inputs were all finite, or at data that was bad from the start. An infinity that something absorbed on the way
-is never met.
-Where the walk ends in a deliberate fill, the culprit is the operation that turned that infinity into a NaN.
+operations whose inputs were all finite, or at data that was bad from the start. An infinity that something absorbed on
+the way is never met. Where the walk ends in a deliberate fill, the culprit is the operation that turned that infinity
+into a NaN.
 """
 
 from __future__ import annotations

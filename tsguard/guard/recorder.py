@@ -3,8 +3,7 @@
 Once in a while (adapting to about a quarter of a second) the state is copied into buffers that exist already, and the
 batches recorded so far are let go. What is recorded stays within a stated memory budget: where batches do not fit the
 window is shortened, where the state does not fit the device it goes to pinned host memory, where it fits nowhere
-nothing is recorded and
-the report says so.
+nothing is recorded and the report says so.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """What can be said only when a run is over: rises that stayed, clips that were always on, weights that never moved.
 
 Each rule reads what the watch has kept; none needs the model to run again but the last one, which asks it for
-predictions on
-the validation data.
+predictions on the validation data.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Listens at the seam, step by step: records, watches, trips, and has trips looked into.
 
 The order in one step: clean state if due, batch recorded; loss heard; gradients looked at before the update (on the
-CPU;
-on another device the numbers are read together every `sync_every` steps); then time and numbers kept.
+CPU; on another device the numbers are read together every `sync_every` steps); then time and numbers kept.
 """
 
 from __future__ import annotations

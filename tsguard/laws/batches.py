@@ -1,9 +1,8 @@
 """Batches of any length and padding, made from the user's own rows.
 
-A sample is a row of the user's data and a length; the material cuts or repeats the row's valid steps to that length
-and pads the
-rest. Shrinking a sample means an earlier row and fewer steps. The strategies draw samples, never arrays: what stands at
-valid positions is always the user's own.
+A sample is a row of the user's data and a length; the material cuts or repeats the row's valid steps to that length and
+pads the rest. Shrinking a sample means an earlier row and fewer steps. The strategies draw samples, never arrays: what
+stands at valid positions is always the user's own.
 """
 
 from __future__ import annotations
@@ -20,9 +19,8 @@ from tsguard.laws.reading import Reading, same_axes
 from tsguard.laws.structure import Leaves
 
 HUGE = 1e4
-"""Times the largest magnitude in the data: far outside, and still inside float16 for data of order one; overflow is
-the business
-of `pad-nan-poison`."""
+"""Times the largest magnitude in the data: far outside, and still inside float16 for data of order one; overflow is the
+business of `pad-nan-poison`."""
 
 KINDS = ("ones", "data", "huge")
 """What is put at padded positions, the plainest first, so that shrinking ends there."""

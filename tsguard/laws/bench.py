@@ -1,10 +1,9 @@
 """The model on the bench: outputs, loss and gradients of one batch, from the same state every time.
 
 Arrays are fed as `fit` feeds them (floats become `floatx`), and before each call the variables that a call may move
-(states of
-recurrent layers, seed generators) and every global generator are put back, so that two calls differ only through
-their batches.
-Nothing here judges. The whole bench stands inside `backend.preserved`, which puts the rest back at the end.
+(states of recurrent layers, seed generators) and every global generator are put back, so that two calls differ only
+through their batches. Nothing here judges. The whole bench stands inside `backend.preserved`, which puts the rest back
+at the end.
 """
 
 from __future__ import annotations

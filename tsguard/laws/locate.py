@@ -1,11 +1,9 @@
 """The first layer at which positions that count begin to depend on positions that do not.
 
 Two traces of the same model, which differ only at positions that do not count, are compared call by call at the
-positions that
-do: the first call whose inputs agree there and whose outputs do not is where the dependence enters. Where the layers
-inside a composite
-see changed inputs already, the composite's own code did it, and the composite, which returns later, is the first
-such call.
+positions that do: the first call whose inputs agree there and whose outputs do not is where the dependence enters.
+Where the layers inside a composite see changed inputs already, the composite's own code did it, and the composite,
+which returns later, is the first such call.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """What a law answers: a counterexample with both of its batches, or the reason why there is none.
 
 A counterexample is complete in itself: its words, the two batches, and the source of a pytest test that fails for as
-long as
-the law is broken.
+long as the law is broken.
 """
 
 from __future__ import annotations

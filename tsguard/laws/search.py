@@ -1,8 +1,7 @@
 """Hypothesis looks for the smallest batch that breaks a law, within a time.
 
-The predicate is injected; what it answers for an example is remembered, so that Hypothesis may ask again after the
-time is up and
-hears the same.
+The predicate is injected; what it answers for an example is remembered, so that Hypothesis may ask again after the time
+is up and hears the same.
 """
 
 from __future__ import annotations

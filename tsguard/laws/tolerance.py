@@ -11,8 +11,7 @@ exact result for terms that are moved by a relative sqrt(n) · u (u the unit rou
 because rounding errors are independent in sign). So the model itself is asked: weights and inputs are moved by that
 much, and how far the outputs go is what a change of order may do. It is asked once, relative to the size of the
 outputs; and again on the very batch where that is exceeded, because an output that is a small difference of large
-numbers rounds like the large ones.
-Two orders are two such draws and a few draws underestimate the tail: NOISE_MARGIN.
+numbers rounds like the large ones. Two orders are two such draws and a few draws underestimate the tail: NOISE_MARGIN.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Which operation makes a NaN from finite numbers, and whether somebody hides it afterwards.
 
 Runs one step (or the loss alone, on random answers) under a TorchDispatchMode. Infinities are left alone here: a fill
-of
-−inf before a softmax is an honest mask.
+of −inf before a softmax is an honest mask.
 """
 
 from __future__ import annotations

@@ -192,8 +192,7 @@ def take_step(
 
     With `update=False` the optimizer is asked for nothing. With `answer`, the model's outermost call returns that in
     place of its own prediction (after computing its own, so that added losses exist): the loss as a function of
-    answers.
-    `into` is a Step to fill, for those who watch it while it runs.
+    answers. `into` is a Step to fill, for those who watch it while it runs.
     """
     step = Step() if into is None else into
     with _doors(model, step, update=update, record_calls=record_calls, answer=answer), warnings.catch_warnings():

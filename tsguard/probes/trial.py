@@ -1,8 +1,8 @@
 """A trial: the first steps of training from a given state, with at most one thing changed.
 
 It is `model.fit`'s own step on batches in the order in which `fit` would deal them, so that two trials that differ in
-one
-thing show what that thing does. Trials run inside `preserved`; the loss of every step is taken at the root of backward.
+one thing show what that thing does. Trials run inside `preserved`; the loss of every step is taken at the root of
+backward.
 """
 
 from __future__ import annotations

@@ -252,7 +252,7 @@ def _step(
         _, heard = replay.run(record, allow=all_finite, eager=True, around=trace.listening)
         origin = find(trace, heard, record, model)
         # Asked before a model that was not built is so again: its layers' paths go with it.
-        kind = None if origin is None else _kind(model, origin.layer)
+        kind = None if origin is None else kind_of(model, origin.layer)
     if origin is None:
         return None, None
     return Fingerprint(origin.code, origin.phase, origin.op, kind), origin
@@ -262,7 +262,7 @@ def _tensor(value: Any) -> Any:
     return keras.ops.convert_to_tensor(value)
 
 
-def _kind(model: Any, path: str | None) -> str | None:
+def kind_of(model: Any, path: str | None) -> str | None:
     """The class of the layer at a path: names change when layers are cut out, kinds do not."""
     if path is None:
         return None
@@ -270,6 +270,12 @@ def _kind(model: Any, path: str | None) -> str | None:
         if path in (layer.path, layer.name):
             return type(layer).__name__
     return None
+
+
+def has_kind(model: Any, kind: str | None) -> bool:
+    """Whether a model still holds a layer of a kind; always where none is known."""
+    layers = model._flatten_layers(include_self=True, recursive=True)
+    return kind is None or any(type(layer).__name__ == kind for layer in layers)
 
 
 def from_outcome(outcome: GuardOutcome, *, name: str) -> Case | None:

@@ -18,8 +18,10 @@ from tsguard.findings import Finding, Status
 from tsguard.guard.outcome import GuardOutcome
 from tsguard.repro.case import Batch, Case, from_batch, from_outcome, weights_in
 from tsguard.repro.found import FoundCase
+from tsguard.repro.graphs import opened
 from tsguard.repro.passes import make_values
 from tsguard.repro.reduce import Reduction, contrasted
+from tsguard.subject import Subject
 
 BATCHES_TRIED = 8
 """Batches of the data that are tried for a failing step, where no step was recorded."""
@@ -43,6 +45,7 @@ def failing_case(
     deadline = clock() + budget_s
     case = None if outcome is None else from_outcome(outcome, name=name)
     if case is None and model is not None and data is not None:
+        model = _opened(model, data)
         hidden = any(f.code == "nan-hidden" and f.status == Status.FAIL for f in findings)
         for x, y, weight in data.batches(BATCHES_TRIED):
             with preserved(model):
@@ -77,22 +80,39 @@ def other_case(
 
     All of them together have the budget.
     """
-    from tsguard.repro.laws import law_case
+    from tsguard.repro.laws import law_case, test_of
     from tsguard.repro.recheck import check_case
     from tsguard.repro.training import training_case
 
     data = None if data is None else as_arrays(data)
     deadline = clock() + budget_s
+    whole = model if data is None else _opened(model, data)
+    if context is not None and whole is not model:
+        context = replace(context, subject=Subject.from_model(whole, padding=context.padding), _model=whole)
+    model = whole
 
     def told() -> dict[str, Any]:
         left = max(0.0, deadline - clock())
         return {"name": name, "recipe": recipe, "budget_s": left, "progress": progress}
 
     with _quiet():
-        found = training_case(findings, model, data, **told()) or law_case(findings, model, data, **told())
-        if found is None and context is not None and data is not None:
-            found = check_case(findings, replace(context, data=data), **told())
+        found = training_case(findings, model, data, **told())
+        # What fails comes before what is only remarked on; among equals the most likely cause comes first.
+        ranked = sorted(findings, key=lambda one: one.status is not Status.FAIL)
+        for place, finding in enumerate(ranked):
+            if found is not None or clock() > deadline:
+                break
+            if test_of(finding):
+                alike = [one for one in ranked[place:] if one.status is finding.status]
+                found = law_case(alike, model, data, **told())
+            elif context is not None and data is not None:
+                found = check_case([finding], replace(context, data=data), **told())
     return found
+
+
+def _opened(model: Any, data: Data) -> Any:
+    first = next(iter(data.batches(1)), None)
+    return model if first is None else opened(model, first[0])
 
 
 def as_arrays(data: Data) -> Data:

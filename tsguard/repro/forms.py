@@ -98,18 +98,19 @@ def _mask_lost(found: Found) -> Question | None:
     if found.finding.code != "mask-dropped" or not layer or found.changed is not None or not _single(found):
         return None
     lines = (
-        f"layer = model.get_layer({plain(layer)})",
-        "head, tail = keras.Model(model.input, layer.input), keras.Model(layer.input, model.output)",
-        "given = head(x)",
-        "mask = given._keras_mask",
-        "other = keras.ops.where(mask[..., None], given, given + 1.0)",
-        "other._keras_mask = mask",
-        f"one, two = tail(given){found.masked}, tail(other){found.masked}",
-        "moved = keras.ops.max(keras.ops.abs(one - two))",
+        "def filled(given, named):",
+        '    mask = named.get("mask", getattr(given, "_keras_mask", None))',
+        "    return given if mask is None else keras.ops.where(mask[..., None], given, given + 1.0)",
+        "one = model(x)",
+        # A mended model may have another layer there: of one that is sound, no layer minds.
+        f"for layer in [layer for layer in model.layers if layer.name == {plain(layer)}] or model.layers:",
+        "    layer.call = lambda given, *more, own=layer.call, **named: own(filled(given, named), *more, **named)",
+        f"moved = keras.ops.max(keras.ops.abs(one - model(x)){found.index})",
         f"held = moved <= {SAME:g} * keras.ops.max(keras.ops.abs(one))",
     )
     said = f"other values at masked steps of what `{layer}` is given moved valid outputs by {{moved:.3g}}"
-    return Question(lines, said, {"x": found.x})
+    more = {"valid": found.valid} if found.index else {}
+    return Question(lines, said, {"x": found.x, **more})
 
 
 def _mask_turned(found: Found) -> Question | None:
@@ -272,6 +273,42 @@ def _not_finite(found: Found) -> Question | None:
     return Question(lines, "gradients that are not finite: {sick}", arrays)
 
 
+def _order_counts(found: Found) -> Question | None:
+    """Features in another order must give the same answer, or the same in that order."""
+    order = found.order
+    if found.finding.code != "feature-order" or order is None or not keras.ops.is_tensor(found.answers):
+        return None
+    others = "(one, one[..., order])" if found.answers.shape[-1] == len(order) else "(one,)"
+    lines = (
+        f"order, one, two = {order}, model(x){found.index}, model(changed){found.index}",
+        f"moved = min(float(keras.ops.max(keras.ops.abs(two - other))) for other in {others})",
+        f"held = moved <= {SAME:g} * float(keras.ops.max(keras.ops.abs(one)))",
+    )
+    more = {"valid": found.valid} if found.index else {}
+    return Question(
+        lines, "another order of the features moved the output by {moved:.3g}",
+        {"x": found.x, "changed": found.changed, **more},
+    )  # fmt: skip
+
+
+def _other_in_training(found: Found) -> Question | None:
+    """What draws random numbers and what takes statistics of the batch apart, training gives what inference gives."""
+    key = _key(found.answers, found.where.get("output"))
+    if found.finding.code != "train-eval-gap" or "tolerance" not in found.distance or key is None:
+        return None
+    allowed = f"{float(found.distance['tolerance']):.1g}"
+    lines = (
+        "noisy = (keras.layers.BatchNormalization, keras.layers.Dropout)",
+        "for layer in model._flatten_layers(include_self=False):",
+        '    if isinstance(layer, noisy) or (hasattr(layer, "seed_generator") and layer._call_has_training_arg):',
+        '        layer.call = lambda *given, own=layer.call, **named: own(*given, **(named | {"training": False}))',
+        f"moved = keras.ops.max(keras.ops.abs(model(x){key} - model(x, training=True){key}))",
+        f"held = moved <= {allowed}",
+    )
+    said = f"with its noise switched off, training differs from inference by {{moved:.3g}}; allowed is {allowed}"
+    return Question(lines, said, {"x": found.x})
+
+
 def _single(found: Found) -> bool:
     return keras.ops.is_tensor(found.answers) and found.valid is not None
 
@@ -282,6 +319,8 @@ def _equal(one: Any, two: Any) -> bool:
 
 
 FORMS: Sequence[Callable[[Found], Question | None]] = (
+    _order_counts,
+    _other_in_training,
     _mask_unused,
     _mask_lost,
     _mask_turned,
@@ -289,7 +328,7 @@ FORMS: Sequence[Callable[[Found], Question | None]] = (
     _loss_counts_padding,
     _loss_of_two_lengths,
     _gradients_of_two_lengths,
-    _output_moved,
     _not_finite,
+    _output_moved,
 )
 """Tried in turn: the first that a finding fits says what is asked."""

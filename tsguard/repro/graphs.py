@@ -121,6 +121,21 @@ def cloned(model: Any, again: Callable[[Any], Any], tensors: Any = None) -> Any:
         model.compiled = compiled
 
 
+def opened(model: Any, x: Any) -> Any:
+    """A `Sequential` that was not told its input, as one that is: only then there is a graph. Others as they are."""
+    if type(model) is not keras.Sequential or model._functional is not None or not hasattr(x, "shape"):
+        return model
+    try:
+        given = keras.backend.standardize_dtype(x.dtype)
+        dtype = "float32" if given == "float64" else given  # as `fit` reads it
+        layers = [one if isinstance(one, keras.layers.Lambda) else remade(one) for one in model.layers]
+        fresh = keras.Sequential([keras.Input(x.shape[1:], dtype=dtype), *layers], name=model.name)
+        compile_like(model, fresh, optimizer=None)
+    except REFUSALS:
+        return model
+    return fresh
+
+
 def is_graph(model: Any) -> bool:
     """Whether the model is a graph of layers that can be cut: Functional or Sequential, not a subclass of its own."""
     from keras.src.models.functional import Functional

@@ -19,11 +19,7 @@ from tsguard.repro.code.arrays import plain
 
 def lines_of(model: Any, x: Any, y: Any) -> list[str]:
     """The lines; several outputs are as good as the worst of them."""
-    with preserved(model):
-        batch = Batch(map_leaves(as_tensor, x), map_leaves(as_tensor, y), None)
-        answer = predict(model, batch.x)
-        model.compute_loss(batch.x, batch.y, answer)  # a compiled loss knows its outputs only once it was asked
-        listed = [head for head in heads(model, batch, answer) if head.target is not None]
+    listed = heads_of(model, x, y)
     if not isinstance(y, Mapping):
         return _share(listed[0], "answers", "y")
     lines = ["shares = []"]
@@ -34,6 +30,15 @@ def lines_of(model: Any, x: Any, y: Any) -> list[str]:
     if all(one == plainly[0] and len(one) == 1 for one in plainly) and len(list(leaves(y))) == len(listed):
         return [f"share = min({plainly[0][0].removeprefix('share = ')} for name in y)"]
     return [*lines, "share = min(shares)"]
+
+
+def heads_of(model: Any, x: Any, y: Any) -> list[Any]:
+    """The outputs that have a target, each with its loss."""
+    with preserved(model):
+        batch = Batch(map_leaves(as_tensor, x), map_leaves(as_tensor, y), None)
+        answer = predict(model, batch.x)
+        model.compute_loss(batch.x, batch.y, answer)  # a compiled loss knows its outputs only once it was asked
+        return [head for head in heads(model, batch, answer) if head.target is not None]
 
 
 def _share(head: Any, answers: str, y: str) -> list[str]:

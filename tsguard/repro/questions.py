@@ -104,9 +104,21 @@ class Found:
         return self.feature_mask is not None and self.x[self.feature_mask].shape[-1] in tuple(self.answers.shape[1:])
 
     @property
-    def masked(self) -> str:
-        """Positions of the one output that a mask of Keras calls valid, in code; nothing where it is pooled."""
-        return self.index.replace("valid", "mask")
+    def order(self) -> list[int] | None:
+        """The order in which the features stand in the changed batch; None where it is not one."""
+        mask = self.feature_mask
+        if mask is None or self.changed is None or set(self.changed) != set(self.x):
+            return None
+        count = self.x[mask].shape[-1]
+        one, two = ([_column(batch, feature, count) for feature in range(count)] for batch in (self.x, self.changed))
+        left, order = list(range(count)), []
+        for column in two:
+            place = next((feature for feature in left if one[feature] == column), None)
+            if place is None:
+                return None
+            left.remove(place)
+            order.append(place)
+        return order
 
     @property
     def index(self) -> str:
@@ -114,6 +126,12 @@ class Found:
         shape = tuple(self.answers.shape)
         flags = self.valid_changed if self.changed is not None else self.valid
         return "[valid]" if flags is not None and shape[:2] == tuple(self.valid.shape) else ""
+
+
+def _column(batch: Mapping[str, Any], feature: int, count: int) -> list[bytes]:
+    """All that a batch holds of one feature."""
+    wide = [leaf for _, leaf in sorted(batch.items()) if leaf.shape[-1] == count]
+    return [(leaf[..., feature] + 0).tobytes() for leaf in wide]  # −0 is 0
 
 
 def read_back(finding: Finding, test: str, model: Any, like: Batch) -> Found | None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from tsguard.backend import preserved
+from tsguard.checks.bench import fit_arguments
 from tsguard.checks.registry import Context, all_checks
 from tsguard.checks.runner import run_checks
 from tsguard.dataset import Data, leaves
@@ -20,17 +22,26 @@ from tsguard.findings import Finding, Status
 from tsguard.padding import Padding
 from tsguard.repro import emit
 from tsguard.repro import script as scripts
-from tsguard.repro.asked import home_of, lines_of
-from tsguard.repro.case import Batch, Case, Fingerprint, weights_in
+from tsguard.repro.asked import Form, form_of, home_of, lines_of
+from tsguard.repro.case import Batch, Case, Fingerprint, has_kind, kind_of, weights_in
 from tsguard.repro.code.arrays import plain
 from tsguard.repro.code.lines import Lines, NotCode
 from tsguard.repro.found import FoundCase
-from tsguard.repro.passes import CONFIGURATION
+from tsguard.repro.graphs import is_graph, reinitialised
+from tsguard.repro.passes import CONFIGURATION, Pass, drop_samples
+from tsguard.repro.passes.narrow import bypass_layers
+from tsguard.repro.passes.plain import forget_weights, simplify_values
 from tsguard.repro.reduce import Reduction
 from tsguard.subject import Subject
 
 LAWS = "laws of padding, masking and time"
 """A check whose findings have counterexamples of their own."""
+
+OF_OBJECTS = frozenset({"transfer-nothing"})
+"""Findings whose check needs objects that no script holds (another model): their lines alone are asked."""
+
+KEEPING_SHAPES: tuple[Pass, ...] = (drop_samples, forget_weights, bypass_layers)
+"""For those: what is said of the shapes of weights is true of any other shape."""
 
 OF_AMOUNT = frozenset({"data-volume", "off-plan"})
 """Findings that say that there is too little: of fewer rows they are true whatever the cause."""
@@ -51,11 +62,16 @@ def told(
     *,
     padding: Mapping[str, Any] | None = None,
     plan: Mapping[str, Any] | None = None,
+    fit: Mapping[str, Any] | None = None,
 ) -> str:
     """What a check says of a model and its data; empty where it does not fail with that code."""
     words = None if padding is None else Padding(**padding)
     subject = None if model is None else Subject.from_model(model, padding=words)
-    context = Context(subject=subject, data=Data(x, y), padding=words, declared=plan or {})
+    facts = {} if fit is None else {"fit": fit}
+    data = Data(x, y)
+    if fit is not None and "batch_size" in fit:
+        data = replace(data, batch_size=int(fit["batch_size"]))
+    context = Context(subject=subject, data=data, padding=words, declared=plan or {}, facts=facts)
     asked = [one for one in all_checks() if one.name == check]
     found = run_checks(context, asked, budget_s=ASKED_S)
     return next((f.message for f in found if f.code == code and f.status is Status.FAIL), "")
@@ -99,45 +115,118 @@ def _case(
 ) -> FoundCase | None:
     model, data = context.model, context.data
     assert data is not None
-    more: dict[str, Any] = {}
-    if context.padding is not None:
-        fields = {field: getattr(context.padding, field) for field in Padding.__dataclass_fields__}
-        usual = Padding()
-        more["padding"] = {field: value for field, value in fields.items() if value != getattr(usual, field)}
-    plan = {key: value for key, value in context.declared.items() if isinstance(value, bool | int | float | str)}
-    if plan:
-        more["plan"] = plan
-
-    def fails(case: Case) -> bool:
-        said = told(finding.check, finding.code, case.model, case.batch.x, case.batch.y, **more)
-        return bool(said) and (broken_before or _steps(case))
-
-    weights = tuple(model.get_weights()) if model.built else None
-    fingerprint = Fingerprint(finding.code, "check", None, None)
-    first = next(_beginnings(data))
-    broken_before = not _steps(Case(model, first, fingerprint, weights=weights))
-    starts = (Case(model, batch, fingerprint, weights=weights, recipe=recipe, name=name) for batch in _beginnings(data))
-    whole = next((case for case in starts if clock() < deadline and fails(case)), None)
-    if whole is None:
+    found = next(_wholes(finding, context, deadline, clock), None)
+    if found is None:
         return None
-    left = max(0.0, deadline - clock())
-    reduction = Reduction(whole, budget_s=left, fails=fails, passes=CONFIGURATION, clock=clock, progress=progress)
+    asked, whole = found[0], found[1].with_(recipe=recipe, name=name)
+    asked.form = asked.form or form_of(finding, whole)
+    reduction = Reduction(
+        whole,
+        budget_s=max(0.0, deadline - clock()),
+        fails=asked.fails,
+        passes=asked.passes,
+        clock=clock,
+        progress=progress,
+    )
     small = reduction.run()
-    heavier = small.with_(weights=tuple(small.model.get_weights()))
-    plainly = lines_of(finding, small)
+    both = (small, small.with_(weights=tuple(small.model.get_weights())))
+    plainly = None if asked.form is None else lines_of(asked.form, finding, small)
     original = sum(int(np.size(leaf)) for leaf in leaves([data.x, data.y])) + weights_in(model, whole.batch)
     return FoundCase(
         finding,
         name,
         (
-            *((lambda one=one: _script(finding, one, more, plainly)) for one in (small, heavier) if plainly),
-            *((lambda one=one: _script(finding, one, more)) for one in (small, heavier)),
+            *((lambda one=one: _script(finding, one, asked.settings, plainly)) for one in both if plainly),
+            *((lambda one=one: _script(finding, one, asked.settings)) for one in both if not asked.of_objects),
         ),
         size=small.size,
         original_size=original,
         prints="wrong: …" if plainly else scripts.one_line(finding.message),
         exhausted=reduction.exhausted,
     )
+
+
+def _wholes(
+    finding: Finding, context: Context, deadline: float, clock: Callable[[], float]
+) -> Iterator[tuple[_Asked, Case]]:
+    """A finding with a case of which its check says so again: with the weights as they are, or with fresh ones.
+
+    What was found before a training need not be seen any more in what was trained.
+    """
+    model, data = context.model, context.data
+    assert data is not None
+    weights = tuple(model.get_weights()) if model.built else None
+    fingerprint = Fingerprint(finding.code, "check", None, None)
+    for settings in _settings(context):
+        for again in (False, True):
+            fresh = reinitialised(model) if again else model
+            if fresh is None:
+                continue
+            first = Case(fresh, next(_beginnings(data)), fingerprint, weights=None if again else weights)
+            layer = finding.where.get("layer")
+            kind = None if layer is None else kind_of(fresh, str(layer))
+            asked = _Asked(finding, settings, not _steps(first), kind)
+            if asked.of_objects:
+                asked.form = form_of(finding, first)
+            starts = (first.with_(batch=batch) for batch in _beginnings(data))
+            yield from ((asked, case) for case in starts if clock() < deadline and asked.fails(case))
+
+
+@dataclass
+class _Asked:
+    """What a candidate is asked: the script's own lines, where there are any, and the check."""
+
+    finding: Finding
+    settings: Mapping[str, Any]
+    broken_before: bool
+    """Whether no step of the whole case is finite: then none of a candidate need be."""
+    layer_kind: str | None = None
+    """Of the layer that is accused: without it another is."""
+    form: Form | None = None
+
+    @property
+    def of_objects(self) -> bool:
+        return self.finding.code in OF_OBJECTS
+
+    @property
+    def passes(self) -> tuple[Pass, ...]:
+        """Where a finding is about values and no lines hold them to it, they are not simplified."""
+        if self.of_objects:
+            return KEEPING_SHAPES
+        about_values = self.form is None and self.finding.where.get("phase") == "data"
+        return tuple(one for one in CONFIGURATION if not (about_values and one is simplify_values))
+
+    def fails(self, case: Case) -> bool:
+        """What is written is what is kept: the lines first, which cost less."""
+        finding = self.finding
+        if not has_kind(case.model, self.layer_kind):
+            return False
+        if self.form is not None and lines_of(self.form, finding, case) is None:
+            return False
+        if self.of_objects:
+            return self.form is not None
+        said = told(finding.check, finding.code, case.model, case.batch.x, case.batch.y, **self.settings)
+        return bool(said) and (self.broken_before or _steps(case))
+
+
+def _settings(context: Context) -> Iterator[dict[str, Any]]:
+    """The padding and the plan, then the arguments of `fit` with them, as far as they are plain values."""
+    settings: dict[str, Any] = {}
+    if context.padding is not None:
+        fields = {field: getattr(context.padding, field) for field in Padding.__dataclass_fields__}
+        usual = Padding()
+        settings["padding"] = {field: value for field, value in fields.items() if value != getattr(usual, field)}
+    if plan := _plain_values(context.declared):
+        settings["plan"] = plan
+    yield settings
+    if fit := _plain_values(fit_arguments(context)):
+        yield {**settings, "fit": fit}
+
+
+def _plain_values(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: value for key, value in given.items() if isinstance(value, bool | int | float | str) and key != "verbose"
+    }
 
 
 def _steps(case: Case) -> bool:
@@ -173,6 +262,9 @@ def _script(finding: Finding, case: Case, more: Mapping[str, Any], plainly: list
         lines.imports.add("from tsguard.repro.recheck import told")
     emit.weight_lines(case, lines, beside)
     home = "np" if plainly is None else home_of(plainly)
+    if plainly is not None and is_graph(case.model):  # what no line reads need not be there
+        last = [place for place, (key, _) in enumerate(parts) if any(re.search(rf"\b{key}\b", one) for one in plainly)]
+        parts = parts[: max(last, default=-1) + 1]
     arrays = [f"{key} = {emit.value(key, part, beside, home=home)}" for key, part in parts]
     words = [plain(finding.check), plain(finding.code), "model", *(key for key, _ in parts)]
     words += [f"{key}={plain(value)}" for key, value in more.items()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections import Counter
 from typing import Any
 
 import keras
@@ -42,9 +43,11 @@ def _graph_code(graph: Any, lines: Lines, maker: str = "keras.Model") -> None:
         labelled = len(graph.inputs) > 1 or isinstance(graph._inputs_struct, dict)
         lines.body.append(f"{name} = {_input(entry, labelled=labelled)}")
     made: dict[int, str] = {}
-    for node in nodes_of(graph):
+    nodes = nodes_of(graph)
+    calls = Counter(id(node.operation) for node in nodes)
+    for node in nodes:
         if not all(id(out) in names for out in node.output_tensors):
-            _node(node, names, made, lines)
+            _node(node, names, made, lines, shared=calls[id(node.operation)] > 1)
     outputs = [names[id(out)] for out in graph.outputs]
     ins = _structure(graph._inputs_struct, names)
     several = len(outputs) > 1 or isinstance(graph._outputs_struct, dict)
@@ -93,7 +96,7 @@ def _structure(value: Any, names: dict[int, str]) -> str:
     return names[id(value)]
 
 
-def _node(node: Any, names: dict[int, str], made: dict[int, str], lines: Lines) -> None:
+def _node(node: Any, names: dict[int, str], made: dict[int, str], lines: Lines, *, shared: bool) -> None:
     operation = node.operation
     for tensor in node.output_tensors:
         names[id(tensor)] = f"h{len(names)}"
@@ -105,10 +108,9 @@ def _node(node: Any, names: dict[int, str], made: dict[int, str], lines: Lines) 
     arguments = [_argument(value, names) for value in node.arguments.args]
     arguments += [f"{key}={_argument(value, names)}" for key, value in _said(node).items()]
     if isinstance(operation, keras.layers.Layer):
-        uses = sum(1 for other in operation._inbound_nodes)
         if id(operation) in made:
             maker = made[id(operation)]
-        elif uses > 1 and _used_here(operation, node):
+        elif shared:  # made once, called several times
             maker = made[id(operation)] = f"layer_{len(made)}"
             lines.body.append(f"{maker} = {construction(operation, lines)}")
         else:
@@ -139,7 +141,10 @@ def _said(node: Any) -> dict[str, Any]:
 
 def _subscript(key: Any) -> str:
     """What stands in the brackets of `x[...]`."""
-    if isinstance(key, tuple):
+    # Keras writes a tuple into a configuration as a list; a list of numbers picks elements.
+    if isinstance(key, list) and all(isinstance(each, int) for each in key):
+        return plain(key)
+    if isinstance(key, tuple | list):
         return ", ".join(_subscript(each) for each in key) + ("," if len(key) == 1 else "")
     if isinstance(key, slice):
         first, last, step = ("" if one is None else plain(one) for one in (key.start, key.stop, key.step))
@@ -149,13 +154,6 @@ def _subscript(key: Any) -> str:
     if key is None or isinstance(key, int):
         return plain(key)
     raise NotCode(f"the index {key!r:.60} cannot be written as code.")
-
-
-def _used_here(operation: Any, node: Any) -> bool:
-    """Whether a layer with several calls is called several times in this graph (and not in others that share it)."""
-    model_nodes = [one for one in operation._inbound_nodes if one is not node]
-    tensors = {id(out) for out in node.output_tensors}
-    return any(id(arg) in tensors for one in model_nodes for arg in one.arguments.keras_tensors)
 
 
 def _argument(value: Any, names: dict[int, str]) -> str:

@@ -45,7 +45,8 @@ def construction(thing: Any, lines: Lines) -> str:
             if _given_name(thing, value):
                 words.append(f"name={plain(value)}")
             continue
-        if _is_default(value, default) or (default is None and value == _implied(key, config)):
+        needed = key in parameters and default is inspect.Parameter.empty  # None too has to be said
+        if not needed and (_is_default(value, default) or (default is None and value == _implied(key, config))):
             continue
         words.append(f"{key}={_setting(value, _live(thing, key), lines)}")
     return f"{maker}({', '.join(_positional(words, parameters))})"

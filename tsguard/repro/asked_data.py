@@ -1,0 +1,98 @@
+"""What is said of arrays, in lines of NumPy that set `wrong`: time that float32 cannot hold, a code for missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tsguard.checks.data import FLOAT32_WHOLE, HUGE, HUGE_TARGET
+from tsguard.checks.data_pairs import RELATED, SHIFTS, UNRELATED
+from tsguard.findings import Finding
+from tsguard.repro.case import Case
+from tsguard.repro.code.arrays import plain
+
+
+def time_in_float32(finding: Finding, case: Case) -> list[str] | None:
+    """Times whose usual step is not far above what float32 can tell apart."""
+    name, feature = finding.where.get("input"), finding.where.get("feature")
+    named = isinstance(case.batch.x, Mapping) and name in case.batch.x
+    times, held = (f"x[{plain(name)}]", case.batch.x[name]) if named else ("x", case.batch.x)
+    if isinstance(feature, int) and np.ndim(held) == 3:
+        times += f"[..., {min(feature, np.shape(held)[-1] - 1)}]"  # other features may have been dropped
+    return [
+        f"times = np.asarray({times})",
+        "steps = np.diff(times.astype(np.float64), axis=1)",
+        "coarse = np.spacing(np.float32(np.abs(times).max()))",
+        "usual = np.median(steps[steps > 0]) if (steps > 0).any() else 0.0",
+        f"big = np.abs(times).max() >= {FLOAT32_WHOLE:.0f}",
+        'wrong = [f"steps of {usual:g} where float32 is {coarse:g} apart"] if big and usual < 16 * coarse else []',
+    ]
+
+
+def _values(finding: Finding, case: Case) -> tuple[str, Any] | None:
+    """The array that a finding of the data is about, in code and as it is; None where it cannot be told."""
+    target = "output" in finding.where or finding.message.startswith("target")
+    held, name = (case.batch.y, "y") if target else (case.batch.x, "x")
+    key = finding.where.get("output" if target else "input")
+    if isinstance(held, Mapping):
+        return (f"{name}[{plain(key)}]", held[key]) if key in held else None
+    return (name, held) if isinstance(held, np.ndarray) else None
+
+
+def out_of_scale(finding: Finding, case: Case) -> list[str] | None:
+    """Values far beyond unit size."""
+    found = _values(finding, case)
+    if found is None or "layer" in finding.where:
+        return None
+    name, held = found
+    limit = HUGE_TARGET if name.startswith("y") else HUGE
+    squares = f"np.square({name}, dtype=float)"
+    if held.ndim > 1 and held.shape[-1] > 1:
+        squares += f".reshape(-1, {held.shape[-1]}).mean(0).max()"
+    else:
+        squares += ".mean()"
+    return [
+        f"size = np.sqrt({squares})",
+        f'wrong = [f"values of size {{size:.3g}}"] if size >= {limit:.0f} else []',
+    ]
+
+
+def code_for_missing(finding: Finding, case: Case) -> list[str] | None:
+    """A value that repeats exactly, farther from the nearest other than those are from each other."""
+    found, [told, *_] = _values(finding, case), [*finding.evidence, None]
+    if found is None or told is None or not isinstance(told.value, Mapping) or "value" not in told.value:
+        return None
+    (column, held), code = found, plain(float(told.value["value"]))
+    if held.ndim > 1 and held.shape[-1] > 1:  # where it stands most often: other features may have been dropped
+        column += f"[..., {int((held == float(code)).reshape(-1, held.shape[-1]).sum(0).argmax())}]"
+    return [
+        f"values = {column}[np.isfinite({column})]",
+        f"rest = values[values != {code}]",
+        f"far = np.abs(rest - {code}).min() > np.ptp(rest) and len(rest) < values.size - 1",
+        f'wrong = [f"{code} stands in {{values.size - len(rest)}} places"] if far else []',
+    ]
+
+
+def all_the_same(finding: Finding, case: Case) -> list[str] | None:
+    """Samples that nothing tells apart."""
+    if isinstance(case.batch.x, Mapping | list | tuple) or "feature" in finding.where or "output" in finding.where:
+        return None
+    return ['wrong = ["every sample is the same"] if len(x) > 1 and (x == x[:1]).all() else []']
+
+
+def shifted(finding: Finding, case: Case) -> list[str] | None:
+    """Targets that the inputs tell only after a move by a few rows: a line fitted on one half, asked on the other."""
+    if not isinstance(case.batch.x, np.ndarray) or not isinstance(case.batch.y, np.ndarray):
+        return None
+    return [
+        "flat, half = np.c_[x.reshape(len(x), -1), np.ones(len(x))], len(x) // 2",
+        "shares = {}",
+        f"for rows in range({min(SHIFTS)}, {max(SHIFTS) + 1}):",
+        "    moved = np.roll(y, rows, axis=0)",
+        "    line = np.linalg.lstsq(flat[:half], moved[:half], rcond=None)[0]",
+        "    missed = np.square(flat[half:] @ line - moved[half:]).mean()",
+        "    shares[rows] = 1 - missed / moved[half:].var()",
+        f"wrong = [rows for rows, share in shares.items() if share > {RELATED} and shares[0] < {UNRELATED}]",
+    ]

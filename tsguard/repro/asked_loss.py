@@ -1,0 +1,197 @@
+"""What is said of a loss and of the answers that it is given, in lines that set `wrong`.
+
+Which answers a model can give is found by weights of many sizes: no activation hides from those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from tsguard.checks.lopsided import SIDE
+from tsguard.checks.outputs import FLOOR_SHARE, UNREACHABLE_SHARE
+from tsguard.checks.own_loss import SAME
+from tsguard.checks.terms import DROWNED
+from tsguard.dataset import map_leaves
+from tsguard.findings import Finding
+from tsguard.probes.answers import TAME, question
+from tsguard.repro.case import Case
+from tsguard.repro.code.arrays import plain
+from tsguard.repro.measured import heads_of
+
+WORSE = 2.0
+"""Loss on raw inputs over that on the same at unit size, from which the size is what is wrong: as the check has it."""
+
+
+def far_constant(finding: Finding, case: Case) -> list[str] | None:
+    """A loss that wants a constant far from the middle of the targets."""
+    if isinstance(case.batch.y, Mapping | list | tuple) or "config_key" in finding.where:
+        return None
+    return [
+        "ranks = [0.01, 0.05, *np.arange(1, 10) / 10, 0.95, 0.99]",
+        "losses = [model.compute_loss(x, y, keras.ops.full_like(y, level)) for level in np.quantile(y, ranks)]",
+        "best, mean = ranks[int(np.argmin([float(loss) for loss in losses]))], (y < y.mean()).mean()",
+        f"far = not {1 - SIDE:g} < best < {SIDE:g} and abs(best - mean) > 0.2",
+        'wrong = [f"of all constants the loss prefers the {best:.0%} quantile"] if far else []',
+    ]
+
+
+_DROWNED = f"wrong = [name for name, norm in norms.items() if 0 < {DROWNED:.0f} * norm < max(norms.values())]"
+
+
+def loud_output(finding: Finding, case: Case) -> list[str] | None:
+    """Outputs whose gradient is nothing beside that of another."""
+    if not isinstance(case.batch.y, Mapping):
+        return None
+    return [
+        "answers = model(x, training=True)",
+        "for answer in answers.values():",
+        "    answer.retain_grad()",
+        "model.compute_loss(x, y, answers).backward()",
+        "norms = {name: float(keras.ops.norm(answer.grad)) for name, answer in answers.items()}",
+        _DROWNED,
+    ]
+
+
+def loud_term(finding: Finding, case: Case) -> list[str] | None:
+    """Terms of the model's own loss whose gradient is nothing beside that of another."""
+    if not hasattr(case.model, "loss_terms"):
+        return None
+    y = "None" if case.batch.y is None else "y"
+    return [
+        "norms, weights = {}, [v.value for v in model.trainable_variables]",
+        f"for name, term in model.loss_terms(x, {y}, model(x, training=True), None).items():",
+        "    model.zero_grad()",
+        "    term.backward(retain_graph=True)",
+        "    norms[name] = sum(float(keras.ops.sum(w.grad**2)) for w in weights if w.grad is not None) ** 0.5",
+        _DROWNED,
+    ]
+
+
+_REACHED = (
+    "seen = []",
+    "for size in (1, 10, 100, 1000) * 8:",
+    "    model.set_weights([size * np.random.normal(size=weight.shape) for weight in model.weights])",
+    "    seen.append(keras.ops.convert_to_numpy(model(x)))",
+)
+"""Which answers weights can reach."""
+
+_LOW, _HIGH = "np.nanmin(seen)", "np.nanmax(seen)"
+
+
+def _kind(case: Case) -> tuple[str, bool]:
+    """What the loss of the one output asks, and whether it takes logits."""
+    # Asked with zeros: the loss may refuse the targets, and that is then what is wrong.
+    [head] = heads_of(case.model, case.batch.x, map_leaves(np.zeros_like, case.batch.y))
+    asked = question(head.loss) if head.loss is not None else None
+    return ("own", False) if asked is None else (asked.kind, asked.from_logits)
+
+
+def constant_answers(finding: Finding, case: Case) -> list[str]:
+    """An output that no weight moves."""
+    return [*_REACHED, f"wrong = [{_LOW}] if {_HIGH} - {_LOW} <= 1e-6 else []"]
+
+
+def no_probability(finding: Finding, case: Case) -> list[str] | None:
+    """An output that leaves 0 … 1 under a loss that takes it for a probability."""
+    kind, logits = _kind(case)
+    if kind not in ("binary", "sparse", "categorical") or logits:
+        return None
+    return [
+        *_REACHED,
+        'logits = getattr(model.loss, "from_logits", False)',
+        f"wrong = [{_LOW}, {_HIGH}] if not logits and ({_LOW} < 0 or {_HIGH} > 1) else []",
+    ]
+
+
+def costly_perfection(finding: Finding, case: Case) -> list[str] | None:
+    """A loss of which even the best answers that the output can give cost much."""
+    kind, _ = _kind(case)
+    if kind not in ("binary", "sparse", "categorical") or not isinstance(case.batch.y, np.ndarray):
+        return None
+    right = "np.eye(seen[0].shape[-1])[y.astype(int).ravel()]" if kind == "sparse" else "y"
+    return [
+        *_REACHED,
+        f"best = np.clip(40 * {right} - 20, {_LOW}, {_HIGH}).reshape(seen[0].shape)",
+        'cost = float(model.compute_loss(x, y, keras.ops.array(best, "float32")))',
+        f"wrong = [cost] if cost > {FLOOR_SHARE:g} * np.log(max(2, best.shape[-1])) else []",
+    ]
+
+
+def targets_beyond(finding: Finding, case: Case) -> list[str] | None:
+    """Targets that no weight makes the output reach."""
+    kind, _ = _kind(case)
+    if kind not in ("regression", "own") or not isinstance(case.batch.y, np.ndarray):
+        return None
+    return [
+        *_REACHED,
+        f"missed = np.square(y - np.clip(y, {_LOW}, {_HIGH})).mean()",
+        f"wrong = [{_LOW}, {_HIGH}] if missed > {UNREACHABLE_SHARE:g} * y.var() else []",
+    ]
+
+
+def odd_labels(finding: Finding, case: Case) -> list[str] | None:
+    """Labels that the loss cannot read."""
+    kind, _ = _kind(case)
+    if kind == "binary":
+        return ["wrong = [label for label in np.unique(y) if not 0 <= label <= 1]"]
+    if kind != "sparse":
+        return None
+    return [
+        "units = model(x).shape[-1]",
+        "wrong = [label for label in np.unique(y) if label % 1 or not 0 <= label < units]",
+    ]
+
+
+def nothing_asked(finding: Finding, case: Case) -> list[str]:
+    """A loss without a gradient for any weight."""
+    return [
+        "loss = model.compute_loss(x, y, model(x, training=True))",
+        "weights = [v.value for v in model.trainable_variables]",
+        "if loss.requires_grad:",
+        "    loss.backward()",
+        "moves = any(w.grad is not None and w.grad.any() for w in weights)",
+        'wrong = [] if moves else [f"the loss is {float(loss):g}, and no weight has a gradient"]',
+    ]
+
+
+def dealt_targets(finding: Finding, case: Case) -> list[str] | None:
+    """A loss that stays what it is when targets are dealt to other samples."""
+    if not isinstance(case.batch.y, np.ndarray) or len(case.batch.y) < 2:
+        return None
+    return [
+        "rng = np.random.default_rng(0)",
+        'answers = keras.ops.array(rng.uniform(0.1, 0.9, model(x).shape), "float32")',
+        "losses = [float(model.compute_loss(x, rng.permutation(y), answers)) for _ in range(9)]",
+        f"wrong = losses[:1] if np.ptp(losses) <= {SAME:g} * abs(losses[0]) else []",
+    ]
+
+
+def raw_inputs(finding: Finding, case: Case) -> list[str] | None:
+    """Inputs of such a size that the same weights do far worse on them than on the same at unit size."""
+    x = case.batch.x
+    if isinstance(x, Mapping):
+        sizes = {key: float(np.abs(leaf).max()) for key, leaf in x.items() if leaf.dtype.kind == "f" and leaf.size}
+        key = plain(max(sizes, key=lambda one: sizes[one]))
+        name, usual = f"x[{key}]", f"{{**x, {key}: x[{key}] / size}}"
+    elif isinstance(x, np.ndarray):
+        name, usual = "x", "x / size"
+    else:
+        return None
+    return [
+        f"size = float(abs({name}).max())",
+        f"raw, usual = (float(model.compute_loss(x, y, model(given))) for given in (x, {usual}))",
+        f"wrong = [size, raw, usual] if size > {TAME:g} and raw > {WORSE:g} * usual else []",
+    ]
+
+
+def bottomless(finding: Finding, case: Case) -> list[str]:
+    """A loss that falls in proportion to how far the answers run away."""
+    return [
+        "answers = model(x).detach().requires_grad_()",
+        "model.compute_loss(x, y, answers).backward()",
+        "far = [answers - size * answers.grad.sign() for size in (100, 1000, 10000)]",
+        "losses = [float(model.compute_loss(x, y, one)) for one in far]",
+        "wrong = losses if losses[2] < 5 * losses[1] < 0 else []",
+    ]

@@ -1,0 +1,220 @@
+"""What is said of a model at its start, or after a few steps, in lines of Keras and torch that set `wrong`.
+
+Weights without a gradient, gradients that fade, units that are dead, penalties that pull harder than the task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import keras
+
+from tsguard.checks.gradient_flow import EXPLODED, FLOAT32_EPS, VANISHED
+from tsguard.checks.initialisation import GAIN_HIGH, GAIN_LOW
+from tsguard.checks.rates import DECAY_PULL, RUNAWAY, STANDSTILL, STEPS
+from tsguard.checks.regularisation import PENALTY_RATIO
+from tsguard.checks.transfer import SHAPES_OF_SOURCE
+from tsguard.checks.units import DEAD_SHARE, SATURATED_SHARE
+from tsguard.findings import Finding
+from tsguard.probes.activations import SIGMOID_FLAT, TANH_FLAT
+from tsguard.repro.case import Case
+from tsguard.repro.code.arrays import plain
+
+LOSS = "model.compute_loss(x, y, model(x, training=True))"
+
+_KERNELS = "for v in model.trainable_variables if v.value.ndim > 1"
+
+
+def without_gradient(finding: Finding, case: Case) -> list[str]:
+    """Matrices of weights that the loss does not depend on; a bias before a softmax has no effect by design."""
+    return [
+        f"{LOSS}.backward()",
+        "matrices = [v for v in model.trainable_variables if v.value.ndim > 1]",
+        "wrong = [v.path for v in matrices if v.value.grad is None or not v.value.grad.any()]",
+    ]
+
+
+def strangers(finding: Finding, case: Case) -> list[str]:
+    """Tensors with a gradient that take part in the loss and are no variables of the model."""
+    return [
+        f"loss = {LOSS}",
+        "known, nodes = {id(v.value) for v in model.variables}, [loss.grad_fn]",
+        "for node in nodes:",
+        "    nodes += [one for one, _ in node.next_functions if one is not None and one not in nodes]",
+        'leaves = [node.variable for node in nodes if hasattr(node, "variable")]',
+        "wrong = [tuple(leaf.shape) for leaf in leaves if id(leaf) not in known]",
+    ]
+
+
+def equal_units(finding: Finding, case: Case) -> list[str]:
+    """Kernels whose units all start with the same weights."""
+    return [
+        "kernels = [v for v in model.trainable_variables if v.value.ndim > 1 and v.shape[-1] > 1]",
+        "wrong = [v.path for v in kernels if (v.value == v.value[..., :1]).all()]",
+    ]
+
+
+def fading_gradient(finding: Finding, case: Case) -> list[str]:
+    """Weights whose gradient is nothing beside that of another: where kernels fade both ways, that of an offset."""
+    return [
+        f"{LOSS}.backward()",
+        "grads = [(v.path, v.value.grad) for v in model.trainable_variables if v.value.grad is not None]",
+        "norms = [(path, float(grad.norm())) for path, grad in grads]",
+        f"wrong = [path for path, norm in norms if 0 < norm < {VANISHED:g} * max(size for _, size in norms)]",
+    ]
+
+
+def _gradient_in_time(wrong: str, case: Case) -> list[str] | None:
+    if isinstance(case.batch.x, Mapping | list | tuple) or case.batch.x.ndim != 3:
+        return None
+    return [
+        "x.requires_grad_()",
+        f"{LOSS}.backward()",
+        "reach = x.grad.norm(dim=(0, 2))",
+        f"wrong = {wrong}",
+    ]
+
+
+def unheard_steps(finding: Finding, case: Case) -> list[str] | None:
+    """Timesteps whose gradient is rounded away beside that of others."""
+    return _gradient_in_time(f"[step for step, size in enumerate(reach) if size < {FLOAT32_EPS:g} * reach.max()]", case)
+
+
+def drowning_steps(finding: Finding, case: Case) -> list[str] | None:
+    """A first timestep whose gradient drowns that of the last."""
+    return _gradient_in_time(f"[float(reach[0] / reach[-1])] if reach[0] > {EXPLODED:g} * reach[-1] > 0 else []", case)
+
+
+def odd_gains(finding: Finding, case: Case) -> list[str]:
+    """Kernels that multiply their signal by an unusual number."""
+    return [
+        f"kernels = [v {_KERNELS}]",
+        "gains = {v.path: float(v.value.norm()) / v.shape[-1] ** 0.5 for v in kernels}",
+        f"wrong = [(path, gain) for path, gain in gains.items() if not {GAIN_LOW:g} <= gain <= {GAIN_HIGH:g}]",
+    ]
+
+
+def _idle(kind: str, idle: str) -> list[str]:
+    return [
+        f"kind = keras.activations.{kind}",
+        'asked = [layer for layer in model.layers[:-1] if getattr(layer, "activation", None) is kind]',
+        "outs = [(layer.name, keras.Model(model.inputs, layer.output)(x)) for layer in asked]",
+        f"wrong = [name for name, out in outs if {idle}]",
+    ]
+
+
+def dead_units(finding: Finding, case: Case) -> list[str]:
+    """Layers of ReLU of which nearly no unit is above zero for any sample."""
+    idle = f"(out <= 0).flatten(0, -2).all(0).float().mean() >= {DEAD_SHARE:g}"
+    return _idle("relu", idle)
+
+
+def flat_units(finding: Finding, case: Case) -> list[str]:
+    """Layers of tanh nearly all of whose values lie where it is flat."""
+    return _idle("tanh", f"(out.abs() > {TANH_FLAT:g}).float().mean() >= {SATURATED_SHARE:g}")
+
+
+def flat_gates(finding: Finding, case: Case) -> list[str]:
+    """The same of a sigmoid."""
+    idle = f"((out - 0.5).abs() > {0.5 - SIGMOID_FLAT:g}).float().mean() >= {SATURATED_SHARE:g}"
+    return _idle("sigmoid", idle)
+
+
+def heavy_penalty(finding: Finding, case: Case) -> list[str]:
+    """Penalties whose gradient is many times that of the task."""
+    return [
+        f"loss, norms = {LOSS}, []",
+        "penalty = sum(model.losses)",
+        "for part in (penalty, loss - penalty):",
+        "    model.zero_grad()",
+        "    part.backward(retain_graph=True)",
+        "    grads = [v.value.grad for v in model.trainable_variables if v.value.grad is not None]",
+        "    norms.append(sum(float(keras.ops.sum(grad**2)) for grad in grads) ** 0.5)",
+        f"wrong = norms if norms[0] > {PENALTY_RATIO:g} * norms[1] else []",
+    ]
+
+
+def heavy_dropout(finding: Finding, case: Case) -> list[str]:
+    """Answers for one sample that vary more from mask to mask than from sample to sample."""
+    return [
+        "draws = keras.ops.stack([model(x, training=True) for _ in range(12)])",
+        "noise, signal = (float(one.mean()) for one in (draws.var(0), draws.mean(0).var(0)))",
+        "wrong = [noise, signal] if noise > signal else []",
+    ]
+
+
+def tight_constraint(finding: Finding, case: Case) -> list[str]:
+    """Constraints that leave next to nothing of a kernel that had a usual size."""
+    return [
+        "held = [v for v in model.trainable_variables if v.constraint is not None and v.value.ndim > 1]",
+        "gains = [(v.path, float(v.constraint(v.value).norm()) / v.shape[-1] ** 0.5) for v in held]",
+        f"wrong = [(path, gain) for path, gain in gains if gain < {GAIN_LOW:g}]",
+    ]
+
+
+def heavy_decay(finding: Finding, case: Case) -> list[str]:
+    """A weight decay that pulls harder than the greatest step that the optimizer makes."""
+    return [
+        'decay = getattr(model.optimizer, "weight_decay", None) or 0.0',
+        f"sizes = [float((v.value**2).mean() ** 0.5) {_KERNELS}]",
+        f"wrong = [decay] if decay * sorted(sizes)[len(sizes) // 2] >= {DECAY_PULL:g} else []",
+    ]
+
+
+def runs_away(finding: Finding, case: Case) -> list[str]:
+    """A loss that only grows in the first steps."""
+    return [
+        f'losses = model.fit(x, y, len(x), {STEPS}, verbose=0).history["loss"]',
+        f"wrong = [losses[0], losses[-1]] if not losses[-1] <= {RUNAWAY:g} * losses[0] else []",
+    ]
+
+
+def stands_still(finding: Finding, case: Case) -> list[str]:
+    """Weights that the first steps do not move."""
+    return [
+        "before = [v.value.clone() for v in model.trainable_variables]",
+        f"model.fit(x, y, len(x), {STEPS}, verbose=0)",
+        "pairs = zip(model.trainable_variables, before)",
+        "moved = max(float((v.value - old).norm() / old.norm()) for v, old in pairs if old.any())",
+        f"wrong = [moved] if moved < {STANDSTILL:g} else []",
+    ]
+
+
+def straight(finding: Finding, case: Case) -> list[str] | None:
+    """A model whose answer halfway between two samples lies halfway between its answers."""
+    if isinstance(case.batch.x, Mapping | list | tuple):
+        return None
+    return [
+        "turned = keras.ops.flip(x, 0)",
+        "one, two, between = model(x), model(turned), model((x + turned) / 2)",
+        "bent = float(abs(between - (one + two) / 2).max() / abs(one - two).max())",
+        'wrong = ["the model is a straight line"] if bent < 1e-4 else []',
+    ]
+
+
+def no_counterpart(finding: Finding, case: Case) -> list[str] | None:
+    """Weights for which the source of a transfer holds none of their shape."""
+    shapes = next((one.value for one in finding.evidence if one.name == SHAPES_OF_SOURCE), None)
+    if shapes is None:
+        return None
+    place = str(finding.where.get("layer", ""))
+    named = any(layer.name == place for layer in case.model.layers)
+    if not named and place != case.model.name:
+        return None  # it was left out
+    return [
+        f"source = {shapes}",
+        f"part = model.get_layer({plain(place)})" if named else "part = model",
+        "wrong = [v.path for v in part.variables if list(v.shape) not in source]",
+    ]
+
+
+def odd_ids(finding: Finding, case: Case) -> list[str] | None:
+    """What a table of embeddings is given and cannot hold."""
+    tables = [one for one in case.model.layers if isinstance(one, keras.layers.Embedding)]
+    if len(tables) != 1:
+        return None
+    return [
+        "[table] = [layer for layer in model.layers if isinstance(layer, keras.layers.Embedding)]",
+        "ids = keras.ops.convert_to_numpy(keras.Model(model.inputs, table.input)(x))",
+        "wrong = ids[(ids != np.floor(ids)) | (ids < 0) | (ids >= table.input_dim)].tolist()",
+    ]
