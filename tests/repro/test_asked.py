@@ -110,6 +110,12 @@ CASES = {
         (classes(SPARSE()), 200 * np.abs(X), LABELS),
         (classes(SPARSE()), X, LABELS),
     ),
+    "data-scale that shuts tanh": (
+        {"layer": "dense"},
+        (),
+        (chain(DENSE(4, "tanh"), DENSE(1)), 1e3 * X, Y),
+        (chain(DENSE(4, "tanh"), DENSE(1)), X, Y),
+    ),
     "data-sentinel": ({"feature": 1}, CODE, (model(), coded(-200.0), Y), (model(), X, Y)),
     "data-constant": ({}, (), (model(), np.ones_like(X), Y), (model(), X, Y)),
     "symmetric-init": ({}, (), (model(kernel_initializer="ones"), X, Y), (model(), X, Y)),

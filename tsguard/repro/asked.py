@@ -65,7 +65,7 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
     "data-labels": (asked_loss.odd_labels, asked_loss.dealt_targets),
     "data-mispaired": (asked_data.shifted,),
     "data-precision": (asked_data.time_in_float32,),
-    "data-scale": (asked_data.out_of_scale, asked_loss.raw_inputs),
+    "data-scale": (asked_data.out_of_scale, asked_model.shut_by_inputs, asked_loss.raw_inputs),
     "data-sentinel": (asked_data.code_for_missing,),
     "dead-units": (asked_model.dead_units,),
     "degenerate-attention": (asked_model.without_gradient,),

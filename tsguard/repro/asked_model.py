@@ -120,6 +120,16 @@ def flat_gates(finding: Finding, case: Case) -> list[str]:
     return _idle("sigmoid", idle)
 
 
+def shut_by_inputs(finding: Finding, case: Case) -> list[str] | None:
+    """Units of a layer that inputs of their size shut: the first kind of them whose lines find some."""
+    if "layer" not in finding.where:
+        return None
+    kinds = {layer.activation for layer in case.model.layers if hasattr(layer, "activation")}
+    if keras.activations.relu in kinds and finding.explains == ("dead-units",):
+        return dead_units(finding, case)
+    return flat_units(finding, case) if keras.activations.tanh in kinds else flat_gates(finding, case)
+
+
 def heavy_penalty(finding: Finding, case: Case) -> list[str]:
     """Penalties whose gradient is many times that of the task."""
     return [
