@@ -13,7 +13,7 @@ from typing import Any
 
 from tsguard import catalogue
 from tsguard.backend import device_name, restore_rng, rng_state
-from tsguard.checks.bench import clear
+from tsguard.checks.bench import clear, set_up
 from tsguard.checks.outturn import as_number, within
 from tsguard.checks.registry import Context, check
 from tsguard.checks.step import step_fails
@@ -46,7 +46,8 @@ def cost_of_the_run(context: Context) -> Iterable[Finding]:
         step_s = _seconds_per_step(context.model, batch, min(PROBE_S, context.budget_s / 4))
     except Exception as error:  # other rows than those that the bench is set up on: a label that no unit stands for
         yield _not_asked("off-plan", "the first batch cannot be trained on")
-        yield step_fails(error, where={"phase": "loss", "row": 0}, what="the first batch")
+        if set_up(context, count=1).step.error is None:  # else it was told already
+            yield step_fails(error, where={"phase": "loss", "row": 0}, what="the first batch")
         return
     forecast = _forecast(context, data, step_s)
     context.facts["forecast"] = forecast
