@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from tsguard.guard.norms import each_norm
+from tsguard.guard.norms import all_finite, each_norm
 from tsguard.guard.packed import PACKED_MAX, by_dtype
 from tsguard.guard.state import StateBuffer
 
@@ -51,9 +51,9 @@ def test_a_pack_holds_what_it_took_whatever_is_written_later() -> None:
 def test_a_sum_that_overflows_is_no_value_that_is_not_finite() -> None:
     sources = [torch.full((4,), 2e38), torch.ones(3)]
     (pack,), _ = by_dtype(sources)
-    assert pack.fill().finite()
+    assert all_finite([pack.fill().whole])
     sources[1][2] = torch.nan
-    assert not pack.fill().finite()
+    assert not all_finite([pack.fill().whole])
 
 
 def _trained() -> keras.Model:

@@ -17,10 +17,10 @@ from tsguard.checks.bench import clear, set_up
 from tsguard.checks.outturn import as_number, within
 from tsguard.checks.registry import Context, check
 from tsguard.checks.step import step_fails
-from tsguard.dataset import Data, leaves, map_leaves
+from tsguard.dataset import Data, leaves
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding, Role, Status
-from tsguard.probes.stage import Batch, as_tensor, get_ready
+from tsguard.probes.stage import batch_of, get_ready
 
 PROBE_S = 2.0
 """Seconds that the measured steps may take: enough for a median of a small model, little enough for a preflight."""
@@ -124,7 +124,7 @@ def first_batch(data: Data) -> tuple[Any, Any, Any] | None:
 def _seconds_per_step(model: Any, batch: tuple[Any, Any, Any], seconds: float) -> float:
     """Median of a few steps after one that warms up."""
     # As `fit` packs it: an own train_step that takes (x, y) gets two, where train_on_batch always hands over three.
-    first = Batch(*(map_leaves(as_tensor, part) for part in batch))
+    first = batch_of(batch)
     get_ready(model, first)
     model.make_train_function()
     taken: list[float] = []

@@ -8,11 +8,11 @@ from typing import Any
 from tsguard import catalogue
 from tsguard.checks.bench import Bench, batch_size, not_asked, planned_steps, set_up
 from tsguard.checks.registry import Context, check
-from tsguard.dataset import Data, map_leaves
+from tsguard.dataset import Data
 from tsguard.findings import Finding
 from tsguard.probes.answers import LossOfAnswers, predict
 from tsguard.probes.dispatch import nonfinite_producer
-from tsguard.probes.stage import Batch, as_tensor, flat
+from tsguard.probes.stage import Batch, batch_of, flat
 
 MAX_EMPTY_BATCHES = 64
 """Batches on which the loss is tried with random answers, to find one whose selection is empty."""
@@ -56,10 +56,10 @@ def _batches_to_try(context: Context, bench: Bench) -> Iterator[Batch]:
     shuffled_rows = rng.permutation(total)
     mixed = [np.sort(shuffled_rows[s : s + size]) for s in range(0, total, size)][: MAX_EMPTY_BATCHES // 2]
     for index in [*mixed, *in_order]:
-        yield _rows(data, index)
+        yield batch_of(data.take(index))
     left_out = _left_out(context, bench, mixed)
     if left_out is not None:
-        yield _rows(data, left_out)
+        yield batch_of(data.take(left_out))
 
 
 LIKELY = 0.05
@@ -79,7 +79,7 @@ def _left_out(context: Context, bench: Bench, batches: list[Any]) -> Any:
 
     size, silent, seen = batch_size(context), [], 0
     for index in batches[:ASKED]:
-        batch = _rows(bench.data, index)
+        batch = batch_of(bench.data.take(index))
         answer = predict(bench.model, batch.x)
         slopes = LossOfAnswers(bench.model, batch, answer).slopes(flat(answer))
         if slopes is None or any(s is None or len(s) != len(index) for s in slopes):
@@ -91,7 +91,3 @@ def _left_out(context: Context, bench: Bench, batches: list[Any]) -> Any:
     if len(silent) < size or updates * (len(silent) / seen) ** size < LIKELY:
         return None
     return np.sort(np.array(silent[:size]))
-
-
-def _rows(data: Data, index: Any) -> Batch:
-    return Batch(*(map_leaves(as_tensor, part) for part in data.take(index)))

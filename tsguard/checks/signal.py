@@ -18,6 +18,9 @@ from tsguard.probes.activations import certain_share
 from tsguard.probes.answers import TAME, standardised
 from tsguard.probes.stage import Batch
 
+WORSE = 2.0
+"""Loss on raw inputs over that on the same standardised, from which certain answers come of the size of the inputs."""
+
 LEAST_NUMBERS = 10
 """Different whole numbers in rows of whole numbers, from which they may well be ids: a few levels are amounts."""
 
@@ -86,7 +89,7 @@ def _unscaled_inputs(bench: Bench, idle: list[Finding]) -> Finding | None:
     worse = bench.step.loss / max(step.loss, 1e-12) if step.loss > 0 else 1.0
     if idle and not list(unit_findings([step])):
         seen = idle[0].message.split(":")[0]
-    elif certain and worse > 2.0:
+    elif certain and worse > WORSE:
         seen = f"answers are certain and wrong before anything was learned (loss {bench.step.loss:.3g})"
     elif worse > CONSEQUENCE**2:
         seen = f"the loss starts at {bench.step.loss:.3g}"

@@ -43,7 +43,7 @@ def each_norm(gradients: Sequence[Any]) -> torch.Tensor | None:
 
 
 def norms_of(present: list[torch.Tensor]) -> torch.Tensor:
-    """The same for tensors that are known to be dense: no copy is made of any of them."""
+    """The same for tensors that are known to be dense."""
     if present[0].device.type == "cpu" and all(value.dtype is torch.float32 for value in present):
         sizes = [value.numel() for value in present]
         if sum(sizes) <= SIDE_BY_SIDE * len(sizes):

@@ -1,4 +1,4 @@
-"""Many small tensors in one piece of memory: copied by one call, and asked by one whether all of them are finite.
+"""Many small tensors in one piece of memory: copied by one call, and asked as one tensor.
 
 A call for each costs more than its copy where tensors are small, and a small model has hundreds of them.
 """
@@ -32,10 +32,6 @@ class Packed:
         """Take the values as they are now."""
         torch.cat(self._flat, out=self.whole)
         return self
-
-    def finite(self) -> bool:
-        """Whether every value taken is finite. A sum may overflow where no value does."""
-        return bool(torch.isfinite(self.whole.sum())) or bool(torch.isfinite(self.whole).all())
 
 
 def by_dtype(tensors: Sequence[torch.Tensor]) -> tuple[list[Packed], list[torch.Tensor]]:

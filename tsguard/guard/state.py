@@ -116,8 +116,11 @@ class StateBuffer:
 
     def seems_to_fit(self) -> bool:
         """The cheap question for every step: still the same optimizer, and as built as it was?"""
+        return self._quick == self._sign_quickly()
+
+    def _sign_quickly(self) -> tuple[int, bool]:
         optimizer = getattr(self.model, "optimizer", None)
-        return self._quick == (id(optimizer), bool(getattr(optimizer, "built", False)))
+        return id(optimizer), bool(getattr(optimizer, "built", False))
 
     def _sign(self) -> tuple[int, ...]:
         weights = self.model.weights
@@ -149,15 +152,13 @@ class StateBuffer:
         self._judged = by_dtype([source for source in lasting if source.is_floating_point()])
         held = [*self.buffers, *(pack.whole for pack in self._judged[0])]
         self.nbytes = sum(tensor.numel() * tensor.element_size() for tensor in held)
-        self._signature = self._sign()
-        optimizer = getattr(self.model, "optimizer", None)
-        self._quick = (id(optimizer), bool(getattr(optimizer, "built", False)))
+        self._signature, self._quick = self._sign(), self._sign_quickly()
 
     def source_finite(self) -> bool:
         """Whether what stands in the model now (not in the buffers) is finite."""
         packs, single = self._judged
         with torch.no_grad():
-            return all(pack.fill().finite() for pack in packs) and all_finite(single)
+            return all_finite([*(pack.fill().whole for pack in packs), *single])
 
     def _empty(self, source: torch.Tensor) -> torch.Tensor:
         if self.device is None or str(source.device) == self.device:
@@ -171,9 +172,7 @@ class StateBuffer:
             self.allocate()
         self._captures += 1
         with torch.no_grad():
-            for pack in self._packs:
-                pack.fill()
-            _copy(self._single)
+            _fill(self._packs, self._single)
         self.rng = rng_state()
         self.attributes = [(thing, _plain_attributes(thing)) for thing in self._own]
         self.trainable = [variable.trainable for variable in self.variables]
@@ -186,9 +185,7 @@ class StateBuffer:
         self._take_in(new)
         self.trainable += [variable.trainable for variable in new]
         with torch.no_grad():
-            for pack in self._packs[packs:]:
-                pack.fill()
-            _copy(self._single[single:])
+            _fill(self._packs[packs:], self._single[single:])
 
     def restore(self, *, metrics: bool = True) -> None:
         """Put the state back, bit for bit. `metrics=False` leaves running metrics alone."""
@@ -204,7 +201,9 @@ class StateBuffer:
             restore_rng(self.rng)
 
 
-def _copy(pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
-    if pairs:
-        targets, sources = zip(*pairs, strict=True)
+def _fill(packs: list[Packed], single: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
+    for pack in packs:
+        pack.fill()
+    if single:
+        targets, sources = zip(*single, strict=True)
         torch._foreach_copy_(list(targets), list(sources), non_blocking=True)

@@ -17,7 +17,7 @@ from tsguard.dataset import Data, joined, leaves, map_leaves
 from tsguard.probes.answers import heads, labels_of, predict, question
 from tsguard.probes.opposed import opposed
 from tsguard.probes.predictions import classification, regression
-from tsguard.probes.stage import Batch, as_tensor, flat
+from tsguard.probes.stage import Batch, as_tensor, batch_of, flat
 
 JUDGED_ROWS = 512
 """Rows on which a trial is judged: a standard error of two to four per cent."""
@@ -51,7 +51,7 @@ def sample(data: Data, rows: int = JUDGED_ROWS, *, weighted: bool = False) -> Ba
         if weights is not None:
             upto = np.cumsum(weights / weights.sum())
             index = np.minimum(np.searchsorted(upto, (np.arange(len(index)) + 0.5) / len(index)), total - 1)
-        return Batch(*(map_leaves(as_tensor, part) for part in data.take(index)))
+        return batch_of(data.take(index))
     raws = list(data.batches(max(16, rows // 32)))
     if not raws:
         return None

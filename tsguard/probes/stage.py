@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,6 +39,11 @@ class Batch:
     @property
     def rows(self) -> int:
         return int(next(leaves(self.x)).shape[0])
+
+
+def batch_of(raw: Iterable[Any]) -> Batch:
+    """x, y and weights of rows, as a user's data gives them, on the device."""
+    return Batch(*(map_leaves(as_tensor, part) for part in raw))
 
 
 def as_tensor(leaf: Any) -> Any:
@@ -74,15 +79,13 @@ def measured_batches(
     import numpy as np
 
     if not data.is_arrays:
-        return [Batch(*(map_leaves(as_tensor, part) for part in raw)) for raw in data.batches(count)]
+        return [batch_of(raw) for raw in data.batches(count)]
     total = len(data)
     size = max(1, min(rows if batch_size is None else min(batch_size, rows), total))
     # Strided rows show every part of sorted data; the generator is our own, so no global one is touched.
     order = np.random.default_rng(0).permutation(total)
     picked = [order[i * size : (i + 1) * size] for i in range(count)]
-    return [
-        Batch(*(map_leaves(as_tensor, part) for part in data.take(np.sort(index)))) for index in picked if len(index)
-    ]
+    return [batch_of(data.take(np.sort(index))) for index in picked if len(index)]
 
 
 class Snapshot:

@@ -15,8 +15,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from tsguard.dataset import Data, map_leaves
-from tsguard.probes.stage import Batch, as_tensor, take_step
+from tsguard.dataset import Data
+from tsguard.probes.stage import Batch, batch_of, take_step
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def stream(data: Data, fit: Mapping[str, Any], *, seed: int = 0) -> Iterator[Bat
     import numpy as np
 
     if not data.is_arrays:
-        kept = [Batch(*(map_leaves(as_tensor, part) for part in raw)) for raw in data.batches(64)]
+        kept = [batch_of(raw) for raw in data.batches(64)]
         while kept:
             yield from (weighted(batch, fit) for batch in kept)
         return
@@ -64,7 +64,7 @@ def stream(data: Data, fit: Mapping[str, Any], *, seed: int = 0) -> Iterator[Bat
         starts = range(0, total, size)[: fit.get("steps_per_epoch")]
         for first in starts:
             index = order[first : first + size]
-            yield weighted(Batch(*(map_leaves(as_tensor, part) for part in data.take(index))), fit)
+            yield weighted(batch_of(data.take(index)), fit)
 
 
 def weighted(batch: Batch, fit: Mapping[str, Any]) -> Batch:

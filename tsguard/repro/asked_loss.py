@@ -12,16 +12,15 @@ import numpy as np
 from tsguard.checks.lopsided import SIDE
 from tsguard.checks.outputs import FLOOR_SHARE, UNREACHABLE_SHARE
 from tsguard.checks.own_loss import SAME
+from tsguard.checks.signal import WORSE
 from tsguard.checks.terms import DROWNED
 from tsguard.dataset import map_leaves
 from tsguard.findings import Finding
 from tsguard.probes.answers import TAME, question
+from tsguard.repro.asked_model import LOSS
 from tsguard.repro.case import Case
 from tsguard.repro.code.arrays import plain
 from tsguard.repro.measured import heads_of
-
-WORSE = 2.0
-"""Loss on raw inputs over that on the same at unit size, from which the size is what is wrong: as the check has it."""
 
 
 def far_constant(finding: Finding, case: Case) -> list[str] | None:
@@ -147,7 +146,7 @@ def odd_labels(finding: Finding, case: Case) -> list[str] | None:
 def nothing_asked(finding: Finding, case: Case) -> list[str]:
     """A loss without a gradient for any weight."""
     return [
-        "loss = model.compute_loss(x, y, model(x, training=True))",
+        f"loss = {LOSS}",
         "weights = [v.value for v in model.trainable_variables]",
         "if loss.requires_grad:",
         "    loss.backward()",
