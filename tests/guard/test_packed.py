@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from tsguard.guard.norms import all_finite, each_norm
+from tsguard.guard.norms import StepNorm, all_finite, each_norm
 from tsguard.guard.packed import PACKED_MAX, by_dtype
 from tsguard.guard.state import StateBuffer
 
@@ -23,6 +23,15 @@ def test_norms_of_small_tensors_are_those_of_each(seed: int) -> None:
     gradients = [value.t() if value.dim() == 2 else value for value in _some(seed)]
     alone = torch.stack([torch.linalg.vector_norm(value.double()) for value in gradients])
     torch.testing.assert_close(each_norm(gradients).double(), alone, rtol=2e-6, atol=0)
+
+
+def test_norms_step_after_step_follow_the_sizes_of_the_step() -> None:
+    norm = StepNorm()
+    for values in (_some(0), _some(1), _some(2)[::-1], _some(3)[1:], [value.double() for value in _some(4)]):
+        assert torch.equal(norm([*values, None]), each_norm(values))
+    wide = [_some(5)[0], *(value.double() for value in _some(5)[1:])]
+    assert norm(wide).dtype is torch.float32
+    assert torch.equal(norm(wide), each_norm(wide))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])

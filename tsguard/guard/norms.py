@@ -42,12 +42,14 @@ def each_norm(gradients: Sequence[Any]) -> torch.Tensor | None:
     return norms_of(present) if present else None
 
 
-def norms_of(present: list[torch.Tensor]) -> torch.Tensor:
-    """The same for tensors that are known to be dense."""
-    if present[0].device.type == "cpu" and all(value.dtype is torch.float32 for value in present):
-        sizes = [value.numel() for value in present]
-        if sum(sizes) <= SIDE_BY_SIDE * len(sizes):
-            return _side_by_side(present, sizes)
+def norms_of(present: list[torch.Tensor], layout: _Layout | None = None) -> torch.Tensor:
+    """The same for tensors that are known to be dense; `layout` spares asking again what their sizes told."""
+    if present[0].device.type == "cpu" and present[0].dtype is torch.float32:
+        layout = layout or _Layout()
+        if layout.are_small([value.numel() for value in present]):
+            flat = torch._utils._flatten_dense_tensors(present).detach()
+            if flat.dtype is torch.float32:  # and not a mixture with a wider type
+                return _side_by_side(flat, layout.begins)
     low = any(value.dtype in (torch.float16, torch.bfloat16) for value in present[:1])
     norms = torch._foreach_norm(present, 2, dtype=torch.float32) if low else torch._foreach_norm(present)
     if any(norm.dtype != torch.float32 for norm in norms):
@@ -55,11 +57,25 @@ def norms_of(present: list[torch.Tensor]) -> torch.Tensor:
     return torch.stack(list(norms))
 
 
-def _side_by_side(values: list[torch.Tensor], sizes: list[int]) -> torch.Tensor:
-    flat = torch._utils._flatten_dense_tensors(values).detach().numpy()
-    begins = np.cumsum([0, *sizes[:-1]])
+class _Layout:
+    """Where each of some tensors begins with all of them laid into one: computed anew when their sizes change."""
+
+    def __init__(self) -> None:
+        self._sizes: list[int] = []
+        self._small = False
+        self.begins: Any = None
+
+    def are_small(self, sizes: list[int]) -> bool:
+        """Whether laying them side by side pays."""
+        if sizes != self._sizes:
+            self._sizes, self._small = sizes, sum(sizes) <= SIDE_BY_SIDE * len(sizes)
+            self.begins = np.cumsum([0, *sizes[:-1]])
+        return self._small
+
+
+def _side_by_side(flat: torch.Tensor, begins: Any) -> torch.Tensor:
     with np.errstate(all="ignore"):  # an overflow is an answer
-        return torch.from_numpy(np.sqrt(np.add.reduceat(np.square(flat), begins)))
+        return torch.from_numpy(np.sqrt(np.add.reduceat(np.square(flat.numpy()), begins)))
 
 
 class StepNorm:
@@ -67,6 +83,7 @@ class StepNorm:
 
     def __init__(self) -> None:
         self._known: int | None = None
+        self._layout = _Layout()
 
     def __call__(self, gradients: Sequence[Any]) -> torch.Tensor | None:
         """The norm of each."""
@@ -77,7 +94,7 @@ class StepNorm:
         if self._known is None:
             return each_norm(gradients)
         with torch.no_grad():
-            return norms_of(present)
+            return norms_of(present, self._layout)
 
 
 def all_finite(values: Iterable[Any]) -> bool:
