@@ -7,10 +7,11 @@ keeps it.
 
 from __future__ import annotations
 
+from types import MethodWrapperType
 from typing import Any
 
 import torch
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, _get_current_function_mode
 
 SCOUT_STEPS = 2
 """Steps that are listened to in any case: long enough to meet every branch of an ordinary step."""
@@ -30,11 +31,30 @@ class QuestionWatch(TorchFunctionMode):
         self.asked = False
         self.met = False
         self.muted = False
+        self._inside = False
+
+    def __enter__(self) -> QuestionWatch:
+        self.met = self.muted = False
+        self._inside = True
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self._inside:
+            self._inside = False
+            super().__exit__(*error)
+
+    def mute(self) -> None:
+        """The loss is there: questions from here on are the optimizer's, and cost nothing where they need not pass."""
+        self.muted = True
+        if self._inside and _get_current_function_mode() is self:
+            self.__exit__(None, None, None)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = getattr(func, "__name__", "")
-        if name in QUESTIONS and not self.muted and args:
-            self._note(name, args)
+        if type(func) is MethodWrapperType:  # most of all calls: a shape or a dtype is read
+            return func(*args)
+        if not self.muted and args and getattr(func, "__name__", "") in QUESTIONS:
+            self._note(func.__name__, args)
         return func(*args, **(kwargs or {}))
 
     def _note(self, name: str, args: Any) -> None:

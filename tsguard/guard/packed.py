@@ -6,6 +6,7 @@ A call for each costs more than its copy where tensors are small, and a small mo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 
@@ -24,9 +25,18 @@ class Packed:
     def __init__(self, sources: Sequence[torch.Tensor]) -> None:
         self.sources = list(sources)
         self._flat = [source.view(-1) for source in sources]
-        self.whole = torch.empty(sum(source.numel() for source in sources), dtype=sources[0].dtype)
-        pieces = self.whole.split([source.numel() for source in sources])
-        self.parts = [piece.view(source.shape) for piece, source in zip(pieces, sources, strict=True)]
+        self._sizes = [source.numel() for source in sources]
+        self.whole = torch.empty(sum(self._sizes), dtype=sources[0].dtype)
+
+    @cached_property
+    def parts(self) -> list[torch.Tensor]:
+        """The place of each, in its shape."""
+        pieces = self.whole.split(self._sizes)
+        return [piece.view(source.shape) for piece, source in zip(pieces, self.sources, strict=True)]
+
+    def now(self) -> torch.Tensor:
+        """The values as they are now, elsewhere: what was taken stays."""
+        return torch.cat(self._flat)
 
     def fill(self) -> Packed:
         """Take the values as they are now."""
@@ -37,7 +47,7 @@ class Packed:
 def by_dtype(tensors: Sequence[torch.Tensor]) -> tuple[list[Packed], list[torch.Tensor]]:
     """The packable ones, a pack for each dtype, and the others."""
     groups: dict[torch.dtype, list[torch.Tensor]] = {}
+    others: list[torch.Tensor] = []
     for tensor in tensors:
-        if packable(tensor):
-            groups.setdefault(tensor.dtype, []).append(tensor)
-    return [Packed(group) for group in groups.values()], [tensor for tensor in tensors if not packable(tensor)]
+        (groups.setdefault(tensor.dtype, []) if packable(tensor) else others).append(tensor)
+    return [Packed(group) for group in groups.values()], others

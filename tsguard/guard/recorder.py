@@ -156,20 +156,21 @@ class Recorder:
 
     def capture(self, step: int) -> None:
         """The state now is the clean one, the next step is `step`. Earlier batches are let go."""
-        if self._off:
-            return
         if self.clean is None or not self.clean.seems_to_fit():
-            self._make_room()
-            if self.clean is None:
-                return
+            self.make_room()
+        if self.clean is None:
+            return
         self.clean.capture()
         self.clean_step = step
         self.spare = self.records[-1].data if self.records else self.spare
         self.records = []
         self.held = self.clean.nbytes + sum(_leaf_bytes(leaf) for leaf in leaves(self.spare))
 
-    def _make_room(self) -> None:
+    def make_room(self) -> None:
+        """Lay out the buffers of the clean state, within the budget."""
         self.clean = None
+        if self._off:
+            return
         needed = sum(_tensor_bytes(v.value) for v in self.model.variables)
         optimizer = getattr(self.model, "optimizer", None)
         needed += sum(_tensor_bytes(v.value) for v in (optimizer.variables if optimizer is not None else ()))
@@ -180,6 +181,7 @@ class Recorder:
             self.note = f"The clean state ({needed / 1e6:.0f} MB) is kept in pinned host memory."
             if needed <= self.budget:
                 self.clean = StateBuffer(self.model, device="cpu")
+                self.clean.allocate()
                 return
         if needed > self.budget:
             self._off = True
@@ -189,6 +191,7 @@ class Recorder:
             )
             return
         self.clean = StateBuffer(self.model)
+        self.clean.allocate()
 
     @property
     def full(self) -> bool:

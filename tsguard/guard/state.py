@@ -94,7 +94,8 @@ class StateBuffer:
         self.variables: list[Any] = []
         self.sources: list[torch.Tensor] = []
         self.buffers: list[torch.Tensor] = []
-        self._packs: list[Packed] = []
+        self.packs: list[Packed] = []
+        """What the optimizer trains lies in packs of its own: how far it moved is asked of a pack at once."""
         self._single: list[tuple[torch.Tensor, torch.Tensor]] = []
         """Buffer and source of those that are not in a pack."""
         self._judged: tuple[list[Packed], list[torch.Tensor]] = ([], [])
@@ -133,16 +134,16 @@ class StateBuffer:
 
     def allocate(self) -> None:
         """Make buffers for the variables as they are now."""
-        self.variables, self.sources, self.buffers, self._packs, self._single = [], [], [], [], []
+        self.variables, self.sources, self.buffers, self.packs, self._single = [], [], [], [], []
         self._take_in(state_variables(self.model))
         self._own = _own_objects(self.model)
 
     def _take_in(self, variables: list[Any]) -> None:
         sources = [variable.value.detach() for variable in variables]
-        packs, single = by_dtype(sources) if self.device is None else ([], sources)
+        packs, single = self._laid_out(variables, sources)
         places = {id(source): part for pack in packs for source, part in zip(pack.sources, pack.parts, strict=True)}
         places |= {id(source): self._empty(source) for source in single}
-        self._packs += packs
+        self.packs += packs
         self._single += [(places[id(source)], source) for source in single]
         self.variables += variables
         self.sources += sources
@@ -153,6 +154,17 @@ class StateBuffer:
         held = [*self.buffers, *(pack.whole for pack in self._judged[0])]
         self.nbytes = sum(tensor.numel() * tensor.element_size() for tensor in held)
         self._signature, self._quick = self._sign(), self._sign_quickly()
+
+    def _laid_out(self, variables: list[Any], sources: list[torch.Tensor]) -> tuple[list[Packed], list[torch.Tensor]]:
+        """The packs for some variables, and what stays alone."""
+        if self.device is not None:
+            return [], sources
+        trained = {id(variable) for variable in self.model.trainable_variables}
+        parts: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
+        for variable, source in zip(variables, sources, strict=True):
+            parts[id(variable) in trained].append(source)
+        (packs, single), (more_packs, more_single) = (by_dtype(part) for part in parts)
+        return packs + more_packs, single + more_single
 
     def source_finite(self) -> bool:
         """Whether what stands in the model now (not in the buffers) is finite."""
@@ -172,7 +184,7 @@ class StateBuffer:
             self.allocate()
         self._captures += 1
         with torch.no_grad():
-            _fill(self._packs, self._single)
+            _fill(self.packs, self._single)
         self.rng = rng_state()
         self.attributes = [(thing, _plain_attributes(thing)) for thing in self._own]
         self.trainable = [variable.trainable for variable in self.variables]
@@ -181,11 +193,11 @@ class StateBuffer:
         """Take in variables that were made since (the optimizer's, built at the first update), as they are now."""
         known = {id(variable) for variable in self.variables}
         new = [variable for variable in state_variables(self.model) if id(variable) not in known]
-        packs, single = len(self._packs), len(self._single)
+        packs, single = len(self.packs), len(self._single)
         self._take_in(new)
         self.trainable += [variable.trainable for variable in new]
         with torch.no_grad():
-            _fill(self._packs[packs:], self._single[single:])
+            _fill(self.packs[packs:], self._single[single:])
 
     def restore(self, *, metrics: bool = True) -> None:
         """Put the state back, bit for bit. `metrics=False` leaves running metrics alone."""

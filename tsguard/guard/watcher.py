@@ -137,7 +137,6 @@ class Watcher:
         if self.watched >= hiding.SCOUT_STEPS and not self.question.asked:
             self.question = None
             return None
-        self.question.met = self.question.muted = False
         return self.question
 
     def on_loss(self, loss: torch.Tensor) -> None:
@@ -146,7 +145,7 @@ class Watcher:
             self._current = Step(self.step)
         self._current.losses.append(loss)
         if self.question is not None:
-            self.question.muted = True  # from here on questions are the optimizer's
+            self.question.mute()
 
     def on_root(self, root: torch.Tensor) -> None:
         """Backward starts here, in a loop of one's own."""
@@ -321,6 +320,8 @@ class Watcher:
         if not healthy or self.stopped:
             return
         start = now()
+        if self.recorder.clean is None:
+            self.recorder.make_room()  # what is laid out for copies is judged at once
         if not self._weights_finite():
             inquest.handle(self, self._update_trip())
             if self._over():
