@@ -2,6 +2,8 @@
 
 import keras
 import numpy as np
+import pytest
+import torch
 
 from tsguard.checks.order import batches_of_one_class
 from tsguard.checks.registry import Context
@@ -27,6 +29,17 @@ def found(labels):
 
 def test_one_class_after_another_is_named():
     assert found(np.repeat([0, 1, 2], 50)) == ["data-order"]
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_data_loader_is_asked_and_left_as_it_was(shuffle):
+    rows = torch.utils.data.TensorDataset(torch.zeros(300, 2), torch.arange(6).repeat_interleave(50))
+    loader = torch.utils.data.DataLoader(rows, batch_size=10, shuffle=shuffle)
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    told = [f.code for f in batches_of_one_class(Context(data=Data(loader)))]
+    assert told == ([] if shuffle else ["data-order"])
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_mixed_classes_and_numbers_are_left_alone():

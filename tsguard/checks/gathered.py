@@ -118,8 +118,13 @@ def _batches(loader: Any) -> Iterator[Any]:
     if hasattr(loader, "__getitem__"):
         places = np.unique(np.linspace(0, len(loader) - 1, min(len(loader), MOST_BATCHES)).astype(int))
         yield from (loader[int(place)] for place in places)
-    elif hasattr(loader, "__iter__") and not hasattr(loader, "__next__") and not getattr(loader, "num_workers", 0):
+    elif starts_anew(loader):
         yield from itertools.islice(iter(loader), MOST_BATCHES)
+
+
+def starts_anew(loader: Any) -> bool:
+    """Whether a loader can be gone through again and again, here and not by processes of its own."""
+    return hasattr(loader, "__iter__") and not hasattr(loader, "__next__") and not getattr(loader, "num_workers", 0)
 
 
 def _unpacked(batch: Any) -> tuple[Any, Any, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from tsguard import catalogue
+from tsguard.checks.gathered import left_alone, starts_anew
 from tsguard.checks.registry import Context, check
 from tsguard.dataset import leaves
 from tsguard.evidence import Evidence
@@ -32,9 +33,12 @@ def batches_of_one_class(context: Context) -> Iterable[Finding]:
     data = context.data
     assert data is not None
     # What can be read only once must not be read here; arrays are shuffled by `fit`, or asked elsewhere.
-    if data.is_arrays or not (hasattr(data.x, "__getitem__") and hasattr(data.x, "__len__")):
+    if data.is_arrays or not hasattr(data.x, "__len__"):
         return
-    labels = [_classes(y) for _, y, _ in data.batches(BATCHES)]
+    if not (hasattr(data.x, "__getitem__") or starts_anew(data.x)):
+        return
+    with left_alone(data.x):
+        labels = [_classes(y) for _, y, _ in data.batches(BATCHES)]
     if len(labels) < 4 or any(one is None or len(one) < SMALLEST_BATCH for one in labels[:-1]):
         return
     kept = [one for one in labels if one is not None]
