@@ -62,9 +62,11 @@ def session(
     from tsguard.checks.runner import run_checks
     from tsguard.dataset import Data
     from tsguard.diagnosis import Record, diagnose, settled
+    from tsguard.guard.callback import Guard
     from tsguard.padding import Padding
     from tsguard.probes.stage import Snapshot
     from tsguard.subject import Subject
+    from tsguard.train.judgement import proven
 
     fit = dict(program.fit)
     data = Data(
@@ -96,20 +98,23 @@ def session(
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
             self.losses.append(float((logs or {}).get("loss", float("nan"))))
 
-    keep = Keep()
+    keep, guard = Keep(), Guard(out=None, repro=False, diagnose=False)
     try:
-        history = train(program, callbacks=(keep,))
+        history = train(program, callbacks=(guard, keep))
     except Exception as error:  # some sick programs cannot be trained at all; then the preflight is all there is
         print(f"    {type(error).__name__} in training: {str(error).splitlines()[0][:100]}")
         return before, before, seconds
     if history is None or keep.start is None:
         return before, before, seconds
+    watched = () if guard.report is None else guard.report.findings
+    if proven(guard.outcome, watched):  # as in a session: what replay has shown needs no experiment
+        return before, (*watched, *before), seconds + clock() - began
     series = {**history.history, "epoch/loss": history.history.get("loss", ()), "loss": keep.losses}
     began = clock()
     record = Record(program.model, data, keep.start, series, fit, padding)
-    stands = tuple(settled(record, before))
+    stands = tuple(settled(record, (*before, *watched)))
     after = diagnose(record, stands, budget_s=budget_s, clock=clock)
-    return stands, after, seconds + clock() - began
+    return tuple(settled(record, before)), after or stands, seconds + clock() - began
 
 
 def accused(findings: tuple[Any, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -52,7 +52,7 @@ def judge_run(
     found: tuple[Finding, ...] = ()
     earlier: tuple[Finding, ...] | None = None
     seconds = 0.0
-    if budget_s > 0 and start is not None and not _proven(outcome, findings):
+    if budget_s > 0 and start is not None and not proven(outcome, findings):
         record = Record(
             model=model,
             data=data,
@@ -68,7 +68,7 @@ def judge_run(
     return Judgement(found, metrics, figures, earlier, seconds)
 
 
-def _proven(outcome: GuardOutcome, findings: Sequence[Finding]) -> bool:
+def proven(outcome: GuardOutcome, findings: Sequence[Finding]) -> bool:
     """Whether replay has shown the cause already: which operation, on which element, from which values."""
     tripped = outcome.trip is not None and outcome.trip.nonfinite
     return tripped and any(f.check == "guard" and f.role == "cause" and f.status == "FAIL" for f in findings)
