@@ -90,7 +90,7 @@ MODULES = (
     *("wiring", "transfer", "initialisation", "signal", "regularisation", "embedding", "axes", "normalisation"),
     *("precision", "broken_start", "repeatable", "narrow", "read_on"),
     *("outputs", "blind", "unheard", "blind_metric", "selection", "hidden", "terms", "lopsided", "indifferent"),
-    *("outweigh", "beyond", "agreement", "copied", "carried", "cut"),
+    *("discouraged", "outweigh", "beyond", "agreement", "copied", "carried", "cut"),
     *("order", "orderless", "unseen", "unreached", "schedules", "rates", "callbacks", "plan", "accumulation"),
 )
 """Modules of tsguard.checks that declare checks; imported when the table is first read."""
