@@ -12,7 +12,7 @@ from tsguard.dataset import Data
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding
 from tsguard.probes.initial import kernels_of, looks_initial
-from tsguard.probes.learnable import curved_columns, ridge_r2, table
+from tsguard.probes.learnable import counted, curved_columns, ridge_r2, table
 from tsguard.probes.score import sample
 from tsguard.probes.stage import flat
 
@@ -93,7 +93,17 @@ def _what_passes(bench: Bench, fresh: list[tuple[Any, Any]]) -> tuple[float, flo
         x = x[:, :: x.shape[1] // 500 + 1]
         return max(ridge_r2(x, y), ridge_r2(np.concatenate([x, curved_columns(x)], axis=1), y))
 
-    return (fit(seen), fit(raw)) if np.isfinite(seen).all() else None
+    if not np.isfinite(seen).all():
+        return None
+    words = [np.asarray(leaf.cpu()) for leaf in flat(rows.x) if not leaf.is_floating_point() and leaf.ndim == 2]
+    words = [counted(ids) for ids in words if _looked_up(bench)]  # the number of a word says nothing
+    return fit(seen), max(map(fit, (raw, *(one for one in words if one.shape[1]))))
+
+
+def _looked_up(bench: Bench) -> bool:
+    import keras
+
+    return any(isinstance(layer, keras.layers.Embedding) for layer in bench.model._flatten_layers())
 
 
 def _in_order(bench: Bench) -> list[Any]:
