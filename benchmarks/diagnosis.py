@@ -108,7 +108,7 @@ def session(
         return before, before, seconds
     watched = () if guard.report is None else guard.report.findings
     if proven(guard.outcome, watched):  # as in a session: what replay has shown needs no experiment
-        return before, (*watched, *before), seconds + clock() - began
+        return before, (*before, *watched), seconds + clock() - began
     series = {**history.history, "epoch/loss": history.history.get("loss", ()), "loss": keep.losses}
     began = clock()
     record = Record(program.model, data, keep.start, series, fit, padding)

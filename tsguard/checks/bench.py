@@ -15,7 +15,7 @@ from tsguard.checks.registry import Context
 from tsguard.dataset import Data
 from tsguard.findings import Finding, Role, Status
 from tsguard.probes.answers import Head, LossOfAnswers, heads
-from tsguard.probes.stage import Batch, Snapshot, Step, flat, get_ready, measured_batches, take_step
+from tsguard.probes.stage import Batch, Snapshot, Step, flat, get_ready, has_own_step, measured_batches, take_step
 
 
 @dataclass
@@ -48,8 +48,13 @@ class Bench:
 
     @property
     def answered(self) -> bool:
-        """Whether the step went through and its loss is a function of the model's own answer."""
-        return self.step.error is None and self.step.root is not None and self.step.answer is not None
+        """Whether the step went through and its loss is a function of the model's own answer: an own step may ask the
+        model about parts of a batch one after the other, and then no one answer is that of its rows."""
+        if self.step.error is not None or self.step.root is None or self.step.answer is None:
+            return False
+        return not has_own_step(self.model) or any(
+            answer.ndim == 0 or len(answer) >= self.batch.rows for answer in flat(self.step.answer)
+        )
 
     def again(self, batch: Batch | None = None, **options: Any) -> Step:
         """One more step from the initial state."""

@@ -26,7 +26,9 @@ def hidden_nan(context: Context) -> Iterable[Finding]:
         yield from not_asked(bench, "nan-hidden")
         return
     producer = nonfinite_producer(bench.model, bench.batch)
-    if producer is not None and producer.absorbed and math.isfinite(bench.step.loss):
+    fed = bool(bench.step.fed)  # a step that asks of its gradients, and leaves a spoilt one out, hides nothing
+    told = producer is not None and producer.absorbed and (fed or producer.phase != "backward")
+    if producer is not None and told and math.isfinite(bench.step.loss):
         yield catalogue.finding(
             "nan-hidden",
             f"`{producer.op}` makes {producer.value} from {producer.reason} in this very batch, and the loss is "

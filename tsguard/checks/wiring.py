@@ -27,7 +27,13 @@ from tsguard.probes.stage import flat, take_step
 
 @check(
     "wiring",
-    codes=("disconnected-parameters", "untracked-parameters", "degenerate-attention", "gradient-accumulates"),
+    codes=(
+        "disconnected-parameters",
+        "untracked-parameters",
+        "degenerate-attention",
+        "gradient-accumulates",
+        "amp-steps-skipped",
+    ),
     needs=("model", "data"),
     cost=2,
 )
@@ -235,6 +241,7 @@ def _not_in_the_optimizer(bench: Bench) -> Iterator[Finding]:
             steps.append(take_step(bench.model, batch, update=True, record_calls=False))
             moved = {key for key, v in trainable.items() if bool((v.value.detach() != before[key]).any())}
     errors = [s.error for s in steps if s.error is not None]
+    spoilt = [v for key, v in trainable.items() if key not in moved and _is_spoilt(v.value.grad)]
     bench.start.restore()
     reached = leaf_tensors(bench.step.root)
     used = {id(v) for v in trainable.values() if id(v.value) in reached}
@@ -246,6 +253,22 @@ def _not_in_the_optimizer(bench: Bench) -> Iterator[Finding]:
     if not left or (errors and not own - set(trainable)):
         return
     none_fed = not fed
+    if (
+        none_fed
+        and len(spoilt) * 2 > len(left)
+        and any(_computes_in_half(layer) for layer in bench.model._flatten_layers())
+    ):
+        loss = float(bench.step.root.detach().float().mean())
+        yield catalogue.finding(
+            "amp-steps-skipped",
+            f"the step leaves its update out in {len(steps)} of {len(steps)} steps: gradients of {len(spoilt)} of "
+            f"{len(trainable)} weights are not finite. Layers compute in half precision, which ends at 65,504 in "
+            f"float16, and backward starts from a loss of {loss:.3g}. Multiply the loss by less (a power of two that "
+            "is lowered after every skipped step), or compile with keras.mixed_precision.LossScaleOptimizer.",
+            where={"parameter": spoilt[0].path, "phase": "backward"},
+            score=1.0,
+        )
+        return
     said = (
         "`train_step` never hands a gradient to an optimizer" if none_fed else "the optimizer never gets their gradient"
     )
@@ -257,6 +280,14 @@ def _not_in_the_optimizer(bench: Bench) -> Iterator[Finding]:
         where={"parameter": left[0].path},
         score=1.0,
     )
+
+
+def _is_spoilt(gradient: Any) -> bool:
+    return gradient is not None and not bool(gradient.isfinite().all())
+
+
+def _computes_in_half(layer: Any) -> bool:
+    return getattr(layer, "compute_dtype", None) in ("float16", "bfloat16")
 
 
 def _disconnected(bench: Bench, *, attention: bool) -> Iterator[Finding]:
