@@ -253,11 +253,7 @@ def _not_in_the_optimizer(bench: Bench) -> Iterator[Finding]:
     if not left or (errors and not own - set(trainable)):
         return
     none_fed = not fed
-    if (
-        none_fed
-        and len(spoilt) * 2 > len(left)
-        and any(_computes_in_half(layer) for layer in bench.model._flatten_layers())
-    ):
+    if none_fed and spoilt and any(map(_computes_in_half, bench.model._flatten_layers())):
         loss = float(bench.step.root.detach().float().mean())
         yield catalogue.finding(
             "amp-steps-skipped",
