@@ -62,19 +62,23 @@ def told(
     *,
     padding: Mapping[str, Any] | None = None,
     plan: Mapping[str, Any] | None = None,
+    validation: Any = None,
+    sample_weight: Any = None,
     fit: Mapping[str, Any] | None = None,
+    warned: bool = False,
 ) -> str:
-    """What a check says of a model and its data; empty where it does not fail with that code."""
+    """What a check says of a model and its data; empty where it does not fail (or, if asked, warn) with that code."""
     words = None if padding is None else Padding(**padding)
     subject = None if model is None else Subject.from_model(model, padding=words)
     facts = {} if fit is None else {"fit": fit}
-    data = Data(x, y)
+    data = Data(x, y, sample_weight, validation)
     if fit is not None and "batch_size" in fit:
         data = replace(data, batch_size=int(fit["batch_size"]))
     context = Context(subject=subject, data=data, padding=words, declared=plan or {}, facts=facts)
     asked = [one for one in all_checks() if one.name == check]
     found = run_checks(context, asked, budget_s=ASKED_S)
-    return next((f.message for f in found if f.code == code and f.status is Status.FAIL), "")
+    counts = (Status.FAIL, Status.WARN) if warned else (Status.FAIL,)
+    return next((f.message for f in found if f.code == code and f.status in counts), "")
 
 
 def check_case(
@@ -96,7 +100,7 @@ def check_case(
     for finding in findings:
         if clock() > deadline:
             return None
-        if finding.status is Status.FAIL and finding.check in known and finding.code not in OF_AMOUNT:
+        if finding.status in (Status.FAIL, Status.WARN) and finding.check in known and finding.code not in OF_AMOUNT:
             with preserved(model):
                 found = _case(finding, context, name, recipe, deadline, clock, progress)
             if found is not None:
@@ -157,7 +161,7 @@ def _wholes(
     assert data is not None
     weights = tuple(model.get_weights()) if model.built else None
     fingerprint = Fingerprint(finding.code, "check", None, None)
-    for settings in _settings(context):
+    for settings in plain_settings(context, finding):
         for again in (False, True):
             fresh = reinitialised(model) if again else model
             if fresh is None:
@@ -209,9 +213,9 @@ class _Asked:
         return bool(said) and (self.broken_before or _steps(case))
 
 
-def _settings(context: Context) -> Iterator[dict[str, Any]]:
-    """The padding and the plan, then the arguments of `fit` with them, as far as they are plain values."""
-    settings: dict[str, Any] = {}
+def plain_settings(context: Context, finding: Finding) -> Iterator[dict[str, Any]]:
+    """What a check is told beside arrays: padding and plan, then with them the arguments of `fit`, as plain values."""
+    settings: dict[str, Any] = {} if finding.status is Status.FAIL else {"warned": True}
     if context.padding is not None:
         fields = {field: getattr(context.padding, field) for field in Padding.__dataclass_fields__}
         usual = Padding()
@@ -224,9 +228,13 @@ def _settings(context: Context) -> Iterator[dict[str, Any]]:
 
 
 def _plain_values(given: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key: value for key, value in given.items() if isinstance(value, bool | int | float | str) and key != "verbose"
-    }
+    return {key: value for key, value in given.items() if _is_plain(value) and key != "verbose"}
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(_is_plain(one) for pair in value.items() for one in pair)
+    return isinstance(value, bool | int | float | str | np.number)
 
 
 def _steps(case: Case) -> bool:
@@ -267,9 +275,14 @@ def _script(finding: Finding, case: Case, more: Mapping[str, Any], plainly: list
         parts = parts[: max(last, default=-1) + 1]
     arrays = [f"{key} = {emit.value(key, part, beside, home=home)}" for key, part in parts]
     words = [plain(finding.check), plain(finding.code), "model", *(key for key, _ in parts)]
+    more = dict(more)
+    if fit := (None if plainly else more.pop("fit", None)):
+        arrays.append(f"fit = {plain(fit)}")  # may be what is to be mended
+        words.append("fit=fit")
     words += [f"{key}={plain(value)}" for key, value in more.items()]
     scripts.render(
         script, "check.py.j2", shared, lines, beside, arrays=arrays, seed=case.seed, seeded=case.weights is None,
-        asked=", ".join(words), data=", ".join(key for key, _ in parts), plainly=plainly, code=plainly or (),
+        asked=", ".join(words), data=", ".join(key for key, _ in parts), plainly=plainly, fit=bool(fit),
+        code=plainly or (),
     )  # fmt: skip
     return script
