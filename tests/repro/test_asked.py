@@ -174,6 +174,31 @@ def mean_of_large(least):
     return loss
 
 
+class Keeping(keras.Sequential):
+    """A step of one's own that may learn the same batch again and again."""
+
+    kept = None
+
+    def train_step(self, data):
+        return super().train_step(data if self.kept is None else self.kept)
+
+
+def keeping(*, kept):
+    keras.utils.set_random_seed(0)
+    made = Keeping([keras.Input((3,)), layers.Dense(1)])
+    made.kept = (ops.convert_to_tensor(X[:4]), ops.convert_to_tensor(Y[:4])) if kept else None
+    made.compile("sgd", "mse")
+    return made
+
+
+def of_outputs(weights):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((3,))
+    made = keras.Model(inputs, {name: layers.Dense(1, name=name)(inputs) for name in weights})
+    made.compile("sgd", dict.fromkeys(weights, "mse"), loss_weights=weights)
+    return made
+
+
 LABELS = RNG.integers(0, 3, 32).astype("int32")
 YES = (Y > 0.5).astype("float32")
 SERIES = RNG.normal(size=(32, 24, 3)).astype("float32")
@@ -404,6 +429,19 @@ CASES = {
         (model(lambda y, p: ops.mean(ops.maximum(0.0, 1 - y * p))), X, YES),
         (model(lambda y, p: ops.mean(ops.maximum(0.0, 1 - (2 * y - 1) * p))), X, YES),
     ),
+    "loss-degenerate without an output": (
+        {},
+        (),
+        (of_outputs({"a": 1.0, "b": 0.0}), X, {"a": Y, "b": Y}),
+        (of_outputs({"a": 1.0, "b": 1.0}), X, {"a": Y, "b": Y}),
+    ),
+    "loss-degenerate without a column": (
+        {},
+        (),
+        (chain(DENSE(3), loss=lambda y, p: ops.mean(ops.square(y[:, :2] - p[:, :2]))), X, X),
+        (chain(DENSE(3)), X, X),
+    ),
+    "data-volume of one batch kept": ({}, (), (keeping(kept=True), X, Y), (keeping(kept=False), X, Y)),
 }
 
 

@@ -9,7 +9,6 @@ from tests.repro.programs import run
 from tsguard.checks.registry import Context, all_checks
 from tsguard.checks.runner import run_checks
 from tsguard.dataset import Data
-from tsguard.evidence import Proof
 from tsguard.findings import Finding, Role, Status
 from tsguard.repro.asked_parts import FORMS
 from tsguard.repro.find import other_case
@@ -133,7 +132,7 @@ def test_a_remark_has_no_script_beside_what_fails():
     data = Data(np.concatenate([X, 2 * Y + 1], axis=1)[:, 1:], Y)
     model = line()
     context, findings = found("target among the inputs", "data-leak", model, data)
-    failed = Finding("data-volume", Status.FAIL, Role.CAUSE, "too little", proof=Proof("none", "none"))
+    failed = Finding("data-volume", Status.FAIL, Role.CAUSE, "too little")
     assert other_case([failed, *findings], model=model, data=data, name="x", budget_s=9, context=context) is None
 
 

@@ -78,6 +78,7 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
     "data-order": (asked_data.backwards,),
     "data-precision": (asked_data.time_in_float32,),
     "data-scale": (asked_data.out_of_scale, asked_model.shut_by_inputs, asked_loss.raw_inputs),
+    "data-volume": (asked_step.same_loss,),
     "data-sentinel": (asked_data.code_for_missing,),
     "dead-units": (asked_model.dead_units,),
     "degenerate-attention": (asked_model.without_gradient,),
@@ -93,6 +94,8 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
         asked_loss.bottomless,
         asked_loss.dealt_targets,
         asked_loss.turned_round,
+        asked_loss.unheard_output,
+        asked_loss.unheard_columns,
     ),
     "loss-empty-selection": (asked_step.nothing_selected,),
     "loss-mismatch": (

@@ -261,3 +261,29 @@ def copied_through(finding: Finding, case: Case) -> list[str] | None:
         "apart = float(abs(model(x, training=True) - y).max())",
         f"wrong = ['the answer is the target'] if apart <= {EXACT:g} * float(y.std()) else []",
     ]
+
+
+def unheard_output(finding: Finding, case: Case) -> list[str] | None:
+    """Outputs on which the loss does not depend."""
+    if not isinstance(case.batch.y, Mapping | list | tuple):
+        return None
+    return [
+        "answers = model(x, training=True)",
+        "outputs = keras.tree.flatten(answers)",
+        "for output in outputs:",
+        "    output.retain_grad()",
+        "model.compute_loss(x, y, answers).backward()",
+        "wrong = [k for k, output in enumerate(outputs) if output.grad is None or not output.grad.any()]",
+    ]
+
+
+def unheard_columns(finding: Finding, case: Case) -> list[str] | None:
+    """Columns of the one output on which the loss does not depend, whatever they hold."""
+    if not isinstance(case.batch.y, np.ndarray):
+        return None
+    return [
+        "answers = keras.random.uniform(model(x).shape).requires_grad_()",
+        "model.compute_loss(x, y, answers).backward()",
+        "heard = abs(answers.grad).reshape(-1, answers.shape[-1]).max(0).values",
+        "wrong = [k for k, size in enumerate(heard) if not size] if heard.any() else []",
+    ]

@@ -86,3 +86,15 @@ def nothing_selected(finding: Finding, case: Case) -> list[str] | None:
         "losses = [float(model.compute_loss(one, wanted, model(one))) for one, wanted in alone]",
         'wrong = [row for row, loss in enumerate(losses) if not abs(loss) < float("inf")]',
     ]
+
+
+def same_loss(finding: Finding, case: Case) -> list[str] | None:
+    """A step of one's own whose loss is one number whichever batch it is handed, and no weight moves in between."""
+    if not isinstance(case.batch.x, np.ndarray) or not isinstance(case.batch.y, np.ndarray):
+        return None
+    return [
+        "model.optimizer.learning_rate = 0.0",
+        "logs = [model.train_step((x[k:], y[k:])) for k in range(3)]",
+        "losses = [[float(value) for value in keras.tree.flatten(one)] for one in logs]",
+        "wrong = losses[:1] if losses[0] == losses[1] == losses[2] else []",
+    ]

@@ -107,7 +107,7 @@ def parts_case(
     known = {one.name for one in all_checks()}
     validation = None if context.data is None else context.data.validation
     whole = Parts.of(replace(data, validation=validation))
-    if whole is None or finding.check not in known or finding.code in OF_AMOUNT:
+    if whole is None or finding.check not in known or finding.check in OF_AMOUNT:
         return None
     deadline = clock() + budget_s
     for settings in plain_settings(context, finding):

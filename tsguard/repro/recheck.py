@@ -43,8 +43,10 @@ OF_OBJECTS = frozenset({"transfer-nothing"})
 KEEPING_SHAPES: tuple[Pass, ...] = (drop_samples, forget_weights, bypass_layers)
 """For those: what is said of the shapes of weights is true of any other shape."""
 
-OF_AMOUNT = frozenset({"data-volume", "off-plan"})
-"""Findings that say that there is too little: of fewer rows they are true whatever the cause."""
+OF_AMOUNT = frozenset(
+    {"another amount of data than declared", "cost of the run", "hardly any updates", "rows that no step comes to"}
+)
+"""Checks that say that there is too little: of fewer rows that is true whatever the cause."""
 
 ROWS_FIRST = (256, 4_096, 65_536)
 """Rows with which a reduction may begin; a finding that shows on none of these is not reduced."""
@@ -100,7 +102,7 @@ def check_case(
     for finding in findings:
         if clock() > deadline:
             return None
-        if finding.status in (Status.FAIL, Status.WARN) and finding.check in known and finding.code not in OF_AMOUNT:
+        if finding.status in (Status.FAIL, Status.WARN) and finding.check in known and finding.check not in OF_AMOUNT:
             with preserved(model):
                 found = _case(finding, context, name, recipe, deadline, clock, progress)
             if found is not None:
