@@ -366,7 +366,12 @@ CASES = {
         (model(), WIDE, WIDE[:, :1]),
     ),
     "gradient-accumulates": ({}, (), (stepping(reset=False), X, Y), (stepping(reset=True), X, Y)),
-    "batch-coupling by a state": ({}, (), (recurrent(stateful=True), SERIES, Y), (recurrent(stateful=False), SERIES, Y)),
+    "batch-coupling by a state": (
+        {},
+        (),
+        (recurrent(stateful=True), SERIES, Y),
+        (recurrent(stateful=False), SERIES, Y),
+    ),
     "nondeterministic": (
         {},
         (),
@@ -404,7 +409,12 @@ CASES = {
         (chain(layers.Cropping1D((12, 0)), layers.GRU(4), DENSE(1), shape=(24, 3)), SERIES, Y),
         (chain(layers.GRU(4), DENSE(1), shape=(24, 3)), SERIES, Y),
     ),
-    "input-encoding that a model cuts off": ({}, (), (Clipped(4), IDS.astype("int32"), Y), (Clipped(9), IDS.astype("int32"), Y)),
+    "input-encoding that a model cuts off": (
+        {},
+        (),
+        (Clipped(4), IDS.astype("int32"), Y),
+        (Clipped(9), IDS.astype("int32"), Y),
+    ),
     "loss-degenerate the wrong way round": (
         {},
         (),
@@ -414,7 +424,11 @@ CASES = {
     "loss-mismatch that hears small targets alone": (
         {},
         (),
-        (model("mean_absolute_percentage_error"), X, np.where(np.arange(32)[:, None] < 3, 1e-9, 1 + Y).astype("float32")),
+        (
+            model("mean_absolute_percentage_error"),
+            X,
+            np.where(np.arange(32)[:, None] < 3, 1e-9, 1 + Y).astype("float32"),
+        ),
         (model(), X, np.where(np.arange(32)[:, None] < 3, 1e-9, 1 + Y).astype("float32")),
     ),
     "loss-mismatch that hears directions alone": (
