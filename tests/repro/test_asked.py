@@ -130,7 +130,7 @@ def stepping(*, reset):
 
 def recurrent(*, stateful):
     keras.utils.set_random_seed(0)
-    inputs = keras.Input(batch_shape=(32, 24, 3))
+    inputs = keras.Input(batch_shape=(32, 3, 3))
     made = keras.Model(inputs, layers.Dense(1)(layers.SimpleRNN(4, stateful=stateful)(inputs)))
     made.compile("sgd", "mse")
     return made
@@ -369,8 +369,8 @@ CASES = {
     "batch-coupling by a state": (
         {},
         (),
-        (recurrent(stateful=True), SERIES, Y),
-        (recurrent(stateful=False), SERIES, Y),
+        (recurrent(stateful=True), SERIES[:, :3], Y),
+        (recurrent(stateful=False), SERIES[:, :3], Y),
     ),
     "nondeterministic": (
         {},
