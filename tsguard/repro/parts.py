@@ -28,7 +28,7 @@ from tsguard.repro.code.lines import Lines
 from tsguard.repro.found import FoundCase
 from tsguard.repro.graphs import REFUSALS
 from tsguard.repro.passes.subset import smallest
-from tsguard.repro.recheck import OF_AMOUNT, plain_settings, told
+from tsguard.repro.recheck import OF_AMOUNT, ROWS_FIRST, plain_settings, told
 from tsguard.repro.reduce import OutOfTime
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 OURS, HELD = ("x", "y", "weight"), ("held_x", "held_y")
 """What is cut by the rows of the training part, and what by those of the validation part."""
 
-ROWS_FIRST = 20_000
+ROWS_MOST = 20_000
 """Rows of either part that a search may begin with: what shows on none of these is not reduced."""
 
 
@@ -59,7 +59,7 @@ class Parts:
         arrays = [leaf for part in given for leaf in leaves(part)]
         if not all(isinstance(leaf, np.ndarray) for leaf in arrays) or not (held or data.sample_weight is not None):
             return None
-        return cls(*given).rows(OURS, range(ROWS_FIRST)).rows(HELD, range(ROWS_FIRST))
+        return cls(*given).rows(OURS, range(ROWS_MOST)).rows(HELD, range(ROWS_MOST))
 
     @property
     def given(self) -> dict[str, Any]:
@@ -112,16 +112,28 @@ def parts_case(
     deadline = clock() + budget_s
     for settings in plain_settings(context, finding):
         asked = _Asked(finding, settings, deadline, clock, progress)
-        asked.form = next((form for form in FORMS.get(finding.code, ()) if asked.lines(form, whole) is not None), None)
-        if asked.still(whole):
-            return _case(finding, whole, asked, name)
+        forms = FORMS.get(finding.code, ())
+        asked.form = next((form for form in forms if asked.lines(form, whole) is not None), None)
+        try:
+            if any(asked.still(some) for some in _beginnings(whole)):
+                return _case(finding, whole, asked, name)
+        except OutOfTime:
+            break
     return None
+
+
+def _beginnings(whole: Parts) -> Iterator[Parts]:
+    """The first rows of both parts, then more of them: most findings show on few."""
+    for count in ROWS_FIRST:
+        if count < max(whole.count(OURS), whole.count(HELD)):
+            yield whole.rows(OURS, range(count)).rows(HELD, range(count))
+    yield whole
 
 
 def _case(finding: Finding, whole: Parts, asked: _Asked, name: str) -> FoundCase:
     exhausted = False
     try:
-        for _ in _smaller(whole, asked):
+        for _ in _smaller(asked):
             pass
     except OutOfTime:
         exhausted = True
@@ -141,7 +153,7 @@ def _case(finding: Finding, whole: Parts, asked: _Asked, name: str) -> FoundCase
     )
 
 
-def _smaller(whole: Parts, asked: _Asked) -> Iterator[None]:
+def _smaller(asked: _Asked) -> Iterator[None]:
     """Rows, then columns and steps, until nothing more goes."""
     size = None
     while asked.best.size != size:
@@ -151,7 +163,7 @@ def _smaller(whole: Parts, asked: _Asked) -> Iterator[None]:
             if start.count(names) > 1:
                 smallest(range(start.count(names)), lambda some: asked.still(start.rows(names, some)))  # noqa: B023
             yield
-        for number, leaf in enumerate(leaves(whole.x)):
+        for number, leaf in enumerate(leaves(asked.best.x)):
             for axis in range(leaf.ndim - 1, 0, -1):
                 start = asked.best
                 length = list(leaves(start.x))[number].shape[axis]
