@@ -358,7 +358,8 @@ def trainings(every: int, only: str) -> Iterator[Row | None]:
 
 def faults(every: int, only: str) -> Iterator[Row | None]:
     """As `tsguard.fit` leaves them: most are stopped before training."""
-    for fault in chosen("faults", library(), every, only):
+    first = sorted(library(), key=lambda one: one.evident != "preflight")
+    for fault in chosen("faults", first, every, only):
         source = f"from fixtures.faults import find\nprogram = find({fault.name!r}).twin(0)"
         try:
             row = _run_row("faults", fault.name, fault.sick(0), _whole(source), gates=None)

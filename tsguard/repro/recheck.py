@@ -54,6 +54,9 @@ ROWS_FIRST = (256, 4_096, 65_536)
 ASKED_S = 20.0
 """What one question may take: the checks that need more are those that search or train."""
 
+DEAR = 8
+"""The declared cost from which a check is asked of what came out alone: it trains, and a search asks hundreds of times."""
+
 
 def told(
     check: str,
@@ -126,15 +129,18 @@ def _case(
         return None
     asked, whole = found[0], found[1].with_(recipe=recipe, name=name)
     asked.form = asked.form or form_of(finding, whole)
-    reduction = Reduction(
-        whole,
-        budget_s=max(0.0, deadline - clock()),
-        fails=asked.fails,
-        passes=asked.passes,
-        clock=clock,
-        progress=progress,
-    )
-    small = reduction.run()
+    for asked.by_lines in (True, False) if asked.dear else (False,):
+        reduction = Reduction(
+            whole,
+            budget_s=max(0.0, deadline - clock()),
+            fails=asked.fails,
+            passes=asked.passes,
+            clock=clock,
+            progress=progress,
+        )
+        small = reduction.run()
+        if not asked.by_lines or asked.said(small):
+            break
     both = (small, small.with_(weights=tuple(small.model.get_weights())))
     plainly = None if asked.form is None else lines_of(asked.form, finding, small)
     original = sum(int(np.size(leaf)) for leaf in leaves([data.x, data.y])) + weights_in(model, whole.batch)
@@ -189,6 +195,14 @@ class _Asked:
     layer_kind: str | None = None
     """Of the layer that is accused: without it another is."""
     form: Form | None = None
+    by_lines: bool = False
+    """Whether the lines alone are asked; the check then has to agree with what comes out."""
+
+    @property
+    def dear(self) -> bool:
+        """Whether asking the check of every candidate costs too much, and there are lines that can be asked instead."""
+        costs = {one.name: one.cost for one in all_checks()}
+        return self.form is not None and costs[self.finding.check] >= DEAR
 
     @property
     def of_objects(self) -> bool:
@@ -209,10 +223,14 @@ class _Asked:
             return False
         if self.form is not None and lines_of(self.form, finding, case) is None:
             return False
-        if self.of_objects:
-            return self.form is not None
-        said = told(finding.check, finding.code, case.model, case.batch.x, case.batch.y, **self.settings)
-        return bool(said) and (self.broken_before or _steps(case))
+        if self.of_objects or self.by_lines:
+            return self.form is not None and (self.of_objects or self.broken_before or _steps(case))
+        return self.said(case) and (self.broken_before or _steps(case))
+
+    def said(self, case: Case) -> bool:
+        """Whether the check says it of a case."""
+        finding = self.finding
+        return bool(told(finding.check, finding.code, case.model, case.batch.x, case.batch.y, **self.settings))
 
 
 def plain_settings(context: Context, finding: Finding) -> Iterator[dict[str, Any]]:
