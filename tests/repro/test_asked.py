@@ -437,6 +437,20 @@ CASES = {
         (chain(DENSE(3), loss=keras.losses.CosineSimilarity()), X, X * (1 + Y)),
         (chain(DENSE(3)), X, X * (1 + Y)),
     ),
+    "loss-mismatch that pushes all classes alike": (
+        {},
+        (),
+        (
+            classes(lambda y, p: -ops.mean(ops.sum(y * ops.log(p + 1e-7), axis=-1))),
+            X,
+            LABELS[:, None].astype("float32"),
+        ),
+        (
+            classes(lambda y, p: -ops.mean(ops.sum(y * ops.log(p + 1e-7), axis=-1))),
+            X,
+            np.eye(3, dtype="float32")[LABELS],
+        ),
+    ),
     "data-labels that a loss is deaf to": (
         {},
         (),

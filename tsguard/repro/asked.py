@@ -104,6 +104,7 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
         asked_loss.dealt_targets,
         asked_loss.outweighed,
         asked_loss.of_any_size,
+        asked_loss.alike_for_all_classes,
     ),
     "loss-term-dominates": (asked_loss.loud_output, asked_loss.loud_term),
     "lr-too-high": (asked_model.runs_away,),

@@ -287,3 +287,17 @@ def unheard_columns(finding: Finding, case: Case) -> list[str] | None:
         "heard = abs(answers.grad).reshape(-1, answers.shape[-1]).max(0).values",
         "wrong = [k for k, size in enumerate(heard) if not size] if heard.any() else []",
     ]
+
+
+def alike_for_all_classes(finding: Finding, case: Case) -> list[str] | None:
+    """A loss that pushes all classes of a sample in the same way, whichever is right."""
+    if not isinstance(case.batch.y, np.ndarray):
+        return None
+    return [
+        "shape = model(x).shape",
+        "answers = keras.ops.full(shape, 1 / shape[-1]).requires_grad_()",
+        "model.compute_loss(x, y, answers).backward()",
+        "apart = float(abs(answers.grad - answers.grad[..., :1]).max())",
+        f"alike = shape[-1] > 1 and apart < {SAME:g} * float(abs(answers.grad).max())",
+        'wrong = ["all classes are pushed alike"] if alike else []',
+    ]

@@ -55,7 +55,7 @@ ASKED_S = 20.0
 """What one question may take: the checks that need more are those that search or train."""
 
 DEAR = 8
-"""The declared cost from which a check is asked of what came out alone: it trains, and a search asks hundreds of times."""
+"""Cost of a check from which it is asked of what came out alone: it trains, and a search asks hundreds of times."""
 
 
 def told(
@@ -129,7 +129,8 @@ def _case(
         return None
     asked, whole = found[0], found[1].with_(recipe=recipe, name=name)
     asked.form = asked.form or form_of(finding, whole)
-    for asked.by_lines in (True, False) if asked.dear else (False,):
+    for by_lines in (True, False) if asked.dear else (False,):
+        asked.by_lines = by_lines
         reduction = Reduction(
             whole,
             budget_s=max(0.0, deadline - clock()),
@@ -139,7 +140,7 @@ def _case(
             progress=progress,
         )
         small = reduction.run()
-        if not asked.by_lines or asked.said(small):
+        if not by_lines or asked.said(small):
             break
     both = (small, small.with_(weights=tuple(small.model.get_weights())))
     plainly = None if asked.form is None else lines_of(asked.form, finding, small)
