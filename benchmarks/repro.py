@@ -21,12 +21,14 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 
 import platform
 import re
+import runpy
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -45,7 +47,7 @@ from fixtures.operations.faults import BACKWARD, BATCH, FAULTS, FORWARD, STEP
 from fixtures.padding import ZOO
 from fixtures.program import Program
 from tsguard.backend import preserved
-from tsguard.dataset import Data, map_leaves
+from tsguard.dataset import Data, leaves, map_leaves
 from tsguard.repro.case import Batch, Case, from_batch
 from tsguard.repro.emit import emit
 from tsguard.repro.find import other_case, reduced
@@ -85,6 +87,8 @@ class Row:
     """Whether a second reduction comes to the same script."""
     alone: bool = True
     """Whether the script needs nothing of tsguard."""
+    why: str = ""
+    """Why there is no script: the codes that were found, none of which has one."""
 
 
 def saved(
@@ -143,14 +147,36 @@ def with_weights(case: Case) -> Case:
 
 
 def healed(script: Path, mended: str | None) -> bool | None:
-    """Whether the script passes with the `build` of a module beside it."""
+    """Whether the script passes with the `build` of a module beside it: in a copy of this process, which has all
+    imports behind it, and where that does not pass in a fresh one."""
     if mended is None:
         return None
     (script.parent / "mended.py").write_text(mended)
+    if _in_a_copy(script) == 0:
+        return True
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(script.parent), str(ROOT)])}
     command = [sys.executable, str(script), "--use", "mended:build"]
     done = subprocess.run(command, capture_output=True, cwd=ROOT, env=environment, check=False)
     return done.returncode == 0
+
+
+def _in_a_copy(script: Path) -> int:
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    code: Any = 2
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 1)
+            os.dup2(nowhere.fileno(), 2)
+        sys.path[:0] = [str(script.parent), str(ROOT)]
+        sys.argv = [str(script), "--use", "mended:build"]
+        runpy.run_path(str(script), run_name="__main__")
+        code = 0
+    except SystemExit as end:
+        code = end.code or 0
+    finally:
+        os._exit(code if isinstance(code, int) else 1)
 
 
 def chosen(group: str, entries: Iterable[Any], every: int, only: str) -> list[Any]:
@@ -211,7 +237,7 @@ def _mended_operation(fault: Any) -> Callable[[str], str | None]:
     whole = _whole(
         f"from fixtures.operations.faults import FAULTS\n"
         f"[model, x, y] = next(one for one in FAULTS if one.name == {fault.name!r}).build(False)",
-        "model, x, y",
+        "",
     )
     return lambda text: edit(text) or whole(text)
 
@@ -284,19 +310,31 @@ def run_of(program: Program, place: str, gates: str | None) -> tuple[Any, float,
     return report, time.process_time() - began[0], time.perf_counter() - began[1]
 
 
-def _whole(source: str, parts: str = "program.model, program.x, program.y") -> Callable[[str], str | None]:
-    """The healthy variant as (model, x, y), where the script takes that."""
+OF_A_PROGRAM = """
+from tsguard.dataset import Data
+from tsguard.repro.find import as_arrays
+data = as_arrays(Data(program.x, program.y, program.fit.get("sample_weight")))
+model, x, y, weight, fit = program.model, data.x, data.y, data.sample_weight, program.fit
+held_x, held_y, *_ = [*(program.validation_data or ()), None, None]
+"""
+"""The parts of a program by the names that a script gives them; batches of a loader as arrays."""
+
+
+def _whole(source: str, names: str = OF_A_PROGRAM) -> Callable[[str], str | None]:
+    """The healthy variant as what the script takes: its model, its data, its arguments of `fit`."""
 
     def mend(text: str) -> str | None:
         if "tries mended data" in text:
-            read = re.findall(r"\n(x|y|x, y) = \(pkgutil", text)[0].split(", ")
-            wanted = [part for part in parts.split(", ") if part.rpartition(".")[2] in read]
-            return f"{source}\n\ndef build():\n    return {', '.join(wanted)}\n"
-        if "the law holds" in text:
-            return f"{source}\n\ndef build():\n    return {parts.split(', ')[0]}\n"
-        if "isinstance(mended, tuple)" not in text and "isinstance(model, tuple)" not in text:
+            wanted = re.findall(r"\n([\w, ]+) = \(pkgutil", text)[0]
+        elif "the law holds" in text:
+            wanted = "model"
+        elif found := re.findall(r"\n(model, [\w, ]+) = \(\*mended", text):
+            wanted = found[0]
+        elif "isinstance(mended, tuple)" in text or "isinstance(model, tuple)" in text:
+            wanted = "model, x, y"
+        else:
             return None
-        return f"{source}\n\ndef build():\n    return {parts}\n"
+        return f"{source}\n{names}\n\ndef build():\n    return {wanted}\n"
 
     return mend
 
@@ -320,9 +358,15 @@ def trainings(every: int, only: str) -> Iterator[Row | None]:
 
 def faults(every: int, only: str) -> Iterator[Row | None]:
     """As `tsguard.fit` leaves them: most are stopped before training."""
-    for fault in chosen("faults", library(), every, only):
+    first = sorted(library(), key=lambda one: one.evident != "preflight")
+    for fault in chosen("faults", first, every, only):
         source = f"from fixtures.faults import find\nprogram = find({fault.name!r}).twin(0)"
-        yield _run_row("faults", fault.name, fault.sick(0), _whole(source), gates=None)
+        try:
+            row = _run_row("faults", fault.name, fault.sick(0), _whole(source), gates=None)
+        except Exception:  # of a hundred failures the others are to be measured all the same
+            traceback.print_exc()
+            continue
+        yield row
 
 
 def _run_row(
@@ -334,8 +378,12 @@ def _run_row(
         if page is None and (asked := saved(group, name, lambda: _reduce(report), mend)) is not None:
             return asked  # a check's finding, or data: reduced when asked for
         if page is None:
-            print(f"{name:40} found: {[f.code for f in report.causes][:3]}; nothing to reproduce")
-            return None
+            codes = dict.fromkeys(one.code for one in report.findings if one.role == "cause" and one.status != "PASS")
+            whole = sum(int(np.size(leaf)) for leaf in leaves([program.x, program.y]) if hasattr(leaf, "shape"))
+            why = ", ".join(codes) or "nothing found"
+            return Row(
+                group, name, whole, None, None, whole, 0.0, 0.0, None, confirmed=False, heals=None, alone=False, why=why
+            )
         said = page.read_text()
         whole, left = (
             int(number.replace(",", "")) for number in re.findall(r"([\d,]+) scalars .* to ([\d,]+)", said)[0]
@@ -405,27 +453,29 @@ WORDS = {True: "yes", False: "no", None: ""}
 def told(row: Row) -> str:
     """One line of the table."""
     rows_only = "" if row.rows_only is None else f"{row.rows_only / row.whole:.0%} in {row.rows_s:.1f} s"
-    script = "README only" if row.lines is None else str(row.lines)
+    if row.lines is None:
+        return f"| {row.name} | {row.whole:,} |  |  |  |  | none: {row.why or 'README only'} |  |  |  |  |"
     return (
         f"| {row.name} | {row.whole:,} | {rows_only} | {row.left:,} | {row.left / row.whole:.2%} | {row.seconds:.1f} "
-        f"| {script} | {WORDS[row.confirmed]} | {WORDS[row.heals]} | {WORDS[row.same]} | {WORDS[row.alone]} |"
+        f"| {row.lines} | {WORDS[row.confirmed]} | {WORDS[row.heals]} | {WORDS[row.same]} | {WORDS[row.alone]} |"
     )
 
 
 def summary(group: str, rows: list[Row]) -> str:
     """The counts and medians of one group."""
     scripts = [row for row in rows if row.lines is not None]
+    if not scripts:
+        return f"**{group}**: {len(rows)} failures, no scripts."
     tried, twice = ([row for row in scripts if getattr(row, fact) is not None] for fact in ("heals", "same"))
     words = (
         f"{len(rows)} failures, {len(scripts)} scripts, {sum(row.confirmed for row in scripts)} confirmed in a fresh "
         f"process, {sum(bool(row.heals) for row in tried)} of {len(tried)} pass with the mended variant, "
         f"{sum(bool(row.same) for row in twice)} of {len(twice)} come again on a second call, "
         f"{sum(row.alone for row in scripts)} need nothing of tsguard. Medians: "
-        f"{statistics.median(1 - row.left / row.whole for row in rows):.1%} of the scalars gone, "
-        f"{statistics.median(row.seconds for row in rows):.1f} s of the processor"
+        f"{statistics.median(1 - row.left / row.whole for row in scripts):.1%} of the scalars gone, "
+        f"{statistics.median(row.seconds for row in scripts):.1f} s of the processor (slowest "
+        f"{max(row.seconds for row in scripts):.0f}), {statistics.median(row.lines or 0 for row in scripts):.0f} lines"
     )
-    if scripts:
-        words += f", {statistics.median(row.lines or 0 for row in scripts):.0f} lines"
     beside = [row for row in rows if row.rows_only is not None]
     if beside:
         kept = statistics.median((row.rows_only or 0) / row.whole for row in beside)

@@ -92,11 +92,119 @@ def table(rows):
     return chain(layers.Embedding(rows, 2), layers.GlobalAveragePooling1D(), layers.Dense(1), shape=(3,))
 
 
+def scaled_to(size):
+    return np.concatenate([X[:, :1], X[:, 1:2] * size, X[:, 2:]], axis=1)
+
+
+def added(past):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((3,))
+    h = layers.Dense(3)(inputs)
+    made = keras.Model(inputs, layers.Add()([inputs, h]) if past else h)
+    made.compile("sgd", "mse")
+    return made
+
+
+class Stepping(keras.Sequential):
+    """A step of one's own that may forget to reset the gradients."""
+
+    reset = True
+
+    def train_step(self, data):
+        x, y = data
+        if self.reset:
+            self.zero_grad()
+        loss = self.compute_loss(x, y, self(x, training=True))
+        loss.backward()
+        self.optimizer.apply([v.value.grad for v in self.trainable_weights], self.trainable_weights)
+        return {"loss": loss}
+
+
+def stepping(*, reset):
+    keras.utils.set_random_seed(0)
+    made = Stepping([keras.Input((3,)), layers.Dense(1)])
+    made.reset = reset
+    made.compile("sgd", "mse")
+    return made
+
+
+def recurrent(*, stateful):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input(batch_shape=(32, 3, 3))
+    made = keras.Model(inputs, layers.Dense(1)(layers.SimpleRNN(4, stateful=stateful)(inputs)))
+    made.compile("sgd", "mse")
+    return made
+
+
+class Loose(layers.Layer):
+    """Noise from a generator that nobody gave a seed."""
+
+    def call(self, x, training=False):
+        return x + ops.convert_to_tensor(np.random.default_rng().normal(size=x.shape), dtype="float32")
+
+
+class Centred(layers.Layer):
+    """Takes off the level of every row."""
+
+    def call(self, x):
+        return x - ops.mean(x, axis=1, keepdims=True)
+
+
+class Clipped(keras.Model):
+    """Ids beyond the table become its last row."""
+
+    def __init__(self, rows):
+        super().__init__()
+        self.rows, self.table, self.head = rows, layers.Embedding(rows, 2), layers.Dense(1)
+        self.compile("sgd", "mse")
+
+    def call(self, ids):
+        return self.head(ops.mean(self.table(ops.minimum(ids, self.rows - 1)), axis=1))
+
+
+def with_scale(scale):
+    return keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1), initial_scale=scale)
+
+
+def mean_of_large(least):
+    def loss(y, p):
+        large = ops.cast(y > 0.5, "float32")
+        return ops.sum(large * ops.square(y - p)) / ops.maximum(ops.sum(large), least)
+
+    return loss
+
+
+class Keeping(keras.Sequential):
+    """A step of one's own that may learn the same batch again and again."""
+
+    kept = None
+
+    def train_step(self, data):
+        return super().train_step(data if self.kept is None else self.kept)
+
+
+def keeping(*, kept):
+    keras.utils.set_random_seed(0)
+    made = Keeping([keras.Input((3,)), layers.Dense(1)])
+    made.kept = (ops.convert_to_tensor(X[:4]), ops.convert_to_tensor(Y[:4])) if kept else None
+    made.compile("sgd", "mse")
+    return made
+
+
+def of_outputs(weights):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((3,))
+    made = keras.Model(inputs, {name: layers.Dense(1, name=name)(inputs) for name in weights})
+    made.compile("sgd", dict.fromkeys(weights, "mse"), loss_weights=weights)
+    return made
+
+
 LABELS = RNG.integers(0, 3, 32).astype("int32")
 YES = (Y > 0.5).astype("float32")
 SERIES = RNG.normal(size=(32, 24, 3)).astype("float32")
 IDS = RNG.integers(0, 9, (32, 3)).astype("float32")
 LINE = (X @ np.array([[1.0], [-2.0], [0.5]])).astype("float32")
+WIDE = RNG.normal(size=(128, 3)).astype("float32")
 SPARSE = keras.losses.SparseCategoricalCrossentropy
 BINARY = keras.losses.BinaryCrossentropy
 DENSE = layers.Dense
@@ -233,6 +341,135 @@ CASES = {
     "input-encoding": ({}, (), (table(4), IDS, Y), (table(9), IDS, Y)),
     "data-mispaired": ({}, (), (model(), X, np.roll(LINE, 2, axis=0)), (model(), X, LINE)),
     "loss-term-dominates of an own loss": ({}, (), (terms(1e7), X, Y), (terms(1.0), X, Y)),
+    "data-constant in a column": ({"feature": 1}, (), (model(), scaled_to(0), Y), (model(), X, Y)),
+    "data-constant of a copied column": ({"feature": 2}, (), (model(), X[:, [0, 1, 0]], Y), (model(), X, Y)),
+    "data-constant in windows": (
+        {},
+        (),
+        (model(), np.repeat(SERIES[:, :1], 24, axis=1), Y),
+        (model(), SERIES, Y),
+    ),
+    "data-constant of the targets": ({"output": "y"}, (), (model(), X, np.ones_like(Y)), (model(), X, Y)),
+    "data-imbalance": ({}, (), (model(), X, (np.arange(32) == 7).astype("int32")), (model(), X, LABELS)),
+    "data-order of a clock": (
+        {"row": 0, "timestep": 1},
+        (),
+        (model(), np.cumsum(np.abs(X), axis=1)[:, ::-1], Y),
+        (model(), np.cumsum(np.abs(X), axis=1), Y),
+    ),
+    "data-leak of a column": ({}, (), (model(), np.concatenate([X[:, :2], 3 * Y - 1], axis=1), Y), (model(), X, Y)),
+    "data-leak past all weights": ({}, (), (added(True), X, X), (added(False), X, X)),
+    "data-mispaired of sorted targets": (
+        {},
+        (),
+        (model(), WIDE, np.sort(WIDE[:, :1], axis=0)),
+        (model(), WIDE, WIDE[:, :1]),
+    ),
+    "gradient-accumulates": ({}, (), (stepping(reset=False), X, Y), (stepping(reset=True), X, Y)),
+    "batch-coupling by a state": (
+        {},
+        (),
+        (recurrent(stateful=True), SERIES[:, :3], Y),
+        (recurrent(stateful=False), SERIES[:, :3], Y),
+    ),
+    "nondeterministic": (
+        {},
+        (),
+        (chain(Loose(), DENSE(1)), X, Y),
+        (chain(layers.GaussianNoise(0.5), DENSE(1)), X, Y),
+    ),
+    "clip-saturated": (
+        {},
+        (),
+        (chain(DENSE(1), optimizer=keras.optimizers.SGD(0.1, clipnorm=1e-9)), X, Y),
+        (chain(DENSE(1), optimizer=keras.optimizers.SGD(0.1, clipnorm=1.0)), X, Y),
+    ),
+    "amp-steps-skipped": (
+        {},
+        (),
+        (chain(DENSE(1), optimizer=with_scale(1e39)), X, Y),
+        (chain(DENSE(1), optimizer=with_scale(2.0**15)), X, Y),
+    ),
+    "loss-empty-selection": ({}, (), (model(mean_of_large(0)), X, Y), (model(mean_of_large(1)), X, Y)),
+    "under-capacity without order": (
+        {},
+        (),
+        (chain(DENSE(4, "relu"), layers.GlobalAveragePooling1D(), DENSE(1), shape=(24, 3)), SERIES, Y),
+        (chain(layers.GRU(4), DENSE(1), shape=(24, 3)), SERIES, Y),
+    ),
+    "under-capacity without a level": (
+        {},
+        (),
+        (chain(Centred(), layers.GRU(4), DENSE(1), shape=(24, 3)), SERIES, Y),
+        (chain(layers.GRU(4), DENSE(1), shape=(24, 3)), SERIES, Y),
+    ),
+    "under-capacity without some steps": (
+        {},
+        (),
+        (chain(layers.Cropping1D((12, 0)), layers.GRU(4), DENSE(1), shape=(24, 3)), SERIES, Y),
+        (chain(layers.GRU(4), DENSE(1), shape=(24, 3)), SERIES, Y),
+    ),
+    "input-encoding that a model cuts off": (
+        {},
+        (),
+        (Clipped(4), IDS.astype("int32"), Y),
+        (Clipped(9), IDS.astype("int32"), Y),
+    ),
+    "loss-degenerate the wrong way round": (
+        {},
+        (),
+        (model(lambda y, p: ops.mean(ops.tanh(-ops.square(y - p)))), X, Y),
+        (model(), X, Y),
+    ),
+    "loss-mismatch that hears small targets alone": (
+        {},
+        (),
+        (
+            model("mean_absolute_percentage_error"),
+            X,
+            np.where(np.arange(32)[:, None] < 3, 1e-9, 1 + Y).astype("float32"),
+        ),
+        (model(), X, np.where(np.arange(32)[:, None] < 3, 1e-9, 1 + Y).astype("float32")),
+    ),
+    "loss-mismatch that hears directions alone": (
+        {},
+        (),
+        (chain(DENSE(3), loss=keras.losses.CosineSimilarity()), X, X * (1 + Y)),
+        (chain(DENSE(3)), X, X * (1 + Y)),
+    ),
+    "loss-mismatch that pushes all classes alike": (
+        {},
+        (),
+        (
+            classes(lambda y, p: -ops.mean(ops.sum(y * ops.log(p + 1e-7), axis=-1))),
+            X,
+            LABELS[:, None].astype("float32"),
+        ),
+        (
+            classes(lambda y, p: -ops.mean(ops.sum(y * ops.log(p + 1e-7), axis=-1))),
+            X,
+            np.eye(3, dtype="float32")[LABELS],
+        ),
+    ),
+    "data-labels that a loss is deaf to": (
+        {},
+        (),
+        (model(lambda y, p: ops.mean(ops.maximum(0.0, 1 - y * p))), X, YES),
+        (model(lambda y, p: ops.mean(ops.maximum(0.0, 1 - (2 * y - 1) * p))), X, YES),
+    ),
+    "loss-degenerate without an output": (
+        {},
+        (),
+        (of_outputs({"a": 1.0, "b": 0.0}), X, {"a": Y, "b": Y}),
+        (of_outputs({"a": 1.0, "b": 1.0}), X, {"a": Y, "b": Y}),
+    ),
+    "loss-degenerate without a column": (
+        {},
+        (),
+        (chain(DENSE(3), loss=lambda y, p: ops.mean(ops.square(y[:, :2] - p[:, :2]))), X, X),
+        (chain(DENSE(3)), X, X),
+    ),
+    "data-volume of one batch kept": ({}, (), (keeping(kept=True), X, Y), (keeping(kept=False), X, Y)),
 }
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from tsguard.backend import preserved, seed_everything
 from tsguard.dataset import map_leaves
 from tsguard.findings import Finding
-from tsguard.repro import asked_data, asked_loss, asked_model
+from tsguard.repro import asked_data, asked_loss, asked_model, asked_sight, asked_step
 from tsguard.repro.case import Case
 from tsguard.repro.graphs import REFUSALS, has_graph
 
@@ -61,26 +61,56 @@ def _wrong(lines: list[str], case: Case) -> bool:
 
 
 FORMS: Mapping[str, tuple[Form, ...]] = {
-    "data-constant": (asked_data.all_the_same,),
-    "data-labels": (asked_loss.odd_labels, asked_loss.dealt_targets),
-    "data-mispaired": (asked_data.shifted,),
+    "amp-steps-skipped": (asked_step.scaled_beyond,),
+    "batch-coupling": (asked_step.carried_state,),
+    "clip-saturated": (asked_step.cut_to_nothing,),
+    "data-constant": (
+        asked_data.all_the_same,
+        asked_data.one_target,
+        asked_data.still_windows,
+        asked_data.still_columns,
+        asked_data.copied_columns,
+    ),
+    "data-imbalance": (asked_data.rare_class,),
+    "data-labels": (asked_loss.odd_labels, asked_loss.dealt_targets, asked_loss.deaf_to_a_label),
+    "data-leak": (asked_loss.copied_through, asked_data.target_inside),
+    "data-mispaired": (asked_data.shifted, asked_data.sorted_apart),
+    "data-order": (asked_data.backwards,),
     "data-precision": (asked_data.time_in_float32,),
     "data-scale": (asked_data.out_of_scale, asked_model.shut_by_inputs, asked_loss.raw_inputs),
+    "data-volume": (asked_step.same_loss,),
     "data-sentinel": (asked_data.code_for_missing,),
     "dead-units": (asked_model.dead_units,),
     "degenerate-attention": (asked_model.without_gradient,),
     "disconnected-parameters": (asked_model.without_gradient,),
     "double-softmax": (asked_loss.costly_perfection,),
     "exploding-gradient": (asked_model.drowning_steps,),
+    "gradient-accumulates": (asked_step.summed_gradients,),
     "init-scale": (asked_model.odd_gains,),
-    "input-encoding": (asked_model.odd_ids,),
+    "input-encoding": (asked_model.odd_ids, asked_model.ids_beyond),
     "loss-broadcast": (asked_loss.dealt_targets,),
-    "loss-degenerate": (asked_loss.nothing_asked, asked_loss.bottomless, asked_loss.dealt_targets),
-    "loss-mismatch": (asked_loss.odd_labels, asked_loss.costly_perfection, asked_loss.dealt_targets),
+    "loss-degenerate": (
+        asked_loss.nothing_asked,
+        asked_loss.bottomless,
+        asked_loss.dealt_targets,
+        asked_loss.turned_round,
+        asked_loss.unheard_output,
+        asked_loss.unheard_columns,
+    ),
+    "loss-empty-selection": (asked_step.nothing_selected,),
+    "loss-mismatch": (
+        asked_loss.odd_labels,
+        asked_loss.costly_perfection,
+        asked_loss.dealt_targets,
+        asked_loss.outweighed,
+        asked_loss.of_any_size,
+        asked_loss.alike_for_all_classes,
+    ),
     "loss-term-dominates": (asked_loss.loud_output, asked_loss.loud_term),
     "lr-too-high": (asked_model.runs_away,),
     "lr-too-low": (asked_model.stands_still,),
     "metric-disagrees": (asked_loss.far_constant,),
+    "nondeterministic": (asked_step.drawn_anew,),
     "output-activation": (
         asked_loss.constant_answers,
         asked_loss.no_probability,
@@ -96,7 +126,12 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
     "saturated-units": (asked_model.flat_units, asked_model.flat_gates),
     "symmetric-init": (asked_model.equal_units,),
     "transfer-nothing": (asked_model.no_counterpart,),
-    "under-capacity": (asked_model.straight,),
+    "under-capacity": (
+        asked_model.straight,
+        asked_sight.unseen_order,
+        asked_sight.unseen_level,
+        asked_sight.unseen_cells,
+    ),
     "untracked-parameters": (asked_model.strangers, asked_model.without_gradient),
     "vanishing-gradient": (asked_model.fading_gradient, asked_model.unheard_steps),
 }

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from tsguard.checks.data import FLOAT32_WHOLE, HUGE, HUGE_TARGET
-from tsguard.checks.data_pairs import RELATED, SHIFTS, UNRELATED
+from tsguard.checks.data import FLOAT32_WHOLE, HUGE, HUGE_TARGET, MAJORITY, RARE
+from tsguard.checks.data_pairs import LEAST_PAIRS, RELATED, SHIFTS, UNRELATED
+from tsguard.checks.data_parts import DETERMINED, LEAST_SAMPLES
+from tsguard.checks.data_steps import STILL
 from tsguard.findings import Finding
 from tsguard.repro.case import Case
 from tsguard.repro.code.arrays import plain
@@ -95,4 +97,103 @@ def shifted(finding: Finding, case: Case) -> list[str] | None:
         "    missed = np.square(flat[half:] @ line - moved[half:]).mean()",
         "    shares[rows] = 1 - missed / moved[half:].var()",
         f"wrong = [rows for rows, share in shares.items() if share > {RELATED} and shares[0] < {UNRELATED}]",
+    ]
+
+
+def _columns(finding: Finding, case: Case) -> list[str] | None:
+    """The first line of those that ask column by column."""
+    found = _values(finding, case)
+    if found is None or found[1].ndim < 2:
+        return None
+    return [f"flat = {found[0]}.reshape(-1, {found[0]}.shape[-1])"]
+
+
+def still_columns(finding: Finding, case: Case) -> list[str] | None:
+    """Columns that hold one value, beside others that move."""
+    first = _columns(finding, case)
+    return first and [
+        *first,
+        "still = (flat == flat[0]).all(axis=0)",
+        "wrong = np.flatnonzero(still).tolist() if not still.all() else []",
+    ]
+
+
+def copied_columns(finding: Finding, case: Case) -> list[str] | None:
+    """Columns that are another one, cell by cell."""
+    first = _columns(finding, case)
+    return first and [
+        *first,
+        "moving = [k for k in range(flat.shape[1]) if len(np.unique(flat[:, k])) > 2]",
+        "wrong = [(j, k) for j in moving for k in moving if j < k and (flat[:, j] == flat[:, k]).all()]",
+    ]
+
+
+def still_windows(finding: Finding, case: Case) -> list[str] | None:
+    """Windows in which nothing moves, while they differ from each other."""
+    if not isinstance(case.batch.x, np.ndarray) or case.batch.x.ndim != 3:
+        return None
+    return [
+        "still = (x == x[:, :1]).all(axis=(1, 2))",
+        "differ = len(np.unique(x[still][:, 0], axis=0)) > 1",
+        f"wrong = [still.mean()] if still.mean() >= {STILL:g} and differ else []",
+    ]
+
+
+def one_target(finding: Finding, case: Case) -> list[str] | None:
+    """Targets that are all the same."""
+    if not isinstance(case.batch.y, np.ndarray):
+        return None
+    return ['wrong = ["every target is the same"] if len(y) > 1 and np.ptp(y) == 0 else []']
+
+
+def rare_class(finding: Finding, case: Case) -> list[str] | None:
+    """Classes of which one is nearly everywhere, or one nearly nowhere."""
+    y = case.batch.y
+    if not isinstance(y, np.ndarray):
+        return None
+    labels = "y.argmax(axis=-1)" if y.ndim > 1 and y.shape[-1] > 1 else "y"
+    return [
+        f"counts = np.unique({labels}, return_counts=True)[1]",
+        f"rare = counts.max() >= {MAJORITY:g} * counts.sum() or counts.max() >= {RARE:g} * counts.min()",
+        "wrong = counts.tolist() if len(counts) > 1 and rare else []",
+    ]
+
+
+def backwards(finding: Finding, case: Case) -> list[str] | None:
+    """Clocks that fall; what is padded at the end with zeros does not count."""
+    found = _values(finding, case)
+    if found is None or "timestep" not in finding.where:
+        return None
+    return [
+        f"clock = {found[0]}.reshape(len({found[0]}), -1)",
+        "fallen = (np.diff(clock.astype(float), axis=1) < 0) & (clock[:, 1:] != 0)",
+        "wrong = np.argwhere(fallen).tolist()",
+    ]
+
+
+def target_inside(finding: Finding, case: Case) -> list[str] | None:
+    """Cells of the input that are the target in other units."""
+    if not isinstance(case.batch.x, np.ndarray) or not isinstance(case.batch.y, np.ndarray):
+        return None
+    if case.batch.x.shape == case.batch.y.shape:
+        return None  # what is to be rebuilt is there on purpose
+    return [
+        "cells, goal = x.reshape(len(x), -1).T, y.reshape(len(y), -1)[:, 0]",
+        "follows = np.array([np.corrcoef(cell, goal)[0, 1] if np.ptp(cell) else 0 for cell in cells])",
+        f"found = np.flatnonzero(follows**2 >= {DETERMINED:.6f})",
+        f"wrong = found.tolist() if {LEAST_SAMPLES} <= len(x) and len(found) < len(cells) else []",
+    ]
+
+
+def sorted_apart(finding: Finding, case: Case) -> list[str] | None:
+    """Targets in order beside inputs in none, of which a line fitted on some rows explains nothing on the others."""
+    if not isinstance(case.batch.x, np.ndarray) or not isinstance(case.batch.y, np.ndarray):
+        return None
+    return [
+        "order, half = np.random.default_rng(0).permutation(len(x)), len(x) // 2",
+        "flat, goal = np.c_[x.reshape(len(x), -1), np.ones(len(x))][order], y.ravel()[order]",
+        "line = np.linalg.lstsq(flat[:half], goal[:half], rcond=None)[0]",
+        "explained = 1 - np.square(flat[half:] @ line - goal[half:]).mean() / goal[half:].var()",
+        f"enough = len(x) >= {LEAST_PAIRS} and (np.diff(y.ravel()) >= 0).all()",
+        f"wrong = [explained] if enough and explained <= {UNRELATED:g} else []",
     ]

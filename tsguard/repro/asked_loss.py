@@ -9,8 +9,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from tsguard.checks.copied import EXACT
 from tsguard.checks.lopsided import SIDE
 from tsguard.checks.outputs import FLOOR_SHARE, UNREACHABLE_SHARE
+from tsguard.checks.outweigh import OUTWEIGHS
 from tsguard.checks.own_loss import SAME
 from tsguard.checks.signal import WORSE
 from tsguard.checks.terms import DROWNED
@@ -193,4 +195,109 @@ def bottomless(finding: Finding, case: Case) -> list[str]:
         "far = [answers - size * answers.grad.sign() for size in (100, 1000, 10000)]",
         "losses = [float(model.compute_loss(x, y, one)) for one in far]",
         "wrong = losses if losses[2] < 5 * losses[1] < 0 else []",
+    ]
+
+
+def turned_round(finding: Finding, case: Case) -> list[str] | None:
+    """A loss that is smaller for answers on the other side than for answers close to the targets."""
+    if not isinstance(case.batch.y, np.ndarray):
+        return None
+    y = case.batch.y
+    shares = y.ndim > 1 and y.shape[-1] > 1 and bool(np.allclose(y.sum(-1), 1))
+    # Shares stay between 0 and 1, so that no logarithm meets its end.
+    axis, sizes = (-1, "0.8, 0.2, -0.05") if shares else (0, "0.9, 0.3, -0.9")
+    return [
+        'y = keras.ops.cast(y, "float32")',
+        f"middle = keras.ops.mean(y, axis={axis}, keepdims=True)",
+        f"levels = [middle + size * (y - middle) for size in ({sizes})]",
+        "near, far, opposite = [float(model.compute_loss(x, y, level)) for level in levels]",
+        "wrong = [near, far, opposite] if opposite < min(near, far) - 1e-5 * abs(near) else []",
+    ]
+
+
+def of_any_size(finding: Finding, case: Case) -> list[str] | None:
+    """A loss that stays what it is when answers are multiplied."""
+    if not isinstance(case.batch.y, np.ndarray) or np.isin(case.batch.y, (0, 1)).all():
+        return None
+    return [
+        'y = keras.ops.cast(y, "float32")',
+        "losses = [float(model.compute_loss(x, y, size * y)) for size in (1, 2, 4)]",
+        f"wrong = losses if max(losses) - min(losses) <= {10 * SAME:g} * abs(losses[0]) else []",
+    ]
+
+
+def deaf_to_a_label(finding: Finding, case: Case) -> list[str] | None:
+    """Rows of one label whose answers a loss does not hear, whatever they are."""
+    if not isinstance(case.batch.y, np.ndarray) or case.batch.y.size != len(case.batch.y):
+        return None
+    return [
+        "answers = keras.random.uniform(model(x).shape).requires_grad_()",
+        "model.compute_loss(x, y, answers).backward()",
+        "heard = abs(answers.grad).reshape(len(x), -1).max(1).values",
+        "labels = y.reshape(-1)",
+        "wrong = [float(label) for label in labels.unique() if label >= 0 and not heard[labels == label].any()]",
+    ]
+
+
+def outweighed(finding: Finding, case: Case) -> list[str] | None:
+    """Rows whose slope is many thousand times that of others under one and the same answer."""
+    if not isinstance(case.batch.y, np.ndarray):
+        return None
+    return [
+        'answers = keras.ops.full(y.shape, float(y.mean()), "float32").requires_grad_()',
+        "model.compute_loss(x, y, answers).backward()",
+        "heard = abs(answers.grad).reshape(len(y), -1).max(1).values",
+        f"wrong = heard[heard > {OUTWEIGHS:g} * heard[heard > 0].min()].tolist()",
+    ]
+
+
+def copied_through(finding: Finding, case: Case) -> list[str] | None:
+    """Answers that equal the targets with every weight at zero."""
+    if not isinstance(case.batch.y, np.ndarray):
+        return None
+    return [
+        "for variable in model.trainable_variables:",
+        "    variable.assign(0 * variable)",
+        "apart = float(abs(model(x, training=True) - y).max())",
+        f"wrong = ['the answer is the target'] if apart <= {EXACT:g} * float(y.std()) else []",
+    ]
+
+
+def unheard_output(finding: Finding, case: Case) -> list[str] | None:
+    """Outputs on which the loss does not depend."""
+    if not isinstance(case.batch.y, Mapping | list | tuple):
+        return None
+    return [
+        "answers = model(x, training=True)",
+        "outputs = keras.tree.flatten(answers)",
+        "for output in outputs:",
+        "    output.retain_grad()",
+        "model.compute_loss(x, y, answers).backward()",
+        "wrong = [k for k, output in enumerate(outputs) if output.grad is None or not output.grad.any()]",
+    ]
+
+
+def unheard_columns(finding: Finding, case: Case) -> list[str] | None:
+    """Columns of the one output on which the loss does not depend, whatever they hold."""
+    if not isinstance(case.batch.y, np.ndarray):
+        return None
+    return [
+        "answers = keras.random.uniform(model(x).shape).requires_grad_()",
+        "model.compute_loss(x, y, answers).backward()",
+        "heard = abs(answers.grad).reshape(-1, answers.shape[-1]).max(0).values",
+        "wrong = [k for k, size in enumerate(heard) if not size] if heard.any() else []",
+    ]
+
+
+def alike_for_all_classes(finding: Finding, case: Case) -> list[str] | None:
+    """A loss that pushes all classes of a sample in the same way, whichever is right."""
+    if not isinstance(case.batch.y, np.ndarray):
+        return None
+    return [
+        "shape = model(x).shape",
+        "answers = keras.ops.full(shape, 1 / shape[-1]).requires_grad_()",
+        "model.compute_loss(x, y, answers).backward()",
+        "apart = float(abs(answers.grad - answers.grad[..., :1]).max())",
+        f"alike = shape[-1] > 1 and apart < {SAME:g} * float(abs(answers.grad).max())",
+        'wrong = ["all classes are pushed alike"] if alike else []',
     ]

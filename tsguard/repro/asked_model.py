@@ -228,3 +228,20 @@ def odd_ids(finding: Finding, case: Case) -> list[str] | None:
         "ids = keras.ops.convert_to_numpy(keras.Model(model.inputs, table.input)(x))",
         "wrong = ids[(ids != np.floor(ids)) | (ids < 0) | (ids >= table.input_dim)].tolist()",
     ]
+
+
+def ids_beyond(finding: Finding, case: Case) -> list[str] | None:
+    """Ids of the data that the one table has no row for, whatever the model makes of them on the way."""
+    every = case.model._flatten_layers()
+    held = case.batch.x
+    name = finding.where.get("input")
+    if sum(isinstance(one, keras.layers.Embedding) for one in every) != 1:
+        return None
+    if isinstance(held, Mapping) and name not in held:
+        return None
+    ids = f"x[{plain(name)}]" if isinstance(held, Mapping) else "x"
+    return [
+        "every = model._flatten_layers()",
+        "[table] = [layer for layer in every if isinstance(layer, keras.layers.Embedding)]",
+        f"wrong = np.unique({ids}[({ids} < 0) | ({ids} >= table.input_dim)]).tolist()",
+    ]

@@ -81,6 +81,7 @@ def other_case(
     All of them together have the budget.
     """
     from tsguard.repro.laws import law_case, test_of
+    from tsguard.repro.parts import parts_case
     from tsguard.repro.recheck import check_case
     from tsguard.repro.training import training_case
 
@@ -99,14 +100,17 @@ def other_case(
         found = training_case(findings, model, data, **told())
         # What fails comes before what is only remarked on; among equals the most likely cause comes first.
         ranked = sorted(findings, key=lambda one: one.status is not Status.FAIL)
+        failed = any(one.status is Status.FAIL for one in findings)
         for place, finding in enumerate(ranked):
             if found is not None or clock() > deadline:
                 break
             if test_of(finding):
                 alike = [one for one in ranked[place:] if one.status is finding.status]
                 found = law_case(alike, model, data, **told())
-            elif context is not None and data is not None:
+            elif context is not None and data is not None and (finding.status is Status.FAIL or not failed):
                 found = check_case([finding], replace(context, data=data), **told())
+                left = max(0.0, deadline - clock())
+                found = found or parts_case(finding, context, data, name=name, budget_s=left, progress=progress)
     return found
 
 

@@ -43,14 +43,19 @@ OF_OBJECTS = frozenset({"transfer-nothing"})
 KEEPING_SHAPES: tuple[Pass, ...] = (drop_samples, forget_weights, bypass_layers)
 """For those: what is said of the shapes of weights is true of any other shape."""
 
-OF_AMOUNT = frozenset({"data-volume", "off-plan"})
-"""Findings that say that there is too little: of fewer rows they are true whatever the cause."""
+OF_AMOUNT = frozenset(
+    {"another amount of data than declared", "cost of the run", "hardly any updates", "rows that no step comes to"}
+)
+"""Checks that say that there is too little: of fewer rows that is true whatever the cause."""
 
 ROWS_FIRST = (256, 4_096, 65_536)
 """Rows with which a reduction may begin; a finding that shows on none of these is not reduced."""
 
 ASKED_S = 20.0
 """What one question may take: the checks that need more are those that search or train."""
+
+DEAR = 8
+"""Cost of a check from which it is asked of what came out alone: it trains, and a search asks hundreds of times."""
 
 
 def told(
@@ -62,19 +67,23 @@ def told(
     *,
     padding: Mapping[str, Any] | None = None,
     plan: Mapping[str, Any] | None = None,
+    validation: Any = None,
+    sample_weight: Any = None,
     fit: Mapping[str, Any] | None = None,
+    warned: bool = False,
 ) -> str:
-    """What a check says of a model and its data; empty where it does not fail with that code."""
+    """What a check says of a model and its data; empty where it does not fail (or, if asked, warn) with that code."""
     words = None if padding is None else Padding(**padding)
     subject = None if model is None else Subject.from_model(model, padding=words)
     facts = {} if fit is None else {"fit": fit}
-    data = Data(x, y)
+    data = Data(x, y, sample_weight, validation)
     if fit is not None and "batch_size" in fit:
         data = replace(data, batch_size=int(fit["batch_size"]))
     context = Context(subject=subject, data=data, padding=words, declared=plan or {}, facts=facts)
     asked = [one for one in all_checks() if one.name == check]
     found = run_checks(context, asked, budget_s=ASKED_S)
-    return next((f.message for f in found if f.code == code and f.status is Status.FAIL), "")
+    counts = (Status.FAIL, Status.WARN) if warned else (Status.FAIL,)
+    return next((f.message for f in found if f.code == code and f.status in counts), "")
 
 
 def check_case(
@@ -96,7 +105,7 @@ def check_case(
     for finding in findings:
         if clock() > deadline:
             return None
-        if finding.status is Status.FAIL and finding.check in known and finding.code not in OF_AMOUNT:
+        if finding.status in (Status.FAIL, Status.WARN) and finding.check in known and finding.check not in OF_AMOUNT:
             with preserved(model):
                 found = _case(finding, context, name, recipe, deadline, clock, progress)
             if found is not None:
@@ -120,15 +129,19 @@ def _case(
         return None
     asked, whole = found[0], found[1].with_(recipe=recipe, name=name)
     asked.form = asked.form or form_of(finding, whole)
-    reduction = Reduction(
-        whole,
-        budget_s=max(0.0, deadline - clock()),
-        fails=asked.fails,
-        passes=asked.passes,
-        clock=clock,
-        progress=progress,
-    )
-    small = reduction.run()
+    for by_lines in (True, False) if asked.dear else (False,):
+        asked.by_lines = by_lines
+        reduction = Reduction(
+            whole,
+            budget_s=max(0.0, deadline - clock()),
+            fails=asked.fails,
+            passes=asked.passes,
+            clock=clock,
+            progress=progress,
+        )
+        small = reduction.run()
+        if not by_lines or asked.said(small):
+            break
     both = (small, small.with_(weights=tuple(small.model.get_weights())))
     plainly = None if asked.form is None else lines_of(asked.form, finding, small)
     original = sum(int(np.size(leaf)) for leaf in leaves([data.x, data.y])) + weights_in(model, whole.batch)
@@ -157,7 +170,7 @@ def _wholes(
     assert data is not None
     weights = tuple(model.get_weights()) if model.built else None
     fingerprint = Fingerprint(finding.code, "check", None, None)
-    for settings in _settings(context):
+    for settings in plain_settings(context, finding):
         for again in (False, True):
             fresh = reinitialised(model) if again else model
             if fresh is None:
@@ -183,6 +196,14 @@ class _Asked:
     layer_kind: str | None = None
     """Of the layer that is accused: without it another is."""
     form: Form | None = None
+    by_lines: bool = False
+    """Whether the lines alone are asked; the check then has to agree with what comes out."""
+
+    @property
+    def dear(self) -> bool:
+        """Whether asking the check of every candidate costs too much, and there are lines that can be asked instead."""
+        costs = {one.name: one.cost for one in all_checks()}
+        return self.form is not None and costs[self.finding.check] >= DEAR
 
     @property
     def of_objects(self) -> bool:
@@ -203,15 +224,19 @@ class _Asked:
             return False
         if self.form is not None and lines_of(self.form, finding, case) is None:
             return False
-        if self.of_objects:
-            return self.form is not None
-        said = told(finding.check, finding.code, case.model, case.batch.x, case.batch.y, **self.settings)
-        return bool(said) and (self.broken_before or _steps(case))
+        if self.of_objects or self.by_lines:
+            return self.form is not None and (self.of_objects or self.broken_before or _steps(case))
+        return self.said(case) and (self.broken_before or _steps(case))
+
+    def said(self, case: Case) -> bool:
+        """Whether the check says it of a case."""
+        finding = self.finding
+        return bool(told(finding.check, finding.code, case.model, case.batch.x, case.batch.y, **self.settings))
 
 
-def _settings(context: Context) -> Iterator[dict[str, Any]]:
-    """The padding and the plan, then the arguments of `fit` with them, as far as they are plain values."""
-    settings: dict[str, Any] = {}
+def plain_settings(context: Context, finding: Finding) -> Iterator[dict[str, Any]]:
+    """What a check is told beside arrays: padding and plan, then with them the arguments of `fit`, as plain values."""
+    settings: dict[str, Any] = {} if finding.status is Status.FAIL else {"warned": True}
     if context.padding is not None:
         fields = {field: getattr(context.padding, field) for field in Padding.__dataclass_fields__}
         usual = Padding()
@@ -224,9 +249,13 @@ def _settings(context: Context) -> Iterator[dict[str, Any]]:
 
 
 def _plain_values(given: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key: value for key, value in given.items() if isinstance(value, bool | int | float | str) and key != "verbose"
-    }
+    return {key: value for key, value in given.items() if _is_plain(value) and key != "verbose"}
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(_is_plain(one) for pair in value.items() for one in pair)
+    return isinstance(value, bool | int | float | str | np.number)
 
 
 def _steps(case: Case) -> bool:
@@ -267,9 +296,14 @@ def _script(finding: Finding, case: Case, more: Mapping[str, Any], plainly: list
         parts = parts[: max(last, default=-1) + 1]
     arrays = [f"{key} = {emit.value(key, part, beside, home=home)}" for key, part in parts]
     words = [plain(finding.check), plain(finding.code), "model", *(key for key, _ in parts)]
+    more = dict(more)
+    if fit := (None if plainly else more.pop("fit", None)):
+        arrays.append(f"fit = {plain(fit)}")  # may be what is to be mended
+        words.append("fit=fit")
     words += [f"{key}={plain(value)}" for key, value in more.items()]
     scripts.render(
         script, "check.py.j2", shared, lines, beside, arrays=arrays, seed=case.seed, seeded=case.weights is None,
-        asked=", ".join(words), data=", ".join(key for key, _ in parts), plainly=plainly, code=plainly or (),
+        asked=", ".join(words), data=", ".join(key for key, _ in parts), plainly=plainly, fit=bool(fit),
+        code=plainly or (),
     )  # fmt: skip
     return script

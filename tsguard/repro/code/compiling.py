@@ -12,6 +12,9 @@ from tsguard.repro.code.objects import construction
 from tsguard.repro.code.sources import function_code
 from tsguard.repro.graphs import plain_names, settings_of
 
+USUAL_SCALE = 2.0**15
+"""The loss scale that Keras begins with."""
+
 
 def loss(model_: Any, lines: Lines) -> str:
     """The argument `loss=` of compile."""
@@ -41,7 +44,10 @@ def optimizer(model_: Any, lines: Lines, *, exact: bool) -> str:
     stock = public is not None and isinstance(chosen, public)
     if stock and not exact:
         return f'"{type(chosen).__name__.lower()}"'
-    return construction(chosen, lines)
+    made, scale = construction(chosen, lines), getattr(model_.optimizer, "initial_scale", USUAL_SCALE)
+    if scale == USUAL_SCALE:
+        return made  # none, or the one that half precision brings along
+    return f"keras.optimizers.LossScaleOptimizer({made}, initial_scale={plain(scale)})"
 
 
 def compile_line(model_: Any, lines: Lines, *, exact: bool, apart: bool = False) -> list[str]:

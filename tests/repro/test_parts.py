@@ -1,0 +1,151 @@
+"""Findings that need the validation part, weights or arguments of `fit`: fewest rows of each, and lines that say so."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from tests.repro.programs import run
+from tsguard.checks.registry import Context, all_checks
+from tsguard.checks.runner import run_checks
+from tsguard.dataset import Data
+from tsguard.findings import Finding, Role, Status
+from tsguard.repro.asked_parts import FORMS
+from tsguard.repro.find import other_case
+from tsguard.repro.parts import Parts, _Asked
+from tsguard.subject import Subject
+
+RNG = np.random.default_rng(0)
+X, OTHER = RNG.normal(size=(300, 5)).astype("float32"), RNG.normal(size=(200, 5)).astype("float32")
+Y, OTHER_Y = (np.tanh(part[:, :1] - part[:, 1:2]) for part in (X, OTHER))
+SERIES = RNG.normal(size=(400, 2)).astype("float32")
+WINDOWS = np.stack([SERIES[k : k + 8] for k in range(392)])
+WEIGHED = RNG.normal(size=(40, 6, 2)).astype("float32") * (np.arange(6) < 4)[None, :, None]
+THERE = np.tile(np.arange(6) < 4, (40, 1)).astype("float32")
+
+
+def dealt(part):
+    return np.random.default_rng(1).permutation(part)
+
+
+CASES = {
+    "data-leak of rows": (Parts(X, Y, None, np.concatenate([OTHER, X[:9]]), None), Parts(X, Y, None, OTHER, None)),
+    "data-leak of steps": (
+        Parts(WINDOWS[::2], None, None, WINDOWS[1::2]),
+        Parts(WINDOWS[:200], None, None, WINDOWS[210:]),
+    ),
+    "data-leak of copies": (
+        Parts(X, None, None, X[:200] + 0.01 * RNG.normal(size=(200, 5)).astype("float32")),
+        Parts(X, None, None, OTHER),
+    ),
+    "data-drift": (Parts(X, Y, None, 255 * OTHER, OTHER_Y), Parts(X, Y, None, OTHER, OTHER_Y)),
+    "data-mispaired of a column": (
+        Parts(np.concatenate([dealt(X[:, :1]), X[:, 1:]], axis=1), Y, None, OTHER, OTHER_Y),
+        Parts(X, Y, None, OTHER, OTHER_Y),
+    ),
+    "data-mispaired of all": (Parts(X, dealt(Y), None, OTHER, OTHER_Y), Parts(X, Y, None, OTHER, OTHER_Y)),
+    "mask-inverted": (Parts(WEIGHED, WEIGHED[..., 0], 1 - THERE), Parts(WEIGHED, WEIGHED[..., 0], THERE)),
+    "loss-degenerate": (Parts(X, Y, np.arange(300.0) % 5), Parts(X, Y, 1 + np.arange(300.0) % 5 / 10)),
+}
+
+
+def wrong(name, parts):
+    """Whether some form of the code finds the parts wrong."""
+    code = name.partition(" ")[0]
+    finding = Finding(code, Status.FAIL, Role.CAUSE, "sick", where={"phase": "data"})
+    asked = _Asked(finding, {}, float("inf"), lambda: 0.0, lambda words: None)
+    return any(asked.lines(form, parts) is not None for form in FORMS[code])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_lines_find_the_sick_parts_and_pass_the_healthy_ones(name):
+    sick, healthy = CASES[name]
+    assert wrong(name, sick)
+    assert not wrong(name, healthy)
+
+
+def line(units=1):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((5,)), layers.Dense(units)])
+    model.compile("sgd", "mse")
+    return model
+
+
+def found(check, code, model, data, **facts):
+    """The whole context, and what one check says in it."""
+    context = Context(subject=Subject.from_model(model), data=data, facts=facts)
+    said = run_checks(context, [one for one in all_checks() if one.name == check])
+    findings = [one for one in said if one.code == code and one.status in ("WARN", "FAIL")]
+    assert findings
+    return context, findings
+
+
+def reduced(check, code, data, **facts):
+    model = line()
+    context, findings = found(check, code, model, data, **facts)
+    return other_case(findings, model=model, data=data, name="parts", budget_s=30, context=context)
+
+
+@pytest.mark.slow
+def test_rows_in_both_parts_become_a_script_of_numpy_alone(tmp_path):
+    data = Data(X, Y, validation=(np.concatenate([OTHER, X[:9]]), np.concatenate([OTHER_Y, Y[:9]])))
+    case = reduced("parts that share samples", "data-leak", data)
+    assert case.size < case.original_size / 20
+    script = case.save(tmp_path)
+    assert "confirmed in a fresh process | yes" in (tmp_path / "README.md").read_text()
+    assert "tsguard" not in script.read_text()
+    (tmp_path / "mended.py").write_text(
+        "import numpy as np\n\ndef build():\n    return np.zeros((4, 5)), np.ones((4, 5))\n"
+    )
+    code, said = run(script, "--use", "mended:build", path=tmp_path)
+    assert code == 0, said
+
+
+@pytest.mark.slow
+def test_what_no_lines_say_of_two_parts_is_asked_of_the_check(tmp_path):
+    classes = RNG.integers(0, 3, 300)
+    x = np.eye(3)[classes].astype("float32") + 0.1 * RNG.normal(size=(300, 3)).astype("float32")
+    other = {0: 1, 1: 2, 2: 0}
+    held_x, held = x[:150], np.array([other[label] for label in classes[:150]])
+    data = Data(x[150:], classes[150:], validation=(held_x, held))
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(3, "softmax")])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    context, findings = found("parts that teach different things", "data-labels", model, data)
+    case = other_case(findings, model=model, data=data, name="parts", budget_s=30, context=context)
+    script = case.save(tmp_path)
+    assert "confirmed in a fresh process | yes" in (tmp_path / "README.md").read_text()
+    assert "validation=(held_x, held_y)" in script.read_text()
+
+
+@pytest.mark.slow
+def test_what_is_only_remarked_on_is_reduced_where_nothing_fails(tmp_path):
+    target = Y.copy()
+    data = Data(np.concatenate([X, 2 * target + 1], axis=1)[:, 1:], target)
+    case = reduced("target among the inputs", "data-leak", data)
+    text = case.save(tmp_path).read_text()
+    assert "confirmed in a fresh process | yes" in (tmp_path / "README.md").read_text()
+    assert "tsguard" not in text
+
+
+def test_a_remark_has_no_script_beside_what_fails():
+    data = Data(np.concatenate([X, 2 * Y + 1], axis=1)[:, 1:], Y)
+    model = line()
+    context, findings = found("target among the inputs", "data-leak", model, data)
+    failed = Finding("data-volume", Status.FAIL, Role.CAUSE, "too little")
+    assert other_case([failed, *findings], model=model, data=data, name="x", budget_s=9, context=context) is None
+
+
+@pytest.mark.slow
+def test_arguments_of_fit_can_be_mended_too(tmp_path):
+    labels = np.repeat([0, 1], 150)[:, None].astype("float32")
+    data = Data(X, labels, batch_size=16)
+    case = reduced("time that does not run forward", "data-order", data, fit={"shuffle": False, "batch_size": 16})
+    script = case.save(tmp_path)
+    assert "confirmed in a fresh process | yes" in (tmp_path / "README.md").read_text()
+    (tmp_path / "mended.py").write_text(
+        "from tests.repro.test_parts import X, line\nimport numpy as np\n\n"
+        "def build():\n    return line(), X, np.repeat([0.0, 1.0], 150)[:, None], {'shuffle': True, 'batch_size': 16}\n"
+    )
+    code, said = run(script, "--use", "mended:build", path=tmp_path)
+    assert code == 0, said

@@ -1,0 +1,152 @@
+"""What is said of two parts of the data, or of the weights of samples, in lines of NumPy that set `wrong`.
+
+They read `x`, `y`, `weight`, and `held_x` and `held_y` of the validation part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tsguard.checks import data_apart
+from tsguard.checks.data_copies import BEYOND, COPIED, NEIGHBOURS, SAME
+from tsguard.checks.data_pairs import LEAST_PAIRS, RELATED, UNRELATED
+from tsguard.checks.data_parts import SHARED_SAMPLES, SHARED_STEPS
+from tsguard.checks.data_weights import LEAST_NUMBERS, UNHEARD
+from tsguard.findings import Finding
+
+if TYPE_CHECKING:
+    from tsguard.repro.parts import Parts
+
+    Form = Callable[[Finding, Parts], list[str] | None]
+
+
+def _two_arrays(parts: Parts) -> bool:
+    return isinstance(parts.x, np.ndarray) and isinstance(parts.held_x, np.ndarray)
+
+
+def _pairs(parts: Parts) -> bool:
+    """Whether both parts have one input and one target, a number a row."""
+    arrays = isinstance(parts.y, np.ndarray) and isinstance(parts.held_y, np.ndarray) and _two_arrays(parts)
+    return arrays and parts.y.size == len(parts.y)
+
+
+def shared_rows(finding: Finding, parts: Parts) -> list[str] | None:
+    """Validation rows that stand in the training part, byte for byte."""
+    if not _two_arrays(parts):
+        return None
+    return [
+        "known = {row.tobytes() for row in np.float32(x)}",
+        "shared = [place for place, row in enumerate(np.float32(held_x)) if row.tobytes() in known]",
+        f"wrong = shared if len(shared) >= {SHARED_SAMPLES:g} * len(held_x) else []",
+    ]
+
+
+def shared_steps(finding: Finding, parts: Parts) -> list[str] | None:
+    """Steps of validation windows that stand in training windows."""
+    if not _two_arrays(parts) or parts.x.ndim != 3:
+        return None
+    size = 4 if parts.x.shape[-1] == 1 else 2
+    return [
+        "def steps(windows):",
+        f"    places = range(windows.shape[1] - {size - 1})",
+        f"    return {{window[k : k + {size}].tobytes() for window in np.float32(windows) for k in places}}",
+        "held, shared = steps(held_x), steps(held_x) & steps(x)",
+        f"wrong = [len(shared), len(held)] if shared and len(shared) >= {SHARED_STEPS:g} * len(held) else []",
+    ]
+
+
+def near_copies(finding: Finding, parts: Parts) -> list[str] | None:
+    """Validation rows beside a training row, where the next rows are far away."""
+    if not _two_arrays(parts):
+        return None
+    return [
+        "spread = x.reshape(len(x), -1).std(axis=0)",
+        "train, held = ((part.reshape(len(part), -1) / spread)[:, spread > 0] for part in (x, held_x))",
+        f"near = np.array([np.sort(np.linalg.norm(train - row, axis=1))[: {NEIGHBOURS + 1}] for row in held])",
+        f"gaps = near[:, 1:] / np.maximum(near[:, :-1], {SAME:g})",
+        f"copies = (gaps.max(axis=1) >= {BEYOND:g}) & (near[:, 0] > {SAME:g})",
+        f"wrong = np.flatnonzero(copies).tolist() if copies.mean() >= {COPIED:g} else []",
+    ]
+
+
+def other_units(finding: Finding, parts: Parts) -> list[str] | None:
+    """Parts of which most features have another spread or another middle."""
+    ours, theirs = ("y", "held_y") if finding.message.startswith("target") else ("x", "held_x")
+    if not all(isinstance(getattr(parts, name), np.ndarray) for name in (ours, theirs)):
+        return None
+    width = getattr(parts, ours).shape[-1] if getattr(parts, ours).ndim > 1 else 1
+    far = f"{data_apart.OTHER_UNITS:g}"
+    return [
+        f"low, middle, high = np.quantile({ours}.reshape(-1, {width}), [0.25, 0.5, 0.75], axis=0)",
+        f"bottom, there, top = np.quantile({theirs}.reshape(-1, {width}), [0.25, 0.5, 0.75], axis=0)",
+        "ours, theirs = high - low, top - bottom",
+        f"strange = (theirs > {far} * ours) | (ours > {far} * theirs) | (abs(there - middle) > {far} * ours)",
+        f"wrong = np.flatnonzero(strange).tolist() if strange.mean() > {data_apart.MOST_FEATURES:g} else []",
+    ]
+
+
+def lost_column(finding: Finding, parts: Parts) -> list[str] | None:
+    """Columns that follow the target in one part and do not in the other, beyond what chance can do."""
+    if not _pairs(parts):
+        return None
+    return [
+        "def follows(part, target):",
+        "    columns = part.reshape(len(part), -1).T",
+        "    return np.array([np.corrcoef(column, target.ravel())[0, 1] for column in columns])",
+        "here, there = follows(x, y), follows(held_x, held_y)",
+        "error = (1 / (len(y) - 3) + 1 / (len(held_y) - 3)) ** 0.5",
+        f"lost = (abs(here) <= {data_apart.LOST:g} / len(y) ** 0.5) & (abs(there) >= {data_apart.RELATED:g})",
+        f"lost &= abs(np.arctanh(there) - np.arctanh(here)) >= {data_apart.CERTAIN:g} * error",
+        f"wrong = np.flatnonzero(lost).tolist() if min(len(y), len(held_y)) >= {data_apart.LEAST_ROWS} else []",
+    ]
+
+
+def taught_by_one_part(finding: Finding, parts: Parts) -> list[str] | None:
+    """Pairs of which a line explains the one part and nothing of the other, on rows that it has not seen."""
+    if not _pairs(parts):
+        return None
+    return [
+        "def explained(part, target):",
+        "    flat, half = np.c_[part.reshape(len(part), -1), np.ones(len(part))], len(part) // 2",
+        "    line = np.linalg.lstsq(flat[:half], target[:half], rcond=None)[0]",
+        "    return 1 - np.square(flat[half:] @ line - target[half:]).mean() / target[half:].var()",
+        "here, there = explained(x, y), explained(held_x, held_y)",
+        f"enough = min(len(x), len(held_x)) >= {LEAST_PAIRS}",
+        f"wrong = [here, there] if enough and here <= {UNRELATED:g} and there >= {RELATED:g} else []",
+    ]
+
+
+def weights_on_nothing(finding: Finding, parts: Parts) -> list[str] | None:
+    """Weights of steps that are above zero where there is nothing, and nowhere else."""
+    if not all(isinstance(part, np.ndarray) for part in (parts.x, parts.y, parts.weight)):
+        return None
+    return [
+        "there = [part.reshape(*weight.shape, -1).any(axis=-1) for part in (x, y)]",
+        "empty = ~(there[0] | there[1])",
+        "turned = empty.any() and not empty.all() and ((weight > 0) == empty).all()",
+        'wrong = ["only steps that hold nothing weigh"] if turned else []',
+    ]
+
+
+def kinds_for_weights(finding: Finding, parts: Parts) -> list[str] | None:
+    """Weights that are whole numbers from 0 on, many of them 0."""
+    if not isinstance(parts.weight, np.ndarray):
+        return None
+    return [
+        "kinds, whole = np.unique(weight), (weight == np.floor(weight)).all()",
+        f"many = len(kinds) >= {LEAST_NUMBERS} and kinds[0] == 0 and (weight == 0).mean() >= {UNHEARD:g}",
+        "wrong = kinds.tolist() if whole and many else []",
+    ]
+
+
+FORMS: Mapping[str, tuple[Form, ...]] = {
+    "data-drift": (other_units,),
+    "data-leak": (shared_rows, shared_steps, near_copies),
+    "data-mispaired": (lost_column, taught_by_one_part),
+    "loss-degenerate": (kinds_for_weights,),
+    "mask-inverted": (weights_on_nothing,),
+}
+"""By code; the first whose lines find the parts wrong is the one that is written."""

@@ -1,0 +1,48 @@
+"""What a model cannot see, in lines of Keras and torch that set `wrong`: the order of steps, the level of a row, cells.
+
+That the targets depend on it is the check's to say; the lines show that no answer does.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tsguard.checks.orderless import SAME
+from tsguard.findings import Finding
+from tsguard.repro.case import Case
+
+
+def _deaf_to(changed: str, what: str) -> list[str]:
+    return [
+        f"one, two = model(x), model({changed})",
+        "moved, spread = float(abs(one - two).max()), float(one.std())",
+        f'wrong = ["{what}"] if moved <= {SAME:g} * spread else []',
+    ]
+
+
+def unseen_order(finding: Finding, case: Case) -> list[str] | None:
+    """The same answers when steps run backwards."""
+    x = case.batch.x
+    if not isinstance(x, np.ndarray) or x.ndim != 3 or x.shape[1] < 2:
+        return None
+    return _deaf_to("keras.ops.flip(x, 1)", "the order of steps changes no answer")
+
+
+def unseen_level(finding: Finding, case: Case) -> list[str] | None:
+    """The same answers when every value is moved."""
+    if not isinstance(case.batch.x, np.ndarray):
+        return None
+    return _deaf_to("x + 1 + x.std()", "the level of a row changes no answer")
+
+
+def unseen_cells(finding: Finding, case: Case) -> list[str] | None:
+    """Steps or columns from which no answer has a gradient, beside others."""
+    x = case.batch.x
+    if not isinstance(x, np.ndarray) or x.dtype.kind != "f":
+        return None
+    return [
+        "x.requires_grad_()",
+        "(model(x) ** 2).sum().backward()",
+        "silent = (x.grad == 0).all(0)",
+        "wrong = silent.nonzero().tolist() if not silent.all() else []",
+    ]

@@ -1,0 +1,100 @@
+"""What is said of one step, or of the same step twice, in lines of Keras and torch that set `wrong`.
+
+Gradients that add up, a state that is carried on, numbers that no seed reaches, thresholds and scales beside gradients.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tsguard.checks.carried import SAME
+from tsguard.checks.rates import CLIPPED
+from tsguard.findings import Finding
+from tsguard.repro.asked_model import LOSS
+from tsguard.repro.case import Case
+
+ADDED = 1.5
+"""Times the first gradient from which the second holds it too: the same batch gives the same one again, and noise in a
+model moves it by a tenth."""
+
+_GRADIENTS = "grads = [v.value.grad for v in model.trainable_variables if v.value.grad is not None]"
+
+
+def summed_gradients(finding: Finding, case: Case) -> list[str]:
+    """A step after which the gradient still holds that of the step before; no weight moves between the two."""
+    return [
+        "model.optimizer.learning_rate = 0.0",
+        "norms = []",
+        "for _ in range(2):",
+        "    model.train_step((x, y))",
+        f"    {_GRADIENTS}",
+        "    norms.append(sum(float(keras.ops.sum(grad**2)) for grad in grads) ** 0.5)",
+        f"wrong = norms if norms[1] > {ADDED:g} * norms[0] else []",
+    ]
+
+
+def carried_state(finding: Finding, case: Case) -> list[str]:
+    """Another answer to the same rows when they are asked again."""
+    return [
+        "first, second = model(x), model(x)",
+        "moved = float(abs(first - second).max())",
+        f"wrong = [moved] if moved > {SAME:g} * float(abs(first).max()) else []",
+    ]
+
+
+def drawn_anew(finding: Finding, case: Case) -> list[str]:
+    """Another loss from the same seed and the same state."""
+    return [
+        "kept, losses = [keras.ops.copy(variable) for variable in model.variables], []",
+        "for _ in range(2):",
+        "    keras.utils.set_random_seed(0)",
+        "    for variable, value in zip(model.variables, kept):",
+        "        variable.assign(value)",
+        f"    losses.append(float({LOSS}))",
+        "wrong = losses if abs(losses[0] - losses[1]) > 1e-6 * abs(losses[0]) else []",
+    ]
+
+
+def cut_to_nothing(finding: Finding, case: Case) -> list[str]:
+    """A threshold far below the gradient that it cuts."""
+    return [
+        "rule = model.optimizer",
+        "threshold = rule.global_clipnorm or rule.clipnorm or rule.clipvalue or float('inf')",
+        f"{LOSS}.backward()",
+        _GRADIENTS,
+        "norm = sum(float(keras.ops.sum(grad**2)) for grad in grads) ** 0.5",
+        f"wrong = [threshold, norm] if threshold < {CLIPPED:g} * norm else []",
+    ]
+
+
+def scaled_beyond(finding: Finding, case: Case) -> list[str]:
+    """A loss scale at which gradients are not finite."""
+    return [
+        "scale = model.optimizer.initial_scale",
+        f"(scale * {LOSS}).backward()",
+        _GRADIENTS,
+        "wrong = [] if all(bool(keras.ops.isfinite(grad).all()) for grad in grads) else [scale]",
+    ]
+
+
+def nothing_selected(finding: Finding, case: Case) -> list[str] | None:
+    """Rows that, alone in a batch, leave a loss nothing to take a mean of."""
+    if not isinstance(case.batch.x, np.ndarray) or not isinstance(case.batch.y, np.ndarray):
+        return None
+    return [
+        "alone = [(x[k : k + 1], y[k : k + 1]) for k in range(len(x))]",
+        "losses = [float(model.compute_loss(one, wanted, model(one))) for one, wanted in alone]",
+        'wrong = [row for row, loss in enumerate(losses) if not abs(loss) < float("inf")]',
+    ]
+
+
+def same_loss(finding: Finding, case: Case) -> list[str] | None:
+    """A step of one's own whose loss is one number whichever batch it is handed, and no weight moves in between."""
+    if not isinstance(case.batch.x, np.ndarray) or not isinstance(case.batch.y, np.ndarray):
+        return None
+    return [
+        "model.optimizer.learning_rate = 0.0",
+        "logs = [model.train_step((x[k:], y[k:])) for k in range(3)]",
+        "losses = [[float(value) for value in keras.tree.flatten(one)] for one in logs]",
+        "wrong = losses[:1] if losses[0] == losses[1] == losses[2] else []",
+    ]
