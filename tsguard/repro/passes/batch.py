@@ -44,7 +44,10 @@ def shorten_sequence(case: Case, keep: Keep) -> Case:
         return case
     tight = case
     # A `Sequential` takes other lengths than it declares, and the graph that is written of it does not.
-    declared = has_graph(case.model) and any(entry.shape[1:2] == (length,) for entry in graph_of(case.model).inputs)
+    declared = has_graph(case.model) and any(
+        entry.shape[1:2] == (length,) and (len(entry.shape) > 2 or "int" in str(entry.dtype))
+        for entry in graph_of(case.model).inputs
+    )
     if declared or not any(keep(cut(steps)) for steps in (range(length - 1), range(1, length))):
         loose = _any_length(case)
         if loose is None:
