@@ -146,6 +146,20 @@ def test_one_class_for_everything_is_seen():
     assert "class-collapse" in codes(fit(sick, x, labels, epochs=6, validation_data=(x, labels)))
 
 
+def test_weights_that_come_with_a_nan_are_left_as_they_came():
+    model = dense(4)
+    given = [np.array(value) for value in model.get_weights()]
+    given[0][3, 1] = np.nan
+    model.set_weights(given)
+    room = Recorder(model)
+    room.make_room()
+    assert room.clean is None  # laid out is not yet a state to go back to
+    guard = fit(model, *arrays())
+    assert "nonfinite-update" in codes(guard, "FAIL")
+    for value, before in zip(model.get_weights(), given, strict=True):
+        np.testing.assert_array_equal(value, before)
+
+
 def test_the_memory_budget_is_kept(monkeypatch):
     monkeypatch.setattr("tsguard.guard.recorder.free_memory", lambda: (None, 400_000))
     x, y = arrays()

@@ -137,7 +137,8 @@ class Recorder:
         self.model = model
         self.copies = copies
         self.memory_share = memory_share
-        self.clean: StateBuffer | None = None
+        self.room: StateBuffer | None = None
+        """The buffers of the clean state; they hold none before the first capture."""
         self.clean_step = -1
         self.records: list[StepRecord] = []
         self.held = 0
@@ -150,25 +151,30 @@ class Recorder:
         self._off = False
 
     @property
+    def clean(self) -> StateBuffer | None:
+        """The last clean state."""
+        return self.room if self.clean_step >= 0 else None
+
+    @property
     def ready(self) -> bool:
         """Whether there is a clean state to go back to."""
-        return self.clean is not None and self.clean_step >= 0 and not self._off
+        return self.clean is not None and not self._off
 
     def capture(self, step: int) -> None:
         """The state now is the clean one, the next step is `step`. Earlier batches are let go."""
-        if self.clean is None or not self.clean.seems_to_fit():
+        if self.room is None or not self.room.seems_to_fit():
             self.make_room()
-        if self.clean is None:
+        if self.room is None:
             return
-        self.clean.capture()
+        self.room.capture()
         self.clean_step = step
         self.spare = self.records[-1].data if self.records else self.spare
         self.records = []
-        self.held = self.clean.nbytes + sum(_leaf_bytes(leaf) for leaf in leaves(self.spare))
+        self.held = self.room.nbytes + sum(_leaf_bytes(leaf) for leaf in leaves(self.spare))
 
     def make_room(self) -> None:
         """Lay out the buffers of the clean state, within the budget."""
-        self.clean = None
+        self.room = None
         if self._off:
             return
         needed = sum(_tensor_bytes(v.value) for v in self.model.variables)
@@ -180,8 +186,8 @@ class Recorder:
             self.budget = int(self.memory_share * host)
             self.note = f"The clean state ({needed / 1e6:.0f} MB) is kept in pinned host memory."
             if needed <= self.budget:
-                self.clean = StateBuffer(self.model, device="cpu")
-                self.clean.allocate()
+                self.room = StateBuffer(self.model, device="cpu")
+                self.room.allocate()
                 return
         if needed > self.budget:
             self._off = True
@@ -190,8 +196,8 @@ class Recorder:
                 f"({self.memory_share:.0%} of the free memory)."
             )
             return
-        self.clean = StateBuffer(self.model)
-        self.clean.allocate()
+        self.room = StateBuffer(self.model)
+        self.room.allocate()
 
     @property
     def full(self) -> bool:

@@ -320,7 +320,7 @@ class Watcher:
         if not healthy or self.stopped:
             return
         start = now()
-        if self.recorder.clean is None:
+        if self.recorder.room is None:
             self.recorder.make_room()  # what is laid out for copies is judged at once
         if not self._weights_finite():
             inquest.handle(self, self._update_trip())
@@ -411,8 +411,8 @@ class Watcher:
             inquest.handle(self, self._update_trip())
 
     def _weights_finite(self) -> bool:
-        clean = self.recorder.clean
-        return clean.source_finite() if clean is not None and clean.seems_to_fit() else weights_finite(self.model)
+        room = self.recorder.room
+        return room.source_finite() if room is not None and room.seems_to_fit() else weights_finite(self.model)
 
     # -- trips ------------------------------------------------------------------------------------------------------
 
