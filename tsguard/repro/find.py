@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -16,6 +15,7 @@ from tsguard.checks.registry import Context
 from tsguard.dataset import Batches, Data, joined, leaves, map_leaves
 from tsguard.findings import Finding, Status
 from tsguard.guard.outcome import GuardOutcome
+from tsguard.repro.budget import Clock, stopwatch
 from tsguard.repro.case import Batch, Case, from_batch, from_outcome, weights_in
 from tsguard.repro.found import FoundCase
 from tsguard.repro.graphs import opened
@@ -39,9 +39,10 @@ def failing_case(
     recipe: tuple[str, Any] | None = None,
     findings: Sequence[Finding] = (),
     budget_s: float = float("inf"),
-    clock: Callable[[], float] = time.monotonic,
+    clock: Clock | None = None,
 ) -> Case | None:
     """The whole failure, not yet reduced; None where no step fails, or none that was found in time."""
+    clock = clock or stopwatch()
     deadline = clock() + budget_s
     case = None if outcome is None else from_outcome(outcome, name=name)
     if case is None and model is not None and data is not None:
@@ -73,7 +74,7 @@ def other_case(
     recipe: tuple[str, Any] | None = None,
     budget_s: float,
     context: Context | None = None,
-    clock: Callable[[], float] = time.monotonic,
+    clock: Clock | None = None,
     progress: Callable[[str], None] = lambda words: None,
 ) -> FoundCase | None:
     """Where no single step fails: a training whose cause was proven, a broken law, or a check that still says so.
@@ -86,6 +87,7 @@ def other_case(
     from tsguard.repro.training import training_case
 
     data = None if data is None else as_arrays(data)
+    clock = clock or stopwatch()
     deadline = clock() + budget_s
     whole = model if data is None else _opened(model, data)
     if context is not None and whole is not model:

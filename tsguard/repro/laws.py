@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import textwrap
-import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from tsguard.dataset import Data, leaves, map_leaves
 from tsguard.findings import Finding, Status
 from tsguard.repro import emit
 from tsguard.repro import script as scripts
+from tsguard.repro.budget import stopwatch
 from tsguard.repro.case import Batch, Case, Fingerprint, has_kind, kind_of, weights_in
 from tsguard.repro.code.arrays import plain
 from tsguard.repro.code.lines import Lines, NotCode
@@ -58,11 +58,11 @@ def law_case(
     if model is None or not broken:
         return None
     alike = [one for one in broken if _of_padding(one[0]) and _of_padding(broken[0][0])] or broken[:1]
-    ends = time.monotonic() + budget_s
+    clock = stopwatch()
     found: list[FoundCase] = []
     for finding, test in alike:
         with preserved(model):
-            left = max(0.0, ends - time.monotonic())
+            left = max(0.0, budget_s - clock())
             case = _case(finding, test, model, data, name, recipe, left, progress)
         if case.prints != ASKED:
             return case

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import re
-import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from tsguard.findings import Finding
 from tsguard.repro import emit
 from tsguard.repro import script as scripts
 from tsguard.repro.asked_parts import FORMS
+from tsguard.repro.budget import Clock, stopwatch
 from tsguard.repro.code.arrays import plain
 from tsguard.repro.code.lines import Lines
 from tsguard.repro.found import FoundCase
@@ -100,7 +100,7 @@ def parts_case(
     *,
     name: str,
     budget_s: float,
-    clock: Callable[[], float] = time.monotonic,
+    clock: Clock | None = None,
     progress: Callable[[str], None] = lambda words: None,
 ) -> FoundCase | None:
     """The fewest rows and columns of both parts of which a check still says so; None where it does not say it again."""
@@ -109,6 +109,7 @@ def parts_case(
     whole = Parts.of(replace(data, validation=validation))
     if whole is None or finding.check not in known or finding.check in OF_AMOUNT:
         return None
+    clock = clock or stopwatch()
     deadline = clock() + budget_s
     for settings in plain_settings(context, finding):
         asked = _Asked(finding, settings, deadline, clock, progress)
@@ -180,7 +181,7 @@ class _Asked:
         finding: Finding,
         settings: Mapping[str, Any],
         deadline: float,
-        clock: Callable[[], float],
+        clock: Clock,
         progress: Callable[[str], None],
     ) -> None:
         self.finding, self.settings = finding, settings

@@ -6,7 +6,6 @@ The question is the check's own. Where it can be said in a few lines the script 
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,6 +22,7 @@ from tsguard.padding import Padding
 from tsguard.repro import emit
 from tsguard.repro import script as scripts
 from tsguard.repro.asked import Form, form_of, home_of, lines_of
+from tsguard.repro.budget import Clock, stopwatch
 from tsguard.repro.case import Batch, Case, Fingerprint, has_kind, kind_of, weights_in
 from tsguard.repro.code.arrays import plain
 from tsguard.repro.code.lines import Lines, NotCode
@@ -93,7 +93,7 @@ def check_case(
     name: str,
     recipe: Any,
     budget_s: float,
-    clock: Callable[[], float] = time.monotonic,
+    clock: Clock | None = None,
     progress: Callable[[str], None] = lambda words: None,
 ) -> FoundCase | None:
     """The first finding that its check gives again, on as little as it does; None where none does."""
@@ -101,6 +101,7 @@ def check_case(
     if data is None or not data.is_arrays or model is None:
         return None
     known = {one.name for one in all_checks()} - {LAWS}
+    clock = clock or stopwatch()
     deadline = clock() + budget_s
     for finding in findings:
         if clock() > deadline:
@@ -119,7 +120,7 @@ def _case(
     name: str,
     recipe: Any,
     deadline: float,
-    clock: Callable[[], float],
+    clock: Clock,
     progress: Callable[[str], None],
 ) -> FoundCase | None:
     model, data = context.model, context.data
@@ -159,9 +160,7 @@ def _case(
     )
 
 
-def _wholes(
-    finding: Finding, context: Context, deadline: float, clock: Callable[[], float]
-) -> Iterator[tuple[_Asked, Case]]:
+def _wholes(finding: Finding, context: Context, deadline: float, clock: Clock) -> Iterator[tuple[_Asked, Case]]:
     """A finding with a case of which its check says so again: with the weights as they are, or with fresh ones.
 
     What was found before a training need not be seen any more in what was trained.

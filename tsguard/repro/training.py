@@ -7,7 +7,6 @@ Both are measured from the weights that the seed gives, because that is where th
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +23,7 @@ from tsguard.findings import Finding, Status
 from tsguard.probes.score import sample
 from tsguard.repro import emit, measured
 from tsguard.repro import script as scripts
+from tsguard.repro.budget import Clock, stopwatch
 from tsguard.repro.case import Batch, Case, Fingerprint
 from tsguard.repro.code.lines import Lines, NotCode
 from tsguard.repro.found import FoundCase
@@ -84,10 +84,11 @@ def training_case(
     name: str,
     recipe: Any,
     budget_s: float,
-    clock: Callable[[], float] = time.monotonic,
+    clock: Clock | None = None,
     progress: Callable[[str], None] = lambda words: None,
 ) -> FoundCase | None:
     """The first cause whose removal was proven to heal, on as little as still shows both; None where there is none."""
+    clock = clock or stopwatch()
     deadline = clock() + budget_s
     if model is None or data is None or not data.is_arrays or data.y is None:
         return None
@@ -115,7 +116,7 @@ class _Search:
         finding: Finding,
         data: Data,
         deadline: float,
-        clock: Callable[[], float],
+        clock: Clock,
         progress: Callable[[str], None],
     ) -> None:
         self.finding, self.data = finding, data
@@ -256,9 +257,7 @@ def steps_in_a_pass(data: Data) -> int:
     return int(-(-len(data) // min(data.batch_size, len(data))))
 
 
-def _shown(
-    finding: Finding, model: Any, data: Data, passes: int, deadline: float, clock: Callable[[], float]
-) -> Shown | None:
+def _shown(finding: Finding, model: Any, data: Data, passes: int, deadline: float, clock: Clock) -> Shown | None:
     if not model.built or any(not layer.built for layer in model._flatten_layers(include_self=True)):
         seed_everything(0)
         model(map_leaves(keras.ops.convert_to_tensor, data.take(slice(0, 1))[0]))
@@ -281,7 +280,7 @@ def _shown(
 
 
 def _skill(
-    record: Record, experiment: Experiment | None, rows: Any, steps: int, deadline: float, clock: Callable[[], float]
+    record: Record, experiment: Experiment | None, rows: Any, steps: int, deadline: float, clock: Clock
 ) -> float:
     left = max(0.0, deadline - clock())
     outcome = carry_out(record, experiment, rows, steps=steps, seconds=left, clock=clock)
