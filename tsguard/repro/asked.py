@@ -30,13 +30,18 @@ def form_of(finding: Finding, case: Case) -> Form | None:
 
 def lines_of(form: Form, finding: Finding, case: Case) -> list[str] | None:
     """The lines of a form; None where they cannot be written of a case, or do not find it wrong."""
-    try:
-        lines = form(finding, case)
-    except REFUSALS:
-        return None
+    lines = written(form, finding, case)
     if lines and any("model." in line for line in lines) and not (has_graph(case.model) or "model(x" in lines[0]):
         lines = ["model(x)", *lines]  # a class of the user's has its weights after its first call
     return lines if lines is not None and _wrong(lines, case) else None
+
+
+def written(form: Callable[[Finding, Any], list[str] | None], finding: Finding, subject: Any) -> list[str] | None:
+    """What a form says of a subject; None also where it was not made for such a one."""
+    try:
+        return form(finding, subject)
+    except REFUSALS:
+        return None
 
 
 def home_of(lines: Sequence[str]) -> str:
@@ -44,20 +49,37 @@ def home_of(lines: Sequence[str]) -> str:
     return "np" if any("np." in line for line in lines) else "keras.ops"
 
 
-def _wrong(lines: list[str], case: Case) -> bool:
-    space: dict[str, Any] = {"keras": keras, "np": np, "model": case.model}
-    read = (lambda leaf: leaf) if home_of(lines) == "np" else keras.ops.convert_to_tensor
+def _wrong(lines: list[str], case: Case, *, home: str = "") -> bool:
+    read = (lambda leaf: leaf) if (home or home_of(lines)) == "np" else keras.ops.convert_to_tensor
     try:
-        with preserved(case.model), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            space |= {"x": map_leaves(read, case.batch.x), "y": map_leaves(read, case.batch.y)}
+        with preserved(case.model):
+            given = {"x": map_leaves(read, case.batch.x), "y": map_leaves(read, case.batch.y)}
             if case.weights is not None:
                 case.model.set_weights(list(case.weights))
             seed_everything(case.seed)
-            exec("\n".join(lines), space)
+            return finds(lines, {"keras": keras, "model": case.model, **given})
     except REFUSALS:
         return False
-    return bool(space["wrong"])
+
+
+def finds(lines: Sequence[str], space: Mapping[str, Any]) -> bool:
+    """Whether lines find something wrong; what they cannot be asked of is not wrong."""
+    known = {"np": np, **space}
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            exec("\n".join(lines), known)
+    except REFUSALS:
+        return False
+    return bool(known["wrong"])
+
+
+def of_any_arrays(lines: list[str], case: Case, names: str) -> list[str]:
+    """The lines, with one before them that makes tensors of a mended model's arrays where they cannot do without."""
+    if home_of(lines) == "np" or not names or _wrong(lines, case, home="np"):
+        return lines
+    several = f"({names})" if "," in names else names
+    return [f"{names} = keras.tree.map_structure(keras.ops.convert_to_tensor, {several})", *lines]
 
 
 FORMS: Mapping[str, tuple[Form, ...]] = {
@@ -87,7 +109,12 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
     "exploding-gradient": (asked_model.drowning_steps,),
     "gradient-accumulates": (asked_step.summed_gradients,),
     "init-scale": (asked_model.odd_gains,),
-    "input-encoding": (asked_model.odd_ids, asked_model.ids_beyond),
+    "input-encoding": (
+        asked_model.odd_ids,
+        asked_model.ids_beyond,
+        asked_model.channels_elsewhere,
+        asked_model.kernel_beyond_its_axis,
+    ),
     "loss-broadcast": (asked_loss.dealt_targets,),
     "loss-degenerate": (
         asked_loss.nothing_asked,
@@ -132,7 +159,7 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
         asked_sight.unseen_level,
         asked_sight.unseen_cells,
     ),
-    "untracked-parameters": (asked_model.strangers, asked_model.without_gradient),
+    "untracked-parameters": (asked_model.strangers, asked_model.drawn_and_kept, asked_model.without_gradient),
     "vanishing-gradient": (asked_model.fading_gradient, asked_model.unheard_steps),
 }
 """By code; the first whose lines find the case wrong is the one that is written."""

@@ -149,7 +149,7 @@ def one_target(finding: Finding, case: Case) -> list[str] | None:
 def rare_class(finding: Finding, case: Case) -> list[str] | None:
     """Classes of which one is nearly everywhere, or one nearly nowhere."""
     y = case.batch.y
-    if not isinstance(y, np.ndarray):
+    if not isinstance(y, np.ndarray) or "config_key" in finding.where:
         return None
     labels = "y.argmax(axis=-1)" if y.ndim > 1 and y.shape[-1] > 1 else "y"
     return [

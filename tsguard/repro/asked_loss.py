@@ -164,7 +164,7 @@ def dealt_targets(finding: Finding, case: Case) -> list[str] | None:
     return [
         "rng = np.random.default_rng(0)",
         'answers = keras.ops.array(rng.uniform(0.1, 0.9, model(x).shape), "float32")',
-        "losses = [float(model.compute_loss(x, rng.permutation(y), answers)) for _ in range(9)]",
+        "losses = [float(model.compute_loss(x, keras.ops.array(rng.permutation(y)), answers)) for _ in range(9)]",
         f"wrong = losses[:1] if np.ptp(losses) <= {SAME:g} * abs(losses[0]) else []",
     ]
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import keras
+import torch
 
+from tsguard.checks import axes
 from tsguard.checks.gradient_flow import EXPLODED, FLOAT32_EPS, VANISHED
 from tsguard.checks.initialisation import GAIN_HIGH, GAIN_LOW
 from tsguard.checks.rates import DECAY_PULL, RUNAWAY, STANDSTILL, STEPS
@@ -43,6 +45,20 @@ def strangers(finding: Finding, case: Case) -> list[str]:
         "    nodes += [one for one, _ in node.next_functions if one is not None and one not in nodes]",
         'leaves = [node.variable for node in nodes if hasattr(node, "variable")]',
         "wrong = [tuple(leaf.shape) for leaf in leaves if id(leaf) not in known]",
+    ]
+
+
+def drawn_and_kept(finding: Finding, case: Case) -> list[str] | None:
+    """Tensors that a layer keeps as they are beside its variables, and on which the loss depends."""
+    name = str(finding.where.get("parameter"))
+    if not any(isinstance(vars(one).get(name), torch.Tensor) for one in case.model._flatten_layers()):
+        return None
+    return [
+        f"held = [one for one in model._flatten_layers() if {plain(name)} in vars(one)]",
+        f"first = float({LOSS})",
+        "for layer in held:",
+        f"    layer.__dict__[{plain(name)}] = 2 * layer.__dict__[{plain(name)}]",
+        f"wrong = [layer.name for layer in held] if float({LOSS}) != first else []",
     ]
 
 
@@ -94,19 +110,21 @@ def odd_gains(finding: Finding, case: Case) -> list[str]:
     ]
 
 
-def _idle(kind: str, idle: str) -> list[str]:
+def _idle(kind: str, idle: str, layer: str = "") -> list[str]:
+    also = f" or isinstance(layer, {layer})" if layer else ""
     return [
         f"kind = keras.activations.{kind}",
-        'asked = [layer for layer in model.layers[:-1] if getattr(layer, "activation", None) is kind]',
-        "outs = [(layer.name, keras.Model(model.inputs, layer.output)(x)) for layer in asked]",
-        f"wrong = [name for name, out in outs if {idle}]",
+        f'asked = [layer for layer in model.layers[:-1] if getattr(layer, "activation", None) is kind{also}]',
+        # A layer that is given nothing gives nothing: that is no fault of its units.
+        "outs = [(one.name, *keras.Model(model.inputs, [one.input, one.output])(x)) for one in asked]",
+        f"wrong = [name for name, given, out in outs if given.any() and {idle}]",
     ]
 
 
 def dead_units(finding: Finding, case: Case) -> list[str]:
     """Layers of ReLU of which nearly no unit is above zero for any sample."""
     idle = f"(out <= 0).flatten(0, -2).all(0).float().mean() >= {DEAD_SHARE:g}"
-    return _idle("relu", idle)
+    return _idle("relu", idle, "keras.layers.ReLU")
 
 
 def flat_units(finding: Finding, case: Case) -> list[str]:
@@ -244,4 +262,36 @@ def ids_beyond(finding: Finding, case: Case) -> list[str] | None:
         "every = model._flatten_layers()",
         "[table] = [layer for layer in every if isinstance(layer, keras.layers.Embedding)]",
         f"wrong = np.unique({ids}[({ids} < 0) | ({ids} >= table.input_dim)]).tolist()",
+    ]
+
+
+def _first_convolution(case: Case, kinds: tuple[str, ...], dimensions: int) -> list[str] | None:
+    """Lines that name the first convolution of such a kind and the shape of what it is given."""
+    if isinstance(case.batch.x, Mapping | list | tuple) or case.batch.x.ndim != dimensions:
+        return None
+    listed = ", ".join(f"keras.layers.{kind}" for kind in kinds)
+    return [
+        f"[first, *_] = [layer for layer in model._flatten_layers() if isinstance(layer, ({listed}))]",
+        "sizes = list(x.shape[1:])",
+        'channels = sizes.pop(0 if first.data_format == "channels_first" else -1)',
+    ]
+
+
+def channels_elsewhere(finding: Finding, case: Case) -> list[str] | None:
+    """Pictures whose channels stand where a convolution reads rows or columns."""
+    lines = _first_convolution(case, ("Conv2D", "DepthwiseConv2D", "SeparableConv2D"), 4)
+    return lines and [
+        *lines,
+        f"swapped = min(sizes) in {axes.COLOURS} and max(sizes) == channels >= {axes.SMALLEST_PICTURE}",
+        "wrong = [tuple(x.shape)] if swapped else []",
+    ]
+
+
+def kernel_beyond_its_axis(finding: Finding, case: Case) -> list[str] | None:
+    """A kernel that is longer than the axis along which it runs, beside a longer one."""
+    lines = _first_convolution(case, ("Conv1D", "SeparableConv1D", "DepthwiseConv1D"), 3)
+    return lines and [
+        *lines,
+        'beyond = sizes[0] < first.kernel_size[0] <= channels and first.padding != "valid"',
+        "wrong = [tuple(x.shape)] if beyond else []",
     ]

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from tsguard.backend import preserved
+from tsguard.checks.bench import fit_arguments
 from tsguard.checks.registry import Context
 from tsguard.dataset import Batches, Data, joined, leaves, map_leaves
-from tsguard.findings import Finding, Status
+from tsguard.findings import Finding, Role, Status
 from tsguard.guard.outcome import GuardOutcome
 from tsguard.repro.budget import Clock, stopwatch
 from tsguard.repro.case import Batch, Case, from_batch, from_outcome, weights_in
@@ -86,7 +87,10 @@ def other_case(
     from tsguard.repro.recheck import check_case
     from tsguard.repro.training import training_case
 
-    data = None if data is None else as_arrays(data)
+    loaded = data is not None and not data.is_arrays
+    if data is not None and loaded:
+        data = as_arrays(data)
+        context = None if context is None else replace(context, facts={**context.facts, **_in_its_order(context, data)})
     clock = clock or stopwatch()
     deadline = clock() + budget_s
     whole = model if data is None else _opened(model, data)
@@ -102,7 +106,8 @@ def other_case(
         found = training_case(findings, model, data, **told())
         # What fails comes before what is only remarked on; among equals the most likely cause comes first.
         ranked = sorted(findings, key=lambda one: one.status is not Status.FAIL)
-        failed = any(one.status is Status.FAIL for one in findings)
+        # A symptom that fails is explained by what is remarked on; a cause that fails needs no such remark.
+        failed = any(one.status is Status.FAIL and one.role is Role.CAUSE for one in findings)
         for place, finding in enumerate(ranked):
             if found is not None or clock() > deadline:
                 break
@@ -111,9 +116,18 @@ def other_case(
                 found = law_case(alike, model, data, **told())
             elif context is not None and data is not None and (finding.status is Status.FAIL or not failed):
                 found = check_case([finding], replace(context, data=data), **told())
-                left = max(0.0, deadline - clock())
-                found = found or parts_case(finding, context, data, name=name, budget_s=left, progress=progress)
+                if found is None or not found.plain:
+                    left = max(0.0, deadline - clock())
+                    parts = parts_case(
+                        finding, context, data, name=name, budget_s=left, progress=progress, loaded=loaded
+                    )
+                    found = parts if found is None or (parts is not None and parts.plain) else found
     return found
+
+
+def _in_its_order(context: Context, data: Data) -> dict[str, Any]:
+    """The arguments of a `fit` over arrays that hands over the batches of a loader as they came."""
+    return {"fit": {**fit_arguments(context), "batch_size": data.batch_size, "shuffle": False}} if data.is_arrays else {}
 
 
 def _opened(model: Any, data: Data) -> Any:

@@ -21,7 +21,7 @@ from tsguard.findings import Finding, Status
 from tsguard.padding import Padding
 from tsguard.repro import emit
 from tsguard.repro import script as scripts
-from tsguard.repro.asked import Form, form_of, home_of, lines_of
+from tsguard.repro.asked import Form, form_of, home_of, lines_of, of_any_arrays
 from tsguard.repro.budget import Clock, stopwatch
 from tsguard.repro.case import Batch, Case, Fingerprint, has_kind, kind_of, weights_in
 from tsguard.repro.code.arrays import plain
@@ -157,6 +157,7 @@ def _case(
         original_size=original,
         prints="wrong: …" if plainly else scripts.one_line(finding.message),
         exhausted=reduction.exhausted,
+        plain=bool(plainly),
     )
 
 
@@ -223,9 +224,8 @@ class _Asked:
             return False
         if self.form is not None and lines_of(self.form, finding, case) is None:
             return False
-        if self.of_objects or self.by_lines:
-            return self.form is not None and (self.of_objects or self.broken_before or _steps(case))
-        return self.said(case) and (self.broken_before or _steps(case))
+        agreed = self.form is not None if self.of_objects or self.by_lines else self.said(case)
+        return agreed and (self.of_objects or self.broken_before or _steps(case))
 
     def said(self, case: Case) -> bool:
         """Whether the check says it of a case."""
@@ -294,6 +294,8 @@ def _script(finding: Finding, case: Case, more: Mapping[str, Any], plainly: list
         last = [place for place, (key, _) in enumerate(parts) if any(re.search(rf"\b{key}\b", one) for one in plainly)]
         parts = parts[: max(last, default=-1) + 1]
     arrays = [f"{key} = {emit.value(key, part, beside, home=home)}" for key, part in parts]
+    if plainly is not None:
+        plainly = of_any_arrays(plainly, case, ", ".join(key for key, _ in parts))
     words = [plain(finding.check), plain(finding.code), "model", *(key for key, _ in parts)]
     more = dict(more)
     if fit := (None if plainly else more.pop("fit", None)):
