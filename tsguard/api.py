@@ -93,7 +93,7 @@ def reduce(
             context, model, data = source, source.model, source.data
         elif source is not None:
             outcome, model, data = source, source.model, recorded_arrays(source)
-            context = Context(subject=Subject.from_model(model), data=data)
+            context = source.context or Context(subject=Subject.from_model(model), data=data)
         elif report_or_run.run is not None:
             report_or_run = report_or_run.run.folder
     if not isinstance(report_or_run, Report):

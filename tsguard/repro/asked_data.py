@@ -10,7 +10,7 @@ import numpy as np
 from tsguard.checks.data import FLOAT32_WHOLE, HUGE, HUGE_TARGET, MAJORITY, RARE
 from tsguard.checks.data_pairs import LEAST_PAIRS, RELATED, SHIFTS, UNRELATED
 from tsguard.checks.data_parts import DETERMINED, LEAST_SAMPLES
-from tsguard.checks.data_steps import STILL
+from tsguard.checks.data_steps import MADE_OF, NOT_WITHOUT, REACH, STILL
 from tsguard.findings import Finding
 from tsguard.repro.case import Case
 from tsguard.repro.code.arrays import plain
@@ -173,15 +173,18 @@ def backwards(finding: Finding, case: Case) -> list[str] | None:
 
 def target_inside(finding: Finding, case: Case) -> list[str] | None:
     """Cells of the input that are the target in other units."""
-    if not isinstance(case.batch.x, np.ndarray) or not isinstance(case.batch.y, np.ndarray):
+    found = _values(finding, case)
+    if found is None or not found[0].startswith("x") or not isinstance(case.batch.y, np.ndarray):
         return None
-    if case.batch.x.shape == case.batch.y.shape:
+    name, held = found
+    if held.shape == case.batch.y.shape and not isinstance(case.batch.x, Mapping):
         return None  # what is to be rebuilt is there on purpose
+    alone = "" if isinstance(case.batch.x, Mapping) else " and len(found) < len(cells)"
     return [
-        "cells, goal = x.reshape(len(x), -1).T, y.reshape(len(y), -1)[:, 0]",
+        f"cells, goal = {name}.reshape(len(y), -1).T, y.reshape(len(y), -1)[:, 0]",
         "follows = np.array([np.corrcoef(cell, goal)[0, 1] if np.ptp(cell) else 0 for cell in cells])",
         f"found = np.flatnonzero(follows**2 >= {DETERMINED:.6f})",
-        f"wrong = found.tolist() if {LEAST_SAMPLES} <= len(x) and len(found) < len(cells) else []",
+        f"wrong = found.tolist() if len(y) >= {LEAST_SAMPLES}{alone} else []",
     ]
 
 
@@ -196,4 +199,23 @@ def sorted_apart(finding: Finding, case: Case) -> list[str] | None:
         "explained = 1 - np.square(flat[half:] @ line - goal[half:]).mean() / goal[half:].var()",
         f"enough = len(x) >= {LEAST_PAIRS} and (np.diff(y.ravel()) >= 0).all()",
         f"wrong = [explained] if enough and explained <= {UNRELATED:g} else []",
+    ]
+
+
+def steps_ahead(finding: Finding, case: Case) -> list[str] | None:
+    """Features that steps of another on both sides make, also where the window ends and holds no steps ahead."""
+    if not isinstance(case.batch.x, np.ndarray) or case.batch.x.ndim != 3 or "timestep" not in finding.where:
+        return None
+    return [
+        "def explained(columns, goal):",
+        "    columns, goal = columns - columns.mean(0), goal - goal.mean()",
+        "    line = np.linalg.lstsq(columns, goal, rcond=1e-9)[0]",
+        "    return 1 - np.square(goal - columns @ line).sum() / np.square(goal).sum()",
+        "x = x.astype(float)",
+        f"reach, middle, wrong = {REACH}, x.shape[1] // 2, []",
+        "for made, other in [(j, k) for j in range(x.shape[2]) for k in range(x.shape[2]) if j != k]:",
+        "    around = explained(x[:, middle - reach : middle + reach + 1, other], x[:, middle, made])",
+        "    behind = explained(x[:, : middle + 1, other], x[:, middle, made])",
+        "    last = explained(x[:, -2 * reach - 1 :, other], x[:, -1, made])",
+        f"    wrong += [(made, other)] if around >= {MADE_OF:g} and max(behind, last) <= {NOT_WITHOUT:g} else []",
     ]

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from tsguard.checks import beyond
 from tsguard.checks.copied import EXACT
 from tsguard.checks.lopsided import SIDE
 from tsguard.checks.outputs import FLOOR_SHARE, UNREACHABLE_SHARE
@@ -23,6 +24,12 @@ from tsguard.repro.asked_model import LOSS
 from tsguard.repro.case import Case
 from tsguard.repro.code.arrays import plain
 from tsguard.repro.measured import heads_of
+
+WHOLE = 1e-5
+"""How far a sum of shares may be from one by rounding."""
+
+ROUNDED = 1e-7
+"""Gradient up to which it is what rounding leaves of two terms that cancel."""
 
 
 def far_constant(finding: Finding, case: Case) -> list[str] | None:
@@ -152,7 +159,7 @@ def nothing_asked(finding: Finding, case: Case) -> list[str]:
         "weights = [v.value for v in model.trainable_variables]",
         "if loss.requires_grad:",
         "    loss.backward()",
-        "moves = any(w.grad is not None and w.grad.any() for w in weights)",
+        f"moves = any(w.grad is not None and abs(w.grad).max() > {ROUNDED:g} for w in weights)",
         'wrong = [] if moves else [f"the loss is {float(loss):g}, and no weight has a gradient"]',
     ]
 
@@ -200,7 +207,7 @@ def bottomless(finding: Finding, case: Case) -> list[str]:
 
 def turned_round(finding: Finding, case: Case) -> list[str] | None:
     """A loss that is smaller for answers on the other side than for answers close to the targets."""
-    if not isinstance(case.batch.y, np.ndarray):
+    if not isinstance(case.batch.y, np.ndarray) or finding.check != "loss that wants other answers":
         return None
     y = case.batch.y
     shares = y.ndim > 1 and y.shape[-1] > 1 and bool(np.allclose(y.sum(-1), 1))
@@ -300,4 +307,42 @@ def alike_for_all_classes(finding: Finding, case: Case) -> list[str] | None:
         "apart = float(abs(answers.grad - answers.grad[..., :1]).max())",
         f"alike = shape[-1] > 1 and apart < {SAME:g} * float(abs(answers.grad).max())",
         'wrong = ["all classes are pushed alike"] if alike else []',
+    ]
+
+
+def one_of_many(finding: Finding, case: Case) -> list[str] | None:
+    """Targets that name one class a row, under a loss that asks of each class by itself."""
+    if not isinstance(case.batch.y, np.ndarray) or isinstance(case.model.loss, Mapping | list | tuple):
+        return None
+    return [
+        "named = y.shape[-1] > 2 and np.isin(y, (0, 1)).all() and (y.sum(-1) == 1).all()",
+        'loss = getattr(model.loss, "name", getattr(model.loss, "__name__", model.loss))',
+        'wrong = [f"{loss} over {y.shape[-1]} classes"] if named and "binary" in loss else []',
+    ]
+
+
+def sums_over_another_axis(finding: Finding, case: Case) -> list[str] | None:
+    """Answers that sum to one over samples or steps and not over classes."""
+    if isinstance(case.batch.x, Mapping | list | tuple):
+        return None
+    return [
+        "answers = model(x)",
+        "axes = [axis for axis in range(answers.ndim) if answers.shape[axis] > 1]",
+        f"sums = [axis for axis in axes if abs(answers.sum(axis) - 1).max() < {WHOLE:g}]",
+        "wrong = sums if len(axes) > 1 and sums and sums[-1] < answers.ndim - 1 else []",
+    ]
+
+
+def wants_beyond(finding: Finding, case: Case) -> list[str] | None:
+    """A loss that of all constants wants one that no weight makes the output reach."""
+    if not isinstance(case.batch.y, np.ndarray):
+        return None
+    return [
+        *_REACHED,
+        "y = keras.ops.array(y)",
+        f"steps = float(y.std()) * np.array([0, {', '.join(f'{step:g}' for step in beyond.FARTHER)}])",
+        f"sides = [{_LOW} - steps, {_LOW} + steps, {_HIGH} + steps, {_HIGH} - steps]",
+        "costs = [[float(model.compute_loss(x, y, keras.ops.full_like(y, v))) for v in side] for side in sides]",
+        "pairs = [(out, back) for out, back in (costs[:2], costs[2:]) if np.isfinite(out + back).all()]",
+        f"wrong = [o for o, b in pairs if b[0] <= min(b) and o[0] - min(o) > {beyond.GAIN:g} * abs(o[0])]",
     ]

@@ -54,7 +54,7 @@ def drawn_and_kept(finding: Finding, case: Case) -> list[str] | None:
     if not any(isinstance(vars(one).get(name), torch.Tensor) for one in case.model._flatten_layers()):
         return None
     return [
-        f"held = [one for one in model._flatten_layers() if {plain(name)} in vars(one)]",
+        f"held = [one for one in model._flatten_layers() if keras.ops.is_tensor(vars(one).get({plain(name)}))]",
         f"first = float({LOSS})",
         "for layer in held:",
         f"    layer.__dict__[{plain(name)}] = 2 * layer.__dict__[{plain(name)}]",

@@ -14,8 +14,7 @@ from tsguard.checks import data_apart, order
 from tsguard.checks.data_copies import BEYOND, COPIED, NEIGHBOURS, SAME
 from tsguard.checks.data_pairs import LEAST_PAIRS, RELATED, UNRELATED
 from tsguard.checks.data_parts import SHARED_SAMPLES, SHARED_STEPS
-from tsguard.checks.data_weights import LEAST_NUMBERS, UNHEARD
-from tsguard.checks.data_weights import ALL_THAT_COUNTS, UNEQUAL
+from tsguard.checks.data_weights import ALL_THAT_COUNTS, LEAST_NUMBERS, UNEQUAL, UNHEARD
 from tsguard.findings import Finding
 
 if TYPE_CHECKING:
@@ -193,7 +192,7 @@ def classes_by_batch(finding: Finding, parts: Parts) -> list[str] | None:
     if not isinstance(parts.y, np.ndarray) or "split" in finding.where:
         return None
     return [
-        f"labels, size = {_labels(parts)}, fit.get(\"batch_size\", 32)",
+        f'labels, size = {_labels(parts)}, fit.get("batch_size", 32)',
         "batches = [labels[start : start + size] for start in range(0, len(labels), size)]",
         "pure = sum(len(np.unique(batch)) == 1 for batch in batches)",
         f'kept = fit.get("shuffle", True) is False and pure >= {order.MOST:g} * len(batches) > {order.MOST:g}',

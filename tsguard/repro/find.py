@@ -127,7 +127,9 @@ def other_case(
 
 def _in_its_order(context: Context, data: Data) -> dict[str, Any]:
     """The arguments of a `fit` over arrays that hands over the batches of a loader as they came."""
-    return {"fit": {**fit_arguments(context), "batch_size": data.batch_size, "shuffle": False}} if data.is_arrays else {}
+    return (
+        {"fit": {**fit_arguments(context), "batch_size": data.batch_size, "shuffle": False}} if data.is_arrays else {}
+    )
 
 
 def _opened(model: Any, data: Data) -> Any:

@@ -122,7 +122,8 @@ def parts_case(
         forms = FORMS.get(finding.code, ())
         asked.form = next((form for form in forms if asked.lines(form, whole) is not None), None)
         try:
-            for asked.by_lines in (False, True) if loaded and asked.form is not None else (False,):
+            for by_lines in (False, True) if loaded and asked.form is not None else (False,):
+                asked.by_lines = by_lines
                 if any(asked.still(some) for some in _beginnings(whole)):
                     return _case(finding, whole, asked, name)
         except OutOfTime:

@@ -269,13 +269,22 @@ def _beginnings(data: Data) -> Iterator[Batch]:
         yield Batch.of((x, y))
 
 
+def _named(part: Any, lines: Sequence[str]) -> Any:
+    """Of several inputs those that lines name; all where they name none."""
+    if not isinstance(part, Mapping):
+        return part
+    return {key: leaf for key, leaf in part.items() if any(plain(key) in line for line in lines)} or part
+
+
 def _script(finding: Finding, case: Case, more: Mapping[str, Any], plainly: list[str] | None = None) -> scripts.Script:
     script, lines, beside = scripts.Script(), Lines(), dict[str, Any]()
     parts = [(key, part) for key, part in (("x", case.batch.x), ("y", case.batch.y)) if part is not None]
     title = scripts.one_line(f"{finding.code}: {finding.message}")
     shared = {"title": title, "fingerprint": finding.code, "slug": re.sub(r"\W+", "_", finding.code)}
     if plainly and not any(re.search(r"\bmodel\b", line) for line in plainly):
-        read = [(key, part) for key, part in parts if any(re.search(rf"\b{key}\b", line) for line in plainly)]
+        read = [
+            (key, _named(part, plainly)) for key, part in parts if any(re.search(rf"\b{key}\b", one) for one in plainly)
+        ]
         given = ", ".join(emit.value(key, part, beside, home="np") for key, part in read)
         scripts.render(
             script, "data.py.j2", shared, lines, beside, arrays=[], given=given,
