@@ -57,7 +57,7 @@ def _wrong(lines: list[str], case: Case, *, home: str = "") -> bool:
             if case.weights is not None:
                 case.model.set_weights(list(case.weights))
             seed_everything(case.seed)
-            return finds(lines, {"keras": keras, "model": case.model, **given})
+            return finds(lines, {"keras": keras, "model": case.model, "fit": case.fit, **given})
     except REFUSALS:
         return False
 
@@ -84,7 +84,7 @@ def of_any_arrays(lines: list[str], case: Case, names: str) -> list[str]:
 
 FORMS: Mapping[str, tuple[Form, ...]] = {
     "amp-steps-skipped": (asked_step.scaled_beyond,),
-    "batch-coupling": (asked_step.carried_state,),
+    "batch-coupling": (asked_step.carried_state, asked_step.batches_of_one),
     "clip-saturated": (asked_step.cut_to_nothing,),
     "data-constant": (
         asked_data.all_the_same,
@@ -104,7 +104,7 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
     "data-sentinel": (asked_data.code_for_missing,),
     "dead-units": (asked_model.dead_units,),
     "degenerate-attention": (asked_model.without_gradient,),
-    "disconnected-parameters": (asked_model.without_gradient,),
+    "disconnected-parameters": (asked_model.without_gradient, asked_model.frozen_as_drawn),
     "double-softmax": (asked_loss.costly_perfection,),
     "exploding-gradient": (asked_model.drowning_steps,),
     "gradient-accumulates": (asked_step.summed_gradients,),
@@ -118,6 +118,7 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
     "loss-broadcast": (asked_loss.dealt_targets,),
     "loss-degenerate": (
         asked_loss.nothing_asked,
+        asked_loss.nothing_asked_of_a_batch,
         asked_loss.bottomless,
         asked_loss.dealt_targets,
         asked_loss.turned_round,
@@ -155,7 +156,8 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
         asked_model.heavy_decay,
     ),
     "saturated-units": (asked_model.flat_units, asked_model.flat_gates),
-    "symmetric-init": (asked_model.equal_units,),
+    "symmetric-init": (asked_model.units_that_stay_equal, asked_model.equal_units),
+    "train-eval-gap": (asked_step.batches_of_one,),
     "transfer-nothing": (asked_model.no_counterpart,),
     "under-capacity": (
         asked_model.straight,

@@ -173,13 +173,14 @@ def backwards(finding: Finding, case: Case) -> list[str] | None:
 
 def target_inside(finding: Finding, case: Case) -> list[str] | None:
     """Cells of the input that are the target in other units."""
-    found = _values(finding, case)
-    if found is None or not found[0].startswith("x") or not isinstance(case.batch.y, np.ndarray):
+    named = isinstance(case.batch.x, Mapping)
+    held = case.batch.x.get(finding.where.get("input")) if named else case.batch.x
+    name = f"x[{plain(finding.where['input'])}]" if named else "x"
+    if not isinstance(held, np.ndarray) or not isinstance(case.batch.y, np.ndarray):
         return None
-    name, held = found
-    if held.shape == case.batch.y.shape and not isinstance(case.batch.x, Mapping):
+    if held.shape == case.batch.y.shape and not named:
         return None  # what is to be rebuilt is there on purpose
-    alone = "" if isinstance(case.batch.x, Mapping) else " and len(found) < len(cells)"
+    alone = "" if named else " and len(found) < len(cells)"
     return [
         f"cells, goal = {name}.reshape(len(y), -1).T, y.reshape(len(y), -1)[:, 0]",
         "follows = np.array([np.corrcoef(cell, goal)[0, 1] if np.ptp(cell) else 0 for cell in cells])",

@@ -152,6 +152,13 @@ def odd_labels(finding: Finding, case: Case) -> list[str] | None:
     ]
 
 
+def nothing_asked_of_a_batch(finding: Finding, case: Case) -> list[str] | None:
+    """The same of batches of the size with which it is trained."""
+    if not isinstance(case.batch.x, np.ndarray) or not isinstance(case.batch.y, np.ndarray) or not case.fit:
+        return None
+    return ['x, y = (part[: fit.get("batch_size", 32)] for part in (x, y))', *nothing_asked(finding, case)]
+
+
 def nothing_asked(finding: Finding, case: Case) -> list[str]:
     """A loss without a gradient for any weight."""
     return [

@@ -70,6 +70,26 @@ def equal_units(finding: Finding, case: Case) -> list[str]:
     ]
 
 
+def units_that_stay_equal(finding: Finding, case: Case) -> list[str]:
+    """Kernels whose units start alike and are moved alike: zeros beside weights that differ are not."""
+    return [
+        f"{LOSS}.backward()",
+        "kernels = [v for v in model.trainable_variables if v.value.ndim > 1 and v.shape[-1] > 1]",
+        "pairs = [(v.path, v.value, 0 * v.value if v.value.grad is None else v.value.grad) for v in kernels]",
+        "apart = [(path, [float(abs(one - one[..., :1]).max()) for one in pair]) for path, *pair in pairs]",
+        f"wrong = [path for path, (start, move) in apart if start == 0 and move <= {FLOAT32_EPS:g}]",
+    ]
+
+
+def frozen_as_drawn(finding: Finding, case: Case) -> list[str]:
+    """Kernels none of which trains."""
+    return [
+        "kernels = [v for v in model.variables if v.value.ndim > 1]",
+        "moving = {id(v) for v in model.trainable_variables}",
+        "wrong = [v.path for v in kernels] if not any(id(v) in moving for v in kernels) else []",
+    ]
+
+
 def fading_gradient(finding: Finding, case: Case) -> list[str]:
     """Weights whose gradient is nothing beside that of another: where kernels fade both ways, that of an offset."""
     return [

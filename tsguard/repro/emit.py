@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from tsguard import catalogue
 from tsguard.backend import preserved, seed_everything
 from tsguard.dataset import map_leaves
 from tsguard.repro import terms
-from tsguard.repro.case import LOGIC, RANGE, Case, fingerprint_of
+from tsguard.repro.case import LOGIC, RANGE, Case
 from tsguard.repro.code import compiling, graph, shorten
 from tsguard.repro.code.arrays import array, plain
 from tsguard.repro.code.lines import Lines, NotCode
@@ -68,7 +68,7 @@ def emit(case: Case) -> Script:
     weight_lines(case, lines, beside)
     slot_lines(case, lines, beside)
     if not beside:
-        shorten_sources(case, lines, arrays)
+        shorten_sources(case, lines, arrays, _same_failure)
     shared: dict[str, Any] = {
         "title": _title(case),
         "fingerprint": case.fingerprint.words(),
@@ -101,22 +101,34 @@ def _loss_code(case: Case, named: Sequence[str] | None) -> str:
     return " + ".join(f"{asked}[{plain(name)}]" for name in named)
 
 
-def shorten_sources(case: Case, lines: Lines, arrays: list[str]) -> None:
-    """Leave out of copied code what the failure does not need."""
+def shorten_sources(
+    case: Case, lines: Lines, arrays: list[str], still: Callable[[Case], bool], *, trials: int = shorten.TRIALS
+) -> None:
+    """Leave out of copied code what is not needed for the case that it builds to fail still."""
     if not any("\n" in text for text in lines.sources.values()):
         return
 
     def holds(sources: Mapping[str, str]) -> bool:
-        return bool(_built_again(case, replace(lines, sources=dict(sources)), arrays) == case.fingerprint)
+        try:
+            model = _built_again(case, replace(lines, sources=dict(sources)), arrays)
+            return still(case.with_(model=model, weights=None, slots=None, terms=None))
+        except Exception:  # code without one of its statements may fail in any way
+            return False
 
-    with preserved(case.model):
+    with preserved(case.model), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         if holds(lines.sources):
-            lines.sources = shorten.shortened(lines.sources, holds)
+            lines.sources = shorten.shortened(lines.sources, holds, trials=trials)
     shorten.drop_unread(lines, arrays)
 
 
+def _same_failure(case: Case) -> bool:
+    """Whether one step fails in the same way, under the seed of the script."""
+    return case.asked(case.batch)[0] == case.fingerprint
+
+
 def _built_again(case: Case, lines: Lines, arrays: list[str]) -> Any:
-    """The fingerprint of what the lines build in a space of their own."""
+    """What the lines build in a space of their own."""
     head = ["from __future__ import annotations", "import keras", "import numpy as np", *sorted(lines.imports)]
     body = [
         *arrays,
@@ -126,15 +138,12 @@ def _built_again(case: Case, lines: Lines, arrays: list[str]) -> Any:
         "    return model",
     ]
     space: dict[str, Any] = {"__name__": "reproduction"}
-    try:
-        seed_everything(case.seed)
-        exec("\n".join([*head, *body]), space)
-        model = space["build"]()
-        if not model.compiled:
-            compile_like(case.model, model, optimizer="sgd")
-    except Exception:  # code without one of its statements may fail in any way
-        return None
-    return fingerprint_of(model, case.batch, None, case.seed, hidden=case.fingerprint.code == "nan-hidden")[0]
+    seed_everything(case.seed)
+    exec("\n".join([*head, *body]), space)
+    model = space["build"]()
+    if not model.compiled:
+        compile_like(case.model, model, optimizer="sgd")
+    return model
 
 
 def visible_phase(case: Case) -> str:
@@ -191,7 +200,7 @@ def _hidden(case: Case) -> Script:
         lines.body = _not_compiled(lines.body)
     arrays = [f"{name} = {value(name, part, beside)}" for name, part in parts]
     if not beside:
-        shorten_sources(case, lines, arrays)
+        shorten_sources(case, lines, arrays, _same_failure)
     lines.imports.add("from torch.utils._python_dispatch import TorchDispatchMode")
     shared = {
         "title": _title(case), "fingerprint": case.fingerprint.words(), "slug": "nan_hidden",

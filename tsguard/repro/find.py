@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from tsguard.backend import preserved
+from tsguard.backend import preserved, seed_everything
 from tsguard.checks.bench import fit_arguments
+from tsguard.checks.gathered import left_alone
 from tsguard.checks.registry import Context
 from tsguard.dataset import Batches, Data, joined, leaves, map_leaves
 from tsguard.findings import Finding, Role, Status
@@ -29,6 +30,10 @@ BATCHES_TRIED = 8
 
 BATCHES_JOINED = 64
 """Batches of an iterable that are joined to arrays: rows and updates are cut from them afterwards."""
+
+
+READ = "repro.arrays"
+"""Where the facts of a context keep what was read of a loader."""
 
 
 def failing_case(
@@ -89,7 +94,9 @@ def other_case(
 
     loaded = data is not None and not data.is_arrays
     if data is not None and loaded:
-        data = as_arrays(data)
+        known = {} if context is None else context.facts
+        # What comes out of a generator is gone: read once, it is remembered for the next reduction of the same run.
+        data = known[READ] = known.get(READ) or as_arrays(data)
         context = None if context is None else replace(context, facts={**context.facts, **_in_its_order(context, data)})
     clock = clock or stopwatch()
     deadline = clock() + budget_s
@@ -141,7 +148,7 @@ def as_arrays(data: Data) -> Data:
     """Batches of an iterable as the arrays that they were cut from, as far as they were recorded."""
     if data.is_arrays:
         return data
-    batches = list(data.batches(BATCHES_JOINED))
+    batches = _read_alike(data)
     if not batches:
         return data
     x, y, weight = (
@@ -149,6 +156,13 @@ def as_arrays(data: Data) -> Data:
     )
     sizes = [leaf.shape[0] for leaf in leaves(batches[0][0])]
     return Data(x, y, weight, batch_size=int(sizes[0]))
+
+
+def _read_alike(data: Data) -> list[Any]:
+    """The first batches, the same at every reading: a loader that draws is asked from one seed, and left as it was."""
+    with left_alone(data.x):
+        seed_everything(0)
+        return list(data.batches(BATCHES_JOINED))
 
 
 def recorded_arrays(outcome: GuardOutcome) -> Data | None:

@@ -104,10 +104,14 @@ def _case(
         size = sum(int(np.prod(shape)) for shape in shapes) or batch.size
         return FoundCase(finding, name, asked, size, original, prints=ASKED)
     place = _Place.of(finding, whole_case)
+
+    def broken(case: Case) -> bool:
+        return place.is_in(case) and question.broken(case)
+
     reduction = Reduction(
         whole_case,
         budget_s=budget_s,
-        fails=lambda case: place.is_in(case) and question.broken(case),
+        fails=broken,
         passes=(forget_weights, bypass_layers, narrow_layers, forget_weights),
         progress=progress,
     )
@@ -116,9 +120,9 @@ def _case(
         finding,
         name,
         (
-            lambda: _script(finding, small, question),
-            lambda: _script(finding, small.with_(weights=tuple(small.model.get_weights())), question),
-            lambda: _script(finding, own, question),
+            lambda: _script(finding, small, question, broken),
+            lambda: _script(finding, small.with_(weights=tuple(small.model.get_weights())), question, broken),
+            lambda: _script(finding, own, question, broken),
             *asked,
         ),
         size=small.size + question.changed,
@@ -155,7 +159,7 @@ def _shapes(case: Case) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(one.shape)[:-1] for one in keras.tree.flatten(answers))
 
 
-def _script(finding: Finding, case: Case, question: Question) -> scripts.Script:
+def _script(finding: Finding, case: Case, question: Question, still: Callable[[Case], bool]) -> scripts.Script:
     """The model, the batches and the question."""
     script, lines, beside = scripts.Script(), Lines(), dict[str, Any]()
     try:
@@ -166,6 +170,8 @@ def _script(finding: Finding, case: Case, question: Question) -> scripts.Script:
         lines.body = [line for line in lines.body if not line.startswith("model.compile(")]
     emit.weight_lines(case, lines, beside)
     arrays = [f"{name} = {_written(name, given, question, beside)}" for name, given in question.arrays.items()]
+    if not beside:
+        emit.shorten_sources(case, lines, arrays, still)
     title = scripts.one_line(f"{finding.code}: {finding.message}")
     shared = {"title": title, "fingerprint": finding.code, "slug": re.sub(r"\W+", "_", finding.code)}
     scripts.render(

@@ -27,7 +27,7 @@ from tsguard.repro.case import Batch, Case, Fingerprint, has_kind, kind_of, weig
 from tsguard.repro.code.arrays import plain
 from tsguard.repro.code.lines import Lines, NotCode
 from tsguard.repro.found import FoundCase
-from tsguard.repro.graphs import is_graph, reinitialised
+from tsguard.repro.graphs import graph_of, has_graph, is_graph, reinitialised
 from tsguard.repro.passes import CONFIGURATION, Pass, drop_samples
 from tsguard.repro.passes.narrow import bypass_layers
 from tsguard.repro.passes.plain import forget_weights, simplify_values
@@ -150,8 +150,12 @@ def _case(
         finding,
         name,
         (
-            *((lambda one=one: _script(finding, one, asked.settings, plainly)) for one in both if plainly),
-            *((lambda one=one: _script(finding, one, asked.settings)) for one in both if not asked.of_objects),
+            *((lambda one=one: _script(finding, one, asked.settings, asked.fails, plainly)) for one in both if plainly),
+            *(
+                (lambda one=one: _script(finding, one, asked.settings, asked.fails))
+                for one in both
+                if not asked.of_objects
+            ),
         ),
         size=small.size,
         original_size=original,
@@ -175,13 +179,14 @@ def _wholes(finding: Finding, context: Context, deadline: float, clock: Clock) -
             fresh = reinitialised(model) if again else model
             if fresh is None:
                 continue
-            first = Case(fresh, next(_beginnings(data)), fingerprint, weights=None if again else weights)
+            first = Case(fresh, next(_beginnings(data, fresh)), fingerprint, weights=None if again else weights)
+            first = first.with_(fit=settings.get("fit", {}))
             layer = finding.where.get("layer")
             kind = None if layer is None else kind_of(fresh, str(layer))
             asked = _Asked(finding, settings, not _steps(first), kind)
             if asked.of_objects:
                 asked.form = form_of(finding, first)
-            starts = (first.with_(batch=batch) for batch in _beginnings(data))
+            starts = (first.with_(batch=batch) for batch in _beginnings(data, fresh))
             yield from ((asked, case) for case in starts if clock() < deadline and asked.fails(case))
 
 
@@ -262,9 +267,14 @@ def _steps(case: Case) -> bool:
     return getattr(case.model, "optimizer", None) is None or case.asked(case.batch)[0] is None
 
 
-def _beginnings(data: Data) -> Iterator[Batch]:
-    """The first rows, then more of them: most findings show on few, and what is copied and hashed should be small."""
-    for count in (*(rows for rows in ROWS_FIRST if rows < len(data)), min(len(data), ROWS_FIRST[-1])):
+def _beginnings(data: Data, model: Any) -> Iterator[Batch]:
+    """The first rows, then more of them: most findings show on few, and what is copied and hashed should be small.
+
+    A model that declares how many rows a batch has takes no other number.
+    """
+    declared = {entry.shape[0] for entry in graph_of(model).inputs} - {None} if has_graph(model) else set()
+    counts = [*(rows for rows in ROWS_FIRST if rows < len(data)), min(len(data), ROWS_FIRST[-1])]
+    for count in sorted(declared) or counts:
         x, y, _ = data.take(np.arange(count))
         yield Batch.of((x, y))
 
@@ -276,7 +286,13 @@ def _named(part: Any, lines: Sequence[str]) -> Any:
     return {key: leaf for key, leaf in part.items() if any(plain(key) in line for line in lines)} or part
 
 
-def _script(finding: Finding, case: Case, more: Mapping[str, Any], plainly: list[str] | None = None) -> scripts.Script:
+def _script(
+    finding: Finding,
+    case: Case,
+    more: Mapping[str, Any],
+    still: Callable[[Case], bool],
+    plainly: list[str] | None = None,
+) -> scripts.Script:
     script, lines, beside = scripts.Script(), Lines(), dict[str, Any]()
     parts = [(key, part) for key, part in (("x", case.batch.x), ("y", case.batch.y)) if part is not None]
     title = scripts.one_line(f"{finding.code}: {finding.message}")
@@ -303,11 +319,16 @@ def _script(finding: Finding, case: Case, more: Mapping[str, Any], plainly: list
         last = [place for place, (key, _) in enumerate(parts) if any(re.search(rf"\b{key}\b", one) for one in plainly)]
         parts = parts[: max(last, default=-1) + 1]
     arrays = [f"{key} = {emit.value(key, part, beside, home=home)}" for key, part in parts]
+    if not beside:
+        emit.shorten_sources(case, lines, arrays, still)
     if plainly is not None:
         plainly = of_any_arrays(plainly, case, ", ".join(key for key, _ in parts))
     words = [plain(finding.check), plain(finding.code), "model", *(key for key, _ in parts)]
     more = dict(more)
-    if fit := (None if plainly else more.pop("fit", None)):
+    fit = more.pop("fit", None)
+    if fit and plainly:
+        fit = {key: value for key, value in fit.items() if any(plain(key) in line for line in plainly)}
+    if fit:
         arrays.append(f"fit = {plain(fit)}")  # may be what is to be mended
         words.append("fit=fit")
     words += [f"{key}={plain(value)}" for key, value in more.items()]

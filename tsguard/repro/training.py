@@ -6,6 +6,7 @@ Both are measured from the weights that the seed gives, because that is where th
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -44,6 +45,9 @@ ROWS_LEAST = 2
 
 ROWS_BY_HEART = 16
 """Fewer rows can be learned by heart, and one start may do so by luck: the gap must be there from other weights too."""
+
+TRIALS = 24
+"""Statements of copied code that are tried: each costs two trainings."""
 
 OTHER_STARTS = (1, 2)
 """Seeds of the other weights; the script starts from those that seed 0 gives."""
@@ -104,7 +108,7 @@ def training_case(
         if shown is None:
             continue
         smaller, shown = search.fixpoint(fresh, shown, name)
-        return _case(finding, smaller, data, shown, name, recipe, search.exhausted)
+        return _case(search, smaller, shown, name, recipe)
     return None
 
 
@@ -160,7 +164,7 @@ class _Search:
         reduction = Reduction(
             case,
             budget_s=max(0.0, self.deadline - self.clock()) / 2,
-            fails=lambda one: same_targets(one, case) and self._still(one.model, one.batch, shown.passes),
+            fails=lambda one: same_targets(one, case) and self.still(one.model, one.batch, shown.passes),
             # What makes a trial shorter comes first: each costs two trainings.
             passes=(shorten_sequence, drop_features, bypass_layers, narrow_layers),
             clock=self.clock,
@@ -201,7 +205,8 @@ class _Search:
             self.exhausted = True
         return found[-1]
 
-    def _still(self, model: Any, batch: Batch, passes: int) -> bool:
+    def still(self, model: Any, batch: Batch, passes: int) -> bool:
+        """Whether sick and mended are still apart."""
         with preserved(model):
             data = Data(batch.x, batch.y, batch_size=self.data.batch_size)
             return self.shows(model, data, passes) is not None
@@ -289,15 +294,8 @@ def _skill(
     return outcome.skill
 
 
-def _case(
-    finding: Finding,
-    model: Any,
-    data: Data,
-    shown: Shown,
-    name: str,
-    recipe: Any,
-    exhausted: bool,  # noqa: FBT001
-) -> FoundCase:
+def _case(search: _Search, model: Any, shown: Shown, name: str, recipe: Any) -> FoundCase:
+    finding, data = search.finding, search.data
     batch = Batch.of((shown.data.x, shown.data.y))
     case = Case(model, batch, Fingerprint(finding.code, "training", None, None), recipe=recipe)
     whole = sum(int(np.size(leaf)) for leaf in leaves([data.x, data.y]))
@@ -306,19 +304,20 @@ def _case(
         finding=finding,
         name=name,
         makers=(
-            lambda: _script(finding, case, shown),
-            lambda: _script(finding, case.with_(weights=weights), shown),
+            lambda: _script(search, case, shown),
+            lambda: _script(search, case.with_(weights=weights), shown),
         ),
         size=case.size,
         original_size=whole + sum(int(weight.size) for weight in weights),
         prints="share of the targets that is explained: …",
         nearest_healthy=f"{finding.proof.experiment if finding.proof else ''}: {shown.after:.0%} is explained in place "
         f"of {shown.before:.0%}",
-        exhausted=exhausted,
+        exhausted=search.exhausted,
     )
 
 
-def _script(finding: Finding, case: Case, shown: Shown) -> scripts.Script:
+def _script(search: _Search, case: Case, shown: Shown) -> scripts.Script:
+    finding = search.finding
     script, lines, beside = scripts.Script(), Lines(), dict[str, Any]()
     try:
         emit.model_lines(case, lines, script)
@@ -329,6 +328,11 @@ def _script(finding: Finding, case: Case, shown: Shown) -> scripts.Script:
         f"{key} = {emit.value(key, part, beside, home='np')}"
         for key, part in (("x", case.batch.x), ("y", case.batch.y))
     ]
+    if not beside:
+        search.deadline = math.inf  # what was found is written, however long it took to find it
+        emit.shorten_sources(
+            case, lines, arrays, lambda one: search.still(one.model, one.batch, shown.passes), trials=TRIALS
+        )
     title = scripts.one_line(f"{finding.code}: {finding.message}")
     words = f"{finding.code}: less than {_threshold(shown):.0%} of the targets is explained"
     shared = {"title": title, "fingerprint": words, "slug": re.sub(r"\W+", "_", finding.code)}
