@@ -248,7 +248,7 @@ def deaf_to_a_label(finding: Finding, case: Case) -> list[str] | None:
         "answers = keras.random.uniform(model(x).shape).requires_grad_()",
         "model.compute_loss(x, y, answers).backward()",
         "heard = abs(answers.grad).reshape(len(x), -1).max(1).values",
-        "labels = y.reshape(-1)",
+        "labels = y.reshape(len(x), -1)[:, 0]",
         "wrong = [float(label) for label in labels.unique() if label >= 0 and not heard[labels == label].any()]",
     ]
 

@@ -133,6 +133,7 @@ def odd_gains(finding: Finding, case: Case) -> list[str]:
 def _idle(kind: str, idle: str, layer: str = "") -> list[str]:
     also = f" or isinstance(layer, {layer})" if layer else ""
     return [
+        "model(x)",  # a mended model may not be built yet
         f"kind = keras.activations.{kind}",
         f'asked = [layer for layer in model.layers[:-1] if getattr(layer, "activation", None) is kind{also}]',
         # A layer that is given nothing gives nothing: that is no fault of its units.
@@ -262,6 +263,7 @@ def odd_ids(finding: Finding, case: Case) -> list[str] | None:
     if len(tables) != 1:
         return None
     return [
+        "model(x)",  # a mended model may not be built yet
         "[table] = [layer for layer in model.layers if isinstance(layer, keras.layers.Embedding)]",
         "ids = keras.ops.convert_to_numpy(keras.Model(model.inputs, table.input)(x))",
         "wrong = ids[(ids != np.floor(ids)) | (ids < 0) | (ids >= table.input_dim)].tolist()",

@@ -112,7 +112,8 @@ def other_case(
     with _quiet():
         found = training_case(findings, model, data, **told())
         # What fails comes before what is only remarked on; among equals the most likely cause comes first.
-        ranked = sorted(findings, key=lambda one: one.status is not Status.FAIL)
+        said = [one for one in findings if one.status in (Status.FAIL, Status.WARN)]
+        ranked = sorted(said, key=lambda one: one.status is not Status.FAIL)
         # A symptom that fails is explained by what is remarked on; a cause that fails needs no such remark.
         failed = any(one.status is Status.FAIL and one.role is Role.CAUSE for one in findings)
         for place, finding in enumerate(ranked):

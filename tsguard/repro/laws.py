@@ -210,7 +210,7 @@ def _asked_script(finding: Finding, test: str, case: Case) -> scripts.Script:
     asked = asked.replace("subject.model()", "model").replace("subject.data", "(x, y)")
     title = scripts.one_line(f"{finding.code}: {finding.message}")
     shared = {"title": title, "fingerprint": finding.code, "slug": re.sub(r"\W+", "_", finding.code)}
-    words = [*asked.splitlines(), 'held = result.outcome == "holds"']
+    words = [*asked.splitlines(), 'held = result.outcome in ("holds", "not-applicable")']
     scripts.render(
         script, "law.py.j2", shared, lines, beside, arrays=arrays, seed=case.seed, seeded=True, asked=words,
         prints="broken: {result.reason}", code=words,
