@@ -12,7 +12,7 @@ import numpy as np
 from tsguard.checks import beyond
 from tsguard.checks.copied import EXACT
 from tsguard.checks.lopsided import SIDE
-from tsguard.checks.outputs import FLOOR_SHARE, UNREACHABLE_SHARE
+from tsguard.checks.outputs import FLOOR_SHARE, MAX_CLASSES, MIN_CLASSES, UNREACHABLE_SHARE
 from tsguard.checks.outweigh import OUTWEIGHS
 from tsguard.checks.own_loss import SAME
 from tsguard.checks.signal import WORSE
@@ -27,6 +27,9 @@ from tsguard.repro.measured import heads_of
 
 WHOLE = 1e-5
 """How far a sum of shares may be from one by rounding."""
+
+LEAST_ANSWERS = 32
+"""Answers by chance that have nothing to do with as many targets."""
 
 ROUNDED = 1e-7
 """Gradient up to which it is what rounding leaves of two terms that cancel."""
@@ -353,3 +356,33 @@ def wants_beyond(finding: Finding, case: Case) -> list[str] | None:
         "pairs = [(out, back) for out, back in (costs[:2], costs[2:]) if np.isfinite(out + back).all()]",
         f"wrong = [o for o, b in pairs if b[0] <= min(b) and o[0] - min(o) > {beyond.GAIN:g} * abs(o[0])]",
     ]
+
+
+def discouraged(finding: Finding, case: Case) -> list[str] | None:
+    """A loss that is larger for answers close to the targets than for answers that have nothing to do with them."""
+    if not isinstance(case.batch.y, np.ndarray) or case.batch.y.size < LEAST_ANSWERS:
+        return None
+    return [
+        "noise = y.std() * np.random.default_rng(7919).normal(size=y.shape)",  # 0 may have made the data
+        'close, random = (keras.ops.array(part, "float32") for part in (y + noise / 2, y.mean() + noise))',
+        "costs = [float(model.compute_loss(x, keras.ops.array(y), answers)) for answers in (close, random)]",
+        "wrong = costs if costs[0] > costs[1] + 1e-5 * abs(costs[1]) else []",
+    ]
+
+
+def numbered_classes(finding: Finding, case: Case) -> list[str] | None:
+    """Few whole numbers, as names of classes are, as the targets of a distance."""
+    if not isinstance(case.batch.y, np.ndarray) or case.batch.y.dtype.kind not in "iu":
+        return None
+    return [
+        "kinds = np.unique(y)",
+        f"few = {MIN_CLASSES} <= len(kinds) <= {MAX_CLASSES} and y.dtype.kind in 'iu'",
+        "wrong = kinds.tolist() if few and model(x).shape[-1] == 1 else []",
+    ]
+
+
+def fed_its_answer(finding: Finding, case: Case) -> list[str] | None:
+    """An input beside others that is the target, value by value."""
+    if not isinstance(case.batch.x, Mapping | list | tuple) or not isinstance(case.batch.y, np.ndarray):
+        return None
+    return ["wrong = [k for k, leaf in enumerate(keras.tree.flatten(x)) if np.array_equal(leaf.ravel(), y.ravel())]"]

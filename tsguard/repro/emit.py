@@ -82,6 +82,7 @@ def emit(case: Case) -> Script:
         bare=case.bare and forward,
         gradients=gradients,
         loss=loss,
+        scaled=_scales(case),
         y="y" if case.batch.y is not None else "None",
         parts=", ".join(("x", "y", "weight")[: len(case.batch.parts())]),
     )  # fmt: skip
@@ -280,8 +281,13 @@ def save(case: Case, folder: Path, *, confirmed_first: bool = True) -> Path:
     return write(script, folder)
 
 
+def _scales(case: Case) -> bool:
+    """Whether gradients are taken of a loss that the optimizer makes larger."""
+    return case.fingerprint.phase == "backward" and hasattr(case.model.optimizer, "initial_scale")
+
+
 def model_lines(case: Case, lines: Lines, script: Script) -> None:
-    exact = case.fingerprint.phase in ("update", "training", "check") or case.slots is not None
+    exact = case.fingerprint.phase in ("update", "training", "check") or case.slots is not None or _scales(case)
     # Where a script takes a step apart, no optimizer has a part in it.
     apart = not exact and _is_stock(case.model, "train_step")
     try:
