@@ -105,22 +105,36 @@ def _loss_code(case: Case, named: Sequence[str] | None) -> str:
 def shorten_sources(
     case: Case, lines: Lines, arrays: list[str], still: Callable[[Case], bool], *, trials: int = shorten.TRIALS
 ) -> None:
-    """Leave out of copied code what is not needed for the case that it builds to fail still."""
+    """Leave out of copied code what is not needed for the case that it builds to fail still.
+
+    A model that answers goes on to do so: what a check says of one that cannot be called is said of another failure.
+    """
     if not any("\n" in text for text in lines.sources.values()):
         return
 
     def holds(sources: Mapping[str, str]) -> bool:
         try:
             model = _built_again(case, replace(lines, sources=dict(sources)), arrays)
-            return still(case.with_(model=model, weights=None, slots=None, terms=None))
+            built = case.with_(model=model, weights=None, slots=None, terms=None)
+            return still(built) and (_answers(built) or not answered)
         except Exception:  # code without one of its statements may fail in any way
             return False
 
     with preserved(case.model), warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        answered = _answers(case)
         if holds(lines.sources):
             lines.sources = shorten.shortened(lines.sources, holds, trials=trials)
     shorten.drop_unread(lines, arrays)
+
+
+def _answers(case: Case) -> bool:
+    try:
+        with preserved(case.model):
+            case.model(map_leaves(keras.ops.convert_to_tensor, case.batch.x))
+    except Exception:  # a user's own code may refuse in any way
+        return False
+    return True
 
 
 def _same_failure(case: Case) -> bool:

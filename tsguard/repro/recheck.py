@@ -311,8 +311,6 @@ def _script(
         emit.model_lines(case, lines, script)
     except NotCode as refused:
         return scripts.Script(refused=str(refused))
-    if plainly is None:
-        lines.imports.add("from tsguard.repro.recheck import told")
     emit.weight_lines(case, lines, beside)
     home = "np" if plainly is None else home_of(plainly)
     if plainly is not None and is_graph(case.model):  # what no line reads need not be there
@@ -321,7 +319,9 @@ def _script(
     arrays = [f"{key} = {emit.value(key, part, beside, home=home)}" for key, part in parts]
     if not beside:
         emit.shorten_sources(case, lines, arrays, still)
-    if plainly is not None:
+    if plainly is None:
+        lines.imports.add("from tsguard.repro.recheck import told")
+    else:
         plainly = of_any_arrays(plainly, case, ", ".join(key for key, _ in parts))
     words = [plain(finding.check), plain(finding.code), "model", *(key for key, _ in parts)]
     more = dict(more)
