@@ -87,6 +87,8 @@ class Row:
     """Whether a second reduction comes to the same script."""
     alone: bool = True
     """Whether the script needs nothing of tsguard."""
+    exhausted: bool = False
+    """Whether the budget ended the reduction: then two calls may differ."""
     why: str = ""
     """Why there is no script: the codes that were found, none of which has one."""
 
@@ -121,14 +123,15 @@ def saved(
 
 
 def _row(group: str, name: str, script: Path, mend: Callable[[str], str | None], **sizes: Any) -> Row:
-    text = script.read_text()
+    text, page = script.read_text(), script.with_name("README.md").read_text()
     for folder in KEPT:
         shutil.copytree(script.parent, folder / group / name.replace("/", "-"), dirs_exist_ok=True)
     return Row(
         group,
         name,
         lines=sum(1 for line in re.sub(r'""".*?"""', "", text, flags=re.S).splitlines() if line.strip()),
-        confirmed="confirmed in a fresh process | yes" in script.with_name("README.md").read_text(),
+        confirmed="confirmed in a fresh process | yes" in page,
+        exhausted="within the budget" in page,
         heals=healed(script, mend(text)),
         alone="tsguard" not in text,
         **{"rows_only": None, "rows_s": None, **sizes},
@@ -457,7 +460,7 @@ def told(row: Row) -> str:
         return f"| {row.name} | {row.whole:,} |  |  |  |  | none: {row.why or 'README only'} |  |  |  |  |"
     return (
         f"| {row.name} | {row.whole:,} | {rows_only} | {row.left:,} | {row.left / row.whole:.2%} | {row.seconds:.1f} "
-        f"| {row.lines} | {WORDS[row.confirmed]} | {WORDS[row.heals]} | {WORDS[row.same]} | {WORDS[row.alone]} |"
+        f"| {row.lines} | {WORDS[row.confirmed]} | {WORDS[row.heals]} | {WORDS[row.same]}{' (budget spent)' if row.exhausted else ''} | {WORDS[row.alone]} |"
     )
 
 
@@ -467,10 +470,12 @@ def summary(group: str, rows: list[Row]) -> str:
     if not scripts:
         return f"**{group}**: {len(rows)} failures, no scripts."
     tried, twice = ([row for row in scripts if getattr(row, fact) is not None] for fact in ("heals", "same"))
+    whole = [row for row in twice if not row.exhausted]
     words = (
         f"{len(rows)} failures, {len(scripts)} scripts, {sum(row.confirmed for row in scripts)} confirmed in a fresh "
         f"process, {sum(bool(row.heals) for row in tried)} of {len(tried)} pass with the mended variant, "
-        f"{sum(bool(row.same) for row in twice)} of {len(twice)} come again on a second call, "
+        f"{sum(bool(row.same) for row in twice)} of {len(twice)} come again on a second call "
+        f"({sum(bool(row.same) for row in whole)} of the {len(whole)} whose budget was not spent), "
         f"{sum(row.alone for row in scripts)} need nothing of tsguard. Medians: "
         f"{statistics.median(1 - row.left / row.whole for row in scripts):.1%} of the scalars gone, "
         f"{statistics.median(row.seconds for row in scripts):.1f} s of the processor (slowest "
