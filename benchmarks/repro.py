@@ -226,7 +226,7 @@ def _safe_operation(name: str) -> Callable[[str], str | None]:
     safe = f'{table}["{name}"][1]'
 
     def mend(text: str) -> str | None:
-        own = re.findall(r"lambda z: (?!function)[^\n]*?(?=, name=|\)\]\)|\)\(|\), keras|\)$)", text)
+        own = re.findall(r"lambda z: (?!function)[^\n]*?(?=, name=|\)\]\)|\)\(|\), keras|\)$|\n)", text)
         told = edited(*((one, safe) for one in own), (public, safe), ("is_sick = True", "is_sick = False"))(text)
         named = f"\nimport keras\nfrom fixtures.operations.faults import {table}\n"
         return None if told is None else told.replace("\nimport keras\n", named, 1)
@@ -458,9 +458,10 @@ def told(row: Row) -> str:
     rows_only = "" if row.rows_only is None else f"{row.rows_only / row.whole:.0%} in {row.rows_s:.1f} s"
     if row.lines is None:
         return f"| {row.name} | {row.whole:,} |  |  |  |  | none: {row.why or 'README only'} |  |  |  |  |"
+    same = WORDS[row.same] + (" (budget spent)" if row.exhausted else "")
     return (
         f"| {row.name} | {row.whole:,} | {rows_only} | {row.left:,} | {row.left / row.whole:.2%} | {row.seconds:.1f} "
-        f"| {row.lines} | {WORDS[row.confirmed]} | {WORDS[row.heals]} | {WORDS[row.same]}{' (budget spent)' if row.exhausted else ''} | {WORDS[row.alone]} |"
+        f"| {row.lines} | {WORDS[row.confirmed]} | {WORDS[row.heals]} | {same} | {WORDS[row.alone]} |"
     )
 
 

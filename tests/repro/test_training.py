@@ -153,6 +153,6 @@ def test_a_real_training_needs_all_of_its_passes():
     case = training_case([FINDING], model, data, name="sick", recipe=None, budget_s=60)
     assert case is not None
     text = case.makers[0]().files["repro.py"].decode()
-    assert "epochs=" in text
+    assert '"epochs":' in text
     assert case.size <= (ROWS_LEAST + 1) * 5
     assert steps_in_a_pass(data) == 8
