@@ -282,8 +282,8 @@ def laws(every: int, only: str) -> Iterator[Row | None]:
 EDITS = {
     "empty_masked_patches": ("at_least=0", "at_least=1"),
     "nan_replaced_by_zero": ("at_least=0", "at_least=1"),
-    "nan_shown_as_constant": ("sick = True", "sick = False"),
-    "mask_value_overflows_half": ("sick = True", "sick = False"),
+    "nan_shown_as_constant": ("/ (deviation)", "/ (deviation + 1.0)"),
+    "mask_value_overflows_half": ("-1e9", "-1e4"),
     "growth_not_bounded": ("bounded=False", "bounded=True"),
     "transfer_that_loads_nothing": ("Conv1D(6,", "Conv1D(12,"),
 }

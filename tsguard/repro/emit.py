@@ -67,8 +67,7 @@ def emit(case: Case) -> Script:
         loss = loss.replace("answers", _ANSWERS)
     weight_lines(case, lines, beside)
     slot_lines(case, lines, beside)
-    if not beside:
-        shorten_sources(case, lines, arrays, _same_failure)
+    shorten_sources(case, lines, arrays, beside, _same_failure)
     shared: dict[str, Any] = {
         "title": _title(case),
         "fingerprint": case.fingerprint.words(),
@@ -103,7 +102,13 @@ def _loss_code(case: Case, named: Sequence[str] | None) -> str:
 
 
 def shorten_sources(
-    case: Case, lines: Lines, arrays: list[str], still: Callable[[Case], bool], *, trials: int = shorten.TRIALS
+    case: Case,
+    lines: Lines,
+    arrays: list[str],
+    beside: Mapping[str, Any],
+    still: Callable[[Case], bool],
+    *,
+    trials: int = shorten.TRIALS,
 ) -> None:
     """Leave out of copied code what is not needed for the case that it builds to fail still.
 
@@ -114,7 +119,7 @@ def shorten_sources(
 
     def holds(sources: Mapping[str, str]) -> bool:
         try:
-            model = _built_again(case, replace(lines, sources=dict(sources)), arrays)
+            model = _built_again(case, replace(lines, sources=dict(sources)), arrays, beside)
             built = case.with_(model=model, weights=None, slots=None, terms=None)
             return still(built) and (_answers(built) or not answered)
         except Exception:  # code without one of its statements may fail in any way
@@ -142,7 +147,7 @@ def _same_failure(case: Case) -> bool:
     return case.asked(case.batch)[0] == case.fingerprint
 
 
-def _built_again(case: Case, lines: Lines, arrays: list[str]) -> Any:
+def _built_again(case: Case, lines: Lines, arrays: list[str], beside: Mapping[str, Any]) -> Any:
     """What the lines build in a space of their own."""
     head = ["from __future__ import annotations", "import keras", "import numpy as np", *sorted(lines.imports)]
     body = [
@@ -152,7 +157,7 @@ def _built_again(case: Case, lines: Lines, arrays: list[str]) -> Any:
         *(f"    {line}" for line in lines.body),
         "    return model",
     ]
-    space: dict[str, Any] = {"__name__": "reproduction"}
+    space: dict[str, Any] = {"__name__": "reproduction", "stored": beside}
     seed_everything(case.seed)
     exec("\n".join([*head, *body]), space)
     model = space["build"]()
@@ -214,8 +219,7 @@ def _hidden(case: Case) -> Script:
         parts = parts[:1]
         lines.body = _not_compiled(lines.body)
     arrays = [f"{name} = {value(name, part, beside)}" for name, part in parts]
-    if not beside:
-        shorten_sources(case, lines, arrays, _same_failure)
+    shorten_sources(case, lines, arrays, beside, _same_failure)
     lines.imports.add("from torch.utils._python_dispatch import TorchDispatchMode")
     shared = {
         "title": _title(case), "fingerprint": case.fingerprint.words(), "slug": "nan_hidden",

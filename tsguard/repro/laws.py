@@ -170,8 +170,7 @@ def _script(finding: Finding, case: Case, question: Question, still: Callable[[C
         lines.body = [line for line in lines.body if not line.startswith("model.compile(")]
     emit.weight_lines(case, lines, beside)
     arrays = [f"{name} = {_written(name, given, question, beside)}" for name, given in question.arrays.items()]
-    if not beside:
-        emit.shorten_sources(case, lines, arrays, still)
+    emit.shorten_sources(case, lines, arrays, beside, still)
     title = scripts.one_line(f"{finding.code}: {finding.message}")
     shared = {"title": title, "fingerprint": finding.code, "slug": re.sub(r"\W+", "_", finding.code)}
     scripts.render(

@@ -317,8 +317,7 @@ def _script(
         last = [place for place, (key, _) in enumerate(parts) if any(re.search(rf"\b{key}\b", one) for one in plainly)]
         parts = parts[: max(last, default=-1) + 1]
     arrays = [f"{key} = {emit.value(key, part, beside, home=home)}" for key, part in parts]
-    if not beside:
-        emit.shorten_sources(case, lines, arrays, still)
+    emit.shorten_sources(case, lines, arrays, beside, still)
     if plainly is None:
         lines.imports.add("from tsguard.repro.recheck import told")
     else:

@@ -328,11 +328,10 @@ def _script(search: _Search, case: Case, shown: Shown) -> scripts.Script:
         f"{key} = {emit.value(key, part, beside, home='np')}"
         for key, part in (("x", case.batch.x), ("y", case.batch.y))
     ]
-    if not beside:
-        search.deadline = math.inf  # what was found is written, however long it took to find it
-        emit.shorten_sources(
-            case, lines, arrays, lambda one: search.still(one.model, one.batch, shown.passes), trials=TRIALS
-        )
+    search.deadline = math.inf  # what was found is written, however long it took to find it
+    emit.shorten_sources(
+        case, lines, arrays, beside, lambda one: search.still(one.model, one.batch, shown.passes), trials=TRIALS
+    )
     title = scripts.one_line(f"{finding.code}: {finding.message}")
     words = f"{finding.code}: less than {_threshold(shown):.0%} of the targets is explained"
     shared = {"title": title, "fingerprint": words, "slug": re.sub(r"\W+", "_", finding.code)}
