@@ -102,11 +102,13 @@ def training_case(
         fresh = reinitialised(model)
         if fresh is None:
             return None
-        search = _Search(finding, data, deadline, clock, progress)
+        # What does not show in half of the time leaves the other half to causes that need no training.
+        search = _Search(finding, data, clock() + (deadline - clock()) / 2, clock, progress)
         with preserved(fresh):
             shown = search.halved(fresh)
         if shown is None:
             continue
+        search.deadline = deadline
         smaller, shown = search.fixpoint(fresh, shown, name)
         return _case(search, smaller, shown, name, recipe)
     return None
