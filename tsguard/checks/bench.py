@@ -74,32 +74,6 @@ def not_asked(bench: Bench, *codes: str) -> list[Finding]:
     ]
 
 
-def fit_arguments(context: Context) -> Mapping[str, Any]:
-    """What is known about how the model will be trained."""
-    known: Mapping[str, Any] = context.facts.get("fit") or {}
-    return known
-
-
-def planned_steps(context: Context) -> int | None:
-    """Updates that the run will make, where epochs and the amount of data are known."""
-    fit = fit_arguments(context)
-    if fit.get("epochs") is None or context.data is None:
-        return None
-    per_epoch = fit.get("steps_per_epoch")
-    if per_epoch is None:
-        try:
-            per_epoch = -(-len(context.data) // batch_size(context)) if context.data.is_arrays else len(context.data.x)
-        except TypeError:
-            return None
-    return int(fit["epochs"]) * int(per_epoch)
-
-
-def batch_size(context: Context) -> int:
-    """The user's batch size: that of `fit`, else the data's."""
-    assert context.data is not None
-    return int(fit_arguments(context).get("batch_size") or context.data.batch_size)
-
-
 SHELF = "data.first steps"
 """Where the facts keep what the first step showed: by count and rows of the batches. As all that is the data's, it is
 not handed on to a context of other data (`gathered`)."""
@@ -134,13 +108,13 @@ def set_up(context: Context, *, count: int = 3, rows: int | None = None) -> Benc
         batches, start, step = _first_step(context, count, rows)
         if kept is not None and step.error is None:
             kept[count, rows] = batches, start, step
-    return Bench(context.model, context.data, batches, start, step, fit_arguments(context))
+    return Bench(context.model, context.data, batches, start, step, context.fit)
 
 
 def _first_step(context: Context, count: int, rows: int | None) -> tuple[list[Batch], Snapshot, Step]:
     assert context.data is not None
     options = {} if rows is None else {"rows": rows}
-    batches = measured_batches(context.data, count=count, batch_size=batch_size(context), **options)
+    batches = measured_batches(context.data, count=count, batch_size=context.batch_size, **options)
     model = context.model
     failed: Exception | None = None
     try:

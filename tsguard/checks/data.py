@@ -27,10 +27,8 @@ from tsguard.checks import (
 from tsguard.checks.arrays import (
     Named,
     arrivals,
-    batch_size,
     classes_of,
     embedding_calls,
-    fit_arguments,
     inputs,
     losses_of,
     may_be_classes,
@@ -291,7 +289,7 @@ def time_not_forward(context: Context) -> Iterable[Finding]:
         steps = _clock(one)
         if one.clock and steps is not None:
             yield from _backward(one, steps, context.padding)
-    if fit_arguments(context).get("shuffle") is False:
+    if context.fit.get("shuffle") is False:
         yield from _sorted_by_class(context)
 
 
@@ -330,7 +328,7 @@ def _sorted_by_class(context: Context) -> Iterator[Finding]:
             continue
         changes = int((np.diff(labels) != 0).sum())
         kinds = len(np.unique(labels))
-        batch = batch_size(context)
+        batch = context.batch_size
         if kinds > 1 and changes == kinds - 1 and len(labels) >= 2 * batch * kinds:
             message = (
                 f"target {one.name!r}: rows are sorted by class, and shuffle=False leaves them so: with batches of "
@@ -364,7 +362,7 @@ def classes_far_from_equal(context: Context) -> Iterable[Finding]:
 
 def _is_weighed(context: Context, labels: Any) -> bool:
     """Weights of classes or samples, or a loss made for rare classes: the imbalance is known and dealt with."""
-    given = fit_arguments(context)
+    given = context.fit
     weights = context.data is not None and context.data.sample_weight is not None
     by_loss = any(word in name for name in losses_of(context.model) for word in ("focal", "weighted"))
     by_class = len(set(data_weights.effective_weights(context, labels).values())) > 1

@@ -16,16 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tsguard import catalogue
-from tsguard.checks.arrays import (
-    Named,
-    batch_size,
-    classes_of,
-    fit_arguments,
-    inputs,
-    measured_inputs,
-    named_leaves,
-    targets,
-)
+from tsguard.checks.arrays import Named, classes_of, inputs, measured_inputs, named_leaves, targets
 from tsguard.checks.outturn import within
 from tsguard.checks.registry import Context, check
 from tsguard.dataset import leaves
@@ -380,10 +371,10 @@ def another_amount(context: Context) -> Iterable[Finding]:
         return
     # A loader says how many batches it has; how many samples they hold is known when all have been read.
     samples = len(data) if data.is_arrays else None
-    given = fit_arguments(context)
+    given = context.fit
     share = 0.0 if data.validation is not None else float(given.get("validation_split") or 0.0)
     rows = None if samples is None else math.floor(samples * (1.0 - share))
-    batches = len(data.x) if rows is None else -(-rows // batch_size(context))
+    batches = len(data.x) if rows is None else -(-rows // context.batch_size)
     steps = given.get("steps_per_epoch") or batches
     for key, found in (("samples", samples), ("batches_per_epoch", int(steps))):
         if found is None:

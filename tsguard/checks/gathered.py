@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from tsguard.backend import restore_rng, rng_state
-from tsguard.checks.arrays import fit_arguments
 from tsguard.checks.registry import Context
 from tsguard.dataset import Data, held_out, joined, leaves, map_leaves, unpack
 from tsguard.probes.generators import held_by, put_back
@@ -66,7 +65,7 @@ def gathered(context: Context, *, clock: Callable[[], float] = time.monotonic) -
 def split_off(context: Context) -> Context:
     """The same context over the parts that `validation_split` makes of its rows, where it makes any."""
     data = context.data
-    share = fit_arguments(context).get("validation_split")
+    share = context.fit.get("validation_split")
     if data is None or not data.is_arrays or data.validation is not None or not share:
         return context
     if SPLIT not in context.facts:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 
 from tsguard import catalogue
-from tsguard.checks.bench import name_of, planned_steps, set_up
+from tsguard.checks.bench import name_of, set_up
 from tsguard.checks.registry import Context, check
 from tsguard.findings import Finding
 from tsguard.probes.stage import flat
@@ -21,7 +21,7 @@ def batch_statistics(context: Context) -> Iterable[Finding]:
     import keras
 
     bench = set_up(context)
-    planned = planned_steps(context)
+    planned = context.planned_steps
     for call in bench.step.calls:
         layer = call.layer
         if not isinstance(layer, keras.layers.BatchNormalization) or not layer.trainable or call.output is None:

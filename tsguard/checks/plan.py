@@ -149,7 +149,7 @@ def _wait_for_device() -> None:
 
 
 def _forecast(context: Context, data: Data, step_s: float) -> dict[str, float]:
-    fit = {**context.facts.get("fit_arguments", {}), **context.facts.get("fit", {})}
+    fit = context.fit
     found = {"steps_per_s": 1 / step_s, "peak_mb": _peak_mb(), "weights_mb": _weights_mb(context.model)}
     batches = fit.get("steps_per_epoch") or _batches(data, fit)
     if batches:

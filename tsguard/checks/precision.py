@@ -8,7 +8,7 @@ from typing import Any
 
 from tsguard import catalogue
 from tsguard.backend import optimizers_of
-from tsguard.checks.bench import Bench, name_of, planned_steps, set_up
+from tsguard.checks.bench import Bench, name_of, set_up
 from tsguard.checks.registry import Context, check
 from tsguard.findings import Finding
 from tsguard.probes import changes
@@ -75,7 +75,7 @@ def overflowing_scale(context: Context) -> Iterable[Finding]:
     bench.start.restore()
     if halvings is None:
         return  # not finite at any scale: that is no matter of the scale
-    planned = planned_steps(context)
+    planned = context.planned_steps
     if planned is None or halvings <= max(SKIPPED * planned, 4):
         return
     yield catalogue.finding(

@@ -15,7 +15,7 @@ from typing import Any
 
 from tsguard import catalogue
 from tsguard.backend import optimizers_of
-from tsguard.checks.bench import Bench, fit_arguments, planned_steps, set_up
+from tsguard.checks.bench import Bench, set_up
 from tsguard.checks.registry import Context, check
 from tsguard.evidence import Curve, Evidence, Proof
 from tsguard.findings import Finding
@@ -144,7 +144,7 @@ def _set_by_a_callback(context: Context) -> bool:
     """Whether a callback's own code speaks of the rate (one that only lowers it on a plateau does not count)."""
     import keras
 
-    for callback in fit_arguments(context).get("callbacks") or ():
+    for callback in context.fit.get("callbacks") or ():
         if isinstance(callback, keras.callbacks.ReduceLROnPlateau):
             continue
         for kind in type(callback).__mro__:
@@ -212,7 +212,7 @@ def _rate_too_high(first: FirstSteps) -> Iterator[Finding]:
 
 
 def _rate_too_low(first: FirstSteps) -> Iterator[Finding]:
-    trial, planned = first.trial, planned_steps(first.context)
+    trial, planned = first.trial, first.context.planned_steps
     if len(trial.losses) < 8 or not trial.finite or first.step_size == 0.0:
         return
     rates = _rates_ahead(first, planned)

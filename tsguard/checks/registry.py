@@ -46,6 +46,30 @@ class Context:
         return self._model
 
     @property
+    def fit(self) -> Mapping[str, Any]:
+        """What `fit` will be called with, as far as it is known: epochs, batch_size, shuffle, class_weight …"""
+        known: Mapping[str, Any] = self.facts.get("fit") or {}
+        return known
+
+    @property
+    def batch_size(self) -> int:
+        """Samples in a batch: as `fit` is told, else as the data is."""
+        return int(self.fit.get("batch_size") or (32 if self.data is None else self.data.batch_size))
+
+    @property
+    def planned_steps(self) -> int | None:
+        """Updates that the run will make, where epochs and the amount of data are known."""
+        if self.fit.get("epochs") is None or self.data is None:
+            return None
+        per_epoch = self.fit.get("steps_per_epoch")
+        if per_epoch is None:
+            try:
+                per_epoch = -(-len(self.data) // self.batch_size) if self.data.is_arrays else len(self.data.x)
+            except TypeError:
+                return None
+        return int(self.fit["epochs"]) * int(per_epoch)
+
+    @property
     def plan(self) -> dict[str, Any]:
         """What was declared, for a report to hold: numbers and words; models and arrays are named by their kind."""
 

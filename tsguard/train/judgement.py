@@ -46,7 +46,7 @@ def judge_run(
     data, model = context.data, outcome.model
     if data is None:
         return Judgement()
-    fit = context.facts.get("fit") or {}
+    fit = context.fit
     data = held_out(data, float(fit.get("validation_split") or 0.0))
     metrics, figures = measured(model, data)
     found: tuple[Finding, ...] = ()
