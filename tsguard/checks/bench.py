@@ -15,6 +15,7 @@ from tsguard.checks.registry import Context
 from tsguard.dataset import Data
 from tsguard.findings import Finding, Role, Status
 from tsguard.probes.answers import Head, LossOfAnswers, heads
+from tsguard.probes.score import sample
 from tsguard.probes.stage import Batch, Snapshot, Step, flat, get_ready, has_own_step, measured_batches, take_step
 
 
@@ -55,6 +56,13 @@ class Bench:
         return not has_own_step(self.model) or any(
             answer.ndim == 0 or len(answer) >= self.batch.rows for answer in flat(self.step.answer)
         )
+
+    def targets_of(self, head: Head) -> Any:
+        """Targets of many rows, where the model has one output; those of the batch elsewhere."""
+        rows = sample(self.data) if len(self.heads) == 1 else None
+        listed = [] if rows is None else flat(rows.y)
+        many = listed[0] if len(listed) == 1 else head.target
+        return (many if many.shape[1:] == head.target.shape[1:] else head.target).float()
 
     def again(self, batch: Batch | None = None, **options: Any) -> Step:
         """One more step from the initial state."""

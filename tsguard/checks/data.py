@@ -18,6 +18,7 @@ from tsguard.checks import (
     data_copies,
     data_crossed,
     data_hung,
+    data_nearly,
     data_order,
     data_pairs,
     data_parts,
@@ -69,7 +70,18 @@ MAJORITY = 0.9
 RARE = 20.0
 """The commonest class is this many times as frequent as the rarest: a batch of 32 holds one of the rarest or none."""
 
-ALSO = (data_parts, data_copies, data_pairs, data_apart, data_order, data_steps, data_weights, data_crossed, data_hung)
+ALSO = (
+    data_parts,
+    data_copies,
+    data_pairs,
+    data_apart,
+    data_order,
+    data_steps,
+    data_weights,
+    data_crossed,
+    data_hung,
+    data_nearly,
+)
 """Modules whose checks are declared with these."""
 
 NOTED_FEATURES = 5  # features of one kind that get a finding of their own; the rest are counted in one

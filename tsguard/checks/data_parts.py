@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -22,7 +21,7 @@ from tsguard.checks.registry import Context, check
 from tsguard.dataset import leaves
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding
-from tsguard.probes.data import digests, thinned
+from tsguard.probes.data import correlations, digests, thinned
 
 SHARED_SAMPLES = 0.01
 """Share of validation samples that also train from which the score is wrong in its second digit."""
@@ -346,9 +345,7 @@ def _same_up_to_units(column: Any, y: Any) -> bool:
 
 
 def _squared_correlation(a: Any, b: Any) -> float:
-    a, b = a - a.mean(), b - b.mean()
-    power = float((a * a).sum() * (b * b).sum())
-    return float((a * b).sum()) ** 2 / power if power > 0 else 0.0
+    return float(correlations(a[:, None], b[:, None])[0, 0]) ** 2
 
 
 def _among(one: Named, index: tuple[int, ...], target: Named, k: int) -> Finding:
@@ -366,17 +363,9 @@ def _among(one: Named, index: tuple[int, ...], target: Named, k: int) -> Finding
 @check("another amount of data than declared", codes=("data-volume",), needs=("data", "declared"), cost=0)
 def another_amount(context: Context) -> Iterable[Finding]:
     """The number of samples and of batches per epoch against the plan."""
-    data = context.data
-    if data is None or not (data.is_arrays or hasattr(data.x, "__len__")):
+    if context.data is None:
         return
-    # A loader says how many batches it has; how many samples they hold is known when all have been read.
-    samples = len(data) if data.is_arrays else None
-    given = context.fit
-    share = 0.0 if data.validation is not None else float(given.get("validation_split") or 0.0)
-    rows = None if samples is None else math.floor(samples * (1.0 - share))
-    batches = len(data.x) if rows is None else -(-rows // context.batch_size)
-    steps = given.get("steps_per_epoch") or batches
-    for key, found in (("samples", samples), ("batches_per_epoch", int(steps))):
+    for key, found in (("samples", context.training_rows), ("batches_per_epoch", context.batches_per_epoch)):
         if found is None:
             continue
         wanted = context.declared.get(key)
