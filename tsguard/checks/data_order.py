@@ -36,9 +36,9 @@ def sorted_rows(context: Context) -> Iterable[Finding]:
             yield catalogue.finding(
                 "data-order",
                 f"target {one.name!r} runs from {first:.4g} to {last:.4g} in order, and "
-                f"{loader or 'shuffle=False'} leaves "
-                f"the rows so: every batch of {context.batch_size} holds a narrow band of it, and the model "
-                "follows the last one. Expected the whole range within a batch.",
+                f"{'shuffle=False' if loader is None else type(loader).__name__} leaves the rows "
+                f"so: every batch of {context.batch_size} holds a narrow band of it, and the model follows the last "
+                "one. Expected the whole range within a batch.",
                 where=one.where(),
                 status="WARN",
                 remedy="Shuffle (`shuffle=True`, or once before training); for series, shuffle windows and not steps.",

@@ -7,6 +7,7 @@ The predictor is closed-form: ridge regression on simple views of a sample, judg
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,12 @@ import numpy.typing as npt
 
 from tsguard import catalogue
 from tsguard.checks.arrays import Named, answer_columns, inputs, named_leaves, targets
+from tsguard.checks.gathered import as_they_stand
 from tsguard.checks.registry import Context, check
 from tsguard.evidence import Curve, Evidence, Proof
 from tsguard.findings import Finding
+from tsguard.probes.data import correlations
+from tsguard.probes.orders import promising
 from tsguard.probes.patches import patch_columns
 
 Floats = npt.NDArray[np.float64]
@@ -58,7 +62,7 @@ def inputs_and_targets_apart(context: Context) -> Iterable[Finding]:
         if now > UNRELATED:
             continue
         finding = _shifted(view, y, now, target) or _against_validation(context, told, target, now)
-        finding = finding or _sorted_apart(view, y, now, target)
+        finding = finding or _sorted_apart(view, y, now, target) or _reordered(context, now, target)
         if finding is not None:
             yield finding
 
@@ -122,15 +126,62 @@ def _shifted(view: Floats, y: Floats, now: float, target: Named) -> Finding | No
     return catalogue.finding("data-mispaired", message, where=target.where(), proof=proof, score=1.0)
 
 
+FEW = 24
+"""Cells of a row by which another order is looked for, before the whole row is asked."""
+
+
+def _reordered(context: Context, now: float, target: Named) -> Finding | None:
+    """Parts joined the other way round, names sorted as text, a table read by columns: over all rows, as they stand."""
+    kept = replace(context, data=as_they_stand(context))
+    told = [one for one in inputs(kept) if not one.mask]
+    answers = [answer_columns(one.array, one, most=MOST_COMPONENTS) for one in targets(kept) if one.name == target.name]
+    y = answers[0] if len(answers) == 1 else None
+    if y is None or not told or any(len(one.array) != len(y) for one in told):
+        return None
+    rows = np.unique(np.linspace(0, len(y) - 1, min(len(y), MOST_PAIRS)).astype(int))
+    head = view_of([one.array[:MOST_PAIRS] for one in told])
+    if _serial(head) or _serial(y[:MOST_PAIRS]):
+        return None
+    cells = np.concatenate([_cells(one.array) for one in told], axis=1)
+    some = np.random.default_rng(3).permutation(cells.shape[1])[:FEW]
+    columns = np.concatenate([cells[:, some], cells[:, some] ** 2], axis=1)
+    view = view_of([one.array[rows] for one in told])
+    for words, order in promising(columns, y):
+        moved = y[order]
+        then = skill(view, moved[rows])
+        if then < RELATED or _held_within(view, moved[rows]) or _neighbours_tell(head, moved[:MOST_PAIRS], 1):
+            continue
+        summary = f"R² {now:.2f} as they are, {then:.2f} with the targets {words}"
+        return catalogue.finding(
+            "data-mispaired",
+            f"target {target.name!r}: x says nothing about y as they are paired ({summary}). Expected row i of y to "
+            "belong to row i of x.",
+            where=target.where(),
+            proof=Proof("re-pair", summary, effect=1.0, certainty=1.0),
+            remedy="Join the two by a key, or sort both by one.",
+            score=1.0,
+        )
+    return None
+
+
+def _cells(array: Any) -> Floats:
+    """The values of each row and what they come to, as columns in standard units."""
+    flat = np.nan_to_num(array.reshape(len(array), -1).astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    flat = flat[:, :: flat.shape[1] // VIEW + 1]
+    flat = np.concatenate([flat, flat.mean(axis=1, keepdims=True), flat.std(axis=1, keepdims=True)], axis=1)
+    return np.asarray((flat - flat.mean(axis=0)) / np.maximum(flat.std(axis=0), 1e-12))
+
+
+def _held_within(view: Floats, moved: Floats) -> bool:
+    """Whether a cell is the moved target itself: a lag feature, not a relation."""
+    return bool(np.abs(correlations(view, moved)).max() > LAGGED)
+
+
 def _neighbours_tell(view: Floats, moved: Floats, shift: int) -> bool:
     """Whether rows hold their neighbours' content: overlapping windows, or the target of an earlier row as a feature.
     Then predicting another row's target is no proof of anything."""
-    spread = moved.std(axis=0)
-    for answer in moved[:, spread > 0].T:
-        centred = answer - answer.mean()
-        sizes = np.maximum(np.sqrt(((view - view.mean(axis=0)) ** 2).sum(axis=0)), np.finfo(np.float64).tiny)
-        if np.abs((view - view.mean(axis=0)).T @ centred / sizes).max() > LAGGED * np.sqrt((centred**2).sum()):
-            return True
+    if _held_within(view, moved):
+        return True
     if shift >= len(view) // 2:
         return False
     some = np.random.default_rng(2).permutation(view.shape[1])[:COMPARED]

@@ -35,7 +35,11 @@ SPLIT = "data.split off"
 
 FACT = "data.gathered"
 LOADER = "data.loader"
-"""Where the facts keep what was read, and what the arrays were read from."""
+STANDING = "data.standing"
+"""Where the facts keep what was read, what the arrays were read from, and its rows as they stand."""
+
+MOST_STANDING = 20_000
+"""Rows of a data set that are read one by one: an order is a matter of all of them."""
 
 
 def gathered(context: Context, *, clock: Callable[[], float] = time.monotonic) -> Context:
@@ -56,7 +60,7 @@ def gathered(context: Context, *, clock: Callable[[], float] = time.monotonic) -
             arrays = Data(x, y, weight, validation=held, names=data.names, batch_size=size)
             if arrays.is_arrays:
                 kept = {key: value for key, value in context.facts.items() if not key.startswith("data.")}
-                facts = {**kept, LOADER: type(data.x).__name__}
+                facts = {**kept, LOADER: data.x}
                 context.facts[FACT] = dataclasses.replace(context, data=arrays, facts=facts)
     found: Context | None = context.facts[FACT]
     return context if found is None else found
@@ -74,6 +78,37 @@ def split_off(context: Context) -> Context:
         context.facts[SPLIT] = dataclasses.replace(context, data=held_out(data, float(share)), facts=kept)
     found: Context = context.facts[SPLIT]
     return found
+
+
+def as_they_stand(context: Context, *, clock: Callable[[], float] = time.monotonic) -> Data | None:
+    """All rows in the order in which they are kept: the context's own, or those of the data set behind its loader,
+    which deals them out in an order of its own. None where they cannot be read one by one."""
+    loader = context.facts.get(LOADER)
+    if loader is None:
+        return context.data
+    if STANDING not in context.facts:
+        context.facts[STANDING] = _standing(loader, clock)
+    found: Data | None = context.facts[STANDING]
+    return found
+
+
+def _standing(loader: Any, clock: Callable[[], float]) -> Data | None:
+    kept: Any = getattr(loader, "dataset", None)
+    together = getattr(loader, "collate_fn", None)
+    if together is None or not hasattr(kept, "__getitem__") or not hasattr(kept, "__len__"):
+        return None
+    deadline = clock() + SECONDS
+    rows: list[Any] = []
+    try:
+        with left_alone(loader):
+            for place in range(len(kept)):
+                if place >= MOST_STANDING or clock() > deadline:
+                    return None
+                rows.append(kept[place])
+            x, y, weight = _unpacked(together(rows))
+    except Exception:  # rows that fail alone say so in a batch; nothing can be told of their order here
+        return None
+    return Data(x, y, weight)
 
 
 def _rows_of(loader: Any, clock: Callable[[], float]) -> tuple[Any, Any, Any, int] | None:
