@@ -78,6 +78,18 @@ def test_targets_of_noise_accuse_nobody():
     assert {f.code for f in found if f.status in ("WARN", "FAIL")} <= {"below-baseline"}
 
 
+@pytest.mark.slow
+def test_what_only_quickens_a_run_that_was_short_is_no_cause_of_it():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(600, 8)).astype("float32")
+    y = (2 * x[:, :1] + 0.1 * rng.normal(size=(600, 1))).astype("float32")
+    stack = [layers.Dense(16, "relu"), layers.Dense(1)]
+    found = diagnose(trained(x=x, y=y, stack=stack, optimizer="adam", epochs=3), budget_s=20)
+    assert not causes(found)
+    assert [(f.code, str(f.status)) for f in found if f.status >= "WARN"] == [("no-learning", "WARN")]
+    assert "Train longer" in found[0].message
+
+
 def test_what_cannot_be_explained_is_said():
     """A loss that the model computes from nothing it was given: no change of ours can mend it."""
     record = trained(rate=1e-6)

@@ -62,8 +62,8 @@ def _within(thing: Any) -> Iterator[Any]:
 
 
 def _is_foreign(kind: type) -> bool:
-    """Whether a class is a library's own: its insides are no business of the user's seed. What a loader of torch holds is
-    the user's: data set, sampler, generator."""
+    """Whether a class is a library's own: its insides are no business of the user's seed. What a loader of torch holds
+    is the user's: data set, sampler, generator."""
     module = str(kind.__module__)
     if module.startswith("torch.utils.data"):
         return False
