@@ -70,8 +70,8 @@ def test_targets_that_nothing_tells_of_are_left_alone():
 def test_rows_of_a_data_set_are_asked_as_they_stand_whatever_order_a_loader_deals(sick):
     import torch
 
-    x, y = pairs(1500)
-    kept = torch.utils.data.TensorDataset(torch.tensor(x[sorted(range(1500), key=str)] if sick else x), torch.tensor(y))
+    x, y = pairs(2000)
+    kept = torch.utils.data.TensorDataset(torch.tensor(x[sorted(range(2000), key=str)] if sick else x), torch.tensor(y))
     deals = torch.utils.data.DataLoader(kept, batch_size=50, shuffle=True, generator=torch.Generator().manual_seed(1))
     before = deals.generator.get_state()
     told = list(inputs_and_targets_apart(gathered(Context(data=Data(deals)))))

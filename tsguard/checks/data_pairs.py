@@ -7,7 +7,6 @@ The predictor is closed-form: ridge regression on simple views of a sample, judg
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -58,10 +57,11 @@ def inputs_and_targets_apart(context: Context) -> Iterable[Finding]:
             continue
         y = y[:MOST_PAIRS]
         view = view_of([one.array[:MOST_PAIRS] for one in told])
-        now = skill(view, y)
+        line = Line(view)
+        now = line.skill(y)
         if now > UNRELATED:
             continue
-        finding = _shifted(view, y, now, target) or _against_validation(context, told, target, now)
+        finding = _shifted(view, line, y, now, target) or _against_validation(context, told, target, now)
         finding = finding or _sorted_apart(view, y, now, target) or _reordered(context, now, target)
         if finding is not None:
             yield finding
@@ -106,12 +106,12 @@ def stretches_apart(context: Context) -> Iterable[Finding]:
         )
 
 
-def _shifted(view: Floats, y: Floats, now: float, target: Named) -> Finding | None:
+def _shifted(view: Floats, line: Line, y: Floats, now: float, target: Named) -> Finding | None:
     if _serial(view) or _serial(y):
         return None
-    tried = {k: skill(view, np.roll(y, k, axis=0)) for k in SHIFTS}
+    tried = {k: line.skill(np.roll(y, k, axis=0)) for k in SHIFTS}
     tried_words = {k: f"moved by {k} rows" for k in tried}
-    tried[len(y)], tried_words[len(y)] = skill(view, y[::-1]), "reversed"
+    tried[len(y)], tried_words[len(y)] = line.skill(y[::-1]), "reversed"
     best = max(tried, key=lambda k: tried[k])
     if tried[best] < RELATED or _neighbours_tell(view, np.roll(y, best, axis=0), abs(best)):
         return None
@@ -129,14 +129,20 @@ def _shifted(view: Floats, y: Floats, now: float, target: Named) -> Finding | No
 FEW = 24
 """Cells of a row by which another order is looked for, before the whole row is asked."""
 
+MOST_CELLS = 64
+"""Cells of a row among which these are, and of which its mean and its spread are taken."""
+
+MOST_ORDERED = 50_000
+"""Rows of which all orders are tried in a second or two."""
+
 
 def _reordered(context: Context, now: float, target: Named) -> Finding | None:
     """Parts joined the other way round, names sorted as text, a table read by columns: over all rows, as they stand."""
-    kept = replace(context, data=as_they_stand(context))
+    kept = as_they_stand(context)
     told = [one for one in inputs(kept) if not one.mask]
     answers = [answer_columns(one.array, one, most=MOST_COMPONENTS) for one in targets(kept) if one.name == target.name]
     y = answers[0] if len(answers) == 1 else None
-    if y is None or not told or any(len(one.array) != len(y) for one in told):
+    if y is None or not told or len(y) > MOST_ORDERED or any(len(one.array) != len(y) for one in told):
         return None
     rows = np.unique(np.linspace(0, len(y) - 1, min(len(y), MOST_PAIRS)).astype(int))
     head = view_of([one.array[:MOST_PAIRS] for one in told])
@@ -145,10 +151,14 @@ def _reordered(context: Context, now: float, target: Named) -> Finding | None:
     cells = np.concatenate([_cells(one.array) for one in told], axis=1)
     some = np.random.default_rng(3).permutation(cells.shape[1])[:FEW]
     columns = np.concatenate([cells[:, some], cells[:, some] ** 2], axis=1)
+    listed = promising(columns, y)
+    if not listed:
+        return None
     view = view_of([one.array[rows] for one in told])
-    for words, order in promising(columns, y):
+    line = Line(view)
+    for words, order in listed:
         moved = y[order]
-        then = skill(view, moved[rows])
+        then = line.skill(moved[rows])
         if then < RELATED or _held_within(view, moved[rows]) or _neighbours_tell(head, moved[:MOST_PAIRS], 1):
             continue
         summary = f"R² {now:.2f} as they are, {then:.2f} with the targets {words}"
@@ -166,8 +176,9 @@ def _reordered(context: Context, now: float, target: Named) -> Finding | None:
 
 def _cells(array: Any) -> Floats:
     """The values of each row and what they come to, as columns in standard units."""
-    flat = np.nan_to_num(array.reshape(len(array), -1).astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    flat = flat[:, :: flat.shape[1] // VIEW + 1]
+    flat = array.reshape(len(array), -1)
+    flat = flat[:, :: flat.shape[1] // MOST_CELLS + 1].astype(np.float64)
+    flat = np.nan_to_num(flat, nan=0.0, posinf=0.0, neginf=0.0)
     flat = np.concatenate([flat, flat.mean(axis=1, keepdims=True), flat.std(axis=1, keepdims=True)], axis=1)
     return np.asarray((flat - flat.mean(axis=0)) / np.maximum(flat.std(axis=0), 1e-12))
 
@@ -238,27 +249,39 @@ def _sorted_apart(view: Floats, y: Floats, now: float, target: Named) -> Finding
     return catalogue.finding("data-mispaired", message, where=target.where(), evidence=evidence, score=0.9)
 
 
+class Line:
+    """Ridge regression on a view: half of the rows teach, the other half judge. What is of the view alone is worked out
+    once, so that many targets can be asked."""
+
+    def __init__(self, view: Floats) -> None:
+        order = np.random.default_rng(0).permutation(len(view))
+        self.fit, self.test = order[: len(order) // 2], order[len(order) // 2 :]
+        spread = view[self.fit].std(axis=0)
+        kept = spread > 1e-9 * max(1.0, float(np.abs(view[self.fit]).max(initial=0.0)))
+        x = (view[:, kept] - view[self.fit][:, kept].mean(axis=0)) / spread[kept]
+        self.known = bool(kept.any())
+        if self.known:
+            self.left, self.values, right = np.linalg.svd(x[self.fit], full_matrices=False)
+            self.asked = x[self.test] @ right.T
+
+    def skill(self, y: Floats) -> float:
+        """Out-of-sample R², the best of a few strengths; 0 where y does not vary."""
+        answers = y - y[self.fit].mean(axis=0)
+        power = float((answers[self.test] ** 2).sum())
+        if not self.known or power <= 0 or float((answers[self.fit] ** 2).sum()) <= 0:
+            return 0.0
+        projected = self.left.T @ answers[self.fit]
+        best = -np.inf
+        for strength in (1e-2, 1e-1, 1.0, 10.0):
+            damp = self.values / (self.values**2 + strength * len(self.fit))
+            guess = self.asked @ (damp[:, None] * projected)
+            best = max(best, 1.0 - float(((answers[self.test] - guess) ** 2).sum()) / power)
+        return float(best)
+
+
 def skill(view: Floats, y: Floats) -> float:
-    """Out-of-sample R² of ridge regression, the best of a few strengths; 0 where y does not vary."""
-    order = np.random.default_rng(0).permutation(len(view))
-    fit, test = order[: len(order) // 2], order[len(order) // 2 :]
-    spread = view[fit].std(axis=0)
-    kept = spread > 1e-9 * max(1.0, float(np.abs(view[fit]).max(initial=0.0)))
-    if not kept.any():
-        return 0.0
-    x = (view[:, kept] - view[fit][:, kept].mean(axis=0)) / spread[kept]
-    answers = y - y[fit].mean(axis=0)
-    power = float((answers[test] ** 2).sum())
-    if power <= 0 or float((answers[fit] ** 2).sum()) <= 0:
-        return 0.0
-    left, values, right = np.linalg.svd(x[fit], full_matrices=False)
-    projected = left.T @ answers[fit]
-    best = -np.inf
-    for strength in (1e-2, 1e-1, 1.0, 10.0):
-        damp = values / (values**2 + strength * len(fit))
-        guess = x[test] @ (right.T @ (damp[:, None] * projected))
-        best = max(best, 1.0 - float(((answers[test] - guess) ** 2).sum()) / power)
-    return float(best)
+    """Out-of-sample R² of ridge regression: see `Line`."""
+    return Line(view).skill(y)
 
 
 def view_of(arrays: list[Any]) -> Floats:

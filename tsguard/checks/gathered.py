@@ -59,9 +59,8 @@ def gathered(context: Context, *, clock: Callable[[], float] = time.monotonic) -
                 held = None if read is None else read[:2]
             arrays = Data(x, y, weight, validation=held, names=data.names, batch_size=size)
             if arrays.is_arrays:
-                kept = {key: value for key, value in context.facts.items() if not key.startswith("data.")}
-                facts = {**kept, LOADER: data.x}
-                context.facts[FACT] = dataclasses.replace(context, data=arrays, facts=facts)
+                context.facts[FACT] = _over(context, arrays)
+                context.facts[FACT].facts[LOADER] = data.x
     found: Context | None = context.facts[FACT]
     return context if found is None else found
 
@@ -74,21 +73,27 @@ def split_off(context: Context) -> Context:
         return context
     if SPLIT not in context.facts:
         _ = context.model
-        kept = {key: value for key, value in context.facts.items() if not key.startswith("data.")}
-        context.facts[SPLIT] = dataclasses.replace(context, data=held_out(data, float(share)), facts=kept)
+        context.facts[SPLIT] = _over(context, held_out(data, float(share)))
     found: Context = context.facts[SPLIT]
     return found
 
 
-def as_they_stand(context: Context, *, clock: Callable[[], float] = time.monotonic) -> Data | None:
-    """All rows in the order in which they are kept: the context's own, or those of the data set behind its loader,
-    which deals them out in an order of its own. None where they cannot be read one by one."""
+def _over(context: Context, data: Data) -> Context:
+    """The same context over other data, of which nothing is known yet."""
+    kept = {key: value for key, value in context.facts.items() if not key.startswith("data.")}
+    return dataclasses.replace(context, data=data, facts=kept)
+
+
+def as_they_stand(context: Context, *, clock: Callable[[], float] = time.monotonic) -> Context:
+    """The same context over all rows in the order in which they are kept: its own, or those of the data set behind its
+    loader, which deals them out in an order of its own."""
     loader = context.facts.get(LOADER)
     if loader is None:
-        return context.data
+        return context
     if STANDING not in context.facts:
-        context.facts[STANDING] = _standing(loader, clock)
-    found: Data | None = context.facts[STANDING]
+        kept = _standing(loader, clock)
+        context.facts[STANDING] = context if kept is None else _over(context, kept)
+    found: Context = context.facts[STANDING]
     return found
 
 

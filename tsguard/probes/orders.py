@@ -18,8 +18,8 @@ PLAIN = 5.0
 """Correlation times the root of the rows, from which an order is worth a proof: the best of a million
 reaches five by chance."""
 
-MOST_CELLS = 4_000_000
-"""Cells that all shifts are looked for in at once."""
+MOST_ANSWERS = 8
+"""Answers that are asked: the order of one is the order of all."""
 
 
 def told_orders(count: int) -> Iterator[tuple[str, Order]]:
@@ -39,12 +39,15 @@ def told_orders(count: int) -> Iterator[tuple[str, Order]]:
 def promising(columns: Floats, answers: Floats, *, most: int = 3) -> list[tuple[str, Order]]:
     """Of all orders with a name and all shifts, those in which one column tells of one answer beyond chance."""
     count = len(columns)
-    x, y = _standard(columns), _standard(answers)
-    if not x.shape[1] or not y.shape[1] or count * x.shape[1] * y.shape[1] > MOST_CELLS:
+    x, y = _standard(columns), _standard(answers[:, :MOST_ANSWERS])
+    if not x.shape[1] or not y.shape[1]:
         return []
     found = [(float(np.abs(x.T @ y[order]).max()), words, order) for words, order in told_orders(count)]
-    spectrum = np.conj(np.fft.rfft(x, axis=0))[:, :, None] * np.fft.rfft(y, axis=0)[:, None, :]
-    shifts = np.abs(np.fft.irfft(spectrum, n=count, axis=0)).max(axis=(1, 2))
+    spectrum = np.conj(np.fft.rfft(x, axis=0))
+    shifts = np.zeros(count)
+    for answer in y.T:
+        told = np.fft.irfft(spectrum * np.fft.rfft(answer)[:, None], n=count, axis=0)
+        shifts = np.maximum(shifts, np.abs(told).max(axis=1))
     for shift in np.argsort(-shifts)[:most]:
         order = np.roll(np.arange(count), -int(shift))
         found.append((float(shifts[shift]), f"moved up by {shift:,} rows, the first ones last", order))
