@@ -160,25 +160,15 @@ def _cut_by_constraints(bench: Bench) -> Iterator[Finding]:
 
 def _penalised_bias(bench: Bench) -> Iterator[Finding]:
     """A bias starts at zero, where its penalty pulls at nothing; what counts is how each resists being moved by one."""
-    import torch
-
-    model = bench.model
-    for variable in model.trainable_variables:
-        regularizer = getattr(variable, "regularizer", None)
-        if regularizer is None or "bias" not in variable.path.split("/")[-1]:
-            continue
+    for variable in _pulled(bench, [v for v in bench.model.trainable_variables if "bias" in v.path.split("/")[-1]]):
         pulls = []
         for shift in (0.0, 1.0):
-            bench.start.restore()
-            with torch.no_grad():
-                variable.value.add_(shift)
-            probe = variable.value.detach().clone().requires_grad_()
-            with torch.enable_grad():
-                (penalty,) = torch.autograd.grad(regularizer(probe), [probe])
-            whole = take_step(model, bench.batch, record_calls=False).gradient_of(variable)
-            if whole is None:
+            _move(bench, [variable], shift)
+            (penalty,) = _pull(bench, [variable])
+            whole = take_step(bench.model, bench.batch, record_calls=False).gradient_of(variable)
+            if whole is None or penalty is None:
                 break
-            pulls.append((penalty.detach(), whole.detach() - penalty.detach()))
+            pulls.append((penalty, whole.detach() - penalty))
         bench.start.restore()
         if len(pulls) < 2:
             continue
@@ -188,12 +178,44 @@ def _penalised_bias(bench: Bench) -> Iterator[Finding]:
                 "over-regularised",
                 f"the penalty on {variable.path} resists a change {held / asked:.3g} times as hard as the task "
                 f"asks for one: "
-                "the offset of the answers is held near zero. Biases need no penalty: remove `bias_regularizer`.",
+                "the offset of the answers is held near zero. Biases need no penalty: remove `bias_regularizer`, or "
+                "leave biases out of a penalty of your own.",
                 where={"parameter": variable.path, "layer": variable.path.rsplit("/", 1)[0]},
                 evidence=(Evidence("value", {"penalty": held, "task": asked}, name="stiffness"),),
                 score=0.9,
             )
             return
+
+
+def _pulled(bench: Bench, variables: list[Any]) -> list[Any]:
+    """Those of some weights that the loss asks something of by themselves: a regulariser, or a sum in an own loss."""
+    _move(bench, variables, 1.0)
+    slopes = _pull(bench, variables)
+    bench.start.restore()
+    return [one for one, slope in zip(variables, slopes, strict=True) if slope is not None and norm(slope) > 0]
+
+
+def _move(bench: Bench, variables: list[Any], shift: float) -> None:
+    import torch
+
+    bench.start.restore()
+    with torch.no_grad():
+        for variable in variables:
+            variable.value.add_(shift)
+
+
+def _pull(bench: Bench, variables: list[Any]) -> list[Any]:
+    """The slope of the loss in weights while the answers stay what they are: what it says of the weights alone."""
+    import torch
+
+    try:
+        value = bench.loss_of.tensor(bench.answers)
+        if value is None or not value.requires_grad:
+            return [None] * len(variables)
+        told = [variable.value for variable in variables]
+        return list(torch.autograd.grad(value.float().mean(), told, allow_unused=True))
+    except Exception:  # a loss that does not take answers from elsewhere says nothing of them
+        return [None] * len(variables)
 
 
 FAR = 1.0
