@@ -64,14 +64,24 @@ def fades_with_depth(steps: list[Step], model: Any) -> Finding | None:
 
 
 def _kernels_in_order(step: Step, model: Any) -> list[Any]:
+    """Kernels in the order in which the layers that hold them are called; what is never called by itself (the cell of a
+    recurrent layer) stands where the layer around it does."""
     seen: dict[int, Any] = {}
     ordered = sorted(step.calls, key=lambda call: call.first_node)
+    called = {id(call.layer) for call in ordered}
     for call in ordered:
-        for variable in call.layer._trainable_variables:
+        for variable in _own_weights(call.layer, called):
             if _is_kernel_or_column(variable):
                 seen.setdefault(id(variable), variable)
     known = {id(v) for v in model.trainable_variables}
     return [v for key, v in seen.items() if key in known]
+
+
+def _own_weights(layer: Any, called: set[int]) -> Iterator[Any]:
+    yield from layer._trainable_variables
+    for part in layer._layers:
+        if id(part) not in called:
+            yield from _own_weights(part, called)
 
 
 def _is_kernel_or_column(variable: Any) -> bool:

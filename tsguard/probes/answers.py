@@ -357,6 +357,29 @@ def question(loss: Any) -> Question:
     return Question(_KINDS.get(name, "own") if ours else "own", from_logits, str(name))
 
 
+def class_axis(head: Head) -> int | None:
+    """The axis of an answer over which its classes lie: where a Keras loss looks for them, or else where its target
+    says so (the axis that class numbers lack, or over which shares sum to one); None where nothing tells."""
+    asked = None if head.loss is None else question(head.loss)
+    if asked is not None and asked.kind != "own":
+        axis = getattr(head.loss, "axis", -1)
+        return (axis if isinstance(axis, int) else -1) % int(head.answer.ndim)
+    if head.target is None:
+        return None
+    shape, wanted = tuple(head.answer.shape), tuple(head.target.shape)
+    if labels_of(head.target) in ("integer", "binary"):
+        able = [
+            k for k in range(1, len(shape)) if wanted in (shape[:k] + shape[k + 1 :], (*shape[:k], 1, *shape[k + 1 :]))
+        ]
+        able = [k for k in able if float(head.target.max()) < shape[k]]
+        return able[0] if len(able) == 1 else None
+    if shape != wanted or not len(shape) > 1:
+        return None
+    value = head.target.detach().float()
+    able = [k for k in range(1, len(shape)) if shape[k] > 1 and bool(((value.sum(k) - 1).abs() < 1e-4).all())]
+    return able[0] if len(able) == 1 and float(value.min()) >= 0 else None
+
+
 def labels_of(target: Any) -> str:
     """How a target is written: "integer", "binary", "one-hot", "shares" (rows sum to one), "real" or "constant"."""
     import torch
