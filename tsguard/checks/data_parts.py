@@ -270,6 +270,47 @@ def _filled_in_for_one(one: Named, values: Any, labels: Any, counts: Any) -> boo
     return not low <= float(still[0][0]) <= high
 
 
+MANY_KINDS = 3
+"""Different ids at the same place in the rows of the other classes, from which the one id of a class is a mark."""
+
+
+@check("a mark of a class at the end of its rows", codes=("data-leak",), needs=("data", "arrays", "y"), cost=1)
+def mark_of_a_class(context: Context) -> Iterable[Finding]:
+    """One id that ends every row of one class, and no row of another: an entry that the answer itself has written."""
+    for target in targets(context):
+        labels = classes_of(target)
+        if labels is None or len(labels) != len(target.array) or len(labels) < LEAST_LABELS:
+            continue
+        for one in inputs(context):
+            if one.mask or one.array.dtype.kind not in "iu" or one.array.ndim != 2 or len(one.array) != len(labels):
+                continue
+            if one.array.shape[1] < LEAST_STEPS:
+                continue
+            ends = _last_ids(one.array)
+            for kind in np.unique(labels):
+                mine, others = ends[labels == kind], ends[labels != kind]
+                alike = len(mine) >= LEAST_OF_A_CLASS and len(others) >= LEAST_OF_A_CLASS and (mine == mine[0]).all()
+                if alike and not (others == mine[0]).any() and len(np.unique(others)) >= MANY_KINDS:
+                    yield catalogue.finding(
+                        "data-leak",
+                        f"input {one.name!r}: every one of the {len(mine):,} rows of class {kind} ends with id "
+                        f"{mine[0]}, and no row of another class does: the answer can be read off an entry that was "
+                        "written after it. Expected rows that end before the answer is known.",
+                        where=one.where(),
+                        status="WARN",
+                        evidence=(Evidence("value", {"class": int(kind), "id": int(mine[0])}, name="mark"),),
+                        remedy="End the rows before that entry. If reading it off is the task, this is no fault.",
+                        score=0.85,
+                    )
+                    return
+
+
+def _last_ids(ids: Any) -> Any:
+    """The last id of each row; where rows are filled up with zeros at their end, the last one before these."""
+    filled = (ids != 0).cumsum(axis=1).argmax(axis=1)
+    return ids[np.arange(len(ids)), filled]
+
+
 def _cells(one: Named) -> list[tuple[Named, tuple[int, ...], Any]]:
     if one.array[0].size > 4096:
         return []

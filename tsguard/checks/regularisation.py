@@ -14,6 +14,7 @@ from tsguard.evidence import Evidence
 from tsguard.findings import Finding
 from tsguard.probes.answers import labels_of, predict, question
 from tsguard.probes.gradients import norm, term_gradients
+from tsguard.probes.score import sample
 from tsguard.probes.stage import flat, take_step
 
 PENALTY_RATIO = 10.0
@@ -173,12 +174,19 @@ def _penalised_bias(bench: Bench) -> Iterator[Finding]:
         if len(pulls) < 2:
             continue
         held, asked = norm(pulls[1][0] - pulls[0][0]), norm(pulls[1][1] - pulls[0][1])
-        if held > (1.0 if _far_from_zero(bench) else PENALTY_RATIO) * asked > 0:
+        if not 0 < asked < math.inf:
+            continue
+        level, stiff = _level(bench), held / asked
+        lost = level * stiff / (1 + stiff)
+        too_much = stiff > (1.0 if level > FAR else PENALTY_RATIO)
+        if too_much or (lost > LOST and _only_this_carries_the_level(bench, variable)):
             yield catalogue.finding(
                 "over-regularised",
-                f"the penalty on {variable.path} resists a change {held / asked:.3g} times as hard as the task "
+                f"the penalty on {variable.path} resists a change {stiff:.3g} times as hard as the task "
                 f"asks for one: "
-                "the offset of the answers is held near zero. Biases need no penalty: remove `bias_regularizer`, or "
+                "the offset of the answers is held near zero"
+                + (f", and targets lie {level:.3g} of their deviations away from it. " if level > FAR else ". ")
+                + "Biases need no penalty: remove `bias_regularizer`, or "
                 "leave biases out of a penalty of your own.",
                 where={"parameter": variable.path, "layer": variable.path.rsplit("/", 1)[0]},
                 evidence=(Evidence("value", {"penalty": held, "task": asked}, name="stiffness"),),
@@ -222,18 +230,48 @@ FAR = 1.0
 """Level of the targets over their deviation, from which half of the level lost costs a quarter of their variance and
 more: there a penalty that holds a bias as hard as the task asks for it is too much."""
 
+LOST = 1.0
+"""Deviations of the targets by which a penalty keeps answers away from their level: all that there was to explain."""
 
-def _far_from_zero(bench: Bench) -> bool:
-    """Whether an output's targets are amounts that lie all on one side, further away than they vary."""
+BESIDE = 0.25
+"""How far other weights move the level of the answers, over how far the bias does (squares of slopes): means of inputs
+that are standardised come to nothing, those of units behind a relu to several times as much."""
+
+
+def _level(bench: Bench) -> float:
+    """How far targets that are amounts lie from zero, in their own deviations; 0 where there are none."""
+    found = 0.0
     for head in bench.heads:
         if head.target is None or labels_of(head.target) != "real":
             continue
         # An own loss over answers of the targets' shape compares the two, whatever it is called.
         asked = "regression" if head.loss is None else question(head.loss).kind
         y = head.target.float()
-        if asked == "regression" and y.shape == head.answer.shape and float(y.mean().abs()) > FAR * float(y.std()):
-            return True
-    return False
+        if asked == "regression" and y.shape == head.answer.shape and float(y.std()) > 0:
+            found = max(found, float(y.mean().abs() / y.std()))
+    return found
+
+
+def _only_this_carries_the_level(bench: Bench, variable: Any) -> bool:
+    """Whether the mean of the answers over many rows hangs on this weight and hardly on any other."""
+    import torch
+
+    rows = sample(bench.data)
+    if rows is None:
+        return False
+    weights = bench.model.trainable_variables
+    try:
+        answers = flat(bench.model(rows.x))
+        slopes = torch.autograd.grad(
+            sum(one.float().mean(0).sum() for one in answers), [v.value for v in weights], allow_unused=True
+        )
+    except Exception:  # a model that does not answer so many rows at once is not asked
+        return False
+    finally:
+        bench.start.restore()
+    power = {id(v): 0.0 if slope is None else norm(slope) ** 2 for v, slope in zip(weights, slopes, strict=True)}
+    own = power.pop(id(variable))
+    return own > 0 and sum(power.values()) < BESIDE * own
 
 
 def rate_of(layer: Any) -> float:

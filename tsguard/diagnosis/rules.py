@@ -21,18 +21,11 @@ from tsguard.diagnosis import experiments as do
 from tsguard.diagnosis.experiments import Experiment
 from tsguard.diagnosis.record import Record
 from tsguard.findings import Finding
-from tsguard.probes.answers import heads, labels_of, predict, question
+from tsguard.probes.answers import heads, labels_of, predict, question, unscaled
 from tsguard.probes.gradients import term_gradients
 from tsguard.probes.graph import last_operation
 from tsguard.probes.learnable import ridge_r2, table
 from tsguard.probes.stage import Batch, has_own_step, take_step
-
-UNSCALED_MEAN, UNSCALED_DEVIATION = 3.0, 5.0
-"""|mean| or deviation of inputs beyond which the usual initialisers (made for mean 0, deviation 1) are off by several
-times; standardised data never gets there."""
-
-SMALL_DEVIATION = 0.05
-"""… and below which a first layer sees next to nothing."""
 
 USUAL_STEP = 1e-3
 """Relative step of a kernel under usual settings; a rate that stays below it a hundred times higher is tried there."""
@@ -93,24 +86,14 @@ def _relative_step(record: Record, batch: Batch) -> float | None:
 
 
 def _inputs(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterator[Experiment]:
-    if any(_unscaled(leaf) for leaf in leaves(batch.x)):
+    if any(unscaled(leaf) for leaf in leaves(batch.x)):
         yield do.scaled_inputs(record.data)
 
 
 def _targets(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterator[Experiment]:
-    if any(labels_of(leaf) in ("real", "integer") and _unscaled(leaf) for leaf in leaves(batch.y)):
+    if any(labels_of(leaf) in ("real", "integer") and unscaled(leaf) for leaf in leaves(batch.y)):
         if not any(_asks_for_classes(head) for head in _heads(record, batch)):
             yield do.scaled_targets(record.data)
-
-
-def _unscaled(leaf: Any) -> bool:
-    if not leaf.is_floating_point() or leaf.numel() < 2:
-        return False
-    axes = tuple(range(leaf.ndim - 1)) or (0,)
-    mean, deviation = leaf.mean(axes).abs(), leaf.std(axes, correction=0)
-    return bool((mean > UNSCALED_MEAN).any() or (deviation > UNSCALED_DEVIATION).any()) or bool(
-        (deviation < SMALL_DEVIATION).all() and (deviation > 0).any()
-    )
 
 
 def _heads(record: Record, batch: Batch) -> list[Any]:

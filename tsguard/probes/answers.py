@@ -161,6 +161,25 @@ def standardised(leaf: Any) -> Any:
     return (leaf - mean) / deviation.clamp(min=1e-6 * float(leaf.abs().max()) + 1e-12)
 
 
+UNSCALED_MEAN, UNSCALED_DEVIATION = 3.0, 5.0
+"""|mean| or deviation of inputs beyond which the usual initialisers (made for mean 0, deviation 1) are off by several
+times; standardised data never gets there."""
+
+SMALL_DEVIATION = 0.05
+"""… and below which a first layer sees next to nothing."""
+
+
+def unscaled(leaf: Any) -> bool:
+    """Whether a feature (last axis) is far from the size that usual initial weights are made for."""
+    if not leaf.is_floating_point() or leaf.numel() < 2:
+        return False
+    axes = tuple(range(leaf.ndim - 1)) or (0,)
+    mean, deviation = leaf.mean(axes).abs(), leaf.std(axes, correction=0)
+    return bool((mean > UNSCALED_MEAN).any() or (deviation > UNSCALED_DEVIATION).any()) or bool(
+        (deviation < SMALL_DEVIATION).all() and (deviation > 0).any()
+    )
+
+
 def draw_weights(model: Any, scale: float, generator: Any, *, turning: bool = False) -> None:
     """Give every trainable weight a random value: kernels about `scale` times what Glorot would give.
 
