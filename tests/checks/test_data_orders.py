@@ -56,6 +56,16 @@ def test_pairs_in_whatever_order_they_stand_together_are_left_alone(count, order
     assert not found(x[places], y[places])
 
 
+@pytest.mark.parametrize("sick", [True, False])
+def test_windows_by_station_and_targets_by_day_are_named(sick):
+    rng = np.random.default_rng(5)
+    depth = np.cumsum(rng.normal(size=(20, 69)), axis=1).astype("float32")
+    x = np.stack([depth[:, day : day + 9] for day in range(60)], axis=1).reshape(-1, 9, 1)
+    y = depth[:, 9:] if not sick else depth[:, 9:].T
+    told = found(x - x.mean(), y.reshape(-1, 1) - x.mean())
+    assert ["table of" in one.message for one in told] == [True] * sick
+
+
 def test_targets_that_nothing_tells_of_are_left_alone():
     rng = np.random.default_rng(4)
     x, y = pairs(2000)

@@ -23,11 +23,11 @@ from tsguard.checks.arrays import (
     named_leaves,
     targets,
 )
-from tsguard.checks.data_pairs import skill, view_of
 from tsguard.checks.registry import Context, check
 from tsguard.evidence import Evidence, Proof
 from tsguard.findings import Finding
 from tsguard.probes.data import by_feature, correlations, thinned
+from tsguard.probes.pairing import skill, view_of
 
 Floats = npt.NDArray[np.float64]
 

@@ -211,9 +211,10 @@ def quick_statistics() -> Experiment:
     return Experiment("train-eval-gap", "momentum 0.9", change=change, remedy="BatchNormalization(momentum=0.9)")
 
 
-def mixed_order() -> Experiment:
-    """Rows dealt in random order."""
-    return Experiment("data-order", "rows shuffled", fit={"shuffle": True}, remedy="model.fit(…, shuffle=True)")
+def mixed_order(data: Data | None = None) -> Experiment:
+    """Rows dealt in random order; for a loader, rows that were read from it."""
+    remedy = "model.fit(…, shuffle=True)" if data is None else "Let the loader shuffle its rows before it cuts batches."
+    return Experiment("data-order", "rows shuffled", fit={"shuffle": True}, data=data, remedy=remedy)
 
 
 def usual_weights() -> Experiment:

@@ -25,7 +25,9 @@ from tsguard.probes.answers import heads, labels_of, predict, question, unscaled
 from tsguard.probes.gradients import term_gradients
 from tsguard.probes.graph import last_operation
 from tsguard.probes.learnable import ridge_r2, table
+from tsguard.probes.score import sample
 from tsguard.probes.stage import Batch, has_own_step, take_step
+from tsguard.probes.trial import stream
 
 USUAL_STEP = 1e-3
 """Relative step of a kernel under usual settings; a rate that stays below it a hundred times higher is tried there."""
@@ -35,6 +37,9 @@ SHIFTS = 12
 
 REPAIRED = 0.2
 """Gain in explained variance, on rows held back, from which another pairing is worth a trial."""
+
+ROWS_DEALT = 2_048
+"""Rows of a loader that are dealt anew: what a trial of a few hundred steps gets through several times."""
 
 CLIPS = ("clipnorm", "global_clipnorm", "clipvalue")
 
@@ -202,7 +207,12 @@ def _statistics(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> 
 
 
 def _order(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterator[Experiment]:
-    if record.fit.get("shuffle", True) is False:
+    if not record.data.is_arrays:
+        rows = sample(record.data, ROWS_DEALT) if any(f.code == "data-order" for f in findings) else None
+        if rows is not None:
+            size = next(stream(record.data, record.fit)).rows
+            yield do.mixed_order(Data(rows.x, rows.y, rows.sample_weight, batch_size=size))
+    elif record.fit.get("shuffle", True) is False:
         yield do.mixed_order()
 
 

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from tsguard.checks.data import FLOAT32_WHOLE, HUGE, HUGE_TARGET, MAJORITY, RARE
-from tsguard.checks.data_pairs import LEAST_PAIRS, RELATED, SHIFTS, UNRELATED
+from tsguard.checks.data_pairs import SHIFTS
 from tsguard.checks.data_parts import DETERMINED, LEAST_SAMPLES
 from tsguard.checks.data_steps import STILL
 from tsguard.findings import Finding
+from tsguard.probes.pairing import LEAST_PAIRS, RELATED, UNRELATED
 from tsguard.repro.case import Case
 from tsguard.repro.code.arrays import plain
 
