@@ -18,10 +18,12 @@ from tsguard.checks import (
     data_copies,
     data_crossed,
     data_hung,
+    data_ids,
     data_nearly,
     data_order,
     data_pairs,
     data_parts,
+    data_reshaped,
     data_steps,
     data_weights,
 )
@@ -80,7 +82,9 @@ ALSO = (
     data_weights,
     data_crossed,
     data_hung,
+    data_ids,
     data_nearly,
+    data_reshaped,
 )
 """Modules whose checks are declared with these."""
 
