@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tsguard.checks.data import FLOAT32_WHOLE, HUGE, HUGE_TARGET, MAJORITY, RARE
+from tsguard.checks.data import FLOAT32_WHOLE, HUGE, HUGE_TARGET
+from tsguard.checks.data_classes import MAJORITY, RARE
 from tsguard.checks.data_pairs import SHIFTS
 from tsguard.checks.data_parts import DETERMINED, LEAST_SAMPLES
 from tsguard.checks.data_steps import STILL
