@@ -9,13 +9,14 @@ from typing import Any
 from tsguard import catalogue
 from tsguard.checks.bench import Bench, name_of, not_asked, set_up
 from tsguard.checks.initialisation import CONSEQUENCE, GAIN_LOW, gain_of, is_kernel, spread_of
+from tsguard.checks.own_loss import SAME
 from tsguard.checks.registry import Context, check
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding
-from tsguard.probes.answers import labels_of, predict, question
+from tsguard.probes.answers import LossOfAnswers, labels_of, predict, question
 from tsguard.probes.gradients import norm, term_gradients
 from tsguard.probes.score import sample
-from tsguard.probes.stage import flat, take_step
+from tsguard.probes.stage import Batch, flat, take_step
 
 PENALTY_RATIO = 10.0
 """Penalty gradient over task gradient. At ten, weights shrink to about a tenth before the task holds them."""
@@ -165,7 +166,7 @@ def _penalised_bias(bench: Bench) -> Iterator[Finding]:
         pulls = []
         for shift in (0.0, 1.0):
             _move(bench, [variable], shift)
-            (penalty,) = _pull(bench, [variable])
+            (penalty,) = _pull(bench, [variable], bench.batch)
             whole = take_step(bench.model, bench.batch, record_calls=False).gradient_of(variable)
             if whole is None or penalty is None:
                 break
@@ -178,15 +179,14 @@ def _penalised_bias(bench: Bench) -> Iterator[Finding]:
             continue
         level, stiff = _level(bench), held / asked
         lost = level * stiff / (1 + stiff)
-        too_much = stiff > (1.0 if level > FAR else PENALTY_RATIO)
-        if too_much or (lost > LOST and _only_this_carries_the_level(bench, variable)):
+        if (stiff > 1 and lost > HALF) or (lost > LOST and _only_this_carries_the_level(bench, variable)):
             yield catalogue.finding(
                 "over-regularised",
                 f"the penalty on {variable.path} resists a change {stiff:.3g} times as hard as the task "
                 f"asks for one: "
                 "the offset of the answers is held near zero"
-                + (f", and targets lie {level:.3g} of their deviations away from it. " if level > FAR else ". ")
-                + "Biases need no penalty: remove `bias_regularizer`, or "
+                f", and targets lie {level:.3g} of their deviations away from it. "
+                "Biases need no penalty: remove `bias_regularizer`, or "
                 "leave biases out of a penalty of your own.",
                 where={"parameter": variable.path, "layer": variable.path.rsplit("/", 1)[0]},
                 evidence=(Evidence("value", {"penalty": held, "task": asked}, name="stiffness"),),
@@ -196,11 +196,21 @@ def _penalised_bias(bench: Bench) -> Iterator[Finding]:
 
 
 def _pulled(bench: Bench, variables: list[Any]) -> list[Any]:
-    """Those of some weights that the loss asks something of by themselves: a regulariser, or a sum in an own loss."""
+    """Those of some weights that the loss asks something of by themselves, whatever the batch: a regulariser, or a sum
+    in an own loss. One that asks the model a second time about its batch says nothing of weights alone."""
     _move(bench, variables, 1.0)
-    slopes = _pull(bench, variables)
+    slopes = [_pull(bench, variables, batch) for batch in bench.batches[:2]]
     bench.start.restore()
-    return [one for one, slope in zip(variables, slopes, strict=True) if slope is not None and norm(slope) > 0]
+    if len(slopes) < 2:
+        return []
+    return [one for one, here, there in zip(variables, *slopes, strict=True) if _same_and_some(here, there)]
+
+
+def _same_and_some(here: Any, there: Any) -> bool:
+    if here is None or there is None:
+        return False
+    size = norm(here)
+    return 0 < size < math.inf and norm(here - there) <= SAME * size
 
 
 def _move(bench: Bench, variables: list[Any], shift: float) -> None:
@@ -212,12 +222,12 @@ def _move(bench: Bench, variables: list[Any], shift: float) -> None:
             variable.value.add_(shift)
 
 
-def _pull(bench: Bench, variables: list[Any]) -> list[Any]:
+def _pull(bench: Bench, variables: list[Any], batch: Batch) -> list[Any]:
     """The slope of the loss in weights while the answers stay what they are: what it says of the weights alone."""
     import torch
 
     try:
-        value = bench.loss_of.tensor(bench.answers)
+        value = LossOfAnswers(bench.model, batch, bench.step.answer).tensor(bench.answers)
         if value is None or not value.requires_grad:
             return [None] * len(variables)
         told = [variable.value for variable in variables]
@@ -226,9 +236,9 @@ def _pull(bench: Bench, variables: list[Any]) -> list[Any]:
         return [None] * len(variables)
 
 
-FAR = 1.0
-"""Level of the targets over their deviation, from which half of the level lost costs a quarter of their variance and
-more: there a penalty that holds a bias as hard as the task asks for it is too much."""
+HALF = 0.5
+"""Deviations of the targets by which answers are kept away from their level, from which that costs a quarter of the
+variance and more: a penalty that holds a bias as hard as the task asks for it is too much then."""
 
 LOST = 1.0
 """Deviations of the targets by which a penalty keeps answers away from their level: all that there was to explain."""
@@ -242,12 +252,12 @@ def _level(bench: Bench) -> float:
     """How far targets that are amounts lie from zero, in their own deviations; 0 where there are none."""
     found = 0.0
     for head in bench.heads:
-        if head.target is None or labels_of(head.target) != "real":
+        if head.target is None or labels_of(head.target) not in ("real", "integer"):
             continue
         # An own loss over answers of the targets' shape compares the two, whatever it is called.
-        asked = "regression" if head.loss is None else question(head.loss).kind
+        asked = "own" if head.loss is None else question(head.loss).kind
         y = head.target.float()
-        if asked == "regression" and y.shape == head.answer.shape and float(y.std()) > 0:
+        if asked in ("regression", "count", "own") and y.shape == head.answer.shape and float(y.std()) > 0:
             found = max(found, float(y.mean().abs() / y.std()))
     return found
 

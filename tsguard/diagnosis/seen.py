@@ -15,7 +15,7 @@ from tsguard.evidence import Evidence
 from tsguard.findings import Finding, Role, Status
 from tsguard.probes.answers import LossOfAnswers, heads, labels_of, predict, question
 from tsguard.probes.baselines import learnable_share, regression_baselines
-from tsguard.probes.score import JUDGED_ROWS, Judged, judge, sample
+from tsguard.probes.score import JUDGED_ROWS, Judged, as_shares, judge, sample
 from tsguard.probes.stage import Batch, Snapshot, take_step
 from tsguard.probes.trial import stream
 
@@ -73,6 +73,8 @@ def _measure(record: Record) -> Seen:
         return Seen(rows, judged, known, tuple(found))
     predictions, targets = answers_and_targets(record.model, rows)
     classes = judged.kind == "classes"
+    if not classes and _logits(record):
+        predictions = [as_shares(answer) for answer in predictions]
     # Several labels at once have no one class that is answered: their accuracy is judged as that of several outputs.
     labels = classes and "most_answered" not in judged.metrics
     if len(predictions) == 1 and len(targets) == 1 and not labels:
