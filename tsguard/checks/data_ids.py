@@ -86,4 +86,4 @@ def _between(zeros: Any) -> Any:
 
 def _commonest(ids: Any) -> float:
     _, counts = np.unique(ids[ids != 0], return_counts=True)
-    return float(counts.max()) / ids.size
+    return float(counts.max() / ids.size)

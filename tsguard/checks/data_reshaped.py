@@ -150,7 +150,7 @@ def _reshapes(context: Context) -> list[tuple[Any, Floats]]:
     x, _, _ = data.take(slice(0, EMBEDDING_ROWS))
     with _listening(seen), torch.no_grad(), contextlib.suppress(Exception):  # a model that fails says so elsewhere
         model(x, training=False)
-    found = {}
+    found: dict[int, tuple[Any, Floats]] = {}
     for layer, given in seen:
         _, *sizes = (int(size) for size in given.shape)
         wanted = [int(size) for size in layer.target_shape]

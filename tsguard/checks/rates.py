@@ -186,12 +186,13 @@ def take_first_steps(context: Context) -> FirstSteps | None:
 
 
 def _overflow(first: FirstSteps) -> Iterator[Finding]:
-    """First steps that break in half precision, where the same steps in float32 neither break nor run away."""
+    """First steps that break in half precision, where the same steps in float32 learn: none of their losses runs away
+    from the first, which a rate that is too high does in any precision."""
     trial, model = first.trial, first.bench.model
     if trial.finite or not trial.losses or not computing_in_half(model):
         return
     wide = first.again(changes.twice_as_precise(model))
-    if not wide.finite or len(wide.losses) <= len(trial.losses) or wide.end > RUNAWAY * wide.start:
+    if not wide.finite or len(wide.losses) <= len(trial.losses) or max(wide.losses) > RUNAWAY * wide.losses[0]:
         return
     broken = len(trial.losses) - 1
     place = _where_it_breaks(first, broken)

@@ -221,16 +221,33 @@ def _balance(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Ite
         return
     for leaf in leaves(record.data.y) if record.data.is_arrays else ():
         array = np.asarray(leaf)
-        if array.size != len(array):
+        steps = array.size != len(array)
+        labels = _tags(record, batch, array) if steps else array
+        if labels is None:
             continue
-        names, counts = np.unique(array.reshape(-1), return_counts=True)
+        names, counts = np.unique(labels.reshape(-1), return_counts=True)
         if (
             2 <= len(names) <= 50
             and np.array_equal(names, names.round())
             and counts.min() / counts.sum() < RARE / (len(names) / 2)
         ):
-            yield do.balanced(array)
+            yield do.balanced(labels, steps=steps)
             return
+
+
+def _tags(record: Record, batch: Batch, array: Any) -> Any:
+    """Labels of steps as class numbers; None where the only output does not answer every step with a class."""
+    listed = heads(record.model, batch, predict(record.model, batch.x))
+    if len(listed) != 1 or listed[0].answer.ndim != 3 or listed[0].loss is None or array.ndim not in (2, 3):
+        return None
+    if question(listed[0].loss).kind not in ("sparse", "categorical", "binary"):
+        return None  # whole numbers may be amounts
+    answer, written = listed[0].answer, labels_of(listed[0].target)
+    if tuple(answer.shape[1:2]) != array.shape[1:2] or written not in ("integer", "binary", "one-hot"):
+        return None
+    if array.ndim == 3 and array.shape[2] > 1:
+        return array.argmax(-1) if written == "one-hot" else None
+    return array.reshape(array.shape[:2])
 
 
 def _terms(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterator[Experiment]:

@@ -153,7 +153,8 @@ def rare_class(finding: Finding, case: Case) -> list[str] | None:
     y = case.batch.y
     if not isinstance(y, np.ndarray):
         return None
-    labels = "y.argmax(axis=-1)" if y.ndim > 1 and y.shape[-1] > 1 else "y"
+    wide = y.ndim > 1 and y.shape[-1] > 1 and bool((((y == 0) | (y == 1)).all(-1) & (y.sum(-1) == 1)).all())
+    labels = "y.argmax(axis=-1)" if wide else "y"  # two axes may also be labels of steps
     return [
         f"counts = np.unique({labels}, return_counts=True)[1]",
         f"rare = counts.max() >= {MAJORITY:g} * counts.sum() or counts.max() >= {RARE:g} * counts.min()",
