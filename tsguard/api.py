@@ -92,8 +92,9 @@ def reduce(
         if isinstance(source, Context):
             context, model, data = source, source.model, source.data
         elif source is not None:
-            outcome, model, data = source, source.model, recorded_arrays(source)
-            context = Context(subject=Subject.from_model(model), data=data)
+            outcome, model, context = source, source.model, source.context
+            data = recorded_arrays(source) if context is None else context.data
+            context = context or Context(subject=Subject.from_model(model), data=data)
         elif report_or_run.run is not None:
             report_or_run = report_or_run.run.folder
     if not isinstance(report_or_run, Report):

@@ -6,7 +6,6 @@ Choosing the backend is the first thing that happens here, because everything be
 from __future__ import annotations
 
 import inspect
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -35,6 +34,7 @@ from tsguard.guard.recovery import checked_policy
 from tsguard.guard.stall import STALL_SECONDS
 from tsguard.padding import Padding
 from tsguard.report import Report
+from tsguard.repro.budget import stopwatch
 from tsguard.repro.find import failing_case, other_case, reduced
 from tsguard.repro.reported import with_script
 from tsguard.settings import GuardSettings
@@ -202,13 +202,13 @@ def reproduce(
     """The report with its failure reduced to a script in the run's folder, within the budget."""
     if folder is None or not any(f.status == "FAIL" for f in report.findings):
         return report
-    deadline = time.monotonic() + budget_s
+    clock = stopwatch()
 
     def make() -> Any:
         told: dict[str, Any] = {"model": context.model, "data": context.data, "name": report.name}
         told |= {"recipe": _recipe(context), "findings": report.findings}
         case = failing_case(outcome=outcome, budget_s=budget_s, **told)
-        left = max(0.0, deadline - time.monotonic())
+        left = max(0.0, budget_s - clock())
         if case is not None:
             return reduced(case, budget_s=left, progress=progress)
         return other_case(budget_s=left, context=context, progress=progress, **told)

@@ -7,6 +7,7 @@ from keras import layers, ops
 
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding, Role, Status
+from tsguard.repro import asked_loss, asked_model, asked_step
 from tsguard.repro.asked import _wrong, form_of, lines_of
 from tsguard.repro.case import Batch, Case, Fingerprint
 
@@ -199,6 +200,42 @@ def of_outputs(weights):
     return made
 
 
+class Drawn(layers.Layer):
+    """Random numbers that it keeps beside its variables, or among them."""
+
+    def __init__(self, *, plain):
+        super().__init__()
+        start = ops.convert_to_tensor(X[:3].copy())
+        if plain:
+            self.kernel = start
+        else:
+            self.kernel = self.add_weight(shape=(3, 3), initializer=lambda *_, **__: start)
+
+    def call(self, x):
+        return ops.matmul(x, self.kernel)
+
+
+def factors(first):
+    start = keras.initializers.Constant(0.0) if first == "zeros" else first
+    return chain(layers.Dense(3, kernel_initializer=start), layers.Dense(3, kernel_initializer="zeros"), loss="mse")
+
+
+def padded_texts(*, masked):
+    return chain(layers.Embedding(9, 2, mask_zero=masked), layers.LSTM(2), layers.Dense(1), shape=(3,))
+
+
+def two_inputs():
+    keras.utils.set_random_seed(0)
+    entries = {name: keras.Input((3,), name=name) for name in ("past", "fed")}
+    made = keras.Model(entries, layers.Dense(3)(layers.Add()(list(entries.values()))))
+    made.compile("sgd", "mse")
+    return made
+
+
+def pictures(*shape):
+    return chain(layers.Conv2D(1, 3, padding="same"), layers.GlobalMaxPooling2D(), shape=shape)
+
+
 LABELS = RNG.integers(0, 3, 32).astype("int32")
 YES = (Y > 0.5).astype("float32")
 SERIES = RNG.normal(size=(32, 24, 3)).astype("float32")
@@ -208,6 +245,14 @@ WIDE = RNG.normal(size=(128, 3)).astype("float32")
 SPARSE = keras.losses.SparseCategoricalCrossentropy
 BINARY = keras.losses.BinaryCrossentropy
 DENSE = layers.Dense
+
+
+def smoothed(*, ahead):
+    """A channel of noise and a mean over its steps, also of those after the window."""
+    whole = np.random.default_rng(3).normal(size=(200, 40))
+    mean = np.stack([whole[:, k - 3 + ahead : k + 1 + ahead].mean(1) for k in range(8, 32)], axis=1)
+    return np.stack([whole[:, 8:32], mean], axis=-1)
+
 
 CODE = (Evidence("value", {"value": -200.0, "count": 8}, name="1"),)
 CASES = {
@@ -469,8 +514,85 @@ CASES = {
         (chain(DENSE(3), loss=lambda y, p: ops.mean(ops.square(y[:, :2] - p[:, :2]))), X, X),
         (chain(DENSE(3)), X, X),
     ),
+    "untracked-parameters kept beside the variables": (
+        {"parameter": "kernel"},
+        (),
+        (chain(Drawn(plain=True), DENSE(1)), X, Y),
+        (chain(Drawn(plain=False), DENSE(1)), X, Y),
+    ),
+    "disconnected-parameters frozen as drawn": (
+        {},
+        (),
+        (chain(DENSE(4, trainable=False), DENSE(1, trainable=False), layers.BatchNormalization()), X, Y),
+        (chain(DENSE(4, trainable=False), DENSE(1)), X, Y),
+    ),
+    "input-encoding of channels that stand elsewhere": (
+        {},
+        (),
+        (pictures(3, 9, 9), RNG.normal(size=(2, 3, 9, 9)).astype("float32"), Y[:2]),
+        (pictures(9, 9, 3), RNG.normal(size=(2, 9, 9, 3)).astype("float32"), Y[:2]),
+    ),
+    "input-encoding of a kernel beyond its axis": (
+        {},
+        (),
+        (chain(layers.Conv1D(2, 5, padding="same"), layers.GlobalMaxPooling1D(), shape=(3, 24)), SERIES.mT, Y),
+        (chain(layers.Conv1D(2, 5, padding="same"), layers.GlobalMaxPooling1D(), shape=(24, 3)), SERIES, Y),
+    ),
+    "mask-dropped on the way to a recurrent layer": (
+        {},
+        (),
+        (padded_texts(masked=False), IDS * (np.arange(3) < 2), Y),
+        (padded_texts(masked=True), IDS * (np.arange(3) < 2), Y),
+    ),
+    "output-activation over another axis": (
+        {},
+        (),
+        (chain(DENSE(4), layers.Softmax(1), shape=(24, 3)), SERIES, Y),
+        (chain(DENSE(4), layers.Softmax(-1), shape=(24, 3)), SERIES, Y),
+    ),
+    "output-activation taken twice": (
+        {},
+        (),
+        (chain(DENSE(1, "exponential"), loss=lambda y, p: ops.mean(ops.exp(p) - y * p)), X, Y / 2),
+        (chain(DENSE(1), loss=lambda y, p: ops.mean(ops.exp(p) - y * p)), X, Y / 2),
+    ),
+    "loss-mismatch that asks of each class": (
+        {},
+        (),
+        (classes("binary_crossentropy", "sigmoid"), X, np.eye(3, dtype="float32")[LABELS]),
+        (classes("categorical_crossentropy"), X, np.eye(3, dtype="float32")[LABELS]),
+    ),
+    "loss-mismatch of numbered classes": ({}, (), (classes("mse", None, 1), X, LABELS), (classes(SPARSE()), X, LABELS)),
+    "loss-mismatch that discourages": (
+        {},
+        (),
+        (model(lambda y, p: ops.mean((y - ops.mean(y)) * p) + 0.1 * ops.mean(p**2)), X, Y),
+        (model(lambda y, p: -ops.mean((y - ops.mean(y)) * p) + 0.1 * ops.mean(p**2)), X, Y),
+    ),
+    "data-leak by an input that is the target": (
+        {},
+        (),
+        (two_inputs(), {"past": X, "fed": LINE * X}, LINE * X),
+        (two_inputs(), {"past": X, "fed": X}, LINE * X),
+    ),
+    "data-leak of an input of its own": (
+        {"input": "fed"},
+        (),
+        (two_inputs(), {"past": X, "fed": np.repeat(3 * Y - 1, 3, axis=1)}, Y),
+        (two_inputs(), {"past": X, "fed": X}, Y),
+    ),
+    "data-leak of steps ahead": (
+        {"timestep": 23},
+        (),
+        (model(), smoothed(ahead=3), Y),
+        (model(), smoothed(ahead=0), Y),
+    ),
     "data-volume of one batch kept": ({}, (), (keeping(kept=True), X, Y), (keeping(kept=False), X, Y)),
 }
+
+
+CHECKS = {"loss-degenerate the wrong way round": "loss that wants other answers"}
+"""Where a form is for the finding of one check alone."""
 
 
 def case_of(subject):
@@ -482,7 +604,13 @@ def case_of(subject):
 def test_the_lines_find_the_sick_case_and_pass_the_healthy_one(name):
     where, evidence, sick, healthy = CASES[name]
     finding = Finding(
-        name.partition(" ")[0], Status.FAIL, Role.CAUSE, "sick", where={"phase": "data", **where}, evidence=evidence
+        name.partition(" ")[0],
+        Status.FAIL,
+        Role.CAUSE,
+        "sick",
+        where={"phase": "data", **where},
+        evidence=evidence,
+        check=CHECKS.get(name, ""),
     )
     form = form_of(finding, case_of(sick))
     assert form is not None
@@ -490,3 +618,23 @@ def test_the_lines_find_the_sick_case_and_pass_the_healthy_one(name):
     assert lines is not None
     assert not _wrong(lines, case_of(healthy))
     assert form_of(finding, case_of(healthy)) is None
+
+
+def test_zeros_beside_weights_that_differ_are_no_symmetry():
+    finding = Finding("symmetric-init", Status.FAIL, Role.CAUSE, "sick")
+    assert lines_of(asked_model.units_that_stay_equal, finding, case_of((factors("zeros"), X, X))) is not None
+    assert lines_of(asked_model.units_that_stay_equal, finding, case_of((factors("glorot_uniform"), X, X))) is None
+
+
+@pytest.mark.parametrize("form", [asked_step.batches_of_one, asked_loss.nothing_asked_of_a_batch])
+def test_what_hangs_on_the_size_of_a_batch_reads_it_from_the_arguments(form):
+    finding = Finding("batch-coupling", Status.FAIL, Role.CAUSE, "sick")
+    made = (
+        chain(DENSE(4), layers.BatchNormalization(), DENSE(1))
+        if form is asked_step.batches_of_one
+        else model(lambda y, p: ops.mean(ops.square(p - ops.mean(p, axis=0))))
+    )
+    case = case_of((made, X, Y))
+    assert lines_of(form, finding, case.with_(fit={"batch_size": 1})) is not None
+    assert lines_of(form, finding, case.with_(fit={"batch_size": 8})) is None
+    assert lines_of(form, finding, case) is None

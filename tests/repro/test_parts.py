@@ -11,7 +11,7 @@ from tsguard.checks.runner import run_checks
 from tsguard.dataset import Data
 from tsguard.findings import Finding, Role, Status
 from tsguard.repro.asked_parts import FORMS
-from tsguard.repro.find import other_case
+from tsguard.repro.find import READ, other_case
 from tsguard.repro.parts import Parts, _Asked
 from tsguard.subject import Subject
 
@@ -26,6 +26,14 @@ THERE = np.tile(np.arange(6) < 4, (40, 1)).astype("float32")
 
 def dealt(part):
     return np.random.default_rng(1).permutation(part)
+
+
+def weighed(table):
+    return Parts(X, (np.arange(300) % 10 == 0).astype("int32"), fit={"class_weight": table})
+
+
+def ordered(labels, **fit):
+    return Parts(X, labels, fit={"batch_size": 10, **fit})
 
 
 CASES = {
@@ -45,14 +53,23 @@ CASES = {
     ),
     "data-mispaired of all": (Parts(X, dealt(Y), None, OTHER, OTHER_Y), Parts(X, Y, None, OTHER, OTHER_Y)),
     "mask-inverted": (Parts(WEIGHED, WEIGHED[..., 0], 1 - THERE), Parts(WEIGHED, WEIGHED[..., 0], THERE)),
+    "config-unused-key": (weighed({"0": 1.0, "1": 9.0}), weighed({0: 1.0, 1: 9.0})),
+    "data-imbalance of one class": (weighed({0: 1e4, 1: 1.0}), weighed({0: 1.0, 1: 9.0})),
+    "data-imbalance turned round": (weighed({0: 5.0, 1: 1.0}), weighed({0: 1.0, 1: 9.0})),
+    "data-order of classes": (ordered(np.arange(300) // 100, shuffle=False), ordered(np.arange(300) // 100)),
+    "data-order of batches": (ordered(np.arange(300) // 10 % 3, shuffle=False), ordered(np.arange(300) // 10 % 3)),
+    "data-order of values": (ordered(np.arange(300.0), shuffle=False), ordered(np.arange(300.0))),
     "loss-degenerate": (Parts(X, Y, np.arange(300.0) % 5), Parts(X, Y, 1 + np.arange(300.0) % 5 / 10)),
 }
+
+
+WHERE = {code: {"config_key": "class_weight"} for code in ("config-unused-key", "data-imbalance")}
 
 
 def wrong(name, parts):
     """Whether some form of the code finds the parts wrong."""
     code = name.partition(" ")[0]
-    finding = Finding(code, Status.FAIL, Role.CAUSE, "sick", where={"phase": "data"})
+    finding = Finding(code, Status.FAIL, Role.CAUSE, "sick", where={"phase": "data", **WHERE.get(code, {})})
     asked = _Asked(finding, {}, float("inf"), lambda: 0.0, lambda words: None)
     return any(asked.lines(form, parts) is not None for form in FORMS[code])
 
@@ -144,8 +161,52 @@ def test_arguments_of_fit_can_be_mended_too(tmp_path):
     script = case.save(tmp_path)
     assert "confirmed in a fresh process | yes" in (tmp_path / "README.md").read_text()
     (tmp_path / "mended.py").write_text(
-        "from tests.repro.test_parts import X, line\nimport numpy as np\n\n"
-        "def build():\n    return line(), X, np.repeat([0.0, 1.0], 150)[:, None], {'shuffle': True, 'batch_size': 16}\n"
+        "import numpy as np\n\n"
+        "def build():\n    return np.repeat([0.0, 1.0], 150)[:, None], {'shuffle': True, 'batch_size': 16}\n"
     )
     code, said = run(script, "--use", "mended:build", path=tmp_path)
     assert code == 0, said
+
+
+class Sorted(keras.utils.PyDataset):
+    """Batches of one class each, as they lie in their folders."""
+
+    def __len__(self):
+        return 30
+
+    def __getitem__(self, index):
+        return X[10 * index : 10 * index + 10], np.full(10, index // 10)
+
+
+@pytest.mark.slow
+def test_what_is_said_of_a_loader_becomes_a_script_of_the_arrays_that_it_gave(tmp_path):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((5,)), layers.Dense(3, "softmax")])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    data = Data(Sorted())
+    context, findings = found("batches of one class each", "data-order", model, data, fit={"epochs": 2})
+    case = other_case(findings, model=model, data=data, name="loaded", budget_s=30, context=context)
+    script = case.save(tmp_path)
+    assert "confirmed in a fresh process | yes" in (tmp_path / "README.md").read_text()
+    assert "tsguard" not in script.read_text()
+    (tmp_path / "mended.py").write_text("import numpy as np\n\ndef build():\n    return np.arange(300) % 3, {}\n")
+    code, said = run(script, "--use", "mended:build", path=tmp_path)
+    assert code == 0, said
+
+
+def test_a_generator_is_read_once_for_all_reductions():
+    rng = np.random.default_rng(0)
+    data = Data((X[rows], Y[rows]) for rows in (rng.permutation(300)[:10] for _ in range(999)))
+    context = Context(subject=Subject.from_model(line()), data=data)
+    other_case([], model=context.model, data=data, name="drawn", budget_s=9, context=context)
+    first = context.facts[READ]
+    other_case([], model=context.model, data=data, name="drawn", budget_s=9, context=context)
+    assert context.facts[READ] is first
+    assert first.is_arrays
+
+
+def test_what_passes_is_not_reduced():
+    data = Data(X, Y, validation=(X[:50], Y[:50]))
+    context = Context(subject=Subject.from_model(line()), data=data)
+    passed = Finding("data-leak", Status.PASS, Role.NOTE, "none found", check="parts that share samples")
+    assert other_case([passed], model=line(), data=data, name="x", budget_s=9, context=context) is None

@@ -82,3 +82,22 @@ def test_no_row_can_be_left_out():
         for row in range(case.batch.samples):
             index = [other for other in range(case.batch.samples) if other != row]
             assert not case.fails(case.batch.map(lambda leaf, index=index: leaf[index]))
+
+
+def test_a_pass_that_had_no_time_to_end_is_told():
+    case = planted("functional/log_zero")
+    seconds = itertools.count(step=100)
+
+    def slow(case, keep):
+        for rows in range(1, 5):
+            keep(case.with_(batch=case.batch.map(lambda leaf, rows=rows: leaf[:rows])))
+        return case
+
+    stalled = Reduction(case, budget_s=1000, passes=(slow,), fails=lambda case: False, clock=lambda: next(seconds))
+    stalled.run()
+    assert stalled.asked < 4
+    assert stalled.exhausted
+    whole = Reduction(case, budget_s=1000, passes=(slow,), fails=lambda case: False)
+    whole.run()
+    assert whole.asked == 4
+    assert not whole.exhausted

@@ -19,11 +19,11 @@ SCRIPTS = {
     "functional/log_zero": ("keras.ops.log", "keras.ops.tanh"),
     "subclassed/where_log": ("ops.log(z)", "ops.log(ops.where(z > 0, z, 1.0))"),
     "second_output/log_negative": ("ops.log(z)", "ops.log(ops.maximum(z, 1.0))"),
-    "own_train_step/log_negative": ("model.is_sick = True", "model.is_sick = False"),
-    "named_term/log_negative": ("model.is_sick = True", "model.is_sick = False"),
+    "own_train_step/log_negative": ("ops.log(z)", "ops.log(ops.maximum(z, 1.0))"),
+    "named_term/log_negative": ("ops.log(z)", "ops.log(ops.maximum(z, 1.0))"),
     "mixed_float16/square": ("keras.ops.square", "keras.ops.tanh"),
     "cell/sqrt_negative": ("keras.ops.sqrt", "keras.ops.tanh"),
-    "loss/empty_selection": ("is_sick = True", "is_sick = False"),
+    "loss/empty_selection": ("ops.mean(error[chosen])", "ops.sum(error[chosen]) + 0.0 * ops.mean(p)"),
 }
 """Planted faults, and what their author would change in the script's own model."""
 

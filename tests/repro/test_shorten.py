@@ -53,3 +53,35 @@ def test_definitions_and_imports_that_nothing_names_go():
     drop_unread(lines, ["x = np.ones(3)"])
     assert list(lines.sources) == ["used"]
     assert lines.imports == {"from keras import ops", "import numpy as np"}
+
+
+CHOICE = """def act(x):
+    if sick:
+        y = x + 1
+        y = y * 2
+    else:
+        y = 0
+    return (y if sick else -y) + 1"""
+
+
+def acted(sources, sick):
+    space = {"sick": sick}
+    exec(sources["act"], space)
+    try:
+        return space["act"](1)
+    except NameError:
+        return None
+
+
+def test_a_choice_is_decided_as_it_fell():
+    kept = shortened({"act": CHOICE}, lambda sources: acted(sources, True) == 5)
+    assert kept["act"] == "def act(x):\n    y = x + 1\n    y = y * 2\n    return (y) + 1"
+    other = shortened({"act": CHOICE}, lambda sources: acted(sources, False) == 1)
+    assert "sick" not in other["act"]
+    assert acted(other, False) == 1
+
+
+def test_what_stands_behind_the_end_of_a_function_goes():
+    source = "def act(x):\n    if sick:\n        return x + 1\n    return x"
+    kept = shortened({"act": source}, lambda sources: acted(sources, True) == 2)
+    assert kept["act"] == "def act(x):\n    return x + 1"

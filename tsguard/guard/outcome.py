@@ -37,6 +37,8 @@ class Trip:
     """Whether the run cannot go on as it is."""
     phase: str | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    context: Any = None
+    """What the checks were told of the training, where a session knows it: its validation part, its arguments."""
 
 
 @dataclass(frozen=True)

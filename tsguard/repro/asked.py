@@ -30,13 +30,18 @@ def form_of(finding: Finding, case: Case) -> Form | None:
 
 def lines_of(form: Form, finding: Finding, case: Case) -> list[str] | None:
     """The lines of a form; None where they cannot be written of a case, or do not find it wrong."""
-    try:
-        lines = form(finding, case)
-    except REFUSALS:
-        return None
+    lines = written(form, finding, case)
     if lines and any("model." in line for line in lines) and not (has_graph(case.model) or "model(x" in lines[0]):
         lines = ["model(x)", *lines]  # a class of the user's has its weights after its first call
     return lines if lines is not None and _wrong(lines, case) else None
+
+
+def written(form: Callable[[Finding, Any], list[str] | None], finding: Finding, subject: Any) -> list[str] | None:
+    """What a form says of a subject; None also where it was not made for such a one."""
+    try:
+        return form(finding, subject)
+    except REFUSALS:
+        return None
 
 
 def home_of(lines: Sequence[str]) -> str:
@@ -44,25 +49,42 @@ def home_of(lines: Sequence[str]) -> str:
     return "np" if any("np." in line for line in lines) else "keras.ops"
 
 
-def _wrong(lines: list[str], case: Case) -> bool:
-    space: dict[str, Any] = {"keras": keras, "np": np, "model": case.model}
-    read = (lambda leaf: leaf) if home_of(lines) == "np" else keras.ops.convert_to_tensor
+def _wrong(lines: list[str], case: Case, *, home: str = "") -> bool:
+    read = (lambda leaf: leaf) if (home or home_of(lines)) == "np" else keras.ops.convert_to_tensor
     try:
-        with preserved(case.model), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            space |= {"x": map_leaves(read, case.batch.x), "y": map_leaves(read, case.batch.y)}
+        with preserved(case.model):
+            given = {"x": map_leaves(read, case.batch.x), "y": map_leaves(read, case.batch.y)}
             if case.weights is not None:
                 case.model.set_weights(list(case.weights))
             seed_everything(case.seed)
-            exec("\n".join(lines), space)
+            return finds(lines, {"keras": keras, "model": case.model, "fit": case.fit, **given})
     except REFUSALS:
         return False
-    return bool(space["wrong"])
+
+
+def finds(lines: Sequence[str], space: Mapping[str, Any]) -> bool:
+    """Whether lines find something wrong; what they cannot be asked of is not wrong."""
+    known = {"np": np, **space}
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            exec("\n".join(lines), known)
+    except REFUSALS:
+        return False
+    return bool(known["wrong"])
+
+
+def of_any_arrays(lines: list[str], case: Case, names: str) -> list[str]:
+    """The lines, with one before them that makes tensors of a mended model's arrays where they cannot do without."""
+    if home_of(lines) == "np" or not names or _wrong(lines, case, home="np"):
+        return lines
+    several = f"({names})" if "," in names else names
+    return [f"{names} = keras.tree.map_structure(keras.ops.convert_to_tensor, {several})", *lines]
 
 
 FORMS: Mapping[str, tuple[Form, ...]] = {
     "amp-steps-skipped": (asked_step.scaled_beyond,),
-    "batch-coupling": (asked_step.carried_state,),
+    "batch-coupling": (asked_step.carried_state, asked_step.batches_of_one),
     "clip-saturated": (asked_step.cut_to_nothing,),
     "data-constant": (
         asked_data.all_the_same,
@@ -73,7 +95,12 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
     ),
     "data-imbalance": (asked_data.rare_class,),
     "data-labels": (asked_loss.odd_labels, asked_loss.dealt_targets, asked_loss.deaf_to_a_label),
-    "data-leak": (asked_loss.copied_through, asked_data.target_inside),
+    "data-leak": (
+        asked_loss.copied_through,
+        asked_loss.fed_its_answer,
+        asked_data.target_inside,
+        asked_data.steps_ahead,
+    ),
     "data-mispaired": (asked_data.shifted, asked_data.sorted_apart),
     "data-order": (asked_data.backwards,),
     "data-precision": (asked_data.time_in_float32,),
@@ -82,15 +109,21 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
     "data-sentinel": (asked_data.code_for_missing,),
     "dead-units": (asked_model.dead_units,),
     "degenerate-attention": (asked_model.without_gradient,),
-    "disconnected-parameters": (asked_model.without_gradient,),
+    "disconnected-parameters": (asked_model.without_gradient, asked_model.frozen_as_drawn),
     "double-softmax": (asked_loss.costly_perfection,),
     "exploding-gradient": (asked_model.drowning_steps,),
     "gradient-accumulates": (asked_step.summed_gradients,),
     "init-scale": (asked_model.odd_gains,),
-    "input-encoding": (asked_model.odd_ids, asked_model.ids_beyond),
+    "input-encoding": (
+        asked_model.odd_ids,
+        asked_model.ids_beyond,
+        asked_model.channels_elsewhere,
+        asked_model.kernel_beyond_its_axis,
+    ),
     "loss-broadcast": (asked_loss.dealt_targets,),
     "loss-degenerate": (
         asked_loss.nothing_asked,
+        asked_loss.nothing_asked_of_a_batch,
         asked_loss.bottomless,
         asked_loss.dealt_targets,
         asked_loss.turned_round,
@@ -105,17 +138,23 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
         asked_loss.outweighed,
         asked_loss.of_any_size,
         asked_loss.alike_for_all_classes,
+        asked_loss.one_of_many,
+        asked_loss.numbered_classes,
+        asked_loss.discouraged,
     ),
     "loss-term-dominates": (asked_loss.loud_output, asked_loss.loud_term),
     "lr-too-high": (asked_model.runs_away,),
     "lr-too-low": (asked_model.stands_still,),
+    "mask-dropped": (asked_sight.padding_read,),
     "metric-disagrees": (asked_loss.far_constant,),
     "nondeterministic": (asked_step.drawn_anew,),
     "output-activation": (
         asked_loss.constant_answers,
+        asked_loss.sums_over_another_axis,
         asked_loss.no_probability,
         asked_loss.costly_perfection,
         asked_loss.targets_beyond,
+        asked_loss.wants_beyond,
     ),
     "over-regularised": (
         asked_model.heavy_penalty,
@@ -124,7 +163,8 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
         asked_model.heavy_decay,
     ),
     "saturated-units": (asked_model.flat_units, asked_model.flat_gates),
-    "symmetric-init": (asked_model.equal_units,),
+    "symmetric-init": (asked_model.units_that_stay_equal, asked_model.equal_units),
+    "train-eval-gap": (asked_step.batches_of_one,),
     "transfer-nothing": (asked_model.no_counterpart,),
     "under-capacity": (
         asked_model.straight,
@@ -132,7 +172,7 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
         asked_sight.unseen_level,
         asked_sight.unseen_cells,
     ),
-    "untracked-parameters": (asked_model.strangers, asked_model.without_gradient),
+    "untracked-parameters": (asked_model.strangers, asked_model.drawn_and_kept, asked_model.without_gradient),
     "vanishing-gradient": (asked_model.fading_gradient, asked_model.unheard_steps),
 }
 """By code; the first whose lines find the case wrong is the one that is written."""

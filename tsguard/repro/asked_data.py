@@ -11,7 +11,7 @@ from tsguard.checks.data import FLOAT32_WHOLE, HUGE, HUGE_TARGET
 from tsguard.checks.data_classes import MAJORITY, RARE
 from tsguard.checks.data_pairs import SHIFTS
 from tsguard.checks.data_parts import DETERMINED, LEAST_SAMPLES
-from tsguard.checks.data_steps import STILL
+from tsguard.checks.data_steps import MADE_OF, NOT_WITHOUT, REACH, STILL
 from tsguard.findings import Finding
 from tsguard.probes.pairing import LEAST_PAIRS, RELATED, UNRELATED
 from tsguard.repro.case import Case
@@ -151,7 +151,7 @@ def one_target(finding: Finding, case: Case) -> list[str] | None:
 def rare_class(finding: Finding, case: Case) -> list[str] | None:
     """Classes of which one is nearly everywhere, or one nearly nowhere."""
     y = case.batch.y
-    if not isinstance(y, np.ndarray):
+    if not isinstance(y, np.ndarray) or "config_key" in finding.where:
         return None
     wide = y.ndim > 1 and y.shape[-1] > 1 and bool((((y == 0) | (y == 1)).all(-1) & (y.sum(-1) == 1)).all())
     labels = "y.argmax(axis=-1)" if wide else "y"  # two axes may also be labels of steps
@@ -176,15 +176,19 @@ def backwards(finding: Finding, case: Case) -> list[str] | None:
 
 def target_inside(finding: Finding, case: Case) -> list[str] | None:
     """Cells of the input that are the target in other units."""
-    if not isinstance(case.batch.x, np.ndarray) or not isinstance(case.batch.y, np.ndarray):
+    named = isinstance(case.batch.x, Mapping)
+    held = case.batch.x.get(finding.where.get("input")) if named else case.batch.x
+    name = f"x[{plain(finding.where['input'])}]" if named else "x"
+    if not isinstance(held, np.ndarray) or not isinstance(case.batch.y, np.ndarray):
         return None
-    if case.batch.x.shape == case.batch.y.shape:
+    if held.shape == case.batch.y.shape and not named:
         return None  # what is to be rebuilt is there on purpose
+    alone = "" if named else " and len(found) < len(cells)"
     return [
-        "cells, goal = x.reshape(len(x), -1).T, y.reshape(len(y), -1)[:, 0]",
+        f"cells, goal = {name}.reshape(len(y), -1).T, y.reshape(len(y), -1)[:, 0]",
         "follows = np.array([np.corrcoef(cell, goal)[0, 1] if np.ptp(cell) else 0 for cell in cells])",
         f"found = np.flatnonzero(follows**2 >= {DETERMINED:.6f})",
-        f"wrong = found.tolist() if {LEAST_SAMPLES} <= len(x) and len(found) < len(cells) else []",
+        f"wrong = found.tolist() if len(y) >= {LEAST_SAMPLES}{alone} else []",
     ]
 
 
@@ -199,4 +203,23 @@ def sorted_apart(finding: Finding, case: Case) -> list[str] | None:
         "explained = 1 - np.square(flat[half:] @ line - goal[half:]).mean() / goal[half:].var()",
         f"enough = len(x) >= {LEAST_PAIRS} and (np.diff(y.ravel()) >= 0).all()",
         f"wrong = [explained] if enough and explained <= {UNRELATED:g} else []",
+    ]
+
+
+def steps_ahead(finding: Finding, case: Case) -> list[str] | None:
+    """Features that steps of another on both sides make, also where the window ends and holds no steps ahead."""
+    if not isinstance(case.batch.x, np.ndarray) or case.batch.x.ndim != 3 or "timestep" not in finding.where:
+        return None
+    return [
+        "def explained(columns, goal):",
+        "    columns, goal = columns - columns.mean(0), goal - goal.mean()",
+        "    line = np.linalg.lstsq(columns, goal, rcond=1e-9)[0]",
+        "    return 1 - np.square(goal - columns @ line).sum() / np.square(goal).sum()",
+        "x = x.astype(float)",
+        f"reach, middle, wrong = {REACH}, x.shape[1] // 2, []",
+        "for made, other in [(j, k) for j in range(x.shape[2]) for k in range(x.shape[2]) if j != k]:",
+        "    around = explained(x[:, middle - reach : middle + reach + 1, other], x[:, middle, made])",
+        "    behind = explained(x[:, : middle + 1, other], x[:, middle, made])",
+        "    last = explained(x[:, -2 * reach - 1 :, other], x[:, -1, made])",
+        f"    wrong += [(made, other)] if around >= {MADE_OF:g} and max(behind, last) <= {NOT_WITHOUT:g} else []",
     ]

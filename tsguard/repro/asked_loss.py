@@ -9,9 +9,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from tsguard.checks import beyond
 from tsguard.checks.copied import EXACT
 from tsguard.checks.lopsided import SIDE
-from tsguard.checks.outputs import FLOOR_SHARE, UNREACHABLE_SHARE
+from tsguard.checks.outputs import FLOOR_SHARE, MAX_CLASSES, MIN_CLASSES, UNREACHABLE_SHARE
 from tsguard.checks.outweigh import OUTWEIGHS
 from tsguard.checks.own_loss import SAME
 from tsguard.checks.signal import WORSE
@@ -23,6 +24,15 @@ from tsguard.repro.asked_model import LOSS
 from tsguard.repro.case import Case
 from tsguard.repro.code.arrays import plain
 from tsguard.repro.measured import heads_of
+
+WHOLE = 1e-5
+"""How far a sum of shares may be from one by rounding."""
+
+LEAST_ANSWERS = 32
+"""Answers by chance that have nothing to do with as many targets."""
+
+ROUNDED = 1e-7
+"""Gradient up to which it is what rounding leaves of two terms that cancel."""
 
 
 def far_constant(finding: Finding, case: Case) -> list[str] | None:
@@ -145,6 +155,13 @@ def odd_labels(finding: Finding, case: Case) -> list[str] | None:
     ]
 
 
+def nothing_asked_of_a_batch(finding: Finding, case: Case) -> list[str] | None:
+    """The same of batches of the size with which it is trained."""
+    if not isinstance(case.batch.x, np.ndarray) or not isinstance(case.batch.y, np.ndarray) or not case.fit:
+        return None
+    return ['x, y = (part[: fit.get("batch_size", 32)] for part in (x, y))', *nothing_asked(finding, case)]
+
+
 def nothing_asked(finding: Finding, case: Case) -> list[str]:
     """A loss without a gradient for any weight."""
     return [
@@ -152,7 +169,7 @@ def nothing_asked(finding: Finding, case: Case) -> list[str]:
         "weights = [v.value for v in model.trainable_variables]",
         "if loss.requires_grad:",
         "    loss.backward()",
-        "moves = any(w.grad is not None and w.grad.any() for w in weights)",
+        f"moves = any(w.grad is not None and abs(w.grad).max() > {ROUNDED:g} for w in weights)",
         'wrong = [] if moves else [f"the loss is {float(loss):g}, and no weight has a gradient"]',
     ]
 
@@ -164,7 +181,7 @@ def dealt_targets(finding: Finding, case: Case) -> list[str] | None:
     return [
         "rng = np.random.default_rng(0)",
         'answers = keras.ops.array(rng.uniform(0.1, 0.9, model(x).shape), "float32")',
-        "losses = [float(model.compute_loss(x, rng.permutation(y), answers)) for _ in range(9)]",
+        "losses = [float(model.compute_loss(x, keras.ops.array(rng.permutation(y)), answers)) for _ in range(9)]",
         f"wrong = losses[:1] if np.ptp(losses) <= {SAME:g} * abs(losses[0]) else []",
     ]
 
@@ -200,7 +217,7 @@ def bottomless(finding: Finding, case: Case) -> list[str]:
 
 def turned_round(finding: Finding, case: Case) -> list[str] | None:
     """A loss that is smaller for answers on the other side than for answers close to the targets."""
-    if not isinstance(case.batch.y, np.ndarray):
+    if not isinstance(case.batch.y, np.ndarray) or finding.check != "loss that wants other answers":
         return None
     y = case.batch.y
     shares = y.ndim > 1 and y.shape[-1] > 1 and bool(np.allclose(y.sum(-1), 1))
@@ -234,7 +251,7 @@ def deaf_to_a_label(finding: Finding, case: Case) -> list[str] | None:
         "answers = keras.random.uniform(model(x).shape).requires_grad_()",
         "model.compute_loss(x, y, answers).backward()",
         "heard = abs(answers.grad).reshape(len(x), -1).max(1).values",
-        "labels = y.reshape(-1)",
+        "labels = y.reshape(len(x), -1)[:, 0]",
         "wrong = [float(label) for label in labels.unique() if label >= 0 and not heard[labels == label].any()]",
     ]
 
@@ -301,3 +318,71 @@ def alike_for_all_classes(finding: Finding, case: Case) -> list[str] | None:
         f"alike = shape[-1] > 1 and apart < {SAME:g} * float(abs(answers.grad).max())",
         'wrong = ["all classes are pushed alike"] if alike else []',
     ]
+
+
+def one_of_many(finding: Finding, case: Case) -> list[str] | None:
+    """Targets that name one class a row, under a loss that asks of each class by itself."""
+    if not isinstance(case.batch.y, np.ndarray) or isinstance(case.model.loss, Mapping | list | tuple):
+        return None
+    return [
+        "named = y.shape[-1] > 2 and np.isin(y, (0, 1)).all() and (y.sum(-1) == 1).all()",
+        'loss = getattr(model.loss, "name", getattr(model.loss, "__name__", model.loss))',
+        'wrong = [f"{loss} over {y.shape[-1]} classes"] if named and "binary" in loss else []',
+    ]
+
+
+def sums_over_another_axis(finding: Finding, case: Case) -> list[str] | None:
+    """Answers that sum to one over samples or steps and not over classes."""
+    if isinstance(case.batch.x, Mapping | list | tuple):
+        return None
+    return [
+        "answers = model(x)",
+        "axes = [axis for axis in range(answers.ndim) if answers.shape[axis] > 1]",
+        f"sums = [axis for axis in axes if abs(answers.sum(axis) - 1).max() < {WHOLE:g}]",
+        "wrong = sums if len(axes) > 1 and sums and sums[-1] < answers.ndim - 1 else []",
+    ]
+
+
+def wants_beyond(finding: Finding, case: Case) -> list[str] | None:
+    """A loss that of all constants wants one that no weight makes the output reach."""
+    if not isinstance(case.batch.y, np.ndarray):
+        return None
+    return [
+        *_REACHED,
+        "y = keras.ops.array(y)",
+        f"steps = float(y.std()) * np.array([0, {', '.join(f'{step:g}' for step in beyond.FARTHER)}])",
+        f"sides = [{_LOW} - steps, {_LOW} + steps, {_HIGH} + steps, {_HIGH} - steps]",
+        "costs = [[float(model.compute_loss(x, y, keras.ops.full_like(y, v))) for v in side] for side in sides]",
+        "pairs = [(out, back) for out, back in (costs[:2], costs[2:]) if np.isfinite(out + back).all()]",
+        f"wrong = [o for o, b in pairs if b[0] <= min(b) and o[0] - min(o) > {beyond.GAIN:g} * abs(o[0])]",
+    ]
+
+
+def discouraged(finding: Finding, case: Case) -> list[str] | None:
+    """A loss that is larger for answers close to the targets than for answers that have nothing to do with them."""
+    if not isinstance(case.batch.y, np.ndarray) or case.batch.y.size < LEAST_ANSWERS:
+        return None
+    return [
+        "noise = y.std() * np.random.default_rng(7919).normal(size=y.shape)",  # 0 may have made the data
+        'close, random = (keras.ops.array(part, "float32") for part in (y + noise / 2, y.mean() + noise))',
+        "costs = [float(model.compute_loss(x, keras.ops.array(y), answers)) for answers in (close, random)]",
+        "wrong = costs if costs[0] > costs[1] + 1e-5 * abs(costs[1]) else []",
+    ]
+
+
+def numbered_classes(finding: Finding, case: Case) -> list[str] | None:
+    """Few whole numbers, as names of classes are, as the targets of a distance."""
+    if not isinstance(case.batch.y, np.ndarray) or case.batch.y.dtype.kind not in "iu":
+        return None
+    return [
+        "kinds = np.unique(y)",
+        f"few = {MIN_CLASSES} <= len(kinds) <= {MAX_CLASSES} and y.dtype.kind in 'iu'",
+        "wrong = kinds.tolist() if few and model(x).shape[-1] == 1 else []",
+    ]
+
+
+def fed_its_answer(finding: Finding, case: Case) -> list[str] | None:
+    """An input beside others that is the target, value by value."""
+    if not isinstance(case.batch.x, Mapping | list | tuple) or not isinstance(case.batch.y, np.ndarray):
+        return None
+    return ["wrong = [k for k, leaf in enumerate(keras.tree.flatten(x)) if np.array_equal(leaf.ravel(), y.ravel())]"]

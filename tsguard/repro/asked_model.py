@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import keras
+import torch
 
+from tsguard.checks import axes
 from tsguard.checks.gradient_flow import EXPLODED, FLOAT32_EPS, VANISHED
 from tsguard.checks.initialisation import GAIN_HIGH, GAIN_LOW
 from tsguard.checks.rates import DECAY_PULL, RUNAWAY, STANDSTILL, STEPS
@@ -46,11 +48,45 @@ def strangers(finding: Finding, case: Case) -> list[str]:
     ]
 
 
+def drawn_and_kept(finding: Finding, case: Case) -> list[str] | None:
+    """Tensors that a layer keeps as they are beside its variables, and on which the loss depends."""
+    name = str(finding.where.get("parameter"))
+    if not any(isinstance(vars(one).get(name), torch.Tensor) for one in case.model._flatten_layers()):
+        return None
+    return [
+        f"held = [one for one in model._flatten_layers() if keras.ops.is_tensor(vars(one).get({plain(name)}))]",
+        f"first = float({LOSS})",
+        "for layer in held:",
+        f"    layer.__dict__[{plain(name)}] = 2 * layer.__dict__[{plain(name)}]",
+        f"wrong = [layer.name for layer in held] if float({LOSS}) != first else []",
+    ]
+
+
 def equal_units(finding: Finding, case: Case) -> list[str]:
     """Kernels whose units all start with the same weights."""
     return [
         "kernels = [v for v in model.trainable_variables if v.value.ndim > 1 and v.shape[-1] > 1]",
         "wrong = [v.path for v in kernels if (v.value == v.value[..., :1]).all()]",
+    ]
+
+
+def units_that_stay_equal(finding: Finding, case: Case) -> list[str]:
+    """Kernels whose units start alike and are moved alike: zeros beside weights that differ are not."""
+    return [
+        f"{LOSS}.backward()",
+        "kernels = [v for v in model.trainable_variables if v.value.ndim > 1 and v.shape[-1] > 1]",
+        "pairs = [(v.path, v.value, 0 * v.value if v.value.grad is None else v.value.grad) for v in kernels]",
+        "apart = [(path, [float(abs(one - one[..., :1]).max()) for one in pair]) for path, *pair in pairs]",
+        f"wrong = [path for path, (start, move) in apart if start == 0 and move <= {FLOAT32_EPS:g}]",
+    ]
+
+
+def frozen_as_drawn(finding: Finding, case: Case) -> list[str]:
+    """Kernels none of which trains."""
+    return [
+        "kernels = [v for v in model.variables if v.value.ndim > 1]",
+        "moving = {id(v) for v in model.trainable_variables}",
+        "wrong = [v.path for v in kernels] if not any(id(v) in moving for v in kernels) else []",
     ]
 
 
@@ -94,19 +130,22 @@ def odd_gains(finding: Finding, case: Case) -> list[str]:
     ]
 
 
-def _idle(kind: str, idle: str) -> list[str]:
+def _idle(kind: str, idle: str, layer: str = "") -> list[str]:
+    also = f" or isinstance(layer, {layer})" if layer else ""
     return [
+        "model(x)",  # a mended model may not be built yet
         f"kind = keras.activations.{kind}",
-        'asked = [layer for layer in model.layers[:-1] if getattr(layer, "activation", None) is kind]',
-        "outs = [(layer.name, keras.Model(model.inputs, layer.output)(x)) for layer in asked]",
-        f"wrong = [name for name, out in outs if {idle}]",
+        f'asked = [layer for layer in model.layers[:-1] if getattr(layer, "activation", None) is kind{also}]',
+        # A layer that is given nothing gives nothing: that is no fault of its units.
+        "outs = [(one.name, *keras.Model(model.inputs, [one.input, one.output])(x)) for one in asked]",
+        f"wrong = [name for name, given, out in outs if given.any() and {idle}]",
     ]
 
 
 def dead_units(finding: Finding, case: Case) -> list[str]:
     """Layers of ReLU of which nearly no unit is above zero for any sample."""
     idle = f"(out <= 0).flatten(0, -2).all(0).float().mean() >= {DEAD_SHARE:g}"
-    return _idle("relu", idle)
+    return _idle("relu", idle, "keras.layers.ReLU")
 
 
 def flat_units(finding: Finding, case: Case) -> list[str]:
@@ -224,6 +263,7 @@ def odd_ids(finding: Finding, case: Case) -> list[str] | None:
     if len(tables) != 1:
         return None
     return [
+        "model(x)",  # a mended model may not be built yet
         "[table] = [layer for layer in model.layers if isinstance(layer, keras.layers.Embedding)]",
         "ids = keras.ops.convert_to_numpy(keras.Model(model.inputs, table.input)(x))",
         "wrong = ids[(ids != np.floor(ids)) | (ids < 0) | (ids >= table.input_dim)].tolist()",
@@ -244,4 +284,36 @@ def ids_beyond(finding: Finding, case: Case) -> list[str] | None:
         "every = model._flatten_layers()",
         "[table] = [layer for layer in every if isinstance(layer, keras.layers.Embedding)]",
         f"wrong = np.unique({ids}[({ids} < 0) | ({ids} >= table.input_dim)]).tolist()",
+    ]
+
+
+def _first_convolution(case: Case, kinds: tuple[str, ...], dimensions: int) -> list[str] | None:
+    """Lines that name the first convolution of such a kind and the shape of what it is given."""
+    if isinstance(case.batch.x, Mapping | list | tuple) or case.batch.x.ndim != dimensions:
+        return None
+    listed = ", ".join(f"keras.layers.{kind}" for kind in kinds)
+    return [
+        f"[first, *_] = [layer for layer in model._flatten_layers() if isinstance(layer, ({listed}))]",
+        "sizes = list(x.shape[1:])",
+        'channels = sizes.pop(0 if first.data_format == "channels_first" else -1)',
+    ]
+
+
+def channels_elsewhere(finding: Finding, case: Case) -> list[str] | None:
+    """Pictures whose channels stand where a convolution reads rows or columns."""
+    lines = _first_convolution(case, ("Conv2D", "DepthwiseConv2D", "SeparableConv2D"), 4)
+    return lines and [
+        *lines,
+        f"swapped = min(sizes) in {axes.COLOURS} and max(sizes) == channels >= {axes.SMALLEST_PICTURE}",
+        "wrong = [tuple(x.shape)] if swapped else []",
+    ]
+
+
+def kernel_beyond_its_axis(finding: Finding, case: Case) -> list[str] | None:
+    """A kernel that is longer than the axis along which it runs, beside a longer one."""
+    lines = _first_convolution(case, ("Conv1D", "SeparableConv1D", "DepthwiseConv1D"), 3)
+    return lines and [
+        *lines,
+        'beyond = sizes[0] < first.kernel_size[0] <= channels and first.padding != "valid"',
+        "wrong = [tuple(x.shape)] if beyond else []",
     ]

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tsguard.checks import data_apart
+from tsguard.checks import data_apart, order
 from tsguard.checks.data_copies import BEYOND, COPIED, NEIGHBOURS, SAME
 from tsguard.checks.data_parts import SHARED_SAMPLES, SHARED_STEPS
-from tsguard.checks.data_weights import LEAST_NUMBERS, UNHEARD
+from tsguard.checks.data_weights import ALL_THAT_COUNTS, LEAST_NUMBERS, UNEQUAL, UNHEARD
 from tsguard.findings import Finding
 from tsguard.probes.pairing import LEAST_PAIRS, RELATED, UNRELATED
 
@@ -142,10 +142,82 @@ def kinds_for_weights(finding: Finding, parts: Parts) -> list[str] | None:
     ]
 
 
+def _labels(parts: Parts) -> str:
+    return "y.argmax(-1)" if parts.y.ndim > 1 and parts.y.shape[-1] > 1 else "y.ravel()"
+
+
+def _weighed(finding: Finding, parts: Parts, wrong: str) -> list[str] | None:
+    """Lines that begin with how many rows and what weight each class has."""
+    if finding.where.get("config_key") != "class_weight" or not isinstance(parts.y, np.ndarray):
+        return None
+    return [
+        'table = fit.get("class_weight", {})',
+        f"kinds, counts = np.unique({_labels(parts)}, return_counts=True)",
+        "weights = np.array([table.get(int(kind), 1.0) for kind in kinds])",
+        f"wrong = [table] if {wrong} else []",
+    ]
+
+
+def one_class_weighs(finding: Finding, parts: Parts) -> list[str] | None:
+    """Class weights that leave nothing to the other classes, which their frequency does not do."""
+    lines = _weighed(finding, parts, f"max(share) >= {ALL_THAT_COUNTS:g} > max(counts / counts.sum())")
+    return lines and [*lines[:-1], "share = weights * counts / (weights * counts).sum()", lines[-1]]
+
+
+def weights_turned_round(finding: Finding, parts: Parts) -> list[str] | None:
+    """Class weights that are larger for the commonest class than for the rarest."""
+    larger = "weights[counts.argmax()] > weights[counts.argmin()]"
+    return _weighed(finding, parts, f"{larger} and counts.max() >= {UNEQUAL:g} * counts.min()")
+
+
+def weights_of_no_class(finding: Finding, parts: Parts) -> list[str] | None:
+    """Class weights that differ as written, and not as applied."""
+    return _weighed(finding, parts, "len(set(table.values())) > 1 == len(set(weights))")
+
+
+def classes_in_a_row(finding: Finding, parts: Parts) -> list[str] | None:
+    """Rows in the order of their classes that nothing shuffles."""
+    if not isinstance(parts.y, np.ndarray) or "split" in finding.where:
+        return None
+    return [
+        f"labels = {_labels(parts)}",
+        "runs, kinds = 1 + (np.diff(labels) != 0).sum(), len(np.unique(labels))",
+        'kept = fit.get("shuffle", True) is False and len(labels) >= 2 * kinds * fit.get("batch_size", 32)',
+        'wrong = [f"{kinds} classes, one after the other"] if kept and runs == kinds > 1 else []',
+    ]
+
+
+def classes_by_batch(finding: Finding, parts: Parts) -> list[str] | None:
+    """Batches each of which holds one class alone."""
+    if not isinstance(parts.y, np.ndarray) or "split" in finding.where:
+        return None
+    return [
+        f'labels, size = {_labels(parts)}, fit.get("batch_size", 32)',
+        "batches = [labels[start : start + size] for start in range(0, len(labels), size)]",
+        "pure = sum(len(np.unique(batch)) == 1 for batch in batches)",
+        f'kept = fit.get("shuffle", True) is False and pure >= {order.MOST:g} * len(batches) > {order.MOST:g}',
+        'wrong = [f"{pure} of {len(batches)} batches"] if kept and len(np.unique(labels)) > 1 else []',
+    ]
+
+
+def values_in_a_row(finding: Finding, parts: Parts) -> list[str] | None:
+    """Targets in order that nothing shuffles."""
+    if not isinstance(parts.y, np.ndarray) or "split" in finding.where:
+        return None
+    return [
+        "steps = np.diff(y.ravel())",
+        'kept = fit.get("shuffle", True) is False and len(y) >= 4 * fit.get("batch_size", 32)',
+        "wrong = [y.min(), y.max()] if kept and ((steps >= 0).all() or (steps <= 0).all()) else []",
+    ]
+
+
 FORMS: Mapping[str, tuple[Form, ...]] = {
+    "config-unused-key": (weights_of_no_class,),
     "data-drift": (other_units,),
+    "data-imbalance": (weights_of_no_class, one_class_weighs, weights_turned_round),
     "data-leak": (shared_rows, shared_steps, near_copies),
     "data-mispaired": (lost_column, taught_by_one_part),
+    "data-order": (classes_in_a_row, classes_by_batch, values_in_a_row),
     "loss-degenerate": (kinds_for_weights,),
     "mask-inverted": (weights_on_nothing,),
 }

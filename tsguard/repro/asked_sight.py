@@ -46,3 +46,18 @@ def unseen_cells(finding: Finding, case: Case) -> list[str] | None:
         "silent = (x.grad == 0).all(0)",
         "wrong = silent.nonzero().tolist() if not silent.all() else []",
     ]
+
+
+def padding_read(finding: Finding, case: Case) -> list[str] | None:
+    """Rows that end in empty steps, and a recurrent layer that no mask reaches."""
+    if not isinstance(case.batch.x, np.ndarray) or case.batch.x.ndim < 2:
+        return None
+    return [
+        "kinds = (keras.layers.RNN, keras.layers.Bidirectional)",
+        "[reader, *_] = [layer for layer in model.layers if isinstance(layer, kinds)]",
+        "ask, heard = reader.call, []",
+        "reader.call = lambda *given, mask=None, **named: [heard.append(mask), ask(*given, mask=mask, **named)][1]",
+        "model(x)",
+        "empty = (x[:, -1] == 0).reshape(len(x), -1).all(1)",
+        "wrong = [reader.name] if heard == [None] and x.shape[1] > 1 and empty.any() else []",
+    ]

@@ -98,3 +98,15 @@ def same_loss(finding: Finding, case: Case) -> list[str] | None:
         "losses = [[float(value) for value in keras.tree.flatten(one)] for one in logs]",
         "wrong = losses[:1] if losses[0] == losses[1] == losses[2] else []",
     ]
+
+
+def batches_of_one(finding: Finding, case: Case) -> list[str] | None:
+    """Answers that in training are the same for any row, because it is normalised by itself."""
+    if not isinstance(case.batch.x, np.ndarray) or not case.fit:
+        return None
+    return [
+        'size = fit.get("batch_size", 32)',
+        "one, two = (model(x[row : row + size], training=True) for row in (0, 1))",
+        f"alike = size == 1 and (x[0] != x[1]).any() and float(abs(one - two).max()) <= {SAME:g}",
+        'wrong = ["two rows have one answer"] if alike else []',
+    ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +121,8 @@ class Case:
     """Whether the budget ended the reduction: then it is the best so far, and could be smaller."""
     terms: tuple[str, ...] | None = None
     """The terms of the model's own `loss_terms` that are kept; None: all of them."""
+    fit: Mapping[str, Any] = field(default_factory=dict)
+    """Plain arguments of `fit` that a question reads."""
     logic: bool | None = None
     """Whether it survives in float64 (a fault of logic or data) or vanishes there (one of range)."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from tsguard import catalogue
 from tsguard.backend import preserved, seed_everything
 from tsguard.dataset import map_leaves
 from tsguard.repro import terms
-from tsguard.repro.case import LOGIC, RANGE, Case, fingerprint_of
+from tsguard.repro.case import LOGIC, RANGE, Case
 from tsguard.repro.code import compiling, graph, shorten
 from tsguard.repro.code.arrays import array, plain
 from tsguard.repro.code.lines import Lines, NotCode
@@ -67,8 +67,7 @@ def emit(case: Case) -> Script:
         loss = loss.replace("answers", _ANSWERS)
     weight_lines(case, lines, beside)
     slot_lines(case, lines, beside)
-    if not beside:
-        shorten_sources(case, lines, arrays)
+    shorten_sources(case, lines, arrays, beside, _same_failure)
     shared: dict[str, Any] = {
         "title": _title(case),
         "fingerprint": case.fingerprint.words(),
@@ -82,6 +81,7 @@ def emit(case: Case) -> Script:
         bare=case.bare and forward,
         gradients=gradients,
         loss=loss,
+        scaled=_scales(case),
         y="y" if case.batch.y is not None else "None",
         parts=", ".join(("x", "y", "weight")[: len(case.batch.parts())]),
     )  # fmt: skip
@@ -101,22 +101,54 @@ def _loss_code(case: Case, named: Sequence[str] | None) -> str:
     return " + ".join(f"{asked}[{plain(name)}]" for name in named)
 
 
-def shorten_sources(case: Case, lines: Lines, arrays: list[str]) -> None:
-    """Leave out of copied code what the failure does not need."""
+def shorten_sources(
+    case: Case,
+    lines: Lines,
+    arrays: list[str],
+    beside: Mapping[str, Any],
+    still: Callable[[Case], bool],
+    *,
+    trials: int = shorten.TRIALS,
+) -> None:
+    """Leave out of copied code what is not needed for the case that it builds to fail still.
+
+    A model that answers goes on to do so: what a check says of one that cannot be called is said of another failure.
+    """
     if not any("\n" in text for text in lines.sources.values()):
         return
 
     def holds(sources: Mapping[str, str]) -> bool:
-        return bool(_built_again(case, replace(lines, sources=dict(sources)), arrays) == case.fingerprint)
+        try:
+            model = _built_again(case, replace(lines, sources=dict(sources)), arrays, beside)
+            built = case.with_(model=model, weights=None, slots=None, terms=None)
+            return still(built) and (_answers(built) or not answered)
+        except Exception:  # code without one of its statements may fail in any way
+            return False
 
-    with preserved(case.model):
+    with preserved(case.model), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        answered = _answers(case)
         if holds(lines.sources):
-            lines.sources = shorten.shortened(lines.sources, holds)
+            lines.sources = shorten.shortened(lines.sources, holds, trials=trials)
     shorten.drop_unread(lines, arrays)
 
 
-def _built_again(case: Case, lines: Lines, arrays: list[str]) -> Any:
-    """The fingerprint of what the lines build in a space of their own."""
+def _answers(case: Case) -> bool:
+    try:
+        with preserved(case.model):
+            case.model(map_leaves(keras.ops.convert_to_tensor, case.batch.x))
+    except Exception:  # a user's own code may refuse in any way
+        return False
+    return True
+
+
+def _same_failure(case: Case) -> bool:
+    """Whether one step fails in the same way, under the seed of the script."""
+    return case.asked(case.batch)[0] == case.fingerprint
+
+
+def _built_again(case: Case, lines: Lines, arrays: list[str], beside: Mapping[str, Any]) -> Any:
+    """What the lines build in a space of their own."""
     head = ["from __future__ import annotations", "import keras", "import numpy as np", *sorted(lines.imports)]
     body = [
         *arrays,
@@ -125,16 +157,13 @@ def _built_again(case: Case, lines: Lines, arrays: list[str]) -> Any:
         *(f"    {line}" for line in lines.body),
         "    return model",
     ]
-    space: dict[str, Any] = {"__name__": "reproduction"}
-    try:
-        seed_everything(case.seed)
-        exec("\n".join([*head, *body]), space)
-        model = space["build"]()
-        if not model.compiled:
-            compile_like(case.model, model, optimizer="sgd")
-    except Exception:  # code without one of its statements may fail in any way
-        return None
-    return fingerprint_of(model, case.batch, None, case.seed, hidden=case.fingerprint.code == "nan-hidden")[0]
+    space: dict[str, Any] = {"__name__": "reproduction", "stored": beside}
+    seed_everything(case.seed)
+    exec("\n".join([*head, *body]), space)
+    model = space["build"]()
+    if not model.compiled:
+        compile_like(case.model, model, optimizer="sgd")
+    return model
 
 
 def visible_phase(case: Case) -> str:
@@ -190,8 +219,7 @@ def _hidden(case: Case) -> Script:
         parts = parts[:1]
         lines.body = _not_compiled(lines.body)
     arrays = [f"{name} = {value(name, part, beside)}" for name, part in parts]
-    if not beside:
-        shorten_sources(case, lines, arrays)
+    shorten_sources(case, lines, arrays, beside, _same_failure)
     lines.imports.add("from torch.utils._python_dispatch import TorchDispatchMode")
     shared = {
         "title": _title(case), "fingerprint": case.fingerprint.words(), "slug": "nan_hidden",
@@ -271,8 +299,13 @@ def save(case: Case, folder: Path, *, confirmed_first: bool = True) -> Path:
     return write(script, folder)
 
 
+def _scales(case: Case) -> bool:
+    """Whether gradients are taken of a loss that the optimizer makes larger."""
+    return case.fingerprint.phase == "backward" and hasattr(case.model.optimizer, "initial_scale")
+
+
 def model_lines(case: Case, lines: Lines, script: Script) -> None:
-    exact = case.fingerprint.phase in ("update", "training", "check") or case.slots is not None
+    exact = case.fingerprint.phase in ("update", "training", "check") or case.slots is not None or _scales(case)
     # Where a script takes a step apart, no optimizer has a part in it.
     apart = not exact and _is_stock(case.model, "train_step")
     try:

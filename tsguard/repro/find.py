@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -11,11 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from tsguard.backend import preserved
+from tsguard.backend import preserved, seed_everything
+from tsguard.checks.bench import fit_arguments
+from tsguard.checks.gathered import left_alone
 from tsguard.checks.registry import Context
 from tsguard.dataset import Batches, Data, joined, leaves, map_leaves
-from tsguard.findings import Finding, Status
+from tsguard.findings import Finding, Role, Status
 from tsguard.guard.outcome import GuardOutcome
+from tsguard.repro.budget import Clock, stopwatch
 from tsguard.repro.case import Batch, Case, from_batch, from_outcome, weights_in
 from tsguard.repro.found import FoundCase
 from tsguard.repro.graphs import opened
@@ -30,6 +32,10 @@ BATCHES_JOINED = 64
 """Batches of an iterable that are joined to arrays: rows and updates are cut from them afterwards."""
 
 
+READ = "repro.arrays"
+"""Where the facts of a context keep what was read of a loader."""
+
+
 def failing_case(
     *,
     outcome: GuardOutcome | None,
@@ -39,9 +45,10 @@ def failing_case(
     recipe: tuple[str, Any] | None = None,
     findings: Sequence[Finding] = (),
     budget_s: float = float("inf"),
-    clock: Callable[[], float] = time.monotonic,
+    clock: Clock | None = None,
 ) -> Case | None:
     """The whole failure, not yet reduced; None where no step fails, or none that was found in time."""
+    clock = clock or stopwatch()
     deadline = clock() + budget_s
     case = None if outcome is None else from_outcome(outcome, name=name)
     if case is None and model is not None and data is not None:
@@ -73,7 +80,7 @@ def other_case(
     recipe: tuple[str, Any] | None = None,
     budget_s: float,
     context: Context | None = None,
-    clock: Callable[[], float] = time.monotonic,
+    clock: Clock | None = None,
     progress: Callable[[str], None] = lambda words: None,
 ) -> FoundCase | None:
     """Where no single step fails: a training whose cause was proven, a broken law, or a check that still says so.
@@ -85,7 +92,13 @@ def other_case(
     from tsguard.repro.recheck import check_case
     from tsguard.repro.training import training_case
 
-    data = None if data is None else as_arrays(data)
+    loaded = data is not None and not data.is_arrays
+    if data is not None and loaded:
+        known = {} if context is None else context.facts
+        # What comes out of a generator is gone: read once, it is remembered for the next reduction of the same run.
+        data = known[READ] = known.get(READ) or as_arrays(data)
+        context = None if context is None else replace(context, facts={**context.facts, **_in_its_order(context, data)})
+    clock = clock or stopwatch()
     deadline = clock() + budget_s
     whole = model if data is None else _opened(model, data)
     if context is not None and whole is not model:
@@ -99,8 +112,10 @@ def other_case(
     with _quiet():
         found = training_case(findings, model, data, **told())
         # What fails comes before what is only remarked on; among equals the most likely cause comes first.
-        ranked = sorted(findings, key=lambda one: one.status is not Status.FAIL)
-        failed = any(one.status is Status.FAIL for one in findings)
+        said = [one for one in findings if one.status in (Status.FAIL, Status.WARN)]
+        ranked = sorted(said, key=lambda one: one.status is not Status.FAIL)
+        # A symptom that fails is explained by what is remarked on; a cause that fails needs no such remark.
+        failed = any(one.status is Status.FAIL and one.role is Role.CAUSE for one in findings)
         for place, finding in enumerate(ranked):
             if found is not None or clock() > deadline:
                 break
@@ -109,9 +124,20 @@ def other_case(
                 found = law_case(alike, model, data, **told())
             elif context is not None and data is not None and (finding.status is Status.FAIL or not failed):
                 found = check_case([finding], replace(context, data=data), **told())
-                left = max(0.0, deadline - clock())
-                found = found or parts_case(finding, context, data, name=name, budget_s=left, progress=progress)
+                if found is None or not found.plain:
+                    left = max(0.0, deadline - clock())
+                    parts = parts_case(
+                        finding, context, data, name=name, budget_s=left, progress=progress, loaded=loaded
+                    )
+                    found = parts if found is None or (parts is not None and parts.plain) else found
     return found
+
+
+def _in_its_order(context: Context, data: Data) -> dict[str, Any]:
+    """The arguments of a `fit` over arrays that hands over the batches of a loader as they came."""
+    return (
+        {"fit": {**fit_arguments(context), "batch_size": data.batch_size, "shuffle": False}} if data.is_arrays else {}
+    )
 
 
 def _opened(model: Any, data: Data) -> Any:
@@ -123,7 +149,7 @@ def as_arrays(data: Data) -> Data:
     """Batches of an iterable as the arrays that they were cut from, as far as they were recorded."""
     if data.is_arrays:
         return data
-    batches = list(data.batches(BATCHES_JOINED))
+    batches = _read_alike(data)
     if not batches:
         return data
     x, y, weight = (
@@ -131,6 +157,13 @@ def as_arrays(data: Data) -> Data:
     )
     sizes = [leaf.shape[0] for leaf in leaves(batches[0][0])]
     return Data(x, y, weight, batch_size=int(sizes[0]))
+
+
+def _read_alike(data: Data) -> list[Any]:
+    """The first batches, the same at every reading: a loader that draws is asked from one seed, and left as it was."""
+    with left_alone(data.x):
+        seed_everything(0)
+        return list(data.batches(BATCHES_JOINED))
 
 
 def recorded_arrays(outcome: GuardOutcome) -> Data | None:

@@ -15,6 +15,7 @@ import numpy as np
 from tsguard.dataset import leaves
 from tsguard.findings import Finding
 from tsguard.laws.batch import ORDER
+from tsguard.laws.polarity import TRUE_VALUES
 from tsguard.repro.case import Batch
 from tsguard.repro.code.arrays import plain
 from tsguard.repro.questions import Found, Question, read_back
@@ -90,6 +91,20 @@ def _mask_unused(found: Found) -> Question | None:
     )
     said = f"another mask `{found.where['input']}` changes an output: {{held}}"
     return Question(lines, said, {"x": found.x, "changed": found.changed})
+
+
+def _true_values_masked(found: Found) -> Question | None:
+    """No step between two that count is masked because of its values."""
+    if found.law != TRUE_VALUES.name or not isinstance(found.x, np.ndarray):
+        return None
+    lines = (
+        "masking = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.Masking)]",
+        "masks = [layer.compute_mask(x).int() for layer in masking]",
+        "inside = [~mask.bool() & (mask.cumsum(1) > 0) & (mask.flip(1).cumsum(1).flip(1) > 0) for mask in masks]",
+        "hidden = sum(int(one.sum()) for one in inside)",
+        "held = hidden == 0",
+    )
+    return Question(lines, "{hidden} steps between valid ones are masked", {"x": found.x})
 
 
 def _mask_lost(found: Found) -> Question | None:
@@ -321,6 +336,7 @@ def _equal(one: Any, two: Any) -> bool:
 FORMS: Sequence[Callable[[Found], Question | None]] = (
     _order_counts,
     _other_in_training,
+    _true_values_masked,
     _mask_unused,
     _mask_lost,
     _mask_turned,

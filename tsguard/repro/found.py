@@ -29,6 +29,8 @@ class FoundCase:
     prints: str
     nearest_healthy: str = ""
     exhausted: bool = False
+    plain: bool = False
+    """Whether the first script needs nothing of tsguard."""
     synthetic: str = ""
     """Said of values that were made and not measured."""
 

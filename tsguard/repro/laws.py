@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import textwrap
-import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from tsguard.dataset import Data, leaves, map_leaves
 from tsguard.findings import Finding, Status
 from tsguard.repro import emit
 from tsguard.repro import script as scripts
+from tsguard.repro.budget import stopwatch
 from tsguard.repro.case import Batch, Case, Fingerprint, has_kind, kind_of, weights_in
 from tsguard.repro.code.arrays import plain
 from tsguard.repro.code.lines import Lines, NotCode
@@ -58,11 +58,11 @@ def law_case(
     if model is None or not broken:
         return None
     alike = [one for one in broken if _of_padding(one[0]) and _of_padding(broken[0][0])] or broken[:1]
-    ends = time.monotonic() + budget_s
+    clock = stopwatch()
     found: list[FoundCase] = []
     for finding, test in alike:
         with preserved(model):
-            left = max(0.0, ends - time.monotonic())
+            left = max(0.0, budget_s - clock())
             case = _case(finding, test, model, data, name, recipe, left, progress)
         if case.prints != ASKED:
             return case
@@ -104,10 +104,14 @@ def _case(
         size = sum(int(np.prod(shape)) for shape in shapes) or batch.size
         return FoundCase(finding, name, asked, size, original, prints=ASKED)
     place = _Place.of(finding, whole_case)
+
+    def broken(case: Case) -> bool:
+        return place.is_in(case) and question.broken(case)
+
     reduction = Reduction(
         whole_case,
         budget_s=budget_s,
-        fails=lambda case: place.is_in(case) and question.broken(case),
+        fails=broken,
         passes=(forget_weights, bypass_layers, narrow_layers, forget_weights),
         progress=progress,
     )
@@ -116,9 +120,9 @@ def _case(
         finding,
         name,
         (
-            lambda: _script(finding, small, question),
-            lambda: _script(finding, small.with_(weights=tuple(small.model.get_weights())), question),
-            lambda: _script(finding, own, question),
+            lambda: _script(finding, small, question, broken),
+            lambda: _script(finding, small.with_(weights=tuple(small.model.get_weights())), question, broken),
+            lambda: _script(finding, own, question, broken),
             *asked,
         ),
         size=small.size + question.changed,
@@ -155,7 +159,7 @@ def _shapes(case: Case) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(one.shape)[:-1] for one in keras.tree.flatten(answers))
 
 
-def _script(finding: Finding, case: Case, question: Question) -> scripts.Script:
+def _script(finding: Finding, case: Case, question: Question, still: Callable[[Case], bool]) -> scripts.Script:
     """The model, the batches and the question."""
     script, lines, beside = scripts.Script(), Lines(), dict[str, Any]()
     try:
@@ -166,6 +170,7 @@ def _script(finding: Finding, case: Case, question: Question) -> scripts.Script:
         lines.body = [line for line in lines.body if not line.startswith("model.compile(")]
     emit.weight_lines(case, lines, beside)
     arrays = [f"{name} = {_written(name, given, question, beside)}" for name, given in question.arrays.items()]
+    emit.shorten_sources(case, lines, arrays, beside, still)
     title = scripts.one_line(f"{finding.code}: {finding.message}")
     shared = {"title": title, "fingerprint": finding.code, "slug": re.sub(r"\W+", "_", finding.code)}
     scripts.render(
@@ -204,7 +209,7 @@ def _asked_script(finding: Finding, test: str, case: Case) -> scripts.Script:
     asked = asked.replace("subject.model()", "model").replace("subject.data", "(x, y)")
     title = scripts.one_line(f"{finding.code}: {finding.message}")
     shared = {"title": title, "fingerprint": finding.code, "slug": re.sub(r"\W+", "_", finding.code)}
-    words = [*asked.splitlines(), 'held = result.outcome == "holds"']
+    words = [*asked.splitlines(), 'held = result.outcome in ("holds", "not-applicable")']
     scripts.render(
         script, "law.py.j2", shared, lines, beside, arrays=arrays, seed=case.seed, seeded=True, asked=words,
         prints="broken: {result.reason}", code=words,

@@ -1,4 +1,4 @@
-"""A finding about data alone that needs more than x and y: the validation part, or the weights of samples.
+"""A finding about data alone that needs more than x and y: the validation part, weights, or arguments of `fit`.
 
 Rows of either part are left out as long as the check still says so, then steps and columns of both parts at once. Where
 a few lines of NumPy say what is wrong the script holds them, and the search keeps only what they find wrong as well;
@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import itertools
 import re
-import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,11 +20,12 @@ from tsguard.dataset import Data, leaves, map_leaves
 from tsguard.findings import Finding
 from tsguard.repro import emit
 from tsguard.repro import script as scripts
+from tsguard.repro.asked import finds, written
 from tsguard.repro.asked_parts import FORMS
+from tsguard.repro.budget import Clock, stopwatch
 from tsguard.repro.code.arrays import plain
 from tsguard.repro.code.lines import Lines
 from tsguard.repro.found import FoundCase
-from tsguard.repro.graphs import REFUSALS
 from tsguard.repro.passes.subset import smallest
 from tsguard.repro.recheck import OF_AMOUNT, ROWS_FIRST, plain_settings, told
 from tsguard.repro.reduce import OutOfTime
@@ -50,21 +49,23 @@ class Parts:
     weight: Any = None
     held_x: Any = None
     held_y: Any = None
+    fit: Mapping[str, Any] = field(default_factory=dict)
+    """Plain arguments of `fit`."""
 
     @classmethod
     def of(cls, data: Data) -> Parts | None:
-        """Those of a training; None where it has neither a validation part nor weights that are arrays."""
+        """Those of a training; None where some are no arrays."""
         held = data.validation if isinstance(data.validation, tuple | list) else ()
         given = [data.x, data.y, data.sample_weight, *held[:2], None, None][:5]
         arrays = [leaf for part in given for leaf in leaves(part)]
-        if not all(isinstance(leaf, np.ndarray) for leaf in arrays) or not (held or data.sample_weight is not None):
+        if not all(isinstance(leaf, np.ndarray) for leaf in arrays):
             return None
         return cls(*given).rows(OURS, range(ROWS_MOST)).rows(HELD, range(ROWS_MOST))
 
     @property
     def given(self) -> dict[str, Any]:
-        """What is there."""
-        return {name: part for name, part in vars(self).items() if part is not None}
+        """The arrays that are there."""
+        return {name: part for name in (*OURS, *HELD) if (part := getattr(self, name)) is not None}
 
     @property
     def size(self) -> int:
@@ -100,23 +101,31 @@ def parts_case(
     *,
     name: str,
     budget_s: float,
-    clock: Callable[[], float] = time.monotonic,
+    clock: Clock | None = None,
     progress: Callable[[str], None] = lambda words: None,
+    loaded: bool = False,
 ) -> FoundCase | None:
-    """The fewest rows and columns of both parts of which a check still says so; None where it does not say it again."""
+    """The fewest rows and columns of both parts of which a check still says so; None where it does not say it again.
+
+    What was said of a loader (`loaded`) a check may not say of the arrays that it gave: then the lines alone are asked.
+    """
     known = {one.name for one in all_checks()}
     validation = None if context.data is None else context.data.validation
     whole = Parts.of(replace(data, validation=validation))
     if whole is None or finding.check not in known or finding.check in OF_AMOUNT:
         return None
+    clock = clock or stopwatch()
     deadline = clock() + budget_s
     for settings in plain_settings(context, finding):
+        whole = replace(whole, fit=settings.get("fit", {}))
         asked = _Asked(finding, settings, deadline, clock, progress)
         forms = FORMS.get(finding.code, ())
         asked.form = next((form for form in forms if asked.lines(form, whole) is not None), None)
         try:
-            if any(asked.still(some) for some in _beginnings(whole)):
-                return _case(finding, whole, asked, name)
+            for by_lines in (False, True) if loaded and asked.form is not None else (False,):
+                asked.by_lines = by_lines
+                if any(asked.still(some) for some in _beginnings(whole)):
+                    return _case(finding, whole, asked, name)
         except OutOfTime:
             break
     return None
@@ -139,17 +148,21 @@ def _case(finding: Finding, whole: Parts, asked: _Asked, name: str) -> FoundCase
         exhausted = True
     small = asked.best
     plainly = None if asked.form is None else asked.lines(asked.form, small)
+    if plainly is not None:
+        unread: dict[str, Any] = {name: None for name in small.given if not _reads(plainly, name)}
+        small = replace(small, **unread)
     return FoundCase(
         finding,
         name,
         (
             *((lambda: _script(finding, small, plainly),) if plainly is not None else ()),
-            lambda: _script(finding, small, _through_the_check(finding, small, asked.settings)),
+            *(() if asked.by_lines else (lambda: _script(finding, asked.best, _through_the_check(asked)),)),
         ),
         size=small.size,
         original_size=whole.size,
         prints="wrong: …",
         exhausted=exhausted,
+        plain=plainly is not None,
     )
 
 
@@ -180,12 +193,14 @@ class _Asked:
         finding: Finding,
         settings: Mapping[str, Any],
         deadline: float,
-        clock: Callable[[], float],
+        clock: Clock,
         progress: Callable[[str], None],
     ) -> None:
         self.finding, self.settings = finding, settings
         self.deadline, self.clock, self.progress = deadline, clock, progress
         self.form: Form | None = None
+        self.by_lines = False
+        """Whether the lines alone are asked."""
         self.best: Parts
 
     def still(self, parts: Parts) -> bool:
@@ -194,47 +209,49 @@ class _Asked:
             raise OutOfTime
         if self.form is not None and self.lines(self.form, parts) is None:
             return False
-        given = parts.given
-        validation = tuple(given[name] for name in HELD if name in given)
-        said = told(
-            self.finding.check, self.finding.code, None, parts.x, parts.y,
-            validation=validation or None, sample_weight=parts.weight, **self.settings,
-        )  # fmt: skip
+        said = self.by_lines or self.said(parts)
         if said:
             self.best = parts
             self.progress(f"reducing: {parts.size:,} scalars left")
-        return bool(said)
+        return said
+
+    def said(self, parts: Parts) -> bool:
+        """Whether the check says it of some parts."""
+        given = parts.given
+        validation = tuple(given[name] for name in HELD if name in given)
+        words = told(
+            self.finding.check, self.finding.code, None, parts.x, parts.y,
+            validation=validation or None, sample_weight=parts.weight, **self.settings,
+        )  # fmt: skip
+        return bool(words)
 
     def lines(self, form: Form, parts: Parts) -> list[str] | None:
         """The lines of a form, where they find the parts wrong."""
-        space: dict[str, Any] = {"np": np, **vars(parts)}
-        try:
-            lines = form(self.finding, parts)
-            if lines is None:
-                return None
-            with warnings.catch_warnings(), np.errstate(all="ignore"):
-                warnings.simplefilter("ignore")
-                exec("\n".join(lines), space)
-        except (*REFUSALS, np.linalg.LinAlgError):
-            return None
-        return lines if space["wrong"] else None
+        lines = written(form, self.finding, parts)
+        return lines if lines is not None and finds(lines, vars(parts)) else None
 
 
-def _through_the_check(finding: Finding, parts: Parts, settings: Mapping[str, Any]) -> list[str]:
-    given = parts.given
+def _reads(lines: Sequence[str], name: str) -> bool:
+    return any(re.search(rf"\b{name}\b", line) for line in lines)
+
+
+def _through_the_check(asked: _Asked) -> list[str]:
+    finding, given = asked.finding, asked.best.given
     words = [plain(finding.check), plain(finding.code), "None", *(name for name in ("x", "y") if name in given)]
     if held := [name for name in HELD if name in given]:
         words.append(f"validation=({', '.join(held)}{',' if len(held) == 1 else ''})")
     if "weight" in given:
         words.append("sample_weight=weight")
-    words += [f"{key}={plain(value)}" for key, value in settings.items()]
+    words += [f"{key}={plain(value)}" for key, value in asked.settings.items()]
     return ["from tsguard.repro.recheck import told", f"wrong = told({', '.join(words)})"]
 
 
 def _script(finding: Finding, parts: Parts, lines: list[str]) -> scripts.Script:
     script, beside = scripts.Script(), dict[str, Any]()
-    read = {key: part for key, part in parts.given.items() if any(re.search(rf"\b{key}\b", line) for line in lines)}
-    given = ", ".join(emit.value(key, part, beside, home="np") for key, part in read.items())
+    read = {key: emit.value(key, part, beside, home="np") for key, part in parts.given.items() if _reads(lines, key)}
+    if _reads(lines, "fit"):
+        read["fit"] = plain({key: value for key, value in parts.fit.items() if _reads(lines, key)})
+    given = ", ".join(read.values())
     title = scripts.one_line(f"{finding.code}: {finding.message}")
     scripts.render(
         script,

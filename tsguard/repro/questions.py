@@ -137,7 +137,8 @@ def _column(batch: Mapping[str, Any], feature: int, count: int) -> list[bytes]:
 def read_back(finding: Finding, test: str, model: Any, like: Batch) -> Found | None:
     """A counterexample from its evidence; None where it was too large to be written, or the model refuses it."""
     held = {one.name: one.value for one in finding.evidence if one.kind in ("batch", "value")}
-    if "before" not in held or not isinstance(held.get("distance"), Mapping):
+    distance = held.get("distance", {})
+    if "before" not in held or not isinstance(distance, Mapping):
         return None
     before, after = held["before"], held.get("after", {})
     x = _arrays(before, like.x)
@@ -161,7 +162,7 @@ def read_back(finding: Finding, test: str, model: Any, like: Batch) -> Found | N
         _flags(after, like.x),
         answers,
         _declared(test),
-        held["distance"],
+        distance,
     )
 
 

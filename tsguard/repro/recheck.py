@@ -6,7 +6,6 @@ The question is the check's own. Where it can be said in a few lines the script 
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,12 +20,13 @@ from tsguard.findings import Finding, Status
 from tsguard.padding import Padding
 from tsguard.repro import emit
 from tsguard.repro import script as scripts
-from tsguard.repro.asked import Form, form_of, home_of, lines_of
+from tsguard.repro.asked import Form, form_of, home_of, lines_of, of_any_arrays
+from tsguard.repro.budget import Clock, stopwatch
 from tsguard.repro.case import Batch, Case, Fingerprint, has_kind, kind_of, weights_in
 from tsguard.repro.code.arrays import plain
 from tsguard.repro.code.lines import Lines, NotCode
 from tsguard.repro.found import FoundCase
-from tsguard.repro.graphs import is_graph, reinitialised
+from tsguard.repro.graphs import graph_of, has_graph, is_graph, reinitialised
 from tsguard.repro.passes import CONFIGURATION, Pass, drop_samples
 from tsguard.repro.passes.narrow import bypass_layers
 from tsguard.repro.passes.plain import forget_weights, simplify_values
@@ -92,7 +92,7 @@ def check_case(
     name: str,
     recipe: Any,
     budget_s: float,
-    clock: Callable[[], float] = time.monotonic,
+    clock: Clock | None = None,
     progress: Callable[[str], None] = lambda words: None,
 ) -> FoundCase | None:
     """The first finding that its check gives again, on as little as it does; None where none does."""
@@ -100,6 +100,7 @@ def check_case(
     if data is None or not data.is_arrays or model is None:
         return None
     known = {one.name for one in all_checks()} - {LAWS}
+    clock = clock or stopwatch()
     deadline = clock() + budget_s
     for finding in findings:
         if clock() > deadline:
@@ -118,7 +119,7 @@ def _case(
     name: str,
     recipe: Any,
     deadline: float,
-    clock: Callable[[], float],
+    clock: Clock,
     progress: Callable[[str], None],
 ) -> FoundCase | None:
     model, data = context.model, context.data
@@ -148,19 +149,22 @@ def _case(
         finding,
         name,
         (
-            *((lambda one=one: _script(finding, one, asked.settings, plainly)) for one in both if plainly),
-            *((lambda one=one: _script(finding, one, asked.settings)) for one in both if not asked.of_objects),
+            *((lambda one=one: _script(finding, one, asked.settings, asked.fails, plainly)) for one in both if plainly),
+            *(
+                (lambda one=one: _script(finding, one, asked.settings, asked.fails))
+                for one in both
+                if not asked.of_objects
+            ),
         ),
         size=small.size,
         original_size=original,
         prints="wrong: …" if plainly else scripts.one_line(finding.message),
         exhausted=reduction.exhausted,
+        plain=bool(plainly),
     )
 
 
-def _wholes(
-    finding: Finding, context: Context, deadline: float, clock: Callable[[], float]
-) -> Iterator[tuple[_Asked, Case]]:
+def _wholes(finding: Finding, context: Context, deadline: float, clock: Clock) -> Iterator[tuple[_Asked, Case]]:
     """A finding with a case of which its check says so again: with the weights as they are, or with fresh ones.
 
     What was found before a training need not be seen any more in what was trained.
@@ -174,13 +178,14 @@ def _wholes(
             fresh = reinitialised(model) if again else model
             if fresh is None:
                 continue
-            first = Case(fresh, next(_beginnings(data)), fingerprint, weights=None if again else weights)
+            first = Case(fresh, next(_beginnings(data, fresh)), fingerprint, weights=None if again else weights)
+            first = first.with_(fit=settings.get("fit", {}))
             layer = finding.where.get("layer")
             kind = None if layer is None else kind_of(fresh, str(layer))
             asked = _Asked(finding, settings, not _steps(first), kind)
             if asked.of_objects:
                 asked.form = form_of(finding, first)
-            starts = (first.with_(batch=batch) for batch in _beginnings(data))
+            starts = (first.with_(batch=batch) for batch in _beginnings(data, fresh))
             yield from ((asked, case) for case in starts if clock() < deadline and asked.fails(case))
 
 
@@ -223,9 +228,8 @@ class _Asked:
             return False
         if self.form is not None and lines_of(self.form, finding, case) is None:
             return False
-        if self.of_objects or self.by_lines:
-            return self.form is not None and (self.of_objects or self.broken_before or _steps(case))
-        return self.said(case) and (self.broken_before or _steps(case))
+        agreed = self.form is not None if self.of_objects or self.by_lines else self.said(case)
+        return agreed and (self.of_objects or self.broken_before or _steps(case))
 
     def said(self, case: Case) -> bool:
         """Whether the check says it of a case."""
@@ -262,20 +266,40 @@ def _steps(case: Case) -> bool:
     return getattr(case.model, "optimizer", None) is None or case.asked(case.batch)[0] is None
 
 
-def _beginnings(data: Data) -> Iterator[Batch]:
-    """The first rows, then more of them: most findings show on few, and what is copied and hashed should be small."""
-    for count in (*(rows for rows in ROWS_FIRST if rows < len(data)), min(len(data), ROWS_FIRST[-1])):
+def _beginnings(data: Data, model: Any) -> Iterator[Batch]:
+    """The first rows, then more of them: most findings show on few, and what is copied and hashed should be small.
+
+    A model that declares how many rows a batch has takes no other number.
+    """
+    declared = {entry.shape[0] for entry in graph_of(model).inputs} - {None} if has_graph(model) else set()
+    counts = [*(rows for rows in ROWS_FIRST if rows < len(data)), min(len(data), ROWS_FIRST[-1])]
+    for count in sorted(declared) or counts:
         x, y, _ = data.take(np.arange(count))
         yield Batch.of((x, y))
 
 
-def _script(finding: Finding, case: Case, more: Mapping[str, Any], plainly: list[str] | None = None) -> scripts.Script:
+def _named(part: Any, lines: Sequence[str]) -> Any:
+    """Of several inputs those that lines name; all where they name none."""
+    if not isinstance(part, Mapping):
+        return part
+    return {key: leaf for key, leaf in part.items() if any(plain(key) in line for line in lines)} or part
+
+
+def _script(
+    finding: Finding,
+    case: Case,
+    more: Mapping[str, Any],
+    still: Callable[[Case], bool],
+    plainly: list[str] | None = None,
+) -> scripts.Script:
     script, lines, beside = scripts.Script(), Lines(), dict[str, Any]()
     parts = [(key, part) for key, part in (("x", case.batch.x), ("y", case.batch.y)) if part is not None]
     title = scripts.one_line(f"{finding.code}: {finding.message}")
     shared = {"title": title, "fingerprint": finding.code, "slug": re.sub(r"\W+", "_", finding.code)}
     if plainly and not any(re.search(r"\bmodel\b", line) for line in plainly):
-        read = [(key, part) for key, part in parts if any(re.search(rf"\b{key}\b", line) for line in plainly)]
+        read = [
+            (key, _named(part, plainly)) for key, part in parts if any(re.search(rf"\b{key}\b", one) for one in plainly)
+        ]
         given = ", ".join(emit.value(key, part, beside, home="np") for key, part in read)
         scripts.render(
             script, "data.py.j2", shared, lines, beside, arrays=[], given=given,
@@ -286,17 +310,23 @@ def _script(finding: Finding, case: Case, more: Mapping[str, Any], plainly: list
         emit.model_lines(case, lines, script)
     except NotCode as refused:
         return scripts.Script(refused=str(refused))
-    if plainly is None:
-        lines.imports.add("from tsguard.repro.recheck import told")
     emit.weight_lines(case, lines, beside)
     home = "np" if plainly is None else home_of(plainly)
     if plainly is not None and is_graph(case.model):  # what no line reads need not be there
         last = [place for place, (key, _) in enumerate(parts) if any(re.search(rf"\b{key}\b", one) for one in plainly)]
         parts = parts[: max(last, default=-1) + 1]
     arrays = [f"{key} = {emit.value(key, part, beside, home=home)}" for key, part in parts]
+    emit.shorten_sources(case, lines, arrays, beside, still)
+    if plainly is None:
+        lines.imports.add("from tsguard.repro.recheck import told")
+    else:
+        plainly = of_any_arrays(plainly, case, ", ".join(key for key, _ in parts))
     words = [plain(finding.check), plain(finding.code), "model", *(key for key, _ in parts)]
     more = dict(more)
-    if fit := (None if plainly else more.pop("fit", None)):
+    fit = more.pop("fit", None)
+    if fit and plainly:
+        fit = {key: value for key, value in fit.items() if any(plain(key) in line for line in plainly)}
+    if fit:
         arrays.append(f"fit = {plain(fit)}")  # may be what is to be mended
         words.append("fit=fit")
     words += [f"{key}={plain(value)}" for key, value in more.items()]

@@ -7,13 +7,13 @@ still fails. The passes know nothing of it.
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from tsguard.dataset import leaves
+from tsguard.repro.budget import Clock, stopwatch
 from tsguard.repro.case import Case, weights_in
 from tsguard.repro.contrast import float64_query, nearest_healthy
 from tsguard.repro.graphs import REFUSALS, settings_of
@@ -46,13 +46,13 @@ class Reduction:
         budget_s: float,
         fails: Callable[[Case], bool] = Case.fails,
         passes: Sequence[Callable[[Case, Keep], Case]] = PASSES,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Clock | None = None,
         progress: Callable[[str], None] = lambda words: None,
     ) -> None:
         self.case = case
-        self.deadline = clock() + budget_s
+        self.clock, self.progress = clock or stopwatch(), progress
+        self.deadline = self.clock() + budget_s
         self.fails, self.passes = fails, passes
-        self.clock, self.progress = clock, progress
         self.asked = 0
         self.exhausted = False
         self._pass_ends = self.deadline
@@ -93,8 +93,11 @@ class Reduction:
         self._pass_ends = now + STALL_SHARE * (self.deadline - now)
         try:
             smaller = one(self.case, self.keep)
-        except (Stalled, *REFUSALS):
-            return  # no headway, or a model that this pass does not fit: the others may still do
+        except Stalled:
+            self.exhausted = True  # no headway: the others may still do, and this one had no time to end
+            return
+        except REFUSALS:
+            return  # a model that this pass does not fit
         if measure(smaller) <= measure(self.case):
             self.case = smaller
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime
 import re
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,7 @@ from tsguard.data.readers import read
 from tsguard.errors import TsguardError
 from tsguard.findings import Finding, Status
 from tsguard.repro import script as scripts
+from tsguard.repro.budget import Clock, stopwatch
 from tsguard.repro.code.arrays import plain
 from tsguard.repro.code.lines import Lines
 from tsguard.repro.found import FoundCase
@@ -84,10 +84,11 @@ def table_case(
     name: str,
     budget_s: float,
     synthetic: bool = False,
-    clock: Callable[[], float] = time.monotonic,
+    clock: Clock | None = None,
     progress: Callable[[str], None] = lambda words: None,
 ) -> FoundCase | None:
     """The first unmet expectation of an audit, on as little of the table as breaks it; None where that cannot be."""
+    clock = clock or stopwatch()
     try:
         table = data if isinstance(data, pa.Table) else read(data).table
     except (TsguardError, TypeError, ValueError):  # arrays and windows are no table
@@ -140,9 +141,7 @@ def _without_usual(expectation: Any, kwargs: Mapping[str, Any]) -> dict[str, Any
 class _Search:
     """Columns, then rows; the best so far when the time is over."""
 
-    def __init__(
-        self, question: Question, deadline: float, clock: Callable[[], float], progress: Callable[[str], None]
-    ) -> None:
+    def __init__(self, question: Question, deadline: float, clock: Clock, progress: Callable[[str], None]) -> None:
         self.question, self.deadline, self.clock, self.progress = question, deadline, clock, progress
         self.exhausted = False
         self.best: pa.Table | None = None

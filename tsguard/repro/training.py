@@ -6,8 +6,8 @@ Both are measured from the weights that the seed gives, because that is where th
 
 from __future__ import annotations
 
+import math
 import re
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +24,7 @@ from tsguard.findings import Finding, Status
 from tsguard.probes.score import sample
 from tsguard.repro import emit, measured
 from tsguard.repro import script as scripts
+from tsguard.repro.budget import Clock, stopwatch
 from tsguard.repro.case import Batch, Case, Fingerprint
 from tsguard.repro.code.lines import Lines, NotCode
 from tsguard.repro.found import FoundCase
@@ -44,6 +45,9 @@ ROWS_LEAST = 2
 
 ROWS_BY_HEART = 16
 """Fewer rows can be learned by heart, and one start may do so by luck: the gap must be there from other weights too."""
+
+TRIALS = 24
+"""Statements of copied code that are tried: each costs two trainings."""
 
 OTHER_STARTS = (1, 2)
 """Seeds of the other weights; the script starts from those that seed 0 gives."""
@@ -84,10 +88,11 @@ def training_case(
     name: str,
     recipe: Any,
     budget_s: float,
-    clock: Callable[[], float] = time.monotonic,
+    clock: Clock | None = None,
     progress: Callable[[str], None] = lambda words: None,
 ) -> FoundCase | None:
     """The first cause whose removal was proven to heal, on as little as still shows both; None where there is none."""
+    clock = clock or stopwatch()
     deadline = clock() + budget_s
     if model is None or data is None or not data.is_arrays or data.y is None:
         return None
@@ -97,13 +102,15 @@ def training_case(
         fresh = reinitialised(model)
         if fresh is None:
             return None
-        search = _Search(finding, data, deadline, clock, progress)
+        # What does not show in half of the time leaves the other half to causes that need no training.
+        search = _Search(finding, data, clock() + (deadline - clock()) / 2, clock, progress)
         with preserved(fresh):
             shown = search.halved(fresh)
         if shown is None:
             continue
+        search.deadline = deadline
         smaller, shown = search.fixpoint(fresh, shown, name)
-        return _case(finding, smaller, data, shown, name, recipe, search.exhausted)
+        return _case(search, smaller, shown, name, recipe)
     return None
 
 
@@ -115,7 +122,7 @@ class _Search:
         finding: Finding,
         data: Data,
         deadline: float,
-        clock: Callable[[], float],
+        clock: Clock,
         progress: Callable[[str], None],
     ) -> None:
         self.finding, self.data = finding, data
@@ -159,7 +166,7 @@ class _Search:
         reduction = Reduction(
             case,
             budget_s=max(0.0, self.deadline - self.clock()) / 2,
-            fails=lambda one: same_targets(one, case) and self._still(one.model, one.batch, shown.passes),
+            fails=lambda one: same_targets(one, case) and self.still(one.model, one.batch, shown.passes),
             # What makes a trial shorter comes first: each costs two trainings.
             passes=(shorten_sequence, drop_features, bypass_layers, narrow_layers),
             clock=self.clock,
@@ -200,7 +207,8 @@ class _Search:
             self.exhausted = True
         return found[-1]
 
-    def _still(self, model: Any, batch: Batch, passes: int) -> bool:
+    def still(self, model: Any, batch: Batch, passes: int) -> bool:
+        """Whether sick and mended are still apart."""
         with preserved(model):
             data = Data(batch.x, batch.y, batch_size=self.data.batch_size)
             return self.shows(model, data, passes) is not None
@@ -256,9 +264,7 @@ def steps_in_a_pass(data: Data) -> int:
     return int(-(-len(data) // min(data.batch_size, len(data))))
 
 
-def _shown(
-    finding: Finding, model: Any, data: Data, passes: int, deadline: float, clock: Callable[[], float]
-) -> Shown | None:
+def _shown(finding: Finding, model: Any, data: Data, passes: int, deadline: float, clock: Clock) -> Shown | None:
     if not model.built or any(not layer.built for layer in model._flatten_layers(include_self=True)):
         seed_everything(0)
         model(map_leaves(keras.ops.convert_to_tensor, data.take(slice(0, 1))[0]))
@@ -281,7 +287,7 @@ def _shown(
 
 
 def _skill(
-    record: Record, experiment: Experiment | None, rows: Any, steps: int, deadline: float, clock: Callable[[], float]
+    record: Record, experiment: Experiment | None, rows: Any, steps: int, deadline: float, clock: Clock
 ) -> float:
     left = max(0.0, deadline - clock())
     outcome = carry_out(record, experiment, rows, steps=steps, seconds=left, clock=clock)
@@ -290,15 +296,8 @@ def _skill(
     return outcome.skill
 
 
-def _case(
-    finding: Finding,
-    model: Any,
-    data: Data,
-    shown: Shown,
-    name: str,
-    recipe: Any,
-    exhausted: bool,  # noqa: FBT001
-) -> FoundCase:
+def _case(search: _Search, model: Any, shown: Shown, name: str, recipe: Any) -> FoundCase:
+    finding, data = search.finding, search.data
     batch = Batch.of((shown.data.x, shown.data.y))
     case = Case(model, batch, Fingerprint(finding.code, "training", None, None), recipe=recipe)
     whole = sum(int(np.size(leaf)) for leaf in leaves([data.x, data.y]))
@@ -307,19 +306,20 @@ def _case(
         finding=finding,
         name=name,
         makers=(
-            lambda: _script(finding, case, shown),
-            lambda: _script(finding, case.with_(weights=weights), shown),
+            lambda: _script(search, case, shown),
+            lambda: _script(search, case.with_(weights=weights), shown),
         ),
         size=case.size,
         original_size=whole + sum(int(weight.size) for weight in weights),
         prints="share of the targets that is explained: …",
         nearest_healthy=f"{finding.proof.experiment if finding.proof else ''}: {shown.after:.0%} is explained in place "
         f"of {shown.before:.0%}",
-        exhausted=exhausted,
+        exhausted=search.exhausted,
     )
 
 
-def _script(finding: Finding, case: Case, shown: Shown) -> scripts.Script:
+def _script(search: _Search, case: Case, shown: Shown) -> scripts.Script:
+    finding = search.finding
     script, lines, beside = scripts.Script(), Lines(), dict[str, Any]()
     try:
         emit.model_lines(case, lines, script)
@@ -330,6 +330,10 @@ def _script(finding: Finding, case: Case, shown: Shown) -> scripts.Script:
         f"{key} = {emit.value(key, part, beside, home='np')}"
         for key, part in (("x", case.batch.x), ("y", case.batch.y))
     ]
+    search.deadline = math.inf  # what was found is written, however long it took to find it
+    emit.shorten_sources(
+        case, lines, arrays, beside, lambda one: search.still(one.model, one.batch, shown.passes), trials=TRIALS
+    )
     title = scripts.one_line(f"{finding.code}: {finding.message}")
     words = f"{finding.code}: less than {_threshold(shown):.0%} of the targets is explained"
     shared = {"title": title, "fingerprint": words, "slug": re.sub(r"\W+", "_", finding.code)}

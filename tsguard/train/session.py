@@ -240,6 +240,8 @@ class Session:
                 judged = Judgement((crashed("no-learning", "judgement of the run", crash),))
             if judged.seconds:
                 self._tell("diagnosed", f"looked for causes for {judged.seconds:.0f} of {self.budget_s:.0f} s")
+        if outcome is not None:
+            outcome.context = self.context
         metrics = {**(guarded.metrics if guarded is not None else {}), **judged.metrics}
         if self.artifact_mb is not None:
             metrics["artifact_mb"] = self.artifact_mb

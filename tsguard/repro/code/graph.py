@@ -58,7 +58,8 @@ def _graph_code(graph: Any, lines: Lines, maker: str = "keras.Model") -> None:
 def _input(entry: Any, *, labelled: bool) -> str:
     dtype = "" if entry.dtype == "float32" else f', dtype="{entry.dtype}"'
     label = f", name={json.dumps(entry.name)}" if labelled else ""
-    return f"keras.Input({tuple(entry.shape[1:])}{dtype}{label})"
+    shape = tuple(entry.shape[1:]) if entry.shape[0] is None else f"batch_shape={tuple(entry.shape)}"
+    return f"keras.Input({shape}{dtype}{label})"
 
 
 def _chain(graph: Any, lines: Lines) -> str | None:

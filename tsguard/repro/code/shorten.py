@@ -1,7 +1,7 @@
 """Copied code without the statements that the failure does not need.
 
-A statement goes where the same failure comes back without it, and a definition or an import where nothing names it any
-more. What a function returns stays: a script looks at that.
+A choice (`if`) is decided, and a statement goes, where the same failure comes back without it; a definition or an
+import goes where nothing names it any more. What a function returns stays: a script looks at that.
 """
 
 from __future__ import annotations
@@ -18,21 +18,56 @@ TRIALS = 60
 """Statements that are tried: each costs a model and a step, and a reduced case has few."""
 
 
-def shortened(sources: Mapping[str, str], holds: Callable[[Mapping[str, str]], bool]) -> dict[str, str]:
-    """The sources without statements that need not be there, the last first: what is read goes after what reads it."""
-    kept, left = dict(sources), TRIALS
-    for name in reversed(list(kept)):
-        place = 0
-        while left and place < len(found := _statements(kept[name])):
-            left -= 1
-            first, last = found[place]
-            rows = kept[name].splitlines()
-            candidate = {**kept, name: "\n".join([*rows[: first - 1], *rows[last:]])}
-            if not _reads(candidate[name]) - _reads(kept[name]) and holds(candidate):
-                kept = candidate
-            else:
-                place += 1
+def shortened(
+    sources: Mapping[str, str], holds: Callable[[Mapping[str, str]], bool], *, trials: int = TRIALS
+) -> dict[str, str]:
+    """The sources without statements that need not be there, the last first: what is read goes after what reads it.
+
+    What a choice holds is looked through once it is decided.
+    """
+    kept, left = dict(sources), trials
+    for smaller in (_without_a_statement, _decided, _without_a_statement):
+        for name in reversed(list(kept)):
+            place = 0
+            while left and place < len(found := smaller(kept[name])):
+                left -= 1
+                candidate = {**kept, name: found[place]}
+                if _may_stand(candidate[name], kept[name]) and holds(candidate):
+                    kept = candidate
+                else:
+                    place += 1
     return kept
+
+
+def _may_stand(source: str, before: str) -> bool:
+    """Whether code is code, and reads nothing from around it that it did not read before."""
+    try:
+        return not _reads(source) - _reads(before)
+    except SyntaxError:  # a string over several lines may be cut wrong
+        return False
+
+
+def _decided(source: str) -> list[str]:
+    """The source with one of its choices decided, either way."""
+    found, rows = [], source.splitlines()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.IfExp):
+            whole = ast.get_source_segment(source, node) or ""
+            for branch in (node.body, node.orelse):
+                # The same words say the same elsewhere: decided once, they are decided everywhere.
+                found.append(source.replace(whole, ast.get_source_segment(source, branch) or whole))
+        if isinstance(node, ast.If) and rows[node.lineno - 1].lstrip().startswith("if "):
+            for body in (node.body, node.orelse):
+                if body and body[0].lineno > node.lineno and isinstance(body[0], ast.stmt):
+                    first, last = _rows(body[0])[0] - 1, body[-1].end_lineno or body[-1].lineno
+                    inner = [row[body[0].col_offset - node.col_offset :] for row in rows[first:last]]
+                    found.append("\n".join([*rows[: node.lineno - 1], *inner, *rows[node.end_lineno :]]))
+    return found
+
+
+def _without_a_statement(source: str) -> list[str]:
+    rows = source.splitlines()
+    return ["\n".join([*rows[: first - 1], *rows[last:]]) for first, last in _statements(source)]
 
 
 def _reads(source: str) -> set[str]:
@@ -47,10 +82,11 @@ def _statements(source: str) -> list[tuple[int, int]]:
         for body in (getattr(node, field, None) for field in ("body", "orelse")):
             if isinstance(body, list) and len(body) > 1 and not isinstance(node, ast.Module):
                 rows = [_rows(one) for one in body]
-                for one, (first, last) in zip(body, rows, strict=True):
+                for place, (one, (first, last)) in enumerate(zip(body, rows, strict=True)):
                     # What shares a line with a neighbour (`a; b`) cannot go by itself.
                     alone = sum(a <= last and first <= b for a, b in rows) == 1
-                    if alone and not isinstance(one, ast.Return):
+                    unreached = any(isinstance(before, ast.Return) for before in body[:place])
+                    if alone and (unreached or not isinstance(one, ast.Return)):
                         found.append((first, last))
     return sorted(found, key=lambda lines: (-lines[1], lines[0]))
 

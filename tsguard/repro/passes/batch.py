@@ -64,7 +64,9 @@ def _any_length(case: Case) -> Case | None:
         return None
     try:
         entries = {
-            entry.name: keras.Input(batch_shape=(None, None, *entry.shape[2:]), dtype=entry.dtype, name=entry.name)
+            entry.name: keras.Input(
+                batch_shape=(entry.shape[0], None, *entry.shape[2:]), dtype=entry.dtype, name=entry.name
+            )
             for entry in graph_of(model).inputs
             if len(entry.shape) > 1
         }
