@@ -37,8 +37,6 @@ class Trip:
     """Whether the run cannot go on as it is."""
     phase: str | None = None
     facts: dict[str, Any] = field(default_factory=dict)
-    context: Any = None
-    """What the checks were told of the training, where a session knows it: its validation part, its arguments."""
 
 
 @dataclass(frozen=True)
@@ -115,3 +113,5 @@ class GuardOutcome:
     folder: Path | None = None
     """The run's folder, where one is written."""
     facts: dict[str, Any] = field(default_factory=dict)
+    context: Any = None
+    """What the checks were told of the training, where a session knows it: its validation part, its arguments."""
