@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -51,10 +50,8 @@ def in_another_order(context: Context, now: float, target: Named) -> Finding | N
     rows = np.unique(np.linspace(0, len(y) - 1, min(len(y), MOST_PAIRS)).astype(int))
     head = view_of([one.array[:MOST_PAIRS] for one in told])
     if serial(head) or serial(y[:MOST_PAIRS]):
-        for words, share in _continued(told, y):
-            summary = f"no window goes on to its own target; {share:.0%} do with the targets {words}"
-            return _finding(target, summary)
-        return None
+        found = _continued(told, y)
+        return None if found is None else _finding(target, found)
     cells = np.concatenate([_cells(one.array) for one in told], axis=1)
     some = np.random.default_rng(3).permutation(cells.shape[1])[:FEW]
     columns = np.concatenate([cells[:, some], cells[:, some] ** 2], axis=1)
@@ -68,15 +65,15 @@ def in_another_order(context: Context, now: float, target: Named) -> Finding | N
         then = line.skill(moved[rows])
         if then < RELATED or held_within(view, moved[rows]) or neighbours_tell(head, moved[:MOST_PAIRS], 1):
             continue
-        return _finding(target, f"R² {now:.2f} as they are, {then:.2f} with the targets {words}")
+        return _finding(target, f"x says R² {now:.2f} about y as they are, {then:.2f} with the targets {words}")
     return None
 
 
 def _finding(target: Named, summary: str) -> Finding:
     return catalogue.finding(
         "data-mispaired",
-        f"target {target.name!r}: x says nothing about y as they are paired ({summary}). Expected row i of y to "
-        "belong to row i of x.",
+        f"target {target.name!r} stands in another order than x: {summary}. Expected row i of y to belong to row i of "
+        "x.",
         where=target.where(),
         proof=Proof("re-pair", summary, effect=1.0, certainty=1.0),
         remedy="Join the two by a key, or sort both by one.",
@@ -84,11 +81,9 @@ def _finding(target: Named, summary: str) -> Finding:
     )
 
 
-def _continued(told: list[Named], y: Floats) -> Iterator[tuple[str, float]]:
-    """Windows of series, one step apart: an order in which the target of each is the last step of the next."""
-    if y.shape[1] != 1:
-        return
-    for one in told:
+def _continued(told: list[Named], y: Floats) -> str | None:
+    """Windows of series, one step apart: in what order the target of each is the last step of the next, in words."""
+    for one in told if y.shape[1] == 1 else ():
         if one.array.ndim != 3 or one.array.dtype.kind != "f" or one.array.shape[1] < 2:
             continue
         follows = (one.array[1:, :-1] == one.array[:-1, 1:]).all(axis=(1, 2))
@@ -99,12 +94,12 @@ def _continued(told: list[Named], y: Floats) -> Iterator[tuple[str, float]]:
         for feature in ends.T:
             now = float(np.isclose(y[places, 0], feature).mean())
             if now > CONTINUED / 2:
-                return
+                return None
             for words, order in told_orders(len(y)):
                 share = float(np.isclose(y[order][places, 0], feature).mean())
                 if share >= CONTINUED:
-                    yield words, share
-                    return
+                    return f"{now:.0%} of the windows go on to their own target, {share:.0%} with the targets {words}"
+    return None
 
 
 def _cells(array: Any) -> Floats:

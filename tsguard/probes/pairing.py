@@ -130,5 +130,5 @@ def serial(columns: Floats) -> bool:
         return False
     centred = moving - moving.mean(axis=0)
     power = np.maximum((centred**2).sum(axis=0), np.finfo(np.float64).tiny)
-    correlations = [np.abs((centred[k:] * centred[:-k]).sum(axis=0) / power) for k in (1, 2, 3)]
-    return bool(np.median(np.stack(correlations).max(axis=0)) > SERIAL)
+    alike = [np.abs((centred[k:] * centred[:-k]).sum(axis=0) / power) for k in (1, 2, 3)]
+    return bool(np.median(np.stack(alike).max(axis=0)) > SERIAL)
