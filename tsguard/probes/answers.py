@@ -49,7 +49,7 @@ def heads(model: Any, batch: Batch, answer: Any) -> list[Head]:
             number = names.index(one.path[0])
         if number is None and not one.path and len(answers) == 1:
             number = 0
-        if number is not None:
+        if number is not None and number < len(answers):  # an own step may answer with fewer than it compiles for
             losses[number] = one.loss
     if len(names) != len(answers):
         names = ["/".join(map(str, path)) or "output" for path in _paths(answer)]
