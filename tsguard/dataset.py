@@ -9,7 +9,7 @@ import dataclasses
 import io
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -84,6 +84,14 @@ class Data:
         return all(hasattr(leaf, "shape") and hasattr(leaf, "__getitem__") for leaf in leaves(self.x)) and bool(
             list(leaves(self.x))
         )
+
+    def held_back(self) -> Data | None:
+        """The validation part as data of its own; None where there is none, or one that can be read only once."""
+        held = self.validation
+        if isinstance(held, tuple | list) and len(held) in (2, 3):
+            return replace(Data(*held), names=self.names, batch_size=self.batch_size)
+        again = hasattr(held, "__getitem__") or hasattr(held, "__len__")
+        return Data(held, names=self.names, batch_size=self.batch_size) if again else None
 
     def __len__(self) -> int:
         """Number of samples, where it is known."""

@@ -1082,3 +1082,84 @@ def numbers_of_words_as_amounts(sick):
     model = keras.Sequential(stack)
     model.compile("adam", "binary_crossentropy")
     return model, ids, y, {}
+
+
+def sequences(steps: int, samples: int = 120) -> Any:
+    x = np.random.default_rng(0).normal(size=(samples, steps, 2)).astype("float32")
+    return x, (0.3 * x[..., :1].sum(1)).astype("float32")
+
+
+@case("vanishing-gradient", "fades")
+def eight_gated_storeys(sick):
+    x, y = sequences(6)
+    given = keras.Input((6, 2))
+    h = layers.LSTM(12, return_sequences=True)(given)
+    for _ in range(7):
+        storey = layers.LSTM(12, return_sequences=True)(h)
+        h = storey if sick else layers.Add()([h, storey])
+    model = keras.Model(given, layers.Dense(1)(h[:, -1]))
+    model.compile("adam", "mse")
+    return model, x, y, {}
+
+
+@case("exploding-gradient", "grows by")
+def state_that_grows_by_half_at_each_step(sick):
+    x, y = sequences(22)
+    start = keras.initializers.Identity(gain=1.5 if sick else 1.0)
+    stack = [layers.SimpleRNN(16, activation="relu", recurrent_initializer=start), layers.Dense(1)]
+    model = keras.Sequential([keras.Input((22, 2)), *stack])
+    model.compile(keras.optimizers.Adam(1e-4), "mse")
+    return model, x, y, {}
+
+
+@case("dead-units", "zero for every sample")
+def kernels_below_zero_for_amounts_above_it(sick):
+    x = np.random.default_rng(0).gamma(1.0, 1.0, (160, 5)).astype("float32")
+    drawn = keras.initializers.RandomUniform(-0.3, 0.0 if sick else 0.3, seed=1)
+    return dense(layers.Dense(16, "relu", kernel_initializer=drawn), layers.Dense(1)), x, values(x), {}
+
+
+@case("batch-coupling", "from batch to batch")
+def normalised_by_pairs(sick):
+    x = rows()
+    stack = (layers.Dense(16), layers.BatchNormalization(), layers.ReLU(), layers.Dense(1))
+    return dense(*stack), x, values(x), {"batch_size": 2 if sick else 8}
+
+
+@case("output-activation", "expected over the classes (axis 1)")
+def classes_before_time(sick):
+    x = np.random.default_rng(0).normal(size=(96, 12, 3)).astype("float32")
+    y = x.argmax(-1).astype("int32")
+
+    def own(truth, share):
+        chosen = ops.one_hot(truth, 3, axis=1)
+        return -ops.mean(ops.sum(chosen * ops.log(share + 1e-7), axis=1))
+
+    stack = [layers.Conv1D(3, 3, padding="same"), layers.Permute((2, 1)), layers.Softmax(axis=-1 if sick else 1)]
+    model = keras.Sequential([keras.Input((12, 3)), *stack])
+    model.compile("adam", own)
+    return model, x, y, {}
+
+
+@case("over-regularised", "resists a change")
+def own_penalty_on_the_biases_alone(sick):
+    x = rows()
+
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.line = layers.Dense(1)
+
+        def call(self, x):
+            return self.line(x)
+
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+            loss = ops.mean(ops.square(y - y_pred))
+            for weight in self.trainable_variables:
+                if (weight.name == "bias") == sick:
+                    loss = loss + 0.1 * ops.sum(ops.square(weight))
+            return loss
+
+    model = Own()
+    model.compile("adam")
+    return model, x, values(x) + 30, {}

@@ -20,7 +20,7 @@ MINE = tuple(one for one in registry.all_checks() if one.ask.__module__.startswi
 
 def ask(x, y=None, *, validation=None, padding=None, declared=None, names=(), model=None, fit=None):
     subject = None if model is None else Subject.from_model(model)
-    facts = {"fit_arguments": fit or {}}
+    facts = {"fit": fit or {}}
     context = registry.Context(
         subject, Data(x, y, validation=validation, names=names), padding, declared or {}, facts=facts
     )

@@ -78,6 +78,18 @@ def test_targets_of_noise_accuse_nobody():
     assert {f.code for f in found if f.status in ("WARN", "FAIL")} <= {"below-baseline"}
 
 
+@pytest.mark.slow
+def test_what_only_quickens_a_run_that_was_short_is_no_cause_of_it():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(600, 8)).astype("float32")
+    y = (2 * x[:, :1] + 0.1 * rng.normal(size=(600, 1))).astype("float32")
+    stack = [layers.Dense(16, "relu"), layers.Dense(1)]
+    found = diagnose(trained(x=x, y=y, stack=stack, optimizer="adam", epochs=3), budget_s=20)
+    assert not causes(found)
+    assert [(f.code, str(f.status)) for f in found if f.status >= "WARN"] == [("no-learning", "WARN")]
+    assert "Train longer" in found[0].message
+
+
 def test_what_cannot_be_explained_is_said():
     """A loss that the model computes from nothing it was given: no change of ours can mend it."""
     record = trained(rate=1e-6)
@@ -123,3 +135,15 @@ def test_overfitting_needs_a_validation_loss_that_keeps_rising():
     rising = [1.0, 0.8, 0.7, 0.9, 1.1, 1.3, 1.5]
     assert {f.code for f in symptoms({"epoch/loss": down, "val_loss": rising})} == {"overfitting"}
     assert not symptoms({"epoch/loss": down, "val_loss": [1.0, 0.8, 0.7, 0.72, 0.71, 0.73, 0.7]})
+
+
+def test_shares_learnt_through_logits_are_judged_as_shares():
+    x, y = table()
+    shares = 1 / (1 + np.exp(-4 * y))
+    record = trained(x=x, y=shares, epochs=30, optimizer=keras.optimizers.Adam(0.02))
+    loss = keras.losses.BinaryCrossentropy(from_logits=True)
+    record.model.compile(keras.optimizers.Adam(0.02), loss=loss)
+    history = record.model.fit(x, shares, epochs=30, batch_size=32, verbose=0)
+    series = {**history.history, "epoch/loss": history.history["loss"]}
+    record = Record(record.model, record.data, record.start, series, record.fit)
+    assert not [f for f in diagnose(record, budget_s=20) if f.status in ("WARN", "FAIL")]

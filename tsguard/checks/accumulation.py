@@ -14,7 +14,6 @@ from typing import Any
 import torch
 
 from tsguard import catalogue
-from tsguard.checks.bench import batch_size
 from tsguard.checks.registry import Context, check
 from tsguard.checks.runner import passed
 from tsguard.dataset import joined, leaves
@@ -41,7 +40,7 @@ def accumulation_differs(context: Context) -> Iterable[Finding]:
     if steps < 2 or data is None:
         return
     count = min(int(steps), MOST_BATCHES)
-    batches = measured_batches(data, count=count, batch_size=batch_size(context))
+    batches = measured_batches(data, count=count, batch_size=context.batch_size)
     if len(batches) < 2:
         yield _not_asked("the data has only one batch")
         return

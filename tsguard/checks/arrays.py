@@ -121,17 +121,6 @@ def _inputs(context: Context) -> list[Named]:
     return found
 
 
-def fit_arguments(context: Context) -> Mapping[str, Any]:
-    """What `fit` will be called with, as far as it is known: shuffle, batch_size, steps_per_epoch …"""
-    return context.facts.get("fit_arguments") or context.facts.get("fit") or {}
-
-
-def batch_size(context: Context) -> int:
-    """Samples in a batch."""
-    given = fit_arguments(context).get("batch_size")
-    return int(given or (context.data.batch_size if context.data is not None else 32))
-
-
 def targets(context: Context) -> list[Named]:
     """The targets."""
     if context.data is None:

@@ -15,6 +15,7 @@ from tsguard.checks.registry import Context
 from tsguard.dataset import Data
 from tsguard.findings import Finding, Role, Status
 from tsguard.probes.answers import Head, LossOfAnswers, heads
+from tsguard.probes.score import sample
 from tsguard.probes.stage import Batch, Snapshot, Step, flat, get_ready, has_own_step, measured_batches, take_step
 
 
@@ -56,6 +57,13 @@ class Bench:
             answer.ndim == 0 or len(answer) >= self.batch.rows for answer in flat(self.step.answer)
         )
 
+    def targets_of(self, head: Head) -> Any:
+        """Targets of many rows, where the model has one output; those of the batch elsewhere."""
+        rows = sample(self.data) if len(self.heads) == 1 else None
+        listed = [] if rows is None else flat(rows.y)
+        many = listed[0] if len(listed) == 1 else head.target
+        return (many if many.shape[1:] == head.target.shape[1:] else head.target).float()
+
     def again(self, batch: Batch | None = None, **options: Any) -> Step:
         """One more step from the initial state."""
         self.start.restore()
@@ -72,32 +80,6 @@ def not_asked(bench: Bench, *codes: str) -> list[Finding]:
         Finding(code, Status.NOT_RUN, Role.NOTE, f"not asked: `train_step` on a batch of the data fails ({reason})")
         for code in codes
     ]
-
-
-def fit_arguments(context: Context) -> Mapping[str, Any]:
-    """What is known about how the model will be trained."""
-    known: Mapping[str, Any] = context.facts.get("fit") or {}
-    return known
-
-
-def planned_steps(context: Context) -> int | None:
-    """Updates that the run will make, where epochs and the amount of data are known."""
-    fit = fit_arguments(context)
-    if fit.get("epochs") is None or context.data is None:
-        return None
-    per_epoch = fit.get("steps_per_epoch")
-    if per_epoch is None:
-        try:
-            per_epoch = -(-len(context.data) // batch_size(context)) if context.data.is_arrays else len(context.data.x)
-        except TypeError:
-            return None
-    return int(fit["epochs"]) * int(per_epoch)
-
-
-def batch_size(context: Context) -> int:
-    """The user's batch size: that of `fit`, else the data's."""
-    assert context.data is not None
-    return int(fit_arguments(context).get("batch_size") or context.data.batch_size)
 
 
 SHELF = "data.first steps"
@@ -134,13 +116,13 @@ def set_up(context: Context, *, count: int = 3, rows: int | None = None) -> Benc
         batches, start, step = _first_step(context, count, rows)
         if kept is not None and step.error is None:
             kept[count, rows] = batches, start, step
-    return Bench(context.model, context.data, batches, start, step, fit_arguments(context))
+    return Bench(context.model, context.data, batches, start, step, context.fit)
 
 
 def _first_step(context: Context, count: int, rows: int | None) -> tuple[list[Batch], Snapshot, Step]:
     assert context.data is not None
     options = {} if rows is None else {"rows": rows}
-    batches = measured_batches(context.data, count=count, batch_size=batch_size(context), **options)
+    batches = measured_batches(context.data, count=count, batch_size=context.batch_size, **options)
     model = context.model
     failed: Exception | None = None
     try:

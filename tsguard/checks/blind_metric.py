@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tsguard import catalogue
-from tsguard.checks.bench import fit_arguments, set_up
+from tsguard.checks.bench import set_up
 from tsguard.checks.own_loss import SAME
 from tsguard.checks.registry import Context, check
 from tsguard.evidence import Evidence
@@ -105,7 +105,7 @@ def _reads_logits_as_probabilities(model: Any, head: Head) -> Iterator[Finding]:
 
 def _steers(context: Context, name: str) -> str | None:
     """The callback that stops the run, or keeps weights of it, by this metric."""
-    for callback in fit_arguments(context).get("callbacks") or ():
+    for callback in context.fit.get("callbacks") or ():
         if str(getattr(callback, "monitor", "")) in (name, f"val_{name}"):
             return type(callback).__name__
     return None

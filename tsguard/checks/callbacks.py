@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from tsguard import catalogue
-from tsguard.checks.bench import fit_arguments, set_up
+from tsguard.checks.bench import set_up
 from tsguard.checks.registry import Context, check
 from tsguard.findings import Finding
 
@@ -28,7 +28,7 @@ def watched_upside_down(context: Context) -> Iterable[Finding]:
     """EarlyStopping and its like with `mode="max"` on a loss, or `mode="min"` on a score."""
     import keras
 
-    for callback in fit_arguments(context).get("callbacks") or ():
+    for callback in context.fit.get("callbacks") or ():
         monitor, direction = str(getattr(callback, "monitor", "") or ""), _direction(callback)
         if not monitor or direction is None:
             continue
@@ -58,7 +58,7 @@ def watched_upside_down(context: Context) -> Iterable[Finding]:
 
 def _stops_in_time(context: Context, stop: Any) -> bool:
     """Whether its patience is shorter than the run."""
-    epochs = fit_arguments(context).get("epochs")
+    epochs = context.fit.get("epochs")
     return not isinstance(epochs, int) or int(stop.patience) < epochs
 
 
@@ -71,8 +71,8 @@ def impatient_stop(context: Context) -> Iterable[Finding]:
     """EarlyStopping whose `min_delta` a loss can improve by only a few times, from where it starts down to nothing."""
     import keras
 
-    epochs = fit_arguments(context).get("epochs")
-    stops = [c for c in fit_arguments(context).get("callbacks") or () if isinstance(c, keras.callbacks.EarlyStopping)]
+    epochs = context.fit.get("epochs")
+    stops = [c for c in context.fit.get("callbacks") or () if isinstance(c, keras.callbacks.EarlyStopping)]
     if not stops or not isinstance(epochs, int):
         return
     bench = set_up(context)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 
 from tsguard import catalogue
-from tsguard.checks.bench import fit_arguments, set_up
+from tsguard.checks.bench import set_up
 from tsguard.checks.registry import Context, check
 from tsguard.findings import Finding
 from tsguard.probes.answers import draw_weights, predict
@@ -21,7 +21,7 @@ def carried_state(context: Context) -> Iterable[Finding]:
     """A call in inference writes variables that the next answer starts from, and rows are shuffled between batches."""
     import torch
 
-    if fit_arguments(context).get("shuffle", True) is False or "fit" not in context.facts:
+    if context.fit.get("shuffle", True) is False or "fit" not in context.facts:
         return  # in order, row i of a batch may go on where row i of the one before ended; who does not train says not
     bench = set_up(context)
     if bench.step.error is not None:

@@ -15,25 +15,25 @@ import numpy as np
 from tsguard import catalogue
 from tsguard.checks import (
     data_apart,
+    data_classes,
     data_copies,
     data_crossed,
     data_hung,
+    data_ids,
+    data_nearly,
     data_order,
     data_pairs,
     data_parts,
+    data_reshaped,
     data_steps,
     data_weights,
 )
 from tsguard.checks.arrays import (
     Named,
     arrivals,
-    batch_size,
     classes_of,
     embedding_calls,
-    fit_arguments,
     inputs,
-    losses_of,
-    may_be_classes,
     measured_inputs,
     targets,
 )
@@ -65,13 +65,21 @@ HUGE_TARGET = 10_000.0
 LEAST_STEPS = 6
 """Six steps that all rise by chance: one sample in 720, so that a whole set of them is no chance."""
 
-MAJORITY = 0.9
-"""Share of one class from which accuracy says little: always answering it is right nine times in ten."""
-
-RARE = 20.0
-"""The commonest class is this many times as frequent as the rarest: a batch of 32 holds one of the rarest or none."""
-
-ALSO = (data_parts, data_copies, data_pairs, data_apart, data_order, data_steps, data_weights, data_crossed, data_hung)
+ALSO = (
+    data_parts,
+    data_copies,
+    data_pairs,
+    data_apart,
+    data_order,
+    data_steps,
+    data_weights,
+    data_classes,
+    data_crossed,
+    data_hung,
+    data_ids,
+    data_nearly,
+    data_reshaped,
+)
 """Modules whose checks are declared with these."""
 
 NOTED_FEATURES = 5  # features of one kind that get a finding of their own; the rest are counted in one
@@ -291,7 +299,7 @@ def time_not_forward(context: Context) -> Iterable[Finding]:
         steps = _clock(one)
         if one.clock and steps is not None:
             yield from _backward(one, steps, context.padding)
-    if fit_arguments(context).get("shuffle") is False:
+    if context.fit.get("shuffle") is False:
         yield from _sorted_by_class(context)
 
 
@@ -330,7 +338,7 @@ def _sorted_by_class(context: Context) -> Iterator[Finding]:
             continue
         changes = int((np.diff(labels) != 0).sum())
         kinds = len(np.unique(labels))
-        batch = batch_size(context)
+        batch = context.batch_size
         if kinds > 1 and changes == kinds - 1 and len(labels) >= 2 * batch * kinds:
             message = (
                 f"target {one.name!r}: rows are sorted by class, and shuffle=False leaves them so: with batches of "
@@ -338,37 +346,6 @@ def _sorted_by_class(context: Context) -> Iterator[Finding]:
             )
             remedy = "Shuffle (`shuffle=True`, or once before training); for series, shuffle windows and not steps."
             yield catalogue.finding("data-order", message, where=one.where(), remedy=remedy, score=0.9)
-
-
-@check("classes far from equal", codes=("data-imbalance",), needs=("data", "arrays", "y"), cost=1)
-def classes_far_from_equal(context: Context) -> Iterable[Finding]:
-    """One class nearly everywhere, or one nearly nowhere."""
-    for one in targets(context):
-        labels = classes_of(one)
-        if labels is None or len(labels) < 20 or not may_be_classes(context) or _is_weighed(context, labels):
-            continue
-        kinds, counts = np.unique(labels, return_counts=True)
-        if len(kinds) < 2 or len(kinds) > 100:
-            continue  # one class is `data-constant`; a vocabulary has its own law of frequency
-        share, least = counts.max() / counts.sum(), counts.min() / counts.sum()
-        if share < MAJORITY and counts.max() < RARE * counts.min():
-            continue
-        often, seldom = kinds[counts.argmax()], kinds[counts.argmin()]
-        message = (
-            f"target {one.name!r}: class {often} holds {share:.1%} of {counts.sum():,} labels and class {seldom} "
-            f"{least:.1%} ({counts.min():,}). Always answering {often} is {share:.1%} right."
-        )
-        evidence = [Evidence("value", {str(k): int(c) for k, c in zip(kinds, counts, strict=True)}, name="classes")]
-        yield catalogue.finding("data-imbalance", message, where=one.where(), evidence=evidence, score=0.4)
-
-
-def _is_weighed(context: Context, labels: Any) -> bool:
-    """Weights of classes or samples, or a loss made for rare classes: the imbalance is known and dealt with."""
-    given = fit_arguments(context)
-    weights = context.data is not None and context.data.sample_weight is not None
-    by_loss = any(word in name for name in losses_of(context.model) for word in ("focal", "weighted"))
-    by_class = len(set(data_weights.effective_weights(context, labels).values())) > 1
-    return weights or by_loss or by_class or given.get("sample_weight") is not None
 
 
 @check("a dtype that loses the information", codes=("data-precision",), needs=("data", "arrays"), cost=1)

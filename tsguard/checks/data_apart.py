@@ -23,11 +23,11 @@ from tsguard.checks.arrays import (
     named_leaves,
     targets,
 )
-from tsguard.checks.data_pairs import skill, view_of
 from tsguard.checks.registry import Context, check
 from tsguard.evidence import Evidence, Proof
 from tsguard.findings import Finding
-from tsguard.probes.data import by_feature, thinned
+from tsguard.probes.data import by_feature, correlations, thinned
+from tsguard.probes.pairing import skill, view_of
 
 Floats = npt.NDArray[np.float64]
 
@@ -106,10 +106,7 @@ def _out_of_row(one: Named, column: int, target: Named, here: float, there: floa
 
 def _correlations(columns: Floats, y: Floats) -> Floats:
     """The correlation of every column with the target component that it tells most of."""
-    a = columns - columns.mean(axis=0)
-    b = y - y.mean(axis=0)
-    size = np.sqrt((a**2).sum(axis=0))[:, None] * np.sqrt((b**2).sum(axis=0))[None]
-    each = np.where(size > 0, (a.T @ b) / np.where(size > 0, size, 1.0), 0.0)
+    each = correlations(columns, y)
     return np.asarray(each[np.arange(len(each)), np.abs(each).argmax(axis=1)])
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tsguard import catalogue
-from tsguard.checks.arrays import Named, batch_size, classes_of, fit_arguments, targets
+from tsguard.checks.arrays import Named, classes_of, targets
 from tsguard.checks.gathered import LOADER
 from tsguard.checks.registry import Context, check
 from tsguard.findings import Finding
@@ -23,7 +23,7 @@ UNSEEN = 0.5
 @check("sorted rows", codes=("data-order",), needs=("data", "arrays", "y"), cost=1)
 def sorted_rows(context: Context) -> Iterable[Finding]:
     """Targets in rising order that nothing shuffles; `validation_split`, which takes the last rows, on sorted ones."""
-    given = fit_arguments(context)
+    given = context.fit
     beside = context.data is not None and context.data.validation is not None  # then nothing is split off
     share = 0.0 if beside else given.get("validation_split") or 0.0
     for one in targets(context):
@@ -31,14 +31,14 @@ def sorted_rows(context: Context) -> Iterable[Finding]:
             yield from _held_apart(one, float(share))
         loader = context.facts.get(LOADER)
         unshuffled = given.get("shuffle") is False or loader is not None
-        if unshuffled and is_sorted(one.array) and len(one.array) >= 4 * batch_size(context):
+        if unshuffled and is_sorted(one.array) and len(one.array) >= 4 * context.batch_size:
             first, last = float(one.array.flat[0]), float(one.array.flat[-1])
             yield catalogue.finding(
                 "data-order",
                 f"target {one.name!r} runs from {first:.4g} to {last:.4g} in order, and "
-                f"{loader or 'shuffle=False'} leaves "
-                f"the rows so: every batch of {batch_size(context)} holds a narrow band of it, and the model "
-                "follows the last one. Expected the whole range within a batch.",
+                f"{'shuffle=False' if loader is None else type(loader).__name__} leaves the rows "
+                f"so: every batch of {context.batch_size} holds a narrow band of it, and the model follows the last "
+                "one. Expected the whole range within a batch.",
                 where=one.where(),
                 status="WARN",
                 remedy="Shuffle (`shuffle=True`, or once before training); for series, shuffle windows and not steps.",

@@ -7,39 +7,30 @@ The predictor is closed-form: ridge regression on simple views of a sample, judg
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from tsguard import catalogue
 from tsguard.checks.arrays import Named, answer_columns, inputs, named_leaves, targets
+from tsguard.checks.data_reordered import in_another_order
 from tsguard.checks.registry import Context, check
 from tsguard.evidence import Curve, Evidence, Proof
 from tsguard.findings import Finding
-from tsguard.probes.patches import patch_columns
-
-Floats = npt.NDArray[np.float64]
-
-LEAST_PAIRS = 100
-"""Fewer pairs cannot carry a proof: half of them test, and 50 leave R² uncertain by more than a tenth."""
-
-UNRELATED = 0.1
-"""Out-of-sample R² up to which x says nothing about y for this predictor."""
-
-RELATED = 0.35
-"""Out-of-sample R² from which x plainly tells of y. Between the two nothing is claimed. On 50 test pairs an R² of 0.35
-by chance is out of the question, also as the best of a dozen tries."""
+from tsguard.probes.pairing import (
+    LEAST_PAIRS,
+    MOST_COMPONENTS,
+    MOST_PAIRS,
+    RELATED,
+    UNRELATED,
+    Floats,
+    Line,
+    neighbours_tell,
+    serial,
+    skill,
+    view_of,
+)
 
 SHIFTS = tuple(k for k in range(-5, 6) if k)
-MOST_COMPONENTS = 64
-"""Components of a target that pairs are looked for by."""
-
-MOST_PAIRS = 3_000
-VIEW = 256
-"""Widest view of a sample; wider ones are projected at random, from a fixed seed."""
-SERIAL = 0.2
-"""Autocorrelation from which rows are a series: there the past predicts the future, and a shift proves nothing."""
 
 
 @check(
@@ -54,11 +45,12 @@ def inputs_and_targets_apart(context: Context) -> Iterable[Finding]:
             continue
         y = y[:MOST_PAIRS]
         view = view_of([one.array[:MOST_PAIRS] for one in told])
-        now = skill(view, y)
+        line = Line(view)
+        now = line.skill(y)
         if now > UNRELATED:
             continue
-        finding = _shifted(view, y, now, target) or _against_validation(context, told, target, now)
-        finding = finding or _sorted_apart(view, y, now, target)
+        finding = _shifted(view, line, y, now, target) or _against_validation(context, told, target, now)
+        finding = finding or _sorted_apart(view, y, now, target) or in_another_order(context, now, target)
         if finding is not None:
             yield finding
 
@@ -80,7 +72,7 @@ def stretches_apart(context: Context) -> Iterable[Finding]:
             continue
         y = y[:MOST_PAIRS]
         view = view_of([one.array[:MOST_PAIRS] for one in told])
-        if _serial(view) or _serial(y):
+        if serial(view) or serial(y):
             continue
         places = np.array_split(np.arange(len(y)), BLOCKS)
         if any(y[rows].var(axis=0).sum() < AS_VARIED * y.var(axis=0).sum() for rows in places):
@@ -102,14 +94,14 @@ def stretches_apart(context: Context) -> Iterable[Finding]:
         )
 
 
-def _shifted(view: Floats, y: Floats, now: float, target: Named) -> Finding | None:
-    if _serial(view) or _serial(y):
+def _shifted(view: Floats, line: Line, y: Floats, now: float, target: Named) -> Finding | None:
+    if serial(view) or serial(y):
         return None
-    tried = {k: skill(view, np.roll(y, k, axis=0)) for k in SHIFTS}
+    tried = {k: line.skill(np.roll(y, k, axis=0)) for k in SHIFTS}
     tried_words = {k: f"moved by {k} rows" for k in tried}
-    tried[len(y)], tried_words[len(y)] = skill(view, y[::-1]), "reversed"
+    tried[len(y)], tried_words[len(y)] = line.skill(y[::-1]), "reversed"
     best = max(tried, key=lambda k: tried[k])
-    if tried[best] < RELATED or _neighbours_tell(view, np.roll(y, best, axis=0), abs(best)):
+    if tried[best] < RELATED or neighbours_tell(view, np.roll(y, best, axis=0), abs(best)):
         return None
     x_values = tuple(float(k) for k in sorted(SHIFTS))
     curve = Curve("R² of the targets moved by k rows", x_values, tuple(tried[int(k)] for k in x_values))
@@ -120,27 +112,6 @@ def _shifted(view: Floats, y: Floats, now: float, target: Named) -> Finding | No
         "Expected row i of y to belong to row i of x."
     )
     return catalogue.finding("data-mispaired", message, where=target.where(), proof=proof, score=1.0)
-
-
-def _neighbours_tell(view: Floats, moved: Floats, shift: int) -> bool:
-    """Whether rows hold their neighbours' content: overlapping windows, or the target of an earlier row as a feature.
-    Then predicting another row's target is no proof of anything."""
-    spread = moved.std(axis=0)
-    for answer in moved[:, spread > 0].T:
-        centred = answer - answer.mean()
-        sizes = np.maximum(np.sqrt(((view - view.mean(axis=0)) ** 2).sum(axis=0)), np.finfo(np.float64).tiny)
-        if np.abs((view - view.mean(axis=0)).T @ centred / sizes).max() > LAGGED * np.sqrt((centred**2).sum()):
-            return True
-    if shift >= len(view) // 2:
-        return False
-    some = np.random.default_rng(2).permutation(view.shape[1])[:COMPARED]
-    return any(skill(view[:-k], view[k:][:, some]) > UNRELATED for k in {1, shift})
-
-
-LAGGED = 0.999
-"""Correlation with one cell from which that cell is the (moved) target itself: a lag feature, not a relation."""
-COMPARED = 32
-"""Cells of a row that its neighbour is asked about."""
 
 
 def _against_validation(context: Context, told: list[Named], target: Named, now: float) -> Finding | None:
@@ -177,7 +148,7 @@ def _sorted_apart(view: Floats, y: Floats, now: float, target: Named) -> Finding
     column = y[:, 0]
     rises = np.diff(column)
     ordered = bool((rises >= 0).all() or (rises <= 0).all())
-    if y.shape[1] != 1 or len(np.unique(column)) < LEAST_PAIRS // 2 or not ordered or _serial(view):
+    if y.shape[1] != 1 or len(np.unique(column)) < LEAST_PAIRS // 2 or not ordered or serial(view):
         return None
     message = (
         f"target {target.name!r} is sorted from its first row to its last while the inputs are in no order and say "
@@ -185,68 +156,3 @@ def _sorted_apart(view: Floats, y: Floats, now: float, target: Named) -> Finding
     )
     evidence = [Evidence("value", {"first": float(column[0]), "last": float(column[-1])}, name=target.name)]
     return catalogue.finding("data-mispaired", message, where=target.where(), evidence=evidence, score=0.9)
-
-
-def skill(view: Floats, y: Floats) -> float:
-    """Out-of-sample R² of ridge regression, the best of a few strengths; 0 where y does not vary."""
-    order = np.random.default_rng(0).permutation(len(view))
-    fit, test = order[: len(order) // 2], order[len(order) // 2 :]
-    spread = view[fit].std(axis=0)
-    kept = spread > 1e-9 * max(1.0, float(np.abs(view[fit]).max(initial=0.0)))
-    if not kept.any():
-        return 0.0
-    x = (view[:, kept] - view[fit][:, kept].mean(axis=0)) / spread[kept]
-    answers = y - y[fit].mean(axis=0)
-    power = float((answers[test] ** 2).sum())
-    if power <= 0 or float((answers[fit] ** 2).sum()) <= 0:
-        return 0.0
-    left, values, right = np.linalg.svd(x[fit], full_matrices=False)
-    projected = left.T @ answers[fit]
-    best = -np.inf
-    for strength in (1e-2, 1e-1, 1.0, 10.0):
-        damp = values / (values**2 + strength * len(fit))
-        guess = x[test] @ (right.T @ (damp[:, None] * projected))
-        best = max(best, 1.0 - float(((answers[test] - guess) ** 2).sum()) / power)
-    return float(best)
-
-
-def view_of(arrays: list[Any]) -> Floats:
-    """Simple views of a sample side by side: values, squares, patches, its spectrum, and counts of its ids."""
-    views: list[Floats] = []
-    for array in arrays:
-        if array.dtype.kind in "iu" and array.ndim >= 2 and array.max(initial=0) > 1:
-            bins = np.asarray(array.reshape(len(array), -1), np.int64) % VIEW
-            counts = np.zeros((len(array), VIEW))
-            np.add.at(counts, (np.repeat(np.arange(len(array)), bins.shape[1]), bins.ravel()), 1.0)
-            views.append(counts)
-            continue
-        values = np.nan_to_num(array.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-        answers = patch_columns(array) if values.ndim == 4 else None
-        if answers is not None:  # pictures: what is in them, wherever it stands, and how bright they are
-            views += [answers, values.mean(axis=(1, 2)), values.std(axis=(1, 2))]
-            continue
-        flat = _narrow(values.reshape(len(values), -1))
-        centred = (flat - flat.mean(axis=0)) / np.maximum(flat.std(axis=0), 1e-12)
-        views += [centred, centred**2]
-        if values.ndim == 3 and values.shape[1] >= 8:
-            spectrum = np.abs(np.fft.rfft(values - values.mean(axis=1, keepdims=True), axis=1))
-            views.append(_narrow(spectrum.reshape(len(values), -1)))
-    return np.concatenate(views, axis=1)
-
-
-def _narrow(flat: Floats) -> Floats:
-    if flat.shape[1] <= VIEW:
-        return flat
-    mix = np.random.default_rng(1).standard_normal((flat.shape[1], VIEW)) / np.sqrt(flat.shape[1])
-    return np.asarray(flat @ mix)
-
-
-def _serial(columns: Floats) -> bool:
-    """Whether neighbouring rows resemble each other more than chance allows (median over columns)."""
-    moving = columns[:, columns.std(axis=0) > 0]
-    if moving.shape[1] == 0:
-        return False
-    centred = moving - moving.mean(axis=0)
-    power = np.maximum((centred**2).sum(axis=0), np.finfo(np.float64).tiny)
-    correlations = [np.abs((centred[k:] * centred[:-k]).sum(axis=0) / power) for k in (1, 2, 3)]
-    return bool(np.median(np.stack(correlations).max(axis=0)) > SERIAL)

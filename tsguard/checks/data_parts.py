@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -16,22 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from tsguard import catalogue
-from tsguard.checks.arrays import (
-    Named,
-    batch_size,
-    classes_of,
-    fit_arguments,
-    inputs,
-    measured_inputs,
-    named_leaves,
-    targets,
-)
+from tsguard.checks.arrays import Named, classes_of, inputs, measured_inputs, named_leaves, targets
 from tsguard.checks.outturn import within
 from tsguard.checks.registry import Context, check
 from tsguard.dataset import leaves
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding
-from tsguard.probes.data import digests, thinned
+from tsguard.probes.data import correlations, digests, thinned
 
 SHARED_SAMPLES = 0.01
 """Share of validation samples that also train from which the score is wrong in its second digit."""
@@ -280,6 +270,47 @@ def _filled_in_for_one(one: Named, values: Any, labels: Any, counts: Any) -> boo
     return not low <= float(still[0][0]) <= high
 
 
+MANY_KINDS = 3
+"""Different ids at the same place in the rows of the other classes, from which the one id of a class is a mark."""
+
+
+@check("a mark of a class at the end of its rows", codes=("data-leak",), needs=("data", "arrays", "y"), cost=1)
+def mark_of_a_class(context: Context) -> Iterable[Finding]:
+    """One id that ends every row of one class, and no row of another: an entry that the answer itself has written."""
+    for target in targets(context):
+        labels = classes_of(target)
+        if labels is None or len(labels) != len(target.array) or len(labels) < LEAST_LABELS:
+            continue
+        for one in inputs(context):
+            if one.mask or one.array.dtype.kind not in "iu" or one.array.ndim != 2 or len(one.array) != len(labels):
+                continue
+            if one.array.shape[1] < LEAST_STEPS:
+                continue
+            ends = _last_ids(one.array)
+            for kind in np.unique(labels):
+                mine, others = ends[labels == kind], ends[labels != kind]
+                alike = len(mine) >= LEAST_OF_A_CLASS and len(others) >= LEAST_OF_A_CLASS and (mine == mine[0]).all()
+                if alike and not (others == mine[0]).any() and len(np.unique(others)) >= MANY_KINDS:
+                    yield catalogue.finding(
+                        "data-leak",
+                        f"input {one.name!r}: every one of the {len(mine):,} rows of class {kind} ends with id "
+                        f"{mine[0]}, and no row of another class does: the answer can be read off an entry that was "
+                        "written after it. Expected rows that end before the answer is known.",
+                        where=one.where(),
+                        status="WARN",
+                        evidence=(Evidence("value", {"class": int(kind), "id": int(mine[0])}, name="mark"),),
+                        remedy="End the rows before that entry. If reading it off is the task, this is no fault.",
+                        score=0.85,
+                    )
+                    return
+
+
+def _last_ids(ids: Any) -> Any:
+    """The last id of each row; where rows are filled up with zeros at their end, the last one before these."""
+    filled = (ids != 0).cumsum(axis=1).argmax(axis=1)
+    return ids[np.arange(len(ids)), filled]
+
+
 def _cells(one: Named) -> list[tuple[Named, tuple[int, ...], Any]]:
     if one.array[0].size > 4096:
         return []
@@ -355,9 +386,7 @@ def _same_up_to_units(column: Any, y: Any) -> bool:
 
 
 def _squared_correlation(a: Any, b: Any) -> float:
-    a, b = a - a.mean(), b - b.mean()
-    power = float((a * a).sum() * (b * b).sum())
-    return float((a * b).sum()) ** 2 / power if power > 0 else 0.0
+    return float(correlations(a[:, None], b[:, None])[0, 0]) ** 2
 
 
 def _among(one: Named, index: tuple[int, ...], target: Named, k: int) -> Finding:
@@ -375,17 +404,9 @@ def _among(one: Named, index: tuple[int, ...], target: Named, k: int) -> Finding
 @check("another amount of data than declared", codes=("data-volume",), needs=("data", "declared"), cost=0)
 def another_amount(context: Context) -> Iterable[Finding]:
     """The number of samples and of batches per epoch against the plan."""
-    data = context.data
-    if data is None or not (data.is_arrays or hasattr(data.x, "__len__")):
+    if context.data is None:
         return
-    # A loader says how many batches it has; how many samples they hold is known when all have been read.
-    samples = len(data) if data.is_arrays else None
-    given = fit_arguments(context)
-    share = 0.0 if data.validation is not None else float(given.get("validation_split") or 0.0)
-    rows = None if samples is None else math.floor(samples * (1.0 - share))
-    batches = len(data.x) if rows is None else -(-rows // batch_size(context))
-    steps = given.get("steps_per_epoch") or batches
-    for key, found in (("samples", samples), ("batches_per_epoch", int(steps))):
+    for key, found in (("samples", context.training_rows), ("batches_per_epoch", context.batches_per_epoch)):
         if found is None:
             continue
         wanted = context.declared.get(key)

@@ -230,55 +230,6 @@ def course_along_features(context: Context) -> Iterable[Finding]:
             )
 
 
-JUMP = 2.0
-"""Jump between two courses that were laid end to end, over the steps within them (all but the largest tenth)."""
-
-SMOOTH = 0.75
-"""Step of a course over its own deviation: neighbours then correlate by 0.7 and more."""
-
-LEAST_COURSES = 3
-"""Courses laid end to end: of two there is one jump, which an event in the middle of every window makes as well."""
-
-
-@check("windows reshaped in place of transposed", codes=("input-encoding",), needs=("data", "arrays"), cost=2)
-def reshaped_windows(context: Context) -> Iterable[Finding]:
-    """Numbers that run on from feature to feature and step to step, and break where each course of a window ended.
-
-    `(samples, features, time)` that is reshaped to `(samples, time, features)` keeps the order of its numbers: read one
-    after another they are the course of the first feature, then that of the second. A long course that was cut into
-    patches runs on over their borders and does not break there.
-    """
-    for one in measured_inputs(context):
-        shape = one.array.shape
-        if len(shape) != 3 or one.array.dtype.kind != "f" or shape[1] == shape[2]:
-            continue
-        steps, courses = shape[1], shape[2]
-        if courses < LEAST_COURSES or steps < LONG_AXIS:
-            continue
-        rows = thinned(one.array, 500).astype(np.float64).reshape(-1, steps * courses)
-        if len(rows) < LEAST_ROWS or not np.isfinite(rows).all():
-            continue
-        jumps = np.sqrt((np.diff(rows, axis=1) ** 2).mean(axis=0))
-        ends = np.arange(1, courses) * steps - 1
-        within = np.delete(jumps, ends)
-        spread = float(np.median(rows.reshape(len(rows), courses, steps).std(axis=2)))
-        usual = float(np.quantile(within, 0.9))
-        if usual < SMOOTH * spread and jumps[ends].min() > JUMP * usual:
-            yield catalogue.finding(
-                "input-encoding",
-                f"input {one.name!r} of shape {shape}: read one after another, the numbers of a window run on from "
-                f"feature to feature and step to step (a step of {usual:.2g}), and jump after every {steps} numbers "
-                f"(by {jumps[ends].min():.2g}): they are {courses} courses of {steps} steps laid end to end. Expected "
-                "the features of one step beside each other: the axes were reshaped and not transposed.",
-                where=one.where(),
-                status="FAIL",
-                role="cause",
-                remedy=f"x.reshape(-1, {courses}, {steps}).transpose(0, 2, 1)",
-                score=0.95,
-            )
-            return
-
-
 def _reads_along_time(model: Any) -> bool:
     import keras
 

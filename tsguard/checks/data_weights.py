@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tsguard import catalogue
-from tsguard.checks.arrays import Named, classes_of, fit_arguments, measured_inputs, targets
+from tsguard.checks.arrays import Named, classes_of, measured_inputs, targets
 from tsguard.checks.registry import Context, check
 from tsguard.findings import Finding
 
@@ -21,7 +21,7 @@ UNEQUAL = 3.0
 
 def effective_weights(context: Context, labels: Any) -> dict[int, float]:
     """The weight that every class really gets: 1 where `class_weight` has no such key."""
-    given = fit_arguments(context).get("class_weight")
+    given = context.fit.get("class_weight")
     table = given if isinstance(given, Mapping) else {}
     known = {key: float(value) for key, value in table.items() if isinstance(key, int | np.integer)}
     return {int(kind): known.get(int(kind), 1.0) for kind in np.unique(labels)}
@@ -30,7 +30,7 @@ def effective_weights(context: Context, labels: Any) -> dict[int, float]:
 @check("class weights that weigh nothing", codes=("data-imbalance",), needs=("data", "arrays", "y"))
 def weights_without_effect(context: Context) -> Iterable[Finding]:
     """`class_weight` that differs from class to class as written, and not as applied."""
-    given = fit_arguments(context).get("class_weight")
+    given = context.fit.get("class_weight")
     if not isinstance(given, Mapping) or len(set(map(float, given.values()))) < 2:
         return
     for one in targets(context):

@@ -14,11 +14,9 @@ from typing import Any
 from tsguard import catalogue
 from tsguard.checks.bench import Bench, set_up
 from tsguard.checks.registry import Context, check
-from tsguard.dataset import leaves
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding
 from tsguard.probes.answers import Head, labels_of
-from tsguard.probes.score import sample
 
 NOISE = 0.75
 """Deviation of the answers from the targets, over the targets' median distance from their median: of normal ones three
@@ -50,11 +48,10 @@ def discouraged(context: Context) -> Iterable[Finding]:
     if not bench.answered:
         return
     for head in bench.heads:
-        asked = _asked(bench, head)
-        if asked is None:
+        targets = _asked(bench, head)
+        if targets is None:
             continue
-        targets, cost = asked
-        fair, constant, level = _compared(targets, cost)
+        fair, constant, level = _compared(targets, head.loss)
         if math.isfinite(fair) and math.isfinite(constant) and constant > 0 and fair > WORSE * constant:
             yield catalogue.finding(
                 "loss-mismatch",
@@ -69,27 +66,17 @@ def discouraged(context: Context) -> Iterable[Finding]:
             return
 
 
-def _asked(bench: Bench, head: Head) -> tuple[Any, Callable[[Any], float]] | None:
-    """Targets of many rows, and what answers to them cost; None where that is no question."""
+def _asked(bench: Bench, head: Head) -> Any:
+    """Targets of many rows on both sides of zero; None where that is no question."""
     y = head.target
     if y is None or tuple(y.shape) != tuple(head.answer.shape) or labels_of(y) != "real" or head.loss is None:
         return None
-    rows = sample(bench.data) if len(bench.heads) == 1 else None
-    listed = [] if rows is None else list(leaves(rows.y))
-    targets = listed[0].float() if len(listed) == 1 else y.float()
-    if tuple(targets.shape[1:]) != tuple(y.shape[1:]) or len(targets) < LEAST_ROWS:
-        return None
+    targets = bench.targets_of(head)
     below, above = float((targets < 0).float().mean()), float((targets > 0).float().mean())
-    if min(below, above) < BOTH_SIDES:
-        return None
-
-    def cost(answers: Any) -> float:
-        return float(head.loss(targets, answers))
-
-    return targets, cost
+    return targets if len(targets) >= LEAST_ROWS and min(below, above) >= BOTH_SIDES else None
 
 
-def _compared(targets: Any, cost: Callable[[Any], float]) -> tuple[float, float, float]:
+def _compared(targets: Any, loss: Callable[..., Any]) -> tuple[float, float, float]:
     """The cost of fair answers, of the best constant, and that constant."""
     import torch
 
@@ -103,8 +90,8 @@ def _compared(targets: Any, cost: Callable[[Any], float]) -> tuple[float, float,
     levels = [0.0, *(float(flat[: 1 << 20].quantile(rank)) for rank in RANKS)]
     with torch.no_grad():
         try:
-            fair = min(cost(targets + noise + shift * size) for shift in LEVELS)
-            constants = [cost(torch.full_like(targets, level)) for level in levels]
+            fair = min(float(loss(targets, targets + noise + shift * size)) for shift in LEVELS)
+            constants = [float(loss(targets, torch.full_like(targets, level))) for level in levels]
         except Exception:  # a loss that asks for more than answers and targets of any rows is not asked
             return math.nan, math.nan, math.nan
     best = min(constants)

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from tsguard.backend import restore_rng, rng_state
-from tsguard.checks.arrays import fit_arguments
 from tsguard.checks.registry import Context
 from tsguard.dataset import Data, held_out, joined, leaves, map_leaves, unpack
 from tsguard.probes.generators import held_by, put_back
@@ -36,7 +35,11 @@ SPLIT = "data.split off"
 
 FACT = "data.gathered"
 LOADER = "data.loader"
-"""Where the facts keep what was read, and what the arrays were read from."""
+STANDING = "data.standing"
+"""Where the facts keep what was read, what the arrays were read from, and its rows as they stand."""
+
+MOST_STANDING = 20_000
+"""Rows of a data set that are read one by one: an order is a matter of all of them."""
 
 
 def gathered(context: Context, *, clock: Callable[[], float] = time.monotonic) -> Context:
@@ -56,9 +59,8 @@ def gathered(context: Context, *, clock: Callable[[], float] = time.monotonic) -
                 held = None if read is None else read[:2]
             arrays = Data(x, y, weight, validation=held, names=data.names, batch_size=size)
             if arrays.is_arrays:
-                kept = {key: value for key, value in context.facts.items() if not key.startswith("data.")}
-                facts = {**kept, LOADER: type(data.x).__name__}
-                context.facts[FACT] = dataclasses.replace(context, data=arrays, facts=facts)
+                context.facts[FACT] = _over(context, arrays)
+                context.facts[FACT].facts[LOADER] = data.x
     found: Context | None = context.facts[FACT]
     return context if found is None else found
 
@@ -66,15 +68,52 @@ def gathered(context: Context, *, clock: Callable[[], float] = time.monotonic) -
 def split_off(context: Context) -> Context:
     """The same context over the parts that `validation_split` makes of its rows, where it makes any."""
     data = context.data
-    share = fit_arguments(context).get("validation_split")
+    share = context.fit.get("validation_split")
     if data is None or not data.is_arrays or data.validation is not None or not share:
         return context
     if SPLIT not in context.facts:
         _ = context.model
-        kept = {key: value for key, value in context.facts.items() if not key.startswith("data.")}
-        context.facts[SPLIT] = dataclasses.replace(context, data=held_out(data, float(share)), facts=kept)
+        context.facts[SPLIT] = _over(context, held_out(data, float(share)))
     found: Context = context.facts[SPLIT]
     return found
+
+
+def _over(context: Context, data: Data) -> Context:
+    """The same context over other data, of which nothing is known yet."""
+    kept = {key: value for key, value in context.facts.items() if not key.startswith("data.")}
+    return dataclasses.replace(context, data=data, facts=kept)
+
+
+def as_they_stand(context: Context, *, clock: Callable[[], float] = time.monotonic) -> Context:
+    """The same context over all rows in the order in which they are kept: its own, or those of the data set behind its
+    loader, which deals them out in an order of its own."""
+    loader = context.facts.get(LOADER)
+    if loader is None:
+        return context
+    if STANDING not in context.facts:
+        kept = _standing(loader, clock)
+        context.facts[STANDING] = context if kept is None else _over(context, kept)
+    found: Context = context.facts[STANDING]
+    return found
+
+
+def _standing(loader: Any, clock: Callable[[], float]) -> Data | None:
+    kept: Any = getattr(loader, "dataset", None)
+    together = getattr(loader, "collate_fn", None)
+    if together is None or not hasattr(kept, "__getitem__") or not hasattr(kept, "__len__"):
+        return None
+    deadline = clock() + SECONDS
+    rows: list[Any] = []
+    try:
+        with left_alone(loader):
+            for place in range(len(kept)):
+                if place >= MOST_STANDING or clock() > deadline:
+                    return None
+                rows.append(kept[place])
+            x, y, weight = _unpacked(together(rows))
+    except Exception:  # rows that fail alone say so in a batch; nothing can be told of their order here
+        return None
+    return Data(x, y, weight)
 
 
 def _rows_of(loader: Any, clock: Callable[[], float]) -> tuple[Any, Any, Any, int] | None:

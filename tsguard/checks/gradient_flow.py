@@ -8,17 +8,23 @@ from typing import Any
 
 from tsguard import catalogue
 from tsguard.checks.bench import Bench, name_of
+from tsguard.checks.initialisation import CONSEQUENCE
 from tsguard.checks.registry import Context
 from tsguard.dataset import leaves
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding
 from tsguard.probes.gradients import input_gradient, norm
 from tsguard.probes.learnable import explained_by_steps
-from tsguard.probes.stage import Step
+from tsguard.probes.stage import Step, flat
 
 VANISHED = 1e-4
 """First kernel's gradient norm against the last one's. A factor of ten per four layers is common; ten thousand leaves
 the early layers standing while the late ones finish."""
+
+
+FADED = 1e-2
+"""Share of the largest gradient that any kernel gets, and of what tells rows apart that comes to the last one, from
+which both together say that the way is too long: healthy models of the fixtures lie at a twentieth and above."""
 
 
 FLOAT32_EPS = 1.2e-7
@@ -34,6 +40,11 @@ EXPLODED = 1e4
 """Growth of the gradient on its way back from which one early step drowns all others."""
 
 
+GROWN = 1e2
+"""… and the growth from which it does where every step has the same share in it, and the first answers are so large
+already that none at all would cost less by far."""
+
+
 def fades_with_depth(steps: list[Step], model: Any) -> Finding | None:
     """The first kernel's gradient against that of the last but one, kernels in the order of the forward pass.
 
@@ -46,15 +57,16 @@ def fades_with_depth(steps: list[Step], model: Any) -> Finding | None:
         return None
     first, last = norms[0], norms[-2]
     largest = max(norm(steps[0].gradient_of(v)) for v in model.trainable_variables)
-    if max(norms) < VANISHED * largest:
+    usual = 1 / VANISHED
+    if max(norms) < VANISHED * largest or (max(norms) < FADED * largest and _fades_forward(steps[0], order)):
         # The signal fades forward as much as the gradient does backward: only offsets at the end get anything.
-        first, last = max(norms), largest
+        first, last, usual = max(norms), largest, 1 / FADED
     elif first >= VANISHED * last:
         return None
     return catalogue.finding(
         "vanishing-gradient",
         f"the gradient of the first kernel ({order[0].path}) is {first:.2g}, that at the end {last:.2g}: it fades "
-        f"by a factor of {last / first:.1g} over {len(norms)} layers. Expected less than {1 / VANISHED:.0g}. Add "
+        f"by a factor of {last / first:.1g} over {len(norms)} layers. Expected less than {usual:.0g}. Add "
         f"residual "
         "connections or normalisation, use relu or gelu, and a usual initialiser.",
         where={"layer": order[0].path.rsplit("/", 1)[0], "parameter": order[0].path},
@@ -63,15 +75,45 @@ def fades_with_depth(steps: list[Step], model: Any) -> Finding | None:
     )
 
 
+def _fades_forward(step: Step, order: list[Any]) -> bool:
+    """Whether of what tells rows apart behind the first kernel hardly anything comes to the last one."""
+    calls = sorted(step.calls, key=lambda call: call.first_node)
+    called = {id(call.layer) for call in calls}
+    holds = [(call, {id(v) for v in _own_weights(call.layer, called)}) for call in calls]
+    behind = next((call.output for call, held in holds if id(order[0]) in held), None)
+    before = next((call.inputs for call, held in reversed(holds) if id(order[-1]) in held), None)
+    told = [_between_rows(part) for part in (behind, before)]
+    return told[0] is not None and told[1] is not None and told[1] < FADED * told[0]
+
+
+def _between_rows(value: Any) -> float | None:
+    """How far the rows of a batch lie apart, in the mean over cells."""
+    parts = [leaf for leaf in flat(value) if hasattr(leaf, "is_floating_point") and leaf.is_floating_point()]
+    if len(parts) != 1 or parts[0].ndim < 2 or len(parts[0]) < 2:
+        return None
+    found = float(parts[0].detach().float().std(0).mean())
+    return found if math.isfinite(found) else None
+
+
 def _kernels_in_order(step: Step, model: Any) -> list[Any]:
+    """Kernels in the order in which the layers that hold them are called; what is never called by itself (the cell of a
+    recurrent layer) stands where the layer around it does."""
     seen: dict[int, Any] = {}
     ordered = sorted(step.calls, key=lambda call: call.first_node)
+    called = {id(call.layer) for call in ordered}
     for call in ordered:
-        for variable in call.layer._trainable_variables:
+        for variable in _own_weights(call.layer, called):
             if _is_kernel_or_column(variable):
                 seen.setdefault(id(variable), variable)
     known = {id(v) for v in model.trainable_variables}
     return [v for key, v in seen.items() if key in known]
+
+
+def _own_weights(layer: Any, called: set[int]) -> Iterator[Any]:
+    yield from layer._trainable_variables
+    for part in layer._layers:
+        if id(part) not in called:
+            yield from _own_weights(part, called)
 
 
 def _is_kernel_or_column(variable: Any) -> bool:
@@ -98,7 +140,8 @@ def through_time(context: Context, bench: Bench) -> Iterator[Finding]:
         return
     early, late = float(reach_back[0]), float(reach_back[-1])
     evidence = (Evidence("value", reach_back.tolist(), name="gradient per timestep"),)
-    if late > 0 and early > EXPLODED * late:
+    runs_away = early > GROWN * late and _by_a_factor_per_step(reach_back) and _answers_too_much(bench)
+    if late > 0 and (early > EXPLODED * late or runs_away):
         yield catalogue.finding(
             "exploding-gradient",
             f"the gradient grows by {early / late:.1g} on its way back over {len(reach_back)} timesteps: the first "
@@ -133,6 +176,14 @@ def through_time(context: Context, bench: Bench) -> Iterator[Finding]:
             evidence=evidence,
             score=0.9,
         )
+
+
+def _answers_too_much(bench: Bench) -> bool:
+    """Whether zero for every row costs a small part of what the first answers cost."""
+    import torch
+
+    nothing = bench.loss_of([torch.zeros_like(answer) for answer in bench.answers])
+    return math.isfinite(nothing) and bench.step.loss > CONSEQUENCE * abs(nothing)
 
 
 GEOMETRIC = 0.95

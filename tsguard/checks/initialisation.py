@@ -35,14 +35,16 @@ def symmetric_units(context: Context) -> Iterable[Finding]:
     if bench.step.error is not None:
         yield from not_asked(bench, "symmetric-init")
         return
-    equal = [v for v in bench.model.trainable_variables if is_kernel(v) and units_equal(v)]
+    gates = gates_of(bench.model)
+    kernels = [v for v in bench.model.trainable_variables if is_kernel(v) and v.shape[-1] // gates.get(id(v), 1) >= 2]
+    equal = [v for v in kernels if units_equal(v, gates.get(id(v), 1))]
     if not equal:
         return
     bench.start.restore()
     for _ in range(2):
         for batch in bench.batches:
             take_step(bench.model, batch, update=True, record_calls=False)
-    still = [v for v in equal if units_equal(v)]
+    still = [v for v in equal if units_equal(v, gates.get(id(v), 1))]
     bench.start.restore()
     if not still:
         return
@@ -66,10 +68,24 @@ def is_kernel(variable: Any) -> bool:
     )
 
 
-def units_equal(variable: Any) -> bool:
+def gates_of(model: Any) -> dict[int, int]:
+    """How many kernels stand side by side in one: recurrent cells keep those of their gates so, each as wide as the
+    units. Gates may differ where the units of each are equal."""
+    found = {}
+    for layer in model._flatten_layers(include_self=True, recursive=True):
+        units = next((u for name in ("units", "filters") if isinstance(u := getattr(layer, name, None), int)), 0)
+        for variable in getattr(layer, "_trainable_variables", ()):
+            width = int(variable.shape[-1]) if len(variable.shape) else 0
+            if units and width > units and width % units == 0:
+                found[id(variable)] = width // units
+    return found
+
+
+def units_equal(variable: Any, gates: int = 1) -> bool:
     import torch
 
     value = variable.value.detach().float()
+    value = value.reshape(*value.shape[:-1], gates, -1)
     first = value[..., :1]
     # Sums in another order differ in the last bits; a millionth of the kernel's size is far below any real update.
     return bool(torch.all((value - first).abs() <= 1e-6 * (value.abs().max() + 1e-12)))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tsguard import catalogue
 from tsguard.checks.bench import set_up
+from tsguard.checks.data_ids import REAL_ZEROS
+from tsguard.checks.gathered import gathered
 from tsguard.checks.registry import Context, check
 from tsguard.errors import ConfigError, TsguardError
 from tsguard.evidence import Evidence
@@ -73,7 +76,11 @@ def broken_laws(context: Context) -> Iterable[Finding]:
         yield from _not_asked(f"the model raises {type(error).__name__} on its own data")
         return
     context.facts["inferred"] = list(asked.reading.inferred)
-    yield from findings_of(asked.results, asked.reading.inferred, run="fit" in context.facts)
+    found = findings_of(asked.results, asked.reading.inferred, run="fit" in context.facts)
+    hidden = gathered(context).facts.get(REAL_ZEROS, ())
+    for finding in found:
+        follows = finding.code == "data-sentinel" and finding.where.get("layer") in hidden
+        yield replace(finding, role=Role.SYMPTOM) if follows else finding
 
 
 def _not_asked(reason: str) -> list[Finding]:

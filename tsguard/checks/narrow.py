@@ -17,7 +17,6 @@ from tsguard.dataset import map_leaves
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding
 from tsguard.probes.answers import Head, draw_weights, labels_of, opened, predict
-from tsguard.probes.score import sample
 from tsguard.probes.stage import flat
 
 LEAST_CLASSES = 4
@@ -108,8 +107,7 @@ def few_numbers(context: Context) -> Iterable[Finding]:
         if not fits or size < LEAST_OUTPUTS or labels_of(head.target) != "real":
             continue
         shares = _shares(bench, head)
-        needed = None if shares is None else 1 + sum(share < DESCRIBED for share in shares)
-        if shares is None or needed is None or needed > size / 2:
+        if shares is None or (needed := 1 + sum(share < DESCRIBED for share in shares)) > size / 2:
             continue  # many numbers of equal weight are noise, which nobody asks a model to keep
         passed = _passed(bench, head, min(size, needed, MOST_NUMBERS + 1))
         if passed is None or passed >= min(needed, MOST_NUMBERS + 1) or shares[passed - 1] >= HELD_BACK:
@@ -133,9 +131,7 @@ def _shares(bench: Bench, head: Head) -> list[float] | None:
     """Share of the targets' variance that their first principal components hold together: of one, of two …"""
     import torch
 
-    rows = sample(bench.data) if len(bench.heads) == 1 else None
-    listed = [] if rows is None else flat(rows.y)
-    targets = (listed[0] if len(listed) == 1 else head.target).float().reshape(-1, int(head.answer[0].numel()))
+    targets = bench.targets_of(head).reshape(-1, int(head.answer[0].numel()))
     if len(targets) < 4 * LEAST_OUTPUTS or not bool(torch.isfinite(targets).all()):
         return None
     power = torch.linalg.svdvals(targets - targets.mean(0)) ** 2

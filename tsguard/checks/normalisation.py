@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 from tsguard import catalogue
-from tsguard.checks.bench import name_of, planned_steps, set_up
+from tsguard.checks.bench import name_of, set_up
 from tsguard.checks.registry import Context, check
+from tsguard.dataset import map_leaves
+from tsguard.evidence import Evidence
 from tsguard.findings import Finding
+from tsguard.probes.answers import predict
+from tsguard.probes.score import sample
 from tsguard.probes.stage import flat
 
 UNSETTLED = 0.1
@@ -21,7 +26,7 @@ def batch_statistics(context: Context) -> Iterable[Finding]:
     import keras
 
     bench = set_up(context)
-    planned = planned_steps(context)
+    planned = context.planned_steps
     for call in bench.step.calls:
         layer = call.layer
         if not isinstance(layer, keras.layers.BatchNormalization) or not layer.trainable or call.output is None:
@@ -59,6 +64,80 @@ def batch_statistics(context: Context) -> Iterable[Finding]:
                 score=0.8,
             )
             return
+
+
+FEW = 8
+"""Values behind a statistic up to which it is asked what the company of a row does to its answer."""
+
+COMPANIES = 8
+"""Batches of other rows in which each row is answered, and … """
+
+ROWS_ASKED = 32
+"""… rows that are asked so."""
+
+
+@check("answers that hang on their batch", codes=("batch-coupling",), needs=("model", "data"), cost=3)
+def company(context: Context) -> Iterable[Finding]:
+    """With statistics over a few rows: does a row's answer in training say more of the row or of the rows beside it?"""
+    import torch
+
+    bench = set_up(context)
+    size = context.batch_size
+    if not bench.answered or not 1 < size <= FEW:
+        return
+    layer = next((call.layer for call in bench.step.calls if _over_few(call)), None)
+    rows = sample(bench.data, ROWS_ASKED)
+    if layer is None or rows is None or rows.rows < 2 * size:
+        return
+    generator = torch.Generator().manual_seed(11)
+    drawn = []
+    for _ in range(COMPANIES):
+        order = torch.randperm(rows.rows, generator=generator)[: rows.rows // size * size]
+        told = [_answers(bench.model, rows.x, places) for places in order.split(size)]
+        answers = torch.cat(told).float().reshape(len(order), -1)
+        whole = torch.full((rows.rows, answers.shape[1]), math.nan).to(answers)
+        whole[order.to(answers.device)] = answers
+        drawn.append(whole)
+    bench.start.restore()
+    answers = torch.stack(drawn)
+    answers = answers[:, ~answers.isnan().any(-1).any(0)]
+    if answers.shape[1] < 2 or not bool(torch.isfinite(answers).all()):
+        return
+    signal, noise = float(answers.mean(0).var(0).mean()), float(answers.var(0).mean())
+    if noise > signal:
+        yield catalogue.finding(
+            "batch-coupling",
+            f"{name_of(layer)} takes its statistics over batches of {size}: one and the same row is answered with a "
+            f"deviation of {math.sqrt(noise):.3g} from batch to batch, and rows differ by {math.sqrt(signal):.3g}. "
+            "Expected answers that hang on the row. Use batches of 16 or more, or LayerNormalization.",
+            where={"layer": name_of(layer)},
+            status="FAIL",
+            role="cause",
+            evidence=(Evidence("value", {"rows": signal, "company": noise}, name="variance of answers"),),
+            score=0.95,
+        )
+
+
+def _answers(model: Any, x: Any, places: Any) -> Any:
+    """What a model in training answers to some rows, as one batch."""
+
+    def cut(leaf: Any) -> Any:
+        return leaf[places.to(leaf.device)]
+
+    return flat(predict(model, map_leaves(cut, x), training=True))[0]
+
+
+def _over_few(call: Any) -> bool:
+    """Whether a layer normalises over a handful of values."""
+    import keras
+
+    if not isinstance(call.layer, keras.layers.BatchNormalization) or not call.layer.trainable:
+        return False
+    given = next((t for t in flat(call.inputs) if hasattr(t, "shape")), None)
+    if given is None or given.ndim < 2:
+        return False
+    axis = call.layer.axis % given.ndim
+    return math.prod(int(size) for place, size in enumerate(given.shape) if place != axis) <= FEW
 
 
 OFF = 0.3

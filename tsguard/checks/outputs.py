@@ -18,7 +18,7 @@ from tsguard.checks.registry import Context, check
 from tsguard.dataset import leaves
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding
-from tsguard.probes.answers import Head, Reach, heads, labels_of, question, reach
+from tsguard.probes.answers import Head, Reach, class_axis, heads, labels_of, question, reach
 from tsguard.probes.graph import last_operation
 from tsguard.probes.stage import Batch, has_own_loss
 
@@ -107,15 +107,17 @@ def _constant_output(
 
 
 def _wrong_axis(head: Head, range_: Reach, where: dict[str, Any], evidence: tuple[Evidence, ...]) -> Iterator[Finding]:
-    last = head.answer.ndim - 1
-    axis = range_.sums_to_one
-    if axis is None or axis == last or head.answer.shape[axis] < 2 or head.answer.shape[last] < 2:
+    axis, wanted = range_.sums_to_one, class_axis(head)
+    if axis == 0:
+        wanted = head.answer.ndim - 1 if wanted is None else wanted
+    if axis is None or wanted is None or axis == wanted or min(head.answer.shape[axis], head.answer.shape[wanted]) < 2:
         return
     over = "the samples of the batch" if axis == 0 else f"axis {axis}"
     yield catalogue.finding(
         "output-activation",
         f"output {head.name!r} of shape {tuple(head.answer.shape)} sums to one over {over}, whatever the weights are; "
-        f"expected over the classes (axis {last}). Give the softmax `axis=-1`.",
+        f"expected over the classes (axis {wanted}). Give the softmax "
+        f"`axis={-1 if wanted == head.answer.ndim - 1 else wanted}`.",
         where=where,
         evidence=evidence,
         score=1.0,

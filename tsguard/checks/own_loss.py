@@ -38,8 +38,8 @@ def own_categorical_loss(
                 score=1.0,
             )
             return
-    twice = _takes_logits(bench, head) if range_.is_probability and head.answer.ndim > 1 else False
-    if twice and head.answer.shape[-1] > 1 and range_.sums_to_one == head.answer.ndim - 1:
+    classes = range_.sums_to_one or 0
+    if range_.is_probability and classes and head.answer.shape[classes] > 1 and _takes_logits(bench, head, classes):
         yield catalogue.finding(
             "double-softmax",
             f"output {head.name!r} is a softmax, and the own loss applies another: it does not change when a "
@@ -87,7 +87,7 @@ def _all_at_once(bench: Bench, head: Head, range_: Reach) -> bool:
     if head.target is None or labels_of(head.target) not in ("one-hot", "integer") or not range_.is_probability:
         return False
     units = int(head.answer.shape[-1])
-    if units < 2 or range_.sums_to_one == head.answer.ndim - 1 or range_.high < 0.9:
+    if units < 2 or range_.sums_to_one is not None or range_.high < 0.9:
         return False
     if labels_of(head.target) == "integer":
         if head.target.numel() * units != head.answer.numel() or float(head.target.max()) >= units:
@@ -110,7 +110,7 @@ def _all_at_once(bench: Bench, head: Head, range_: Reach) -> bool:
     return math.isfinite(even) and wrong > best and even <= best + SAME * max(abs(best), abs(wrong))
 
 
-def _takes_logits(bench: Bench, head: Head) -> bool:
+def _takes_logits(bench: Bench, head: Head, axis: int) -> bool:
     """Whether the loss stays the same when each sample's answers are all moved by one constant, as a softmax does."""
     import torch
 
@@ -124,7 +124,8 @@ def _takes_logits(bench: Bench, head: Head) -> bool:
         return False
     if float(slopes[head.index].abs().max()) == 0.0:
         return False
-    moves = torch.rand((*head.answer.shape[:-1], 1), generator=generator).to(answer.device) * 3
+    apart = [1 if place == axis else size for place, size in enumerate(head.answer.shape)]
+    moves = torch.rand(apart, generator=generator).to(answer.device) * 3
     answers[head.index] = answer + moves
     return abs(bench.loss_of(answers) - base) <= 10 * SAME * max(abs(base), 1e-6)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from tsguard import catalogue
@@ -49,7 +49,7 @@ def cost_of_the_run(context: Context) -> Iterable[Finding]:
         if set_up(context, count=1).step.error is None:  # else it was told already
             yield step_fails(error, where={"phase": "loss", "row": 0}, what="the first batch")
         return
-    forecast = _forecast(context, data, step_s)
+    forecast = _forecast(context, step_s)
     context.facts["forecast"] = forecast
     on_other_machine = bool(context.declared.get("gpu_used")) and not device_name().startswith("cuda")
     if on_other_machine:
@@ -148,27 +148,14 @@ def _wait_for_device() -> None:
         torch.cuda.synchronize()
 
 
-def _forecast(context: Context, data: Data, step_s: float) -> dict[str, float]:
-    fit = {**context.facts.get("fit_arguments", {}), **context.facts.get("fit", {})}
+def _forecast(context: Context, step_s: float) -> dict[str, float]:
     found = {"steps_per_s": 1 / step_s, "peak_mb": _peak_mb(), "weights_mb": _weights_mb(context.model)}
-    batches = fit.get("steps_per_epoch") or _batches(data, fit)
-    if batches:
-        minutes = batches * (fit.get("epochs") or 1) * step_s / 60
+    if batches := context.batches_per_epoch:
+        minutes = batches * (context.fit.get("epochs") or 1) * step_s / 60
         found.update(batches_per_epoch=float(batches), duration_min=minutes)
         if (price := context.declared.get("price_per_hour")) is not None:
             found["cost"] = minutes / 60 * float(price)
     return found
-
-
-def _batches(data: Data, fit: Mapping[str, Any]) -> int | None:
-    if data.is_arrays:
-        share = 0.0 if data.validation is not None else fit.get("validation_split") or 0.0
-        rows = math.floor(len(data) * (1.0 - share))
-        return math.ceil(rows / (fit.get("batch_size") or 32))
-    try:
-        return len(data.x)
-    except TypeError:
-        return None
 
 
 def _peak_mb() -> float:

@@ -8,7 +8,7 @@ from typing import Any
 
 from tsguard import catalogue
 from tsguard.backend import optimizers_of
-from tsguard.checks.bench import Bench, name_of, planned_steps, set_up
+from tsguard.checks.bench import Bench, name_of, set_up
 from tsguard.checks.registry import Context, check
 from tsguard.findings import Finding
 from tsguard.probes import changes
@@ -19,8 +19,7 @@ from tsguard.probes.stage import Step, flat, take_step
 def half_precision(context: Context) -> Iterable[Finding]:
     """A step that is not finite in float16 and is in float32."""
     bench = set_up(context)
-    layers = list(bench.model._flatten_layers(include_self=True, recursive=True))
-    narrow = [layer for layer in layers if str(getattr(layer, "compute_dtype", "")) == "float16"]
+    narrow = computing_in_half(bench.model)
     if not narrow or bench.step.error is not None or bench.step.root is None:
         return
     answers = flat(bench.step.answer)
@@ -34,9 +33,7 @@ def half_precision(context: Context) -> Iterable[Finding]:
         wide = bench.again()
     bench.start.restore()
     if wide.error is None and math.isfinite(wide.loss):
-        place = next(
-            (name_of(c.layer) for c in bench.step.calls if c.output is not None and not all_finite(c.output)), None
-        )
+        place = first_not_finite(bench.step)
         yield catalogue.finding(
             "precision-overflow",
             f"the step is not finite in float16 and has a loss of {wide.loss:.4g} in float32"
@@ -46,6 +43,17 @@ def half_precision(context: Context) -> Iterable[Finding]:
             where={"layer": place, "phase": "forward" if broken else "loss"},
             score=1.0,
         )
+
+
+def computing_in_half(model: Any) -> list[Any]:
+    """The layers that compute in float16."""
+    layers = model._flatten_layers(include_self=True, recursive=True)
+    return [layer for layer in layers if str(getattr(layer, "compute_dtype", "")) == "float16"]
+
+
+def first_not_finite(step: Step) -> str | None:
+    """The first layer, as recorded, whose output is not finite."""
+    return next((name_of(c.layer) for c in step.calls if c.output is not None and not all_finite(c.output)), None)
 
 
 def all_finite(structure: Any) -> bool:
@@ -75,7 +83,7 @@ def overflowing_scale(context: Context) -> Iterable[Finding]:
     bench.start.restore()
     if halvings is None:
         return  # not finite at any scale: that is no matter of the scale
-    planned = planned_steps(context)
+    planned = context.planned_steps
     if planned is None or halvings <= max(SKIPPED * planned, 4):
         return
     yield catalogue.finding(

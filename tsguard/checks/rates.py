@@ -15,7 +15,8 @@ from typing import Any
 
 from tsguard import catalogue
 from tsguard.backend import optimizers_of
-from tsguard.checks.bench import Bench, fit_arguments, planned_steps, set_up
+from tsguard.checks.bench import Bench, set_up
+from tsguard.checks.precision import computing_in_half, first_not_finite
 from tsguard.checks.registry import Context, check
 from tsguard.evidence import Curve, Evidence, Proof
 from tsguard.findings import Finding
@@ -25,7 +26,7 @@ from tsguard.probes.baselines import learnable_share
 from tsguard.probes.gradients import norm
 from tsguard.probes.learnable import straight_and_curved
 from tsguard.probes.score import judge, sample
-from tsguard.probes.stage import flat
+from tsguard.probes.stage import flat, take_step
 from tsguard.probes.trial import Trial, run_trial, stream
 
 STEPS = 30
@@ -121,7 +122,7 @@ class FirstSteps:
 
 @check(
     "first steps",
-    codes=("lr-too-high", "lr-too-low", "clip-saturated"),
+    codes=("lr-too-high", "lr-too-low", "clip-saturated", "precision-overflow"),
     needs=("model", "data"),
     cost=8,
 )
@@ -130,7 +131,8 @@ def first_steps(context: Context) -> Iterable[Finding]:
     first = take_first_steps(context)
     if first is None:
         return
-    yield from _rate_too_high(first)
+    # A rate that half precision alone cannot bear is no rate too high: a lower one only overflows later.
+    yield from list(_overflow(first)) or _rate_too_high(first)
     # What a callback makes of the rate is seen when the run has been made.
     slow = [] if _set_by_a_callback(context) else list(_rate_too_low(first))
     clipped = list(_clipped(first))
@@ -144,7 +146,7 @@ def _set_by_a_callback(context: Context) -> bool:
     """Whether a callback's own code speaks of the rate (one that only lowers it on a plateau does not count)."""
     import keras
 
-    for callback in fit_arguments(context).get("callbacks") or ():
+    for callback in context.fit.get("callbacks") or ():
         if isinstance(callback, keras.callbacks.ReduceLROnPlateau):
             continue
         for kind in type(callback).__mro__:
@@ -183,6 +185,44 @@ def take_first_steps(context: Context) -> FirstSteps | None:
     return first
 
 
+def _overflow(first: FirstSteps) -> Iterator[Finding]:
+    """First steps that break in half precision, where the same steps in float32 learn: none of their losses runs away
+    from the first, which a rate that is too high does in any precision."""
+    trial, model = first.trial, first.bench.model
+    if trial.finite or not trial.losses or not computing_in_half(model):
+        return
+    wide = first.again(changes.twice_as_precise(model))
+    if not wide.finite or len(wide.losses) <= len(trial.losses) or max(wide.losses) > RUNAWAY * wide.losses[0]:
+        return
+    broken = len(trial.losses) - 1
+    place = _where_it_breaks(first, broken)
+    words = f"in float32 {len(wide.losses)} steps go from {wide.start:.3g} to {wide.end:.3g}"
+    yield catalogue.finding(
+        "precision-overflow",
+        f"at step {broken} the loss is {trial.losses[-1]} in half precision; the same batches from the same weights: "
+        f"{words}"
+        + (f". The first layer whose output is not finite is {place}" if place else "")
+        + ". float16 ends at 65,504 (exp of 11.1) and loses everything below 6e-8. Compute that part in float32, or "
+        "train in bfloat16.",
+        where={"layer": place, "phase": "forward", "step": broken},
+        proof=first.proof_of("in float32", changes.twice_as_precise(model), wide, words),
+        score=1.0,
+    )
+
+
+def _where_it_breaks(first: FirstSteps, broken: int) -> str | None:
+    """The first layer whose output is not finite, with the weights before the step that breaks; None where none is."""
+    first.bench.start.restore()
+    batches = stream(first.bench.data, first.bench.fit)
+    model = first.bench.model
+    before = run_trial(model, batches, broken, seconds=first.seconds) if broken else None
+    batch = next(batches, None)
+    reached = batch is not None and (before is None or len(before.losses) == broken)
+    step = take_step(model, batch) if reached and batch is not None else None
+    first.bench.start.restore()
+    return None if step is None else first_not_finite(step)
+
+
 def _rate_too_high(first: FirstSteps) -> Iterator[Finding]:
     trial = first.trial
     if not trial.losses or (trial.finite and (len(trial.losses) < 8 or trial.start <= 0)):
@@ -212,7 +252,7 @@ def _rate_too_high(first: FirstSteps) -> Iterator[Finding]:
 
 
 def _rate_too_low(first: FirstSteps) -> Iterator[Finding]:
-    trial, planned = first.trial, planned_steps(first.context)
+    trial, planned = first.trial, first.context.planned_steps
     if len(trial.losses) < 8 or not trial.finite or first.step_size == 0.0:
         return
     rates = _rates_ahead(first, planned)

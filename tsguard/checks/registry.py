@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -44,6 +45,44 @@ class Context:
         if self._model is None and self.subject is not None:
             self._model = self.subject.model()
         return self._model
+
+    @property
+    def fit(self) -> Mapping[str, Any]:
+        """What `fit` will be called with, as far as it is known: epochs, batch_size, shuffle, class_weight …"""
+        known: Mapping[str, Any] = self.facts.get("fit") or {}
+        return known
+
+    @property
+    def batch_size(self) -> int:
+        """Samples in a batch: as `fit` is told, else as the data is."""
+        return int(self.fit.get("batch_size") or (32 if self.data is None else self.data.batch_size))
+
+    @property
+    def training_rows(self) -> int | None:
+        """Samples that are trained on. How many a loader holds is known when all have been read."""
+        if self.data is None or not self.data.is_arrays:
+            return None
+        share = 0.0 if self.data.validation is not None else float(self.fit.get("validation_split") or 0.0)
+        return math.floor(len(self.data) * (1.0 - share))
+
+    @property
+    def batches_per_epoch(self) -> int | None:
+        """Updates of an epoch, where the amount of data is known."""
+        if told := self.fit.get("steps_per_epoch"):
+            return int(told)
+        rows = self.training_rows
+        if rows is not None:
+            return -(-rows // self.batch_size)
+        try:
+            return None if self.data is None else len(self.data.x)
+        except TypeError:
+            return None
+
+    @property
+    def planned_steps(self) -> int | None:
+        """Updates that the run will make, where epochs and the amount of data are known."""
+        epochs, batches = self.fit.get("epochs"), self.batches_per_epoch
+        return None if epochs is None or batches is None else int(epochs) * batches
 
     @property
     def plan(self) -> dict[str, Any]:

@@ -9,12 +9,14 @@ from typing import Any
 from tsguard import catalogue
 from tsguard.checks.bench import Bench, name_of, not_asked, set_up
 from tsguard.checks.initialisation import CONSEQUENCE, GAIN_LOW, gain_of, is_kernel, spread_of
+from tsguard.checks.own_loss import SAME
 from tsguard.checks.registry import Context, check
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding
-from tsguard.probes.answers import labels_of, predict, question
+from tsguard.probes.answers import LossOfAnswers, labels_of, predict, question
 from tsguard.probes.gradients import norm, term_gradients
-from tsguard.probes.stage import flat, take_step
+from tsguard.probes.score import sample
+from tsguard.probes.stage import Batch, flat, take_step
 
 PENALTY_RATIO = 10.0
 """Penalty gradient over task gradient. At ten, weights shrink to about a tenth before the task holds them."""
@@ -160,35 +162,32 @@ def _cut_by_constraints(bench: Bench) -> Iterator[Finding]:
 
 def _penalised_bias(bench: Bench) -> Iterator[Finding]:
     """A bias starts at zero, where its penalty pulls at nothing; what counts is how each resists being moved by one."""
-    import torch
-
-    model = bench.model
-    for variable in model.trainable_variables:
-        regularizer = getattr(variable, "regularizer", None)
-        if regularizer is None or "bias" not in variable.path.split("/")[-1]:
-            continue
+    for variable in _pulled(bench, [v for v in bench.model.trainable_variables if "bias" in v.path.split("/")[-1]]):
         pulls = []
         for shift in (0.0, 1.0):
-            bench.start.restore()
-            with torch.no_grad():
-                variable.value.add_(shift)
-            probe = variable.value.detach().clone().requires_grad_()
-            with torch.enable_grad():
-                (penalty,) = torch.autograd.grad(regularizer(probe), [probe])
-            whole = take_step(model, bench.batch, record_calls=False).gradient_of(variable)
-            if whole is None:
+            _move(bench, [variable], shift)
+            (penalty,) = _pull(bench, [variable], bench.batch)
+            whole = take_step(bench.model, bench.batch, record_calls=False).gradient_of(variable)
+            if whole is None or penalty is None:
                 break
-            pulls.append((penalty.detach(), whole.detach() - penalty.detach()))
+            pulls.append((penalty, whole.detach() - penalty))
         bench.start.restore()
         if len(pulls) < 2:
             continue
         held, asked = norm(pulls[1][0] - pulls[0][0]), norm(pulls[1][1] - pulls[0][1])
-        if held > (1.0 if _far_from_zero(bench) else PENALTY_RATIO) * asked > 0:
+        if not 0 < asked < math.inf:
+            continue
+        level, stiff = _level(bench), held / asked
+        lost = level * stiff / (1 + stiff)
+        if (stiff > 1 and lost > HALF) or (lost > LOST and _only_this_carries_the_level(bench, variable)):
             yield catalogue.finding(
                 "over-regularised",
-                f"the penalty on {variable.path} resists a change {held / asked:.3g} times as hard as the task "
+                f"the penalty on {variable.path} resists a change {stiff:.3g} times as hard as the task "
                 f"asks for one: "
-                "the offset of the answers is held near zero. Biases need no penalty: remove `bias_regularizer`.",
+                "the offset of the answers is held near zero"
+                f", and targets lie {level:.3g} of their deviations away from it. "
+                "Biases need no penalty: remove `bias_regularizer`, or "
+                "leave biases out of a penalty of your own.",
                 where={"parameter": variable.path, "layer": variable.path.rsplit("/", 1)[0]},
                 evidence=(Evidence("value", {"penalty": held, "task": asked}, name="stiffness"),),
                 score=0.9,
@@ -196,19 +195,93 @@ def _penalised_bias(bench: Bench) -> Iterator[Finding]:
             return
 
 
-FAR = 1.0
-"""Level of the targets over their deviation, from which half of the level lost costs a quarter of their variance and
-more: there a penalty that holds a bias as hard as the task asks for it is too much."""
+def _pulled(bench: Bench, variables: list[Any]) -> list[Any]:
+    """Those of some weights that the loss asks something of by themselves, whatever the batch: a regulariser, or a sum
+    in an own loss. One that asks the model a second time about its batch says nothing of weights alone."""
+    _move(bench, variables, 1.0)
+    slopes = [_pull(bench, variables, batch) for batch in bench.batches[:2]]
+    bench.start.restore()
+    if len(slopes) < 2:
+        return []
+    return [one for one, here, there in zip(variables, *slopes, strict=True) if _same_and_some(here, there)]
 
 
-def _far_from_zero(bench: Bench) -> bool:
-    """Whether an output's targets are amounts that lie all on one side, further away than they vary."""
+def _same_and_some(here: Any, there: Any) -> bool:
+    if here is None or there is None:
+        return False
+    size = norm(here)
+    return 0 < size < math.inf and norm(here - there) <= SAME * size
+
+
+def _move(bench: Bench, variables: list[Any], shift: float) -> None:
+    import torch
+
+    bench.start.restore()
+    with torch.no_grad():
+        for variable in variables:
+            variable.value.add_(shift)
+
+
+def _pull(bench: Bench, variables: list[Any], batch: Batch) -> list[Any]:
+    """The slope of the loss in weights while the answers stay what they are: what it says of the weights alone."""
+    import torch
+
+    try:
+        value = LossOfAnswers(bench.model, batch, bench.step.answer).tensor(bench.answers)
+        if value is None or not value.requires_grad:
+            return [None] * len(variables)
+        told = [variable.value for variable in variables]
+        return list(torch.autograd.grad(value.float().mean(), told, allow_unused=True))
+    except Exception:  # a loss that does not take answers from elsewhere says nothing of them
+        return [None] * len(variables)
+
+
+HALF = 0.5
+"""Deviations of the targets by which answers are kept away from their level, from which that costs a quarter of the
+variance and more: a penalty that holds a bias as hard as the task asks for it is too much then."""
+
+LOST = 1.0
+"""Deviations of the targets by which a penalty keeps answers away from their level: all that there was to explain."""
+
+BESIDE = 0.25
+"""How far other weights move the level of the answers, over how far the bias does (squares of slopes): means of inputs
+that are standardised come to nothing, those of units behind a relu to several times as much."""
+
+
+def _level(bench: Bench) -> float:
+    """How far targets that are amounts lie from zero, in their own deviations; 0 where there are none."""
+    found = 0.0
     for head in bench.heads:
-        if head.loss is not None and question(head.loss).kind == "regression" and labels_of(head.target) == "real":
-            y = head.target.float()
-            if float(y.mean().abs()) > FAR * float(y.std()):
-                return True
-    return False
+        if head.target is None or labels_of(head.target) not in ("real", "integer"):
+            continue
+        # An own loss over answers of the targets' shape compares the two, whatever it is called.
+        asked = "own" if head.loss is None else question(head.loss).kind
+        y = head.target.float()
+        if asked in ("regression", "count", "own") and y.shape == head.answer.shape and float(y.std()) > 0:
+            found = max(found, float(y.mean().abs() / y.std()))
+    return found
+
+
+def _only_this_carries_the_level(bench: Bench, variable: Any) -> bool:
+    """Whether the mean of the answers over many rows hangs on this weight and hardly on any other."""
+    import torch
+
+    rows = sample(bench.data)
+    if rows is None:
+        return False
+    weights = bench.model.trainable_variables
+    try:
+        answers = flat(bench.model(rows.x))
+        slopes = torch.autograd.grad(
+            sum(one.float().mean(0).sum() for one in answers), [v.value for v in weights], allow_unused=True
+        )
+    except Exception:  # a model that does not answer so many rows at once is not asked
+        return False
+    finally:
+        bench.start.restore()
+    power = {id(v): 0.0 if slope is None else norm(slope) ** 2 for v, slope in zip(weights, slopes, strict=True)}
+    own = power.pop(id(variable))
+    return own > 0 and sum(power.values()) < BESIDE * own
 
 
 def rate_of(layer: Any) -> float:

@@ -9,7 +9,6 @@ import numpy as np
 
 from tsguard import catalogue
 from tsguard.backend import optimizers_of
-from tsguard.checks.bench import planned_steps
 from tsguard.checks.registry import Context, check
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding
@@ -31,7 +30,7 @@ LEAST_STEPS = 20
 @check("warm-up that never ends", codes=("lr-too-low",), needs=("model", "data"), cost=1)
 def endless_warmup(context: Context) -> Iterable[Finding]:
     """The rate over the planned steps against the rate that the schedule comes to later."""
-    steps = planned_steps(context)
+    steps = context.planned_steps
     if steps is None or steps < LEAST_STEPS:
         return
     for optimizer in optimizers_of(context.model):
@@ -56,7 +55,7 @@ def endless_warmup(context: Context) -> Iterable[Finding]:
 @check("average that is still the start", codes=("train-eval-gap",), needs=("model", "data"), cost=1)
 def average_of_the_start(context: Context) -> Iterable[Finding]:
     """Weights averaged over far more steps than the run has: `fit` puts the average in place of what was learnt."""
-    steps = planned_steps(context)
+    steps = context.planned_steps
     if steps is None or steps < LEAST_STEPS:
         return
     for optimizer in optimizers_of(context.model):

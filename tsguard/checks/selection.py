@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tsguard import catalogue
-from tsguard.checks.bench import Bench, batch_size, not_asked, planned_steps, set_up
+from tsguard.checks.bench import Bench, not_asked, set_up
 from tsguard.checks.registry import Context, check
 from tsguard.dataset import Data
 from tsguard.findings import Finding
@@ -49,7 +49,7 @@ def _batches_to_try(context: Context, bench: Bench) -> Iterator[Batch]:
     if not data.is_arrays:
         yield from bench.batches[1:]
         return
-    size = batch_size(context)
+    size = context.batch_size
     total = len(data)
     rng = np.random.default_rng(1)
     in_order = [np.arange(s, min(s + size, total)) for s in range(0, total, size)][: MAX_EMPTY_BATCHES // 2]
@@ -77,7 +77,7 @@ def _left_out(context: Context, bench: Bench, batches: list[Any]) -> Any:
     """
     import numpy as np
 
-    size, silent, seen = batch_size(context), [], 0
+    size, silent, seen = context.batch_size, [], 0
     for index in batches[:ASKED]:
         batch = batch_of(bench.data.take(index))
         answer = predict(bench.model, batch.x)
@@ -87,7 +87,7 @@ def _left_out(context: Context, bench: Bench, batches: list[Any]) -> Any:
         heard = sum(s.reshape(len(index), -1).abs().sum(1) for s in slopes)
         silent += index[(heard == 0).cpu().numpy()].tolist()
         seen += len(index)
-    updates = planned_steps(context) or -(-len(bench.data) // size)
+    updates = context.planned_steps or -(-len(bench.data) // size)
     if len(silent) < size or updates * (len(silent) / seen) ** size < LIKELY:
         return None
     return np.sort(np.array(silent[:size]))

@@ -15,7 +15,7 @@ from tsguard.checks.units import unit_findings
 from tsguard.dataset import leaves, map_leaves
 from tsguard.findings import Finding, Role
 from tsguard.probes.activations import certain_share
-from tsguard.probes.answers import TAME, standardised
+from tsguard.probes.answers import TAME, standardised, unscaled
 from tsguard.probes.stage import Batch
 
 WORSE = 2.0
@@ -87,7 +87,7 @@ def _unscaled_inputs(bench: Bench, idle: list[Finding]) -> Finding | None:
     if step.error is not None:
         return None
     worse = bench.step.loss / max(step.loss, 1e-12) if step.loss > 0 else 1.0
-    if idle and not list(unit_findings([step])):
+    if idle and any(map(unscaled, raw)) and not list(unit_findings([step])):
         seen = idle[0].message.split(":")[0]
     elif certain and worse > WORSE:
         seen = f"answers are certain and wrong before anything was learned (loss {bench.step.loss:.3g})"

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from tsguard import catalogue
-from tsguard.checks.bench import batch_size, fit_arguments, planned_steps
 from tsguard.checks.registry import Context, check
 from tsguard.dataset import leaves, unpack
 from tsguard.findings import Finding
@@ -19,11 +18,11 @@ REACHED = 0.5
 @check("rows that no step comes to", codes=("data-volume",), needs=("data",), cost=1)
 def rows_never_reached(context: Context) -> Iterable[Finding]:
     """Steps × rows of a batch, over the whole run, against the rows of the arrays or of what a loader holds."""
-    data, fit = context.data, fit_arguments(context)
+    data, fit = context.data, context.fit
     assert data is not None
     epochs, steps = fit.get("epochs") or 1, fit.get("steps_per_epoch")
     if data.is_arrays:
-        rows, size, where = len(data), batch_size(context), "fit.steps_per_epoch"
+        rows, size, where = len(data), context.batch_size, "fit.steps_per_epoch"
         said = f"steps_per_epoch={steps} over {epochs} epochs"
         reached = None if not steps else int(steps) * int(epochs) * size
     else:
@@ -87,13 +86,13 @@ def _accumulated(model: Any) -> int:
 @check("hardly any updates", codes=("off-plan",), needs=("data", "arrays"), cost=1)
 def hardly_any_updates(context: Context) -> Iterable[Finding]:
     """Batches nearly as large as the data, or gradients gathered for longer than the run: a handful of updates."""
-    steps, size = planned_steps(context), batch_size(context)
+    steps, size = context.planned_steps, context.batch_size
     rows = len(context.data) if context.data is not None else 0
     batches = -(-rows // size)
     gathered = _accumulated(context.model)
     if steps is None or steps // gathered >= FEW_UPDATES or rows < MANY_ROWS:
         return
-    epochs, updates = fit_arguments(context).get("epochs"), steps // gathered
+    epochs, updates = context.fit.get("epochs"), steps // gathered
     if steps >= FEW_UPDATES:
         yield catalogue.finding(
             "off-plan",

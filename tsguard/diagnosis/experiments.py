@@ -21,7 +21,7 @@ from tsguard.probes.answers import draw_weights
 from tsguard.probes.padded import neutralised
 from tsguard.probes.score import Judged, judge
 from tsguard.probes.stage import Batch, flat, get_ready
-from tsguard.probes.trial import Trial, run_trial, stream
+from tsguard.probes.trial import STEP_WEIGHT, Trial, run_trial, stream
 
 Change = Callable[[Any], Any]
 """Model -> context manager."""
@@ -185,18 +185,16 @@ def _one_scaled(leaf: Any, moment: Any) -> Any:
     return (leaf - mean) / deviation
 
 
-def balanced(labels: Any) -> Experiment:
-    """Every class given the same weight in all."""
+def balanced(labels: Any, *, steps: bool = False) -> Experiment:
+    """Every class given the same weight in all: classes of rows, or of their steps."""
     import numpy as np
 
     names, counts = np.unique(np.asarray(labels).reshape(-1).astype(int), return_counts=True)
     weights = {int(n): float(counts.sum() / (len(names) * c)) for n, c in zip(names, counts, strict=True)}
-    return Experiment(
-        "data-imbalance",
-        "classes weighted",
-        fit={"class_weight": weights},
-        remedy=f"class_weight={ {k: round(v, 2) for k, v in weights.items()} }",
-    )
+    told = {k: round(v, 2) for k, v in weights.items()}
+    remedy = f"sample_weight of each step: {told} by its label" if steps else f"class_weight={told}"
+    key = STEP_WEIGHT if steps else "class_weight"
+    return Experiment("data-imbalance", "classes weighted", fit={key: weights}, remedy=remedy)
 
 
 def quick_statistics() -> Experiment:
@@ -211,9 +209,10 @@ def quick_statistics() -> Experiment:
     return Experiment("train-eval-gap", "momentum 0.9", change=change, remedy="BatchNormalization(momentum=0.9)")
 
 
-def mixed_order() -> Experiment:
-    """Rows dealt in random order."""
-    return Experiment("data-order", "rows shuffled", fit={"shuffle": True}, remedy="model.fit(…, shuffle=True)")
+def mixed_order(data: Data | None = None) -> Experiment:
+    """Rows dealt in random order; for a loader, rows that were read from it."""
+    remedy = "model.fit(…, shuffle=True)" if data is None else "Let the loader shuffle its rows before it cuts batches."
+    return Experiment("data-order", "rows shuffled", fit={"shuffle": True}, data=data, remedy=remedy)
 
 
 def usual_weights() -> Experiment:

@@ -21,18 +21,13 @@ from tsguard.diagnosis import experiments as do
 from tsguard.diagnosis.experiments import Experiment
 from tsguard.diagnosis.record import Record
 from tsguard.findings import Finding
-from tsguard.probes.answers import heads, labels_of, predict, question
+from tsguard.probes.answers import heads, labels_of, predict, question, unscaled
 from tsguard.probes.gradients import term_gradients
 from tsguard.probes.graph import last_operation
 from tsguard.probes.learnable import ridge_r2, table
+from tsguard.probes.score import sample
 from tsguard.probes.stage import Batch, has_own_step, take_step
-
-UNSCALED_MEAN, UNSCALED_DEVIATION = 3.0, 5.0
-"""|mean| or deviation of inputs beyond which the usual initialisers (made for mean 0, deviation 1) are off by several
-times; standardised data never gets there."""
-
-SMALL_DEVIATION = 0.05
-"""… and below which a first layer sees next to nothing."""
+from tsguard.probes.trial import stream
 
 USUAL_STEP = 1e-3
 """Relative step of a kernel under usual settings; a rate that stays below it a hundred times higher is tried there."""
@@ -42,6 +37,9 @@ SHIFTS = 12
 
 REPAIRED = 0.2
 """Gain in explained variance, on rows held back, from which another pairing is worth a trial."""
+
+ROWS_DEALT = 2_048
+"""Rows of a loader that are dealt anew: what a trial of a few hundred steps gets through several times."""
 
 CLIPS = ("clipnorm", "global_clipnorm", "clipvalue")
 
@@ -93,24 +91,14 @@ def _relative_step(record: Record, batch: Batch) -> float | None:
 
 
 def _inputs(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterator[Experiment]:
-    if any(_unscaled(leaf) for leaf in leaves(batch.x)):
+    if any(unscaled(leaf) for leaf in leaves(batch.x)):
         yield do.scaled_inputs(record.data)
 
 
 def _targets(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterator[Experiment]:
-    if any(labels_of(leaf) in ("real", "integer") and _unscaled(leaf) for leaf in leaves(batch.y)):
+    if any(labels_of(leaf) in ("real", "integer") and unscaled(leaf) for leaf in leaves(batch.y)):
         if not any(_asks_for_classes(head) for head in _heads(record, batch)):
             yield do.scaled_targets(record.data)
-
-
-def _unscaled(leaf: Any) -> bool:
-    if not leaf.is_floating_point() or leaf.numel() < 2:
-        return False
-    axes = tuple(range(leaf.ndim - 1)) or (0,)
-    mean, deviation = leaf.mean(axes).abs(), leaf.std(axes, correction=0)
-    return bool((mean > UNSCALED_MEAN).any() or (deviation > UNSCALED_DEVIATION).any()) or bool(
-        (deviation < SMALL_DEVIATION).all() and (deviation > 0).any()
-    )
 
 
 def _heads(record: Record, batch: Batch) -> list[Any]:
@@ -219,7 +207,12 @@ def _statistics(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> 
 
 
 def _order(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterator[Experiment]:
-    if record.fit.get("shuffle", True) is False:
+    if not record.data.is_arrays:
+        rows = sample(record.data, ROWS_DEALT) if any(f.code == "data-order" for f in findings) else None
+        if rows is not None:
+            size = next(stream(record.data, record.fit)).rows
+            yield do.mixed_order(Data(rows.x, rows.y, rows.sample_weight, batch_size=size))
+    elif record.fit.get("shuffle", True) is False:
         yield do.mixed_order()
 
 
@@ -228,16 +221,33 @@ def _balance(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Ite
         return
     for leaf in leaves(record.data.y) if record.data.is_arrays else ():
         array = np.asarray(leaf)
-        if array.size != len(array):
+        steps = array.size != len(array)
+        labels = _tags(record, batch, array) if steps else array
+        if labels is None:
             continue
-        names, counts = np.unique(array.reshape(-1), return_counts=True)
+        names, counts = np.unique(labels.reshape(-1), return_counts=True)
         if (
             2 <= len(names) <= 50
             and np.array_equal(names, names.round())
             and counts.min() / counts.sum() < RARE / (len(names) / 2)
         ):
-            yield do.balanced(array)
+            yield do.balanced(labels, steps=steps)
             return
+
+
+def _tags(record: Record, batch: Batch, array: Any) -> Any:
+    """Labels of steps as class numbers; None where the only output does not answer every step with a class."""
+    listed = heads(record.model, batch, predict(record.model, batch.x))
+    if len(listed) != 1 or listed[0].answer.ndim != 3 or listed[0].loss is None or array.ndim not in (2, 3):
+        return None
+    if question(listed[0].loss).kind not in ("sparse", "categorical", "binary"):
+        return None  # whole numbers may be amounts
+    answer, written = listed[0].answer, labels_of(listed[0].target)
+    if tuple(answer.shape[1:2]) != array.shape[1:2] or written not in ("integer", "binary", "one-hot"):
+        return None
+    if array.ndim == 3 and array.shape[2] > 1:
+        return array.argmax(-1) if written == "one-hot" else None
+    return array.reshape(array.shape[:2])
 
 
 def _terms(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterator[Experiment]:

@@ -8,15 +8,14 @@ from dataclasses import dataclass, replace
 
 from tsguard import catalogue
 from tsguard.checks.units import unit_findings
-from tsguard.dataset import Data
 from tsguard.diagnosis.collapse import collapsed
 from tsguard.diagnosis.record import Record
-from tsguard.diagnosis.signs import symptoms
+from tsguard.diagnosis.signs import RARE, below, symptoms
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding, Role, Status
 from tsguard.probes.answers import LossOfAnswers, heads, labels_of, predict, question
 from tsguard.probes.baselines import learnable_share, regression_baselines
-from tsguard.probes.score import JUDGED_ROWS, Judged, judge, sample
+from tsguard.probes.score import JUDGED_ROWS, Judged, as_shares, judge, sample
 from tsguard.probes.stage import Batch, Snapshot, take_step
 from tsguard.probes.trial import stream
 
@@ -74,6 +73,8 @@ def _measure(record: Record) -> Seen:
         return Seen(rows, judged, known, tuple(found))
     predictions, targets = answers_and_targets(record.model, rows)
     classes = judged.kind == "classes"
+    if not classes and _logits(record):
+        predictions = [as_shares(answer) for answer in predictions]
     # Several labels at once have no one class that is answered: their accuracy is judged as that of several outputs.
     labels = classes and "most_answered" not in judged.metrics
     if len(predictions) == 1 and len(targets) == 1 and not labels:
@@ -101,41 +102,24 @@ def _measure(record: Record) -> Seen:
 HELD_ROWS = 100
 """Rows of a validation part from which a score that is no better than a constant is no accident of a few."""
 
-RARE = 0.9
-"""Share of one class above which always answering it is hard to beat, and no measure of what was learned."""
-
 
 def _below_on_rows_held_back(record: Record, trained: Judged) -> list[Finding]:
     """What was learned of training rows may be these rows alone: then nothing of it holds for others."""
-    held = record.data.validation
-    if not isinstance(held, tuple | list) or len(held) not in (2, 3):
-        return []
-    rows = sample(Data(*held), JUDGED_ROWS)
-    if rows is None or rows.rows < HELD_ROWS:
-        return []
-    judged = judge(record.model, rows)
-    if judged is None or judged.kind != trained.kind or judged.skill > 0:
+    held = record.data.held_back()
+    rows = None if held is None else sample(held, JUDGED_ROWS)
+    judged = None if rows is None or rows.rows < HELD_ROWS else judge(record.model, rows)
+    if rows is None or judged is None or judged.kind != trained.kind or judged.skill > 0:
         return []
     told = judged.metrics
-    if judged.kind == "classes" and told.get("majority_share", 1.0) >= RARE:
-        return []
-    words = (
-        f"accuracy {told['accuracy']:.1%}, and always answering one class gives {told['majority_share']:.1%}"
-        if "accuracy" in told and "majority_share" in told
-        else f"R² {told['r2']:.3g}, and the mean gives 0"
-        if "r2" in told
-        else "no better than a constant"
-    )
-    return [
-        catalogue.finding(
-            "below-baseline",
-            f"on {rows.rows} rows that were held back: {words}. What was learned of the training rows does not hold "
-            "for others: either the inputs do not tell, or they stand beside other rows' targets.",
-            where={"split": "validation"},
-            evidence=(Evidence("value", dict(told), name="metrics on rows held back"),),
-            status=Status.WARN,
-        )
-    ]
+    what, rule = "what was learned", "a constant"
+    if judged.kind == "classes":
+        if told.get("majority_share", 1.0) >= RARE:
+            return []
+        what, rule = f"accuracy {told['accuracy']:.1%}", f"always answering one class ({told['majority_share']:.1%})"
+    elif "r2" in told:
+        what, rule = f"R² {told['r2']:.3g}", "the mean of the targets (0)"
+    evidence = (Evidence("value", dict(told), name="metrics on rows held back"),)
+    return [below(f"on {rows.rows} rows that were held back, {what}", rule, evidence, where={"split": "validation"})]
 
 
 ANSWERED = 0.2

@@ -34,6 +34,9 @@ OFFSET = 0.1
 ONE_CLASS = 0.99
 """Share of one class among all answers."""
 
+RARE = 0.9
+"""Share of one class above which always answering it is hard to beat, and no measure of what was learned."""
+
 RISEN_VALIDATION = 1.3
 """Validation loss at the end against its best; less is within what validation sets of a few hundred rows scatter."""
 
@@ -130,7 +133,7 @@ def _of_classes(m: Mapping[str, float], baselines: Mapping[str, float], learnabl
             )
         )
     above = (m["accuracy"] - m["majority_share"]) / max(1 - m["majority_share"], 1e-9)
-    if learnable is not None and to_find and m["majority_share"] < 0.9 and above < HALF * learnable:
+    if learnable is not None and to_find and m["majority_share"] < RARE and above < HALF * learnable:
         found.append(
             _not_learned(
                 f"accuracy {m['accuracy']:.1%} on training rows, where one class has {m['majority_share']:.1%}",
@@ -138,9 +141,9 @@ def _of_classes(m: Mapping[str, float], baselines: Mapping[str, float], learnabl
                 evidence,
             )
         )
-    elif above <= 0 and m["majority_share"] < 0.9:
+    elif above <= 0 and m["majority_share"] < RARE:
         found.append(
-            _below(
+            below(
                 f"accuracy {m['accuracy']:.1%}",
                 f"always answering the majority class ({m['majority_share']:.1%})",
                 evidence,
@@ -177,7 +180,7 @@ def _of_regression(m: Mapping[str, float], baselines: Mapping[str, float], learn
     else:
         best = max(baselines, key=lambda name: baselines[name], default=None)
         if best is not None and m["r2"] <= baselines[best]:
-            found.append(_below(f"R² {m['r2']:.3g}", f"the rule {best!r} ({baselines[best]:.3f})", evidence))
+            found.append(below(f"R² {m['r2']:.3g}", f"the rule {best!r} ({baselines[best]:.3f})", evidence))
     return found
 
 
@@ -190,7 +193,8 @@ def _not_learned(what: str, learnable: float, evidence: tuple[Evidence, ...]) ->
     )
 
 
-def _below(what: str, rule: str, evidence: tuple[Evidence, ...]) -> Finding:
+def below(what: str, rule: str, evidence: tuple[Evidence, ...], **also: Any) -> Finding:
+    """A warning that what was trained is worth no more than a rule that needs no training."""
     return catalogue.finding(
-        "below-baseline", f"{what} is not better than {rule}.", evidence=evidence, status=Status.WARN
+        "below-baseline", f"{what} is not better than {rule}.", evidence=evidence, status=Status.WARN, **also
     )

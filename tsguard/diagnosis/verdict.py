@@ -24,8 +24,12 @@ EARLY = 0.5
 """A run that made less than this share of its planned epochs was stopped, by somebody or something."""
 
 
-UNFINISHED = ("no-learning", "variance-collapse", "class-collapse", "below-baseline")
+UNFINISHED = ("no-learning", "variance-collapse", "class-collapse", "below-baseline", "biased-predictions")
 """What is seen of any model that has not been trained for long."""
+
+AS_LONG = ("lr-too-low",)
+"""What says the same of a run as that it was short. Whatever else quickens settings that learn as they are (more units,
+another draw, clipping) is no cause of what it lacks."""
 
 
 TOO_FEW = 20
@@ -43,7 +47,8 @@ def causes_of(tested: list[Tested], earlier: tuple[Finding, ...], seen: Seen, re
             best[one.experiment.code] = one
     found: list[Finding] = []
     # What only quickens a run that would have learned anyway is advice, and no failure.
-    severe = Status.WARN if _too_short(base, record, seen) else Status.FAIL
+    short = _too_short(base, record, seen)
+    severe = Status.WARN if short else Status.FAIL
     standing = 0.0
     for finding in earlier:
         proven = best.pop(finding.code, None)
@@ -70,7 +75,7 @@ def causes_of(tested: list[Tested], earlier: tuple[Finding, ...], seen: Seen, re
     if stopped is not None:
         return ranked((*found, stopped))
     strong = sorted(best.values(), key=lambda t: -t.effect)
-    for one in strong:
+    for one in strong if not short else [t for t in strong if t.experiment.code in AS_LONG]:
         if one.effect < HELPED:
             continue
         proof = proof_of(base, one)
@@ -227,12 +232,8 @@ def unfinished(seen: Seen, tested: list[Tested], record: Record, *, explained: b
     else:
         return seen.symptoms
     return tuple(
-        replace(
-            one,
-            status=Status.WARN,
-            message=f"{one.message} {words}",
-        )
-        if one.status is Status.FAIL and one.code in UNFINISHED
+        replace(one, status=Status.WARN, role=Role.SYMPTOM, message=f"{one.message} {words}")
+        if one.status >= Status.WARN and one.code in UNFINISHED
         else one
         for one in seen.symptoms
     )

@@ -49,7 +49,7 @@ def heads(model: Any, batch: Batch, answer: Any) -> list[Head]:
             number = names.index(one.path[0])
         if number is None and not one.path and len(answers) == 1:
             number = 0
-        if number is not None:
+        if number is not None and number < len(answers):  # an own step may answer with fewer than it compiles for
             losses[number] = one.loss
     if len(names) != len(answers):
         names = ["/".join(map(str, path)) or "output" for path in _paths(answer)]
@@ -159,6 +159,25 @@ def standardised(leaf: Any) -> Any:
     axes = tuple(range(leaf.ndim - 1))
     mean, deviation = leaf.mean(axes, keepdim=True), leaf.std(axes, keepdim=True, correction=0)
     return (leaf - mean) / deviation.clamp(min=1e-6 * float(leaf.abs().max()) + 1e-12)
+
+
+UNSCALED_MEAN, UNSCALED_DEVIATION = 3.0, 5.0
+"""|mean| or deviation of inputs beyond which the usual initialisers (made for mean 0, deviation 1) are off by several
+times; standardised data never gets there."""
+
+SMALL_DEVIATION = 0.05
+"""… and below which a first layer sees next to nothing."""
+
+
+def unscaled(leaf: Any) -> bool:
+    """Whether a feature (last axis) is far from the size that usual initial weights are made for."""
+    if not leaf.is_floating_point() or leaf.numel() < 2:
+        return False
+    axes = tuple(range(leaf.ndim - 1)) or (0,)
+    mean, deviation = leaf.mean(axes).abs(), leaf.std(axes, correction=0)
+    return bool((mean > UNSCALED_MEAN).any() or (deviation > UNSCALED_DEVIATION).any()) or bool(
+        (deviation < SMALL_DEVIATION).all() and (deviation > 0).any()
+    )
 
 
 def draw_weights(model: Any, scale: float, generator: Any, *, turning: bool = False) -> None:
@@ -355,6 +374,29 @@ def question(loss: Any) -> Question:
     kwargs = getattr(loss, "_fn_kwargs", None) or {}
     from_logits = bool(kwargs.get("from_logits", getattr(loss, "from_logits", False)))
     return Question(_KINDS.get(name, "own") if ours else "own", from_logits, str(name))
+
+
+def class_axis(head: Head) -> int | None:
+    """The axis of an answer over which its classes lie: where a Keras loss looks for them, or else where its target
+    says so (the axis that class numbers lack, or over which shares sum to one); None where nothing tells."""
+    asked = None if head.loss is None else question(head.loss)
+    if asked is not None and asked.kind != "own":
+        axis = getattr(head.loss, "axis", -1)
+        return (axis if isinstance(axis, int) else -1) % int(head.answer.ndim)
+    if head.target is None:
+        return None
+    shape, wanted = tuple(head.answer.shape), tuple(head.target.shape)
+    if labels_of(head.target) in ("integer", "binary"):
+        able = [
+            k for k in range(1, len(shape)) if wanted in (shape[:k] + shape[k + 1 :], (*shape[:k], 1, *shape[k + 1 :]))
+        ]
+        able = [k for k in able if float(head.target.max()) < shape[k]]
+        return able[0] if len(able) == 1 else None
+    if shape != wanted or not len(shape) > 1:
+        return None
+    value = head.target.detach().float()
+    able = [k for k in range(1, len(shape)) if shape[k] > 1 and bool(((value.sum(k) - 1).abs() < 1e-4).all())]
+    return able[0] if len(able) == 1 and float(value.min()) >= 0 else None
 
 
 def labels_of(target: Any) -> str:

@@ -202,6 +202,14 @@ def is_binary(array: Array) -> bool:
     return bool(is_number(array) and all(((rows == 0) | (rows == 1)).all() for _, rows in chunks(array)))
 
 
+def correlations(a: Array, b: Array) -> npt.NDArray[np.float64]:
+    """The correlation of every column of a with every column of b; 0 where one of them does not vary."""
+    a, b = a - a.mean(axis=0), b - b.mean(axis=0)
+    size = np.sqrt((a**2).sum(axis=0))[:, None] * np.sqrt((b**2).sum(axis=0))[None]
+    found: npt.NDArray[np.float64] = np.divide(a.T @ b, size, out=np.zeros(size.shape), where=size > 0)
+    return found
+
+
 def digests(array: Array, *, least_distinct: int = 4) -> list[bytes | None]:
     """A hash of each sample; None where a sample has too few distinct values to be told from another by chance."""
     flat = np.ascontiguousarray(array).reshape(len(array), -1)

@@ -62,8 +62,12 @@ def _within(thing: Any) -> Iterator[Any]:
 
 
 def _is_foreign(kind: type) -> bool:
-    """Whether a class is a library's own: its insides are no business of the user's seed."""
-    return str(kind.__module__).split(".")[0] in ("builtins", "keras", "torch", "numpy", "abc", "tsguard")
+    """Whether a class is a library's own: its insides are no business of the user's seed. What a loader of torch holds
+    is the user's: data set, sampler, generator."""
+    module = str(kind.__module__)
+    if module.startswith("torch.utils.data"):
+        return False
+    return module.split(".")[0] in ("builtins", "keras", "torch", "numpy", "abc", "tsguard")
 
 
 def unseeded(generators: list[Any]) -> list[Any]:

@@ -46,7 +46,8 @@ def classes_of(predictions: Any, targets: Any, *, from_logits: bool = False) -> 
     if p.ndim >= 2 and p.shape[-1] > 1:
         chosen = p.argmax(-1)
     else:
-        chosen = (p.reshape(p.shape[0], -1)[:, 0] > (0.0 if from_logits else 0.5)).astype(int)
+        # One answer for each row, or (samples, time, 1): one for each of its steps.
+        chosen = (p.reshape(-1) > (0.0 if from_logits else 0.5)).astype(int)
     wide = y.ndim >= 2 and y.shape[-1] > 1 and y.shape == p.shape
     true = y.argmax(-1) if wide else y.reshape(chosen.shape) if y.size == chosen.size else y.reshape(-1)
     return chosen.reshape(-1), true.reshape(-1).astype(int)

@@ -153,13 +153,18 @@ def of_output(head: Any, target: Any) -> tuple[dict[str, float], str]:
     looks = written in ("one-hot",) or (written in ("integer", "binary") and units > 1 and y.size * units == p.size)
     if chooses or looks or (written == "binary" and units == 1):
         if asked is not None and asked.kind == "binary" and written in ("real", "shares"):
-            return _regression(p, y), "regression"
+            return _regression(as_shares(p) if asked.from_logits else p, y), "regression"
         if asked is not None and asked.kind == "binary" and units > 1 and written == "binary":
             agree = (p > (0.0 if asked.from_logits else 0.5)) == (y > 0.5)
             share = float(max(y.mean(), 1 - y.mean()))
             return {"accuracy": float(agree.mean()), "majority_share": share}, "classes"
         return classification(p, y, from_logits=bool(asked and asked.from_logits)), "classes"
     return _regression(p, y), "regression"
+
+
+def as_shares(logits: Any) -> Any:
+    """Logits as what they are held against where targets are shares."""
+    return 1 / (1 + np.exp(-np.clip(logits, -60.0, 60.0)))
 
 
 def _regression(p: Any, y: Any) -> dict[str, float]:

@@ -67,16 +67,30 @@ def stream(data: Data, fit: Mapping[str, Any], *, seed: int = 0) -> Iterator[Bat
             yield weighted(batch_of(data.take(index)), fit)
 
 
+STEP_WEIGHT = "step_weight"
+"""What a trial may be told beside the arguments of `fit`: the weight of each class among the labels of steps. Keras'
+`class_weight` takes the labels of a row for indicators of one class."""
+
+
 def weighted(batch: Batch, fit: Mapping[str, Any]) -> Batch:
-    """Class weights become sample weights, as `fit` does it."""
+    """Class weights become sample weights, as `fit` does it; those of steps become weights of steps."""
     import torch
 
-    weights = fit.get("class_weight")
+    of_steps, of_rows = fit.get(STEP_WEIGHT), fit.get("class_weight")
+    weights = of_steps or of_rows
     if not weights or not torch.is_tensor(batch.y):
         return batch
-    label = batch.y.argmax(-1) if batch.y.ndim > 1 and batch.y.shape[-1] > 1 else batch.y.reshape(batch.rows, -1)[:, 0]
-    table = torch.tensor([float(weights.get(int(one), 1.0)) for one in label.tolist()], device=batch.y.device)
-    return Batch(batch.x, batch.y, table if batch.sample_weight is None else batch.sample_weight * table)
+    y = batch.y
+    if of_steps:
+        label = y.argmax(-1) if y.ndim > 2 and y.shape[-1] > 1 else y.reshape(y.shape[:2])
+    else:
+        label = y.argmax(-1) if y.ndim > 1 and y.shape[-1] > 1 else y.reshape(batch.rows, -1)[:, 0]
+    listed = [float(weights.get(int(one), 1.0)) for one in label.reshape(-1).tolist()]
+    table = torch.tensor(listed, device=y.device).reshape(label.shape)
+    known = batch.sample_weight
+    if known is not None and known.ndim < table.ndim:
+        known = known.reshape(*known.shape, *([1] * (table.ndim - known.ndim)))
+    return Batch(batch.x, y, table if known is None else known * table)
 
 
 def run_trial(

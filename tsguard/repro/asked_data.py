@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from tsguard.checks.data import FLOAT32_WHOLE, HUGE, HUGE_TARGET, MAJORITY, RARE
-from tsguard.checks.data_pairs import LEAST_PAIRS, RELATED, SHIFTS, UNRELATED
+from tsguard.checks.data import FLOAT32_WHOLE, HUGE, HUGE_TARGET
+from tsguard.checks.data_classes import MAJORITY, RARE
+from tsguard.checks.data_pairs import SHIFTS
 from tsguard.checks.data_parts import DETERMINED, LEAST_SAMPLES
 from tsguard.checks.data_steps import MADE_OF, NOT_WITHOUT, REACH, STILL
 from tsguard.findings import Finding
+from tsguard.probes.pairing import LEAST_PAIRS, RELATED, UNRELATED
 from tsguard.repro.case import Case
 from tsguard.repro.code.arrays import plain
 
@@ -151,7 +153,8 @@ def rare_class(finding: Finding, case: Case) -> list[str] | None:
     y = case.batch.y
     if not isinstance(y, np.ndarray) or "config_key" in finding.where:
         return None
-    labels = "y.argmax(axis=-1)" if y.ndim > 1 and y.shape[-1] > 1 else "y"
+    wide = y.ndim > 1 and y.shape[-1] > 1 and bool((((y == 0) | (y == 1)).all(-1) & (y.sum(-1) == 1)).all())
+    labels = "y.argmax(axis=-1)" if wide else "y"  # two axes may also be labels of steps
     return [
         f"counts = np.unique({labels}, return_counts=True)[1]",
         f"rare = counts.max() >= {MAJORITY:g} * counts.sum() or counts.max() >= {RARE:g} * counts.min()",

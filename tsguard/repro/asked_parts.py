@@ -12,10 +12,10 @@ import numpy as np
 
 from tsguard.checks import data_apart, order
 from tsguard.checks.data_copies import BEYOND, COPIED, NEIGHBOURS, SAME
-from tsguard.checks.data_pairs import LEAST_PAIRS, RELATED, UNRELATED
 from tsguard.checks.data_parts import SHARED_SAMPLES, SHARED_STEPS
 from tsguard.checks.data_weights import ALL_THAT_COUNTS, LEAST_NUMBERS, UNEQUAL, UNHEARD
 from tsguard.findings import Finding
+from tsguard.probes.pairing import LEAST_PAIRS, RELATED, UNRELATED
 
 if TYPE_CHECKING:
     from tsguard.repro.parts import Parts

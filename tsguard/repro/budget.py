@@ -13,11 +13,20 @@ from collections.abc import Callable
 Clock = Callable[[], float]
 
 
+MOST = 3.0
+"""Seconds of the wall for one of work at the most: on a machine that is busier than that nobody waits longer."""
+
+
 def stopwatch() -> Clock:
-    """Seconds from now on: of the wall clock or of the processor, whichever has moved less.
+    """Seconds of work from now on: of the wall clock or of the processor, whichever has moved less.
 
     Several threads at once use more of the processor than passes on the wall; a device at work, or a program beside
     this one, uses less.
     """
     wall, processor = time.monotonic(), time.process_time()
-    return lambda: min(time.monotonic() - wall, time.process_time() - processor)
+
+    def read() -> float:
+        passed = time.monotonic() - wall
+        return max(min(passed, time.process_time() - processor), passed / MOST)
+
+    return read

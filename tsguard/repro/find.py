@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from tsguard.backend import preserved, seed_everything
-from tsguard.checks.bench import fit_arguments
 from tsguard.checks.gathered import left_alone
 from tsguard.checks.registry import Context
 from tsguard.dataset import Batches, Data, joined, leaves, map_leaves
@@ -135,9 +134,7 @@ def other_case(
 
 def _in_its_order(context: Context, data: Data) -> dict[str, Any]:
     """The arguments of a `fit` over arrays that hands over the batches of a loader as they came."""
-    return (
-        {"fit": {**fit_arguments(context), "batch_size": data.batch_size, "shuffle": False}} if data.is_arrays else {}
-    )
+    return {"fit": {**context.fit, "batch_size": data.batch_size, "shuffle": False}} if data.is_arrays else {}
 
 
 def _opened(model: Any, data: Data) -> Any:

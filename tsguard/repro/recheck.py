@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from tsguard.backend import preserved
-from tsguard.checks.bench import fit_arguments
 from tsguard.checks.registry import Context, all_checks
 from tsguard.checks.runner import run_checks
 from tsguard.dataset import Data, leaves
@@ -248,7 +247,7 @@ def plain_settings(context: Context, finding: Finding) -> Iterator[dict[str, Any
     if plan := _plain_values(context.declared):
         settings["plan"] = plan
     yield settings
-    if fit := _plain_values(fit_arguments(context)):
+    if fit := _plain_values(context.fit):
         yield {**settings, "fit": fit}
 
 

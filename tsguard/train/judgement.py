@@ -46,7 +46,7 @@ def judge_run(
     data, model = context.data, outcome.model
     if data is None:
         return Judgement()
-    fit = context.facts.get("fit") or {}
+    fit = context.fit
     data = held_out(data, float(fit.get("validation_split") or 0.0))
     metrics, figures = measured(model, data)
     found: tuple[Finding, ...] = ()
@@ -76,7 +76,7 @@ def proven(outcome: GuardOutcome, findings: Sequence[Finding]) -> bool:
 
 def measured(model: Any, data: Data) -> tuple[dict[str, float], dict[str, Any]]:
     """Metrics of the validation part where there is one, else of the training part; "val/…", "train/…" say which."""
-    held = _validation(data)
+    held = data.held_back()
     parts = {"train": data} if held is None else {"val": held, "train": data}
     named = {name: Data(*pair) for name, pair in data.validation_sets.items() if isinstance(pair, tuple | list)}
     parts |= {
@@ -105,16 +105,6 @@ def _judged(model: Any, data: Data, rows: Batch, *, whole: bool) -> Judged | Non
     every = every_row(data) if whole else None
     judged = None if every is None or every.rows <= rows.rows else judged_on(model, every)
     return judged or judged_on(model, rows)
-
-
-def _validation(data: Data) -> Data | None:
-    held = data.validation
-    if held is None:
-        return None
-    if isinstance(held, tuple | list) and len(held) in (2, 3):
-        return dataclasses.replace(Data(*held), names=data.names, batch_size=data.batch_size)
-    again = hasattr(held, "__getitem__") or hasattr(held, "__len__")  # a generator is read once, and fit has read it
-    return Data(held, names=data.names) if again else None
 
 
 def _with_skill(judged: Judged, data: Data) -> dict[str, float]:

@@ -36,7 +36,7 @@ def resumed_exactly(context: Context) -> Iterable[Finding]:
         yield _not_asked("the data can be read only once")
         return
     fit = {"shuffle": not _is_loader(data.x)}
-    fit.update((k, v) for k, v in (context.facts.get("fit") or {}).items() if k in few.TAKEN and k not in fit)
+    fit.update((k, v) for k, v in context.fit.items() if k in few.TAKEN and k not in fit)
     part = _first_rows(data, int(fit.get("batch_size") or data.batch_size))
     began, kept = _Began(part.x), feed.state(data.x)
     failed: list[BaseException] = []
