@@ -194,6 +194,7 @@ class PlanSettings(Section):
 
     samples: int | str | None = None
     batches_per_epoch: int | str | None = None
+    epochs: int | str | None = None
     duration_min: float | str | None = None
     peak_mb: float | str | None = None
     artifact_mb: float | str | None = None

@@ -141,6 +141,8 @@ def test_the_checks_leave_the_model_as_it_was():
 def test_what_happened_is_held_against_the_plan():
     metrics = {"duration_min": 3.0, "peak_mb": 900.0, "artifact_mb": 12.0, "gpu_used": 0.0}
     assert list(off_plan({"duration_min": "2..4", "peak_mb": 1000, "artifact_mb": 11.5}, metrics)) == []
+    assert list(off_plan({"epochs": 10}, {"epochs": 4.0})) == []  # an early stop is no other run
+    assert [f.where["config_key"] for f in off_plan({"epochs": ">= 10"}, {"epochs": 4.0})] == ["plan.epochs"]
     missed = list(off_plan({"duration_min": "25..50", "peak_mb": 500, "artifact_mb": 20, "gpu_used": True}, metrics))
     assert [f.where["config_key"] for f in missed] == [
         "plan.duration_min",

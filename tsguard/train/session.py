@@ -250,7 +250,8 @@ class Session:
             metrics[PARTING] = series[f"epoch/{PARTING}"][-1]
         if self._earlier:
             metrics["steps_recomputed"] = float(self.recomputed)
-        off = off_plan(self.context.declared, metrics) if self.interrupted is None else ()
+        made = {"epochs": float(len(series["epoch/loss"]))} if "epoch/loss" in series else {}
+        off = off_plan(self.context.declared, {**metrics, **made}) if self.interrupted is None else ()
         before_it = [*found, *findings] if judged.earlier is None else judged.earlier
         told = deepest(merged([*before_it, *judged.findings, *off, *self.late_findings()]))
         facts = provenance.gather(config=dict(self.config), seeds=seeds_of(self.context))
