@@ -31,12 +31,10 @@ def batch_statistics(context: Context) -> Iterable[Finding]:
         layer = call.layer
         if not isinstance(layer, keras.layers.BatchNormalization) or not layer.trainable or call.output is None:
             continue
-        given = next((t for t in flat(call.inputs) if hasattr(t, "shape")), None)
-        if given is None or given.ndim < 2:
+        given = _given(call)
+        if given is None:
             continue
-        axis = layer.axis if layer.axis >= 0 else given.ndim + layer.axis
-        counted = math.prod(int(size) for place, size in enumerate(given.shape) if place != axis)
-        if counted == 1:
+        if _values_behind(layer, given) == 1:
             yield catalogue.finding(
                 "train-eval-gap",
                 f"{name_of(layer)} takes its statistics over one value (batches of {bench.batch.rows}): in "
@@ -50,7 +48,7 @@ def batch_statistics(context: Context) -> Iterable[Finding]:
             return
         settled = None if planned is None else planned * (1 - float(layer.momentum))
         value = given.detach().float()
-        axes = tuple(place for place in range(value.ndim) if place != axis)
+        axes = _axes(layer, value)
         far = float(value.mean(axes).abs().max()) > 1.0 or not 0.1 < float(value.var(axes).median()) < 10.0
         if settled is not None and settled < UNSETTLED and far:
             yield catalogue.finding(
@@ -86,7 +84,7 @@ def company(context: Context) -> Iterable[Finding]:
     if not bench.answered or not 1 < size <= FEW:
         return
     layer = next((call.layer for call in bench.step.calls if _over_few(call)), None)
-    rows = sample(bench.data, ROWS_ASKED)
+    rows = None if layer is None else sample(bench.data, ROWS_ASKED)
     if layer is None or rows is None or rows.rows < 2 * size:
         return
     generator = torch.Generator().manual_seed(11)
@@ -133,11 +131,24 @@ def _over_few(call: Any) -> bool:
 
     if not isinstance(call.layer, keras.layers.BatchNormalization) or not call.layer.trainable:
         return False
+    given = _given(call)
+    return given is not None and _values_behind(call.layer, given) <= FEW
+
+
+def _given(call: Any) -> Any:
+    """What a normalisation was given, where it has an axis beside that of the samples."""
     given = next((t for t in flat(call.inputs) if hasattr(t, "shape")), None)
-    if given is None or given.ndim < 2:
-        return False
-    axis = call.layer.axis % given.ndim
-    return math.prod(int(size) for place, size in enumerate(given.shape) if place != axis) <= FEW
+    return None if given is None or given.ndim < 2 else given
+
+
+def _axes(layer: Any, given: Any) -> tuple[int, ...]:
+    """The axes over which statistics are taken."""
+    return tuple(place for place in range(given.ndim) if place != layer.axis % given.ndim)
+
+
+def _values_behind(layer: Any, given: Any) -> int:
+    """Over how many values each statistic is taken."""
+    return math.prod(int(given.shape[axis]) for axis in _axes(layer, given))
 
 
 OFF = 0.3
@@ -170,7 +181,7 @@ def still_statistics(context: Context) -> Iterable[Finding]:
         if has_moved or given is None or bool(old.any()) or not bool((layer.moving_variance.value == 1).all()):
             continue  # statistics that were learned before may well be kept as they are
         value = given.detach().float()
-        axes = tuple(place for place in range(value.ndim) if place != layer.axis % value.ndim)
+        axes = _axes(layer, value)
         mean, variance = value.mean(axes), value.var(axes, correction=0).clamp(min=1e-12)
         if float(mean.abs().mean()) < OFF and float(variance.log().abs().mean()) < OFF:
             continue
