@@ -1204,3 +1204,34 @@ def own_step_with_a_penalty_on_sizes(sick):
     model = Own(inputs, layers.Dense(1)(layers.Dense(24, "relu")(inputs)))
     model.compile("adam")
     return model, x, values(x), {}
+
+
+@case("nonfinite-forward", "not finite before the first step")
+def weights_that_come_with_a_nan(sick):
+    x = rows()
+    model = dense(layers.Dense(16, "relu"), layers.Dense(1))
+    model.build((None, *x.shape[1:]))
+    kernel, *others = model.get_weights()
+    kernel[0, 0] = np.nan if sick else 0.0
+    model.set_weights([kernel, *others])
+    return model, x, values(x), {}
+
+
+class ByHand(layers.Layer):
+    """Attention over the steps, its exponentials taken as they are."""
+
+    def build(self, shape):
+        self.score = layers.Dense(1)
+        self.score.build(shape)
+
+    def call(self, x):
+        weight = ops.exp(self.score(x))
+        return ops.sum(x * weight / ops.sum(weight, axis=1, keepdims=True), axis=1)
+
+
+@case("data-scale", "starts at nan")
+def exponentials_of_raw_amounts(sick):
+    x, y = sequences(12)
+    model = keras.Sequential([keras.Input(x.shape[1:]), ByHand(), layers.Dense(1)])
+    model.compile("adam", "mse")
+    return model, x * (200 if sick else 1), y, {}
