@@ -98,11 +98,18 @@ def _learning(watcher: Watcher) -> Iterator[Finding]:
         )
 
 
+def _cancelled(path: str, still: list[str]) -> bool:
+    layer, _, name = path.rpartition("/")
+    return name == "bias" and not any(other != path and other.rpartition("/")[0] == layer for other in still)
+
+
 def _unmoved(watcher: Watcher) -> Iterator[Finding]:
     """Trainable weights that hold their first bits after many updates, and got no gradient."""
     if watcher.watched < trips.UNCHANGED_STEPS or watcher.stopped:
         return
     still = watcher.first_bits.unmoved() if watcher.first_bits is not None else []
+    # A bias whose kernel moves is cancelled by what follows (a difference, a softmax): it has nothing to learn.
+    still = [path for path in still if not _cancelled(path, still)]
     if not still:
         return
     all_of_them = len(still) == len(watcher.model.trainable_variables)
