@@ -241,7 +241,11 @@ def metric_disagrees(loss: Sequence[float], metric: Sequence[float], name: str) 
     pairs = [(a, b) for a, b in zip(loss, metric, strict=False) if math.isfinite(a) and math.isfinite(b)]
     lowered = name.lower()
     higher = any(word in lowered for word in HIGHER_IS_BETTER)
-    if len(pairs) < 6 or ONE_SIDED.fullmatch(lowered) or not (higher or any(word in lowered for word in LOWER_IS_BETTER)):
+    if (
+        len(pairs) < 6
+        or ONE_SIDED.fullmatch(lowered)
+        or not (higher or any(word in lowered for word in LOWER_IS_BETTER))
+    ):
         return False
     if pairs[-1][0] >= pairs[0][0]:
         return False
