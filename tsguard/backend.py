@@ -337,6 +337,38 @@ def _held_by(model: Any) -> Iterable[Any]:
         yield from list(listed)[:MOST_OPTIMIZERS]
 
 
+PLAIN = (bool, int, float, str, type(None))
+"""What is kept of the attributes of a user's own classes: values that cannot be changed in place."""
+
+LEFT_ALONE = ("stop_training", "stop_evaluating")
+"""Flags by which callbacks talk to fit: not part of a step."""
+
+
+class _Kinds(dict[type, bool]):
+    """Whether a type is plain, asked once for each: a model has thousands of attributes, of few types."""
+
+    def __missing__(self, kind: type) -> bool:
+        self[kind] = issubclass(kind, PLAIN)
+        return self[kind]
+
+
+_IS_PLAIN = _Kinds()
+
+
+def plain_attributes(thing: Any) -> dict[str, Any]:
+    """The attributes of an object that a step of its own may count or scale with."""
+    return {
+        name: value
+        for name, value in getattr(thing, "__dict__", {}).items()
+        if _IS_PLAIN[type(value)] and name not in LEFT_ALONE
+    }
+
+
+def is_own(thing: Any) -> bool:
+    """Whether the class of an object is neither of Keras nor of torch."""
+    return not type(thing).__module__.startswith(("keras.", "builtins", "torch."))
+
+
 class TorchStates:
     """What optimizers and schedules of torch, which an own step may drive, know: to be put back."""
 

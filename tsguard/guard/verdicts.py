@@ -37,12 +37,21 @@ SAMPLES = 256
 
 def at_end(watcher: Watcher, logs: dict[str, list[float]]) -> Iterator[Finding]:
     """Every finding of the end of a run."""
-    yield from _rises(watcher)
+    if not _scaled_by_hand(watcher.watch.values("loss"), logs.get("loss") or []):
+        yield from _rises(watcher)
     yield from _clip(watcher)
     yield from _learning(watcher)
     yield from _unmoved(watcher)
     yield from _loader(watcher)
     yield from _metrics(logs)
+
+
+def _scaled_by_hand(losses: list[float], told: list[float]) -> bool:
+    """Whether what backward starts from rose while the loss that the step tells fell: an own step scales it."""
+    size = min(trips.RECENT, len(losses))
+    if not size or len(told) < 2 or not all(map(math.isfinite, told)):
+        return False
+    return told[-1] < told[0] and float(np.median(losses[-size:])) > float(np.median(losses[:size]))
 
 
 def _rises(watcher: Watcher) -> Iterator[Finding]:

@@ -14,7 +14,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tsguard.backend import TorchStates, carried_states, optimizers_of, restore_rng, rng_state
+from tsguard.backend import (
+    TorchStates,
+    carried_states,
+    is_own,
+    optimizers_of,
+    plain_attributes,
+    restore_rng,
+    rng_state,
+)
 from tsguard.dataset import Data, leaves, map_leaves
 
 BATCH_ROWS = 64
@@ -95,6 +103,8 @@ class Snapshot:
         self._model = model
         self._bits = [(v, v.value.detach().clone()) for v in all_variables(model)]
         self._torch = TorchStates(model)
+        own = [one for one in model._flatten_layers(include_self=True, recursive=True) if is_own(one)]
+        self._counted = [(one, plain_attributes(one)) for one in own]
         self._rng = rng_state()
 
     def restore(self, model: Any = None, *, keep_gradients: bool = False) -> None:
@@ -105,6 +115,11 @@ class Snapshot:
             for variable, bits in self._bits:
                 variable.value.copy_(bits)
         self._torch.restore()
+        for thing, attributes in self._counted:
+            for name in plain_attributes(thing).keys() - attributes.keys():
+                if name in vars(type(thing)):  # counted on from what the class says
+                    del thing.__dict__[name]
+            thing.__dict__.update(attributes)
         if not keep_gradients:
             (model or self._model).zero_grad()
             for variable, _ in self._bits:
