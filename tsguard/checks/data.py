@@ -18,6 +18,7 @@ from tsguard.checks import (
     data_classes,
     data_copies,
     data_crossed,
+    data_fitted_apart,
     data_hung,
     data_ids,
     data_nearly,
@@ -77,6 +78,7 @@ ALSO = (
     data_crossed,
     data_hung,
     data_ids,
+    data_fitted_apart,
     data_nearly,
     data_reshaped,
 )

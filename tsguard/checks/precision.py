@@ -45,6 +45,42 @@ def half_precision(context: Context) -> Iterable[Finding]:
         )
 
 
+NARROW = ("float16", "bfloat16")
+
+
+@check("weights kept in half precision", codes=("precision-overflow",), needs=("model", "data"), cost=3)
+def broken_by_the_update(context: Context) -> Iterable[Finding]:
+    """An update that spoils weights of half precision though their gradients are finite."""
+    bench = set_up(context)
+    narrow = [v for v in bench.model.trainable_variables if str(v.dtype) in NARROW]
+    if not narrow or bench.step.error is not None or not math.isfinite(bench.step.loss):
+        return
+    step = bench.again(bench.batch, update=True, record_calls=False)
+    fed = all(g is None or bool(g.isfinite().all()) for _, gradients, _ in step.fed for g in gradients)
+    spoilt = [v for v in narrow if not bool(v.value.isfinite().all())]
+    bench.start.restore()
+    if step.error is not None or not fed or not spoilt:
+        return
+    epsilons = [getattr(optimizer, "epsilon", None) for optimizer in optimizers_of(bench.model)]
+    small = next((e for e in epsilons if isinstance(e, float) and 0 < e < SMALLEST), None)
+    yield catalogue.finding(
+        "precision-overflow",
+        f"one update from finite gradients leaves {len(spoilt)} of {len(narrow)} weights that are kept in "
+        f"{spoilt[0].dtype} not finite, first {spoilt[0].path}"
+        + (f": the optimizer's epsilon of {small:g} is 0 there, and 0/0 is NaN" if small is not None else "")
+        + ". Expected weights in float32: the policy mixed_float16 computes in half precision and keeps them so.",
+        where={"parameter": spoilt[0].path, "phase": "update"},
+        remedy='keras.mixed_precision.set_global_policy("mixed_float16") in place of dtype="float16" (or bfloat16).',
+        status="FAIL",
+        role="cause",
+        score=1.0,
+    )
+
+
+SMALLEST = 6e-8
+"""The smallest number that float16 holds."""
+
+
 def computing_in_half(model: Any) -> list[Any]:
     """The layers that compute in float16."""
     layers = model._flatten_layers(include_self=True, recursive=True)

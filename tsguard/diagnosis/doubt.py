@@ -16,8 +16,8 @@ from tsguard.dataset import Data, map_leaves
 from tsguard.diagnosis.experiments import validation_pairs
 from tsguard.diagnosis.record import Record
 from tsguard.diagnosis.seen import Seen, answered, asks_its_own
-from tsguard.diagnosis.trials import try_all
-from tsguard.diagnosis.verdict import HEALED, causes_of, changed_on_the_way
+from tsguard.diagnosis.trials import MAX_STEPS, carried_on, try_all
+from tsguard.diagnosis.verdict import HEALED, causes_of, changed_on_the_way, stopped_early, was_cut_short
 from tsguard.findings import Finding, Role, Status, ranked
 from tsguard.probes.score import JUDGED_ROWS, judge, sample
 
@@ -33,6 +33,9 @@ MIN_PAIRS = 120
 MOST_ROWS = 2048
 """Rows of a loader that trials are made on: what a run of a few hundred steps comes to."""
 
+SHARE = 0.25
+"""Share of the time that is left which a run that was cut short is carried on for."""
+
 HELD_BACK = 4
 """Every fourth block of rows is held back, where the run has no validation rows."""
 
@@ -47,6 +50,9 @@ def in_doubt(
     clock: Callable[[], float],
 ) -> tuple[Finding, ...]:
     """The symptoms, and causes that were proven on rows held back."""
+    halted = _halted(record, seen, deadline=deadline, clock=clock)
+    if halted is not None:
+        return ranked((halted, *seen.symptoms))
     if seen.judged is None or seen.judged.skill >= LITTLE:
         return seen.symptoms
     if asks_its_own(record) and answered(record):
@@ -88,6 +94,23 @@ def in_doubt(
         "There is something to learn, and the model has not learned it.",
     )
     return ranked((*found, symptom, *seen.symptoms))
+
+
+def _halted(record: Record, seen: Seen, *, deadline: float, clock: Callable[[], float]) -> Finding | None:
+    """A run that something ended within its first steps, where the same settings, carried on, know far more of rows
+    that neither was trained on."""
+    made = len(record.series.get("loss", ()))
+    parts = _parts(record.data) if was_cut_short(record) and 0 < made < MAX_STEPS else None
+    rows = None if parts is None else sample(parts[1], JUDGED_ROWS)
+    judged = None if rows is None else judge(record.model, rows)
+    if parts is None or judged is None:
+        return None
+    view = Seen(rows, judged, 0.0, seen.symptoms, seen.rates)
+    seconds = max(1.0, SHARE * (deadline - clock()))
+    base = carried_on(replace(record, data=parts[0]), view, seconds=seconds, clock=clock)
+    if base is None or base.outcome.skill < judged.skill + GAINED:
+        return None
+    return stopped_early(base, record, view)
 
 
 def _parts(data: Data) -> tuple[Data, Data, Data | None] | None:

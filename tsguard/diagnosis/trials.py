@@ -108,6 +108,19 @@ def try_all(
     return [Tested(None, Experiment("", "as configured"), base, 0.0), *asked.repeated(scored)]
 
 
+def carried_on(record: Record, seen: Seen, *, seconds: float, clock: Callable[[], float]) -> Tested | None:
+    """The unchanged trial alone: what the same settings come to where nothing stops them."""
+    if seen.sample is None or seen.judged is None:
+        return None
+    record.start.restore(record.model)
+    try:
+        ready(record)
+        outcome = carry_out(record, None, seen.sample, steps=MAX_STEPS, seconds=seconds, clock=clock)
+    except Exception:  # a model that cannot be called on its data; its own error is reported elsewhere
+        return None
+    return Tested(None, Experiment("", "as configured"), outcome, 0.0)
+
+
 def _effect(outcome: Outcome, base: Outcome, reachable: float) -> float:
     """The share of what could be known and was not that comes back, within [0, 1]."""
     gap = reachable - base.skill

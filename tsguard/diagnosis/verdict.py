@@ -76,7 +76,7 @@ def causes_of(tested: list[Tested], earlier: tuple[Finding, ...], seen: Seen, re
         best.pop(rates[0])  # both directions cannot be wrong: the weaker one is another draw of luck
     if _hardly_begun(record):
         return tuple(found)  # what would help a longer run accuses nobody of this one
-    stopped = _stopped_early(base, record, seen) or changed_on_the_way(base, record, seen)
+    stopped = stopped_early(base, record, seen) or changed_on_the_way(base, record, seen)
     if stopped is not None:
         return ranked((*found, stopped))
     strong = sorted(best.values(), key=lambda t: -t.effect)
@@ -130,11 +130,17 @@ def _agreed(one: Tested) -> bool:
     return one.certainty is None or one.certainty >= AGREED
 
 
-def _stopped_early(base: Tested, record: Record, seen: Seen) -> Finding | None:
+def was_cut_short(record: Record) -> bool:
+    """Whether the run made far fewer epochs than it was to make."""
+    planned, made = record.fit.get("epochs"), len(record.series.get("epoch/loss", ()))
+    return isinstance(planned, int) and made < EARLY * planned
+
+
+def stopped_early(base: Tested, record: Record, seen: Seen) -> Finding | None:
     """The run made far fewer epochs than it was to make, and the same settings, carried on, learn."""
     planned, made = record.fit.get("epochs"), len(record.series.get("epoch/loss", ()))
     ended = 0.0 if seen.judged is None else seen.judged.skill
-    if not isinstance(planned, int) or made >= EARLY * planned or base.outcome.skill < ended + HELPED:
+    if not was_cut_short(record) or base.outcome.skill < ended + HELPED:
         return None
     gap = max(seen.learnable, base.outcome.skill) - ended
     effect = min(1.0, (base.outcome.skill - ended) / gap) if gap > NOISE else 0.0
