@@ -158,6 +158,15 @@ class Data:
             yield unpack(batch)
 
 
+def length_of(source: Any) -> int | None:
+    """How many batches a loader says that it has; None where it does not know (one over a stream has a `__len__` that
+    raises)."""
+    try:
+        return len(source)
+    except (TypeError, NotImplementedError):
+        return None
+
+
 def _plain(leaf: Any) -> Any:
     """A frame or series as the array that Keras makes of it; anything else as it is."""
     if hasattr(leaf, "iloc") and hasattr(leaf, "to_numpy"):

@@ -18,7 +18,7 @@ import numpy as np
 
 from tsguard.backend import restore_rng, rng_state
 from tsguard.checks.registry import Context
-from tsguard.dataset import Data, held_out, joined, leaves, map_leaves, unpack
+from tsguard.dataset import Data, held_out, joined, leaves, length_of, map_leaves, unpack
 from tsguard.probes.generators import held_by, put_back
 
 MOST_ROWS = 2_048
@@ -118,7 +118,7 @@ def _standing(loader: Any, clock: Callable[[], float]) -> Data | None:
 
 def _rows_of(loader: Any, clock: Callable[[], float]) -> tuple[Any, Any, Any, int] | None:
     """(x, y, weights, rows of a batch) of batches spread over a loader; None where it cannot be read again."""
-    if not hasattr(loader, "__len__") or not len(loader):
+    if not hasattr(loader, "__len__") or length_of(loader) == 0:
         return None
     deadline = clock() + SECONDS
     parts: list[tuple[Any, Any, Any]] = []

@@ -15,6 +15,7 @@ from tsguard.checks.bench import Bench, not_asked, set_up
 from tsguard.checks.lopsided import reports_central_error
 from tsguard.checks.own_loss import SAME
 from tsguard.checks.registry import Context, check
+from tsguard.dataset import exchanged
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding
 from tsguard.probes.answers import Head, labels_of
@@ -37,7 +38,7 @@ def wrong_way_round(context: Context) -> Iterable[Finding]:
         yield from not_asked(bench, "loss-degenerate", "loss-mismatch")
         return
     for head in bench.heads:
-        found = list(_turned_round(bench, head)) or list(_any_size(bench, head))
+        found = list(_one_column(bench, head)) or list(_turned_round(bench, head)) or list(_any_size(bench, head))
         yield from found[:1]
 
 
@@ -46,6 +47,33 @@ def _same_shape(head: Head) -> Any:
     if head.target is None or tuple(head.target.shape) != tuple(head.answer.shape):
         return None
     return head.target.float() if labels_of(head.target) in ("real", "binary", "one-hot", "shares") else None
+
+
+def _one_column(bench: Bench, head: Head) -> Iterator[Finding]:
+    """Indicator rows of which the loss reads the first column alone: it takes that for a class number."""
+    y = head.target
+    if y is None or labels_of(y) != "one-hot" or y.ndim != 2 or y.shape[-1] < 3:
+        return
+    other = y.clone()
+    other[:, 1:] = y[:, 1:].roll(1, dims=1)
+    if bool((other == y).all()):
+        return
+    base = bench.loss_of(bench.answers)
+    given = bench.loss_of(bench.answers, y=exchanged(bench.batch.y, y, other))
+    swapped = bench.loss_of(bench.answers, y=exchanged(bench.batch.y, y, y.roll(1, dims=1)))
+    slack = SAME * max(abs(base), 1e-12)
+    if not math.isfinite(base) or abs(given - base) > slack or abs(swapped - base) <= slack:
+        return
+    yield catalogue.finding(
+        "loss-mismatch",
+        f"output {head.name!r}: targets are rows of {y.shape[-1]} indicators, and the loss stays {base:.6g} when all "
+        "but the first of them change places: it reads that one as a class number, which is 0 or 1. Expected class "
+        "numbers for this loss, or a loss that reads indicators.",
+        where={"output": head.name, "phase": "loss"},
+        status="FAIL",
+        role="cause",
+        score=1.0,
+    )
 
 
 def _turned_round(bench: Bench, head: Head) -> Iterator[Finding]:

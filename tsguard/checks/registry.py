@@ -128,8 +128,8 @@ MODULES = (
     *("step", "data", "laws"),
     *("wiring", "transfer", "initialisation", "signal", "regularisation", "embedding", "axes", "normalisation"),
     *("precision", "broken_start", "repeatable", "narrow", "read_on"),
-    *("outputs", "blind", "unheard", "blind_metric", "selection", "hidden", "terms", "lopsided", "indifferent"),
-    *("discouraged", "outweigh", "beyond", "agreement", "copied", "carried", "cut"),
+    *("outputs", "blind", "crossed", "unheard", "blind_metric", "selection", "hidden", "terms", "lopsided"),
+    *("indifferent", "discouraged", "outweigh", "beyond", "agreement", "copied", "carried", "cut"),
     *("order", "orderless", "unseen", "unreached", "schedules", "rates", "callbacks", "plan", "accumulation"),
 )
 """Modules of tsguard.checks that declare checks; imported when the table is first read."""

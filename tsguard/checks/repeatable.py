@@ -15,7 +15,7 @@ from tsguard import catalogue
 from tsguard.backend import restore_rng, rng_state
 from tsguard.checks.bench import Bench, set_up
 from tsguard.checks.registry import Context, check
-from tsguard.dataset import Data, leaves
+from tsguard.dataset import Data, leaves, length_of
 from tsguard.findings import Finding
 from tsguard.probes.generators import held_by, put_back, unseeded
 
@@ -76,7 +76,7 @@ def unrepeatable_batch(context: Context) -> Iterable[Finding]:
     """The same batch of a loader read twice, with every generator put back in between."""
     data = context.data
     assert data is not None
-    if data.is_arrays or not hasattr(data.x, "__getitem__") or not hasattr(data.x, "__len__") or not len(data.x):
+    if data.is_arrays or not hasattr(data.x, "__getitem__") or not length_of(data.x):
         return
     own = held_by(data.x)
     first, second = _read(data, own), _read(data, own)

@@ -23,6 +23,32 @@ LOST = 0.5
 """… and the part of it that must be lost behind the frozen layers."""
 
 
+@check("a table that tells nothing", codes=("transfer-nothing",), needs=("model",), cost=0)
+def table_that_tells_nothing(context: Context) -> Iterable[Finding]:
+    """A frozen table of vectors whose rows are all the same: nothing was found to fill it with."""
+    import keras
+
+    for layer in context.model._flatten_layers(include_self=False, recursive=True):
+        kept = getattr(layer, "_embeddings", None) if isinstance(layer, keras.layers.Embedding) else None
+        if kept is None or kept.trainable or int(kept.shape[0]) < 2:
+            continue
+        rows = kept.value.detach()
+        filled = int((rows != rows[:1]).any(dim=1).sum())
+        if filled:
+            continue
+        yield catalogue.finding(
+            "transfer-nothing",
+            f"the table of layer {name_of(layer)} is frozen, and all its {len(rows):,} rows are the same "
+            f"({float(rows[0, 0]):g} …): whatever is looked up in it, the layers behind see one vector. Expected "
+            "vectors that were loaded: look at how words are spelled on both sides, and how many were found.",
+            where={"layer": name_of(layer), "parameter": kept.path},
+            status="FAIL",
+            role="cause",
+            explains=("dead-units", "no-learning", "class-collapse"),
+            score=1.0,
+        )
+
+
 @check("frozen at random", codes=("disconnected-parameters",), needs=("model", "data"), cost=2)
 def frozen_at_random(context: Context) -> Iterable[Finding]:
     """Layers that were made to be trained, then frozen, and hold what their initialisers drew."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from tsguard import catalogue
 from tsguard.checks.registry import Context, check
-from tsguard.dataset import leaves, unpack
+from tsguard.dataset import leaves, length_of, unpack
 from tsguard.findings import Finding
 from tsguard.probes.generators import held_by
 
@@ -50,7 +50,7 @@ def rows_never_reached(context: Context) -> Iterable[Finding]:
 
 def _rows_held(loader: Any) -> int | None:
     """Rows of the arrays that a loader keeps as attributes, where there are two of one length at least."""
-    if not hasattr(loader, "__len__") or not hasattr(loader, "__dict__") or not len(loader):
+    if not length_of(loader) or not hasattr(loader, "__dict__"):
         return None
     arrays = [leaf for value in vars(loader).values() for leaf in _arrays_in(value)]
     lengths = [len(leaf) for leaf in arrays]

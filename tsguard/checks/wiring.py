@@ -140,7 +140,9 @@ def _untracked(bench: Bench) -> Iterator[Finding]:
     """Weights that take part in the loss and that no optimizer gets, or that an update never moves."""
     known = {id(v.value) for v in bench.model.variables}
     leaves_used = leaf_tensors(bench.step.root) if bench.step.root is not None else {}
-    inputs = {id(leaf) for leaf in leaves(bench.batch.x)}
+    # What a step hands to its own model (points at which an equation is held) is data that it made, and no weight.
+    asked = [leaf for call in bench.step.calls if call.layer is bench.model for leaf in flat(call.inputs)]
+    inputs = {id(leaf) for leaf in (*leaves(bench.batch.x), *asked)}
     strangers = {key: t for key, t in leaves_used.items() if key not in known and key not in inputs}
     if strangers:
         tracked = {id(layer) for layer in bench.model._flatten_layers()}

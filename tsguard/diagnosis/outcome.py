@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from tsguard.backend import preserved
 from tsguard.diagnosis.doubt import in_doubt
+from tsguard.diagnosis.modes import known_in_training_alone
 from tsguard.diagnosis.record import Record
 from tsguard.diagnosis.seen import measure
 from tsguard.diagnosis.trials import try_all
@@ -45,6 +46,9 @@ def diagnose(
             # Units that idle are the matter of runs that do not do their work.
             seen = replace(seen, symptoms=tuple(s for s in seen.symptoms if s.code not in IDLE))
             return in_doubt(record, seen, earlier, deadline=deadline, progress=progress, clock=clock)
+        gap = known_in_training_alone(record, seen)
+        if gap is not None:
+            earlier = (gap, *(f for f in earlier if f.code != gap.code))
         tested = try_all(record, seen, earlier, deadline=deadline, progress=progress, clock=clock)
     explained = any(f.status is Status.FAIL for f in earlier)
     seen = replace(seen, symptoms=unfinished(seen, tested, record, explained=explained))

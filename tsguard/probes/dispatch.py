@@ -55,7 +55,7 @@ def nonfinite_producer(model: Any, batch: Batch, *, answers: Any = None) -> Prod
                 return result
             if name not in _MOVERS and _has_nan(result) and not any(_has_nan(a) for a in _tensors(args, kwargs)):
                 reason, empty = _reason(name, args, result)
-                file, line = _user_line()
+                file, line = users_line()
                 phase = "forward" if step.inside else ("backward" if _in_backward() else "loss")
                 notes.append(Producer(name, phase, reason, empty and phase != "backward", file=file, line=line))
             return result
@@ -154,7 +154,7 @@ def is_users_own(file: str) -> bool:
     return not ours and "site-packages" not in file and "/lib/python" not in file
 
 
-def _user_line() -> tuple[str | None, int | None]:
+def users_line() -> tuple[str | None, int | None]:
     """The innermost frame of the user's own code."""
     frame: Any = sys._getframe(2)
     while frame is not None:

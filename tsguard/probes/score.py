@@ -82,15 +82,15 @@ def every_row(data: Data) -> Batch | None:
     return sample(data, max(JUDGED_ROWS, min(MEASURED_ROWS, MEASURED_CELLS // each)))
 
 
-def in_pieces(model: Any, batch: Batch) -> Any:
+def in_pieces(model: Any, batch: Batch, *, training: bool = False) -> Any:
     """The model's answer to a batch of any size, in pieces of as many rows as a trial has."""
     if batch.rows <= JUDGED_ROWS:
-        return predict(model, batch.x)
+        return predict(model, batch.x, training=training)
     import torch
 
     pieces = []
     for start in range(0, batch.rows, JUDGED_ROWS):
-        pieces.append(predict(model, _cut(batch.x, slice(start, start + JUDGED_ROWS))))
+        pieces.append(predict(model, _cut(batch.x, slice(start, start + JUDGED_ROWS)), training=training))
     answer = joined(pieces, torch.cat)
     if any(len(column) != batch.rows for column in leaves(answer)):
         raise ValueError("an output that does not have one entry for each row")
@@ -107,10 +107,10 @@ def _some(batch: Batch) -> Batch:
     return Batch(_cut(batch.x, first), _cut(batch.y, first), _cut(batch.sample_weight, first))
 
 
-def judge(model: Any, batch: Batch) -> Judged | None:
+def judge(model: Any, batch: Batch, *, training: bool = False) -> Judged | None:
     """Predictions on a batch against its targets (the inputs themselves, where there are none)."""
     try:
-        answer = in_pieces(model, batch)
+        answer = in_pieces(model, batch, training=training)
     except Exception:  # a user's model may refuse inference; then there is nothing to judge
         return None
     found = {}

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from tsguard.backend import RngState, carried_states, restore_rng, rng_state
-from tsguard.dataset import Data, leaves
+from tsguard.dataset import Data, leaves, length_of
 from tsguard.errors import StoreError
 from tsguard.report import dumps
 from tsguard.store import RunFolder
@@ -52,8 +52,7 @@ def _without_names(config: Any) -> Any:
 
 def _data_digest(data: Data) -> str:
     if not data.is_arrays:
-        length = len(data.x) if hasattr(data.x, "__len__") else None
-        return _digest(f"{type(data.x).__qualname__} of {length} batches")
+        return _digest(f"{type(data.x).__qualname__} of {length_of(data.x)} batches")
     total = hashlib.sha256()
     for leaf in [*leaves(data.x), *leaves(data.y), *leaves(data.sample_weight)]:
         array = np.asarray(leaf)

@@ -14,7 +14,7 @@ from typing import Any
 
 import keras
 
-from tsguard.dataset import Data, held_out
+from tsguard.dataset import Data, held_out, length_of
 from tsguard.errors import ConfigError, explain
 from tsguard.settings import ScheduleSettings, TrainSettings
 from tsguard.subject import Subject
@@ -66,7 +66,8 @@ def fit_arguments(settings: TrainSettings, data: Data | None = None) -> dict[str
 
 
 def _at_most(most: int, batches: Any) -> int:
-    return min(most, len(batches)) if hasattr(batches, "__len__") else most
+    known = length_of(batches)
+    return most if known is None else min(most, known)
 
 
 def checkpoints(settings: TrainSettings) -> dict[str, Any]:
@@ -174,10 +175,7 @@ def batches_per_epoch(settings: TrainSettings, data: Data | None) -> int | None:
         share = 0.0 if data.validation is not None else settings.validation_split  # Keras' own rule
         rows = math.floor(len(data) * (1.0 - share))
         return math.ceil(rows / (settings.batch_size or 32))
-    try:
-        return len(data.x)
-    except TypeError:
-        return None
+    return length_of(data.x)
 
 
 def _validates(settings: TrainSettings, data: Data | None) -> bool:
