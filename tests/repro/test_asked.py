@@ -239,6 +239,7 @@ def pictures(*shape):
 LABELS = RNG.integers(0, 3, 32).astype("int32")
 YES = (Y > 0.5).astype("float32")
 SERIES = RNG.normal(size=(32, 24, 3)).astype("float32")
+LONG = np.random.default_rng(1).normal(size=(160, 24, 3)).astype("float32")
 IDS = RNG.integers(0, 9, (32, 3)).astype("float32")
 LINE = (X @ np.array([[1.0], [-2.0], [0.5]])).astype("float32")
 WIDE = RNG.normal(size=(128, 3)).astype("float32")
@@ -451,8 +452,20 @@ CASES = {
     "under-capacity without some steps": (
         {},
         (),
-        (chain(layers.Cropping1D((12, 0)), layers.GRU(4), DENSE(1), shape=(24, 3)), SERIES, Y),
-        (chain(layers.GRU(4), DENSE(1), shape=(24, 3)), SERIES, Y),
+        (chain(layers.Cropping1D((12, 0)), layers.GRU(4), DENSE(1), shape=(24, 3)), LONG, LONG[:, 0, :1]),
+        (chain(layers.GRU(4), DENSE(1), shape=(24, 3)), LONG, LONG[:, 0, :1]),
+    ),
+    "under-capacity without a step that counts": (
+        {},
+        (),
+        (chain(layers.Cropping1D((12, 0)), layers.GRU(4), DENSE(1), shape=(24, 3)), LONG, LONG[:, 10, :1]),
+        (chain(layers.Cropping1D((4, 0)), layers.GRU(4), DENSE(1), shape=(24, 3)), LONG, LONG[:, 10, :1]),
+    ),
+    "loss-mismatch of labels of more than two kinds": (
+        {},
+        (),
+        (classes("binary_crossentropy", "sigmoid", 1), X, LABELS),
+        (classes(SPARSE()), X, LABELS),
     ),
     "input-encoding that a model cuts off": (
         {},

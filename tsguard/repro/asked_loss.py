@@ -35,6 +35,10 @@ ROUNDED = 1e-7
 """Gradient up to which it is what rounding leaves of two terms that cancel."""
 
 
+_NAME_OF_LOSS = 'loss = str(getattr(model.loss, "name", getattr(model.loss, "__name__", model.loss))).lower()'
+"""What the one loss of a model is called: in `compile` a text, a function or an object."""
+
+
 def far_constant(finding: Finding, case: Case) -> list[str] | None:
     """A loss that wants a constant far from the middle of the targets."""
     if isinstance(case.batch.y, Mapping | list | tuple) or "config_key" in finding.where:
@@ -145,6 +149,8 @@ def targets_beyond(finding: Finding, case: Case) -> list[str] | None:
 def odd_labels(finding: Finding, case: Case) -> list[str] | None:
     """Labels that the loss cannot read."""
     kind, _ = _kind(case)
+    if kind == "binary" and finding.code == "loss-mismatch":  # another loss would read them
+        return [_NAME_OF_LOSS, 'wrong = [label for label in np.unique(y) if "binary" in loss and not 0 <= label <= 1]']
     if kind == "binary":
         return ["wrong = [label for label in np.unique(y) if not 0 <= label <= 1]"]
     if kind != "sparse":
@@ -326,7 +332,7 @@ def one_of_many(finding: Finding, case: Case) -> list[str] | None:
         return None
     return [
         "named = y.shape[-1] > 2 and np.isin(y, (0, 1)).all() and (y.sum(-1) == 1).all()",
-        'loss = getattr(model.loss, "name", getattr(model.loss, "__name__", model.loss))',
+        _NAME_OF_LOSS,
         'wrong = [f"{loss} over {y.shape[-1]} classes"] if named and "binary" in loss else []',
     ]
 

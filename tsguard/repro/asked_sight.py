@@ -1,13 +1,14 @@
 """What a model cannot see, in lines of Keras and torch that set `wrong`: the order of steps, the level of a row, cells.
 
-That the targets depend on it is the check's to say; the lines show that no answer does.
+That no answer depends on it the lines show. That the targets do is the check's to say, but for cells: of those that
+a model does not see most are of no use.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from tsguard.checks.orderless import SAME
+from tsguard.checks.orderless import LOST, SAME
 from tsguard.findings import Finding
 from tsguard.repro.case import Case
 
@@ -36,15 +37,18 @@ def unseen_level(finding: Finding, case: Case) -> list[str] | None:
 
 
 def unseen_cells(finding: Finding, case: Case) -> list[str] | None:
-    """Steps or columns from which no answer has a gradient, beside others."""
+    """Cells from which no answer has a gradient, and that tell of the targets of rows by which no line was fitted."""
     x = case.batch.x
-    if not isinstance(x, np.ndarray) or x.dtype.kind != "f":
+    if not isinstance(x, np.ndarray) or x.dtype.kind != "f" or not isinstance(case.batch.y, np.ndarray):
         return None
     return [
-        "x.requires_grad_()",
-        "(model(x) ** 2).sum().backward()",
-        "silent = (x.grad == 0).all(0)",
-        "wrong = silent.nonzero().tolist() if not silent.all() else []",
+        "given = keras.ops.convert_to_tensor(x).requires_grad_()",
+        "(model(given) ** 2).sum().backward()",
+        "silent = (given.grad == 0).all(0).numpy()",
+        "unseen, half = np.c_[x[:, silent], np.ones(len(x))], len(x) // 2",
+        "line = np.linalg.lstsq(unseen[:half], y[:half], rcond=None)[0]",
+        "told = 1 - np.square(y[half:] - unseen[half:] @ line).mean() / y[half:].var()",
+        f"wrong = np.argwhere(silent).tolist() if told > {LOST:g} else []",
     ]
 
 

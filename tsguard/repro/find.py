@@ -14,7 +14,7 @@ from tsguard.backend import preserved, seed_everything
 from tsguard.checks.gathered import left_alone
 from tsguard.checks.registry import Context
 from tsguard.dataset import Batches, Data, joined, leaves, map_leaves
-from tsguard.findings import Finding, Role, Status
+from tsguard.findings import Finding, Status
 from tsguard.guard.outcome import GuardOutcome
 from tsguard.repro.budget import Clock, stopwatch
 from tsguard.repro.case import Batch, Case, from_batch, from_outcome, weights_in
@@ -113,15 +113,13 @@ def other_case(
         # What fails comes before what is only remarked on; among equals the most likely cause comes first.
         said = [one for one in findings if one.status in (Status.FAIL, Status.WARN)]
         ranked = sorted(said, key=lambda one: one.status is not Status.FAIL)
-        # A symptom that fails is explained by what is remarked on; a cause that fails needs no such remark.
-        failed = any(one.status is Status.FAIL and one.role is Role.CAUSE for one in findings)
         for place, finding in enumerate(ranked):
             if found is not None or clock() > deadline:
                 break
             if test_of(finding):
                 alike = [one for one in ranked[place:] if one.status is finding.status]
                 found = law_case(alike, model, data, **told())
-            elif context is not None and data is not None and (finding.status is Status.FAIL or not failed):
+            elif context is not None and data is not None:
                 found = check_case([finding], replace(context, data=data), **told())
                 if found is None or not found.plain:
                     left = max(0.0, deadline - clock())
