@@ -171,7 +171,7 @@ def _script(finding: Finding, case: Case, question: Question, still: Callable[[C
     emit.weight_lines(case, lines, beside)
     arrays = [f"{name} = {_written(name, given, question, beside)}" for name, given in question.arrays.items()]
     emit.shorten_sources(case, lines, arrays, beside, still)
-    title = scripts.one_line(f"{finding.code}: {finding.message}")
+    title = scripts.one_line(f"{finding.code}: {finding.message}", scripts.SAID)
     shared = {"title": title, "fingerprint": finding.code, "slug": re.sub(r"\W+", "_", finding.code)}
     scripts.render(
         script, "law.py.j2", shared, lines, beside, arrays=arrays, seed=case.seed, seeded=case.weights is None,
@@ -207,7 +207,7 @@ def _asked_script(finding: Finding, test: str, case: Case) -> scripts.Script:
     body = test[test.index("def test_") : test.index("    assert result.outcome")]
     asked = textwrap.dedent(body.partition("\n")[2]).rstrip()
     asked = asked.replace("subject.model()", "model").replace("subject.data", "(x, y)")
-    title = scripts.one_line(f"{finding.code}: {finding.message}")
+    title = scripts.one_line(f"{finding.code}: {finding.message}", scripts.SAID)
     shared = {"title": title, "fingerprint": finding.code, "slug": re.sub(r"\W+", "_", finding.code)}
     words = [*asked.splitlines(), 'held = result.outcome in ("holds", "not-applicable")']
     scripts.render(

@@ -294,7 +294,7 @@ def _script(
 ) -> scripts.Script:
     script, lines, beside = scripts.Script(), Lines(), dict[str, Any]()
     parts = [(key, part) for key, part in (("x", case.batch.x), ("y", case.batch.y)) if part is not None]
-    title = scripts.one_line(f"{finding.code}: {finding.message}")
+    title = scripts.one_line(f"{finding.code}: {finding.message}", scripts.SAID)
     shared = {"title": title, "fingerprint": finding.code, "slug": re.sub(r"\W+", "_", finding.code)}
     if plainly and not any(re.search(r"\bmodel\b", line) for line in plainly):
         read = [
@@ -307,7 +307,7 @@ def _script(
         )  # fmt: skip
         return script
     try:
-        emit.model_lines(case, lines, script)
+        emit.model_lines(case, lines, script, asked=plainly)
     except NotCode as refused:
         return scripts.Script(refused=str(refused))
     emit.weight_lines(case, lines, beside)
@@ -331,7 +331,8 @@ def _script(
         words.append("fit=fit")
     words += [f"{key}={plain(value)}" for key, value in more.items()]
     scripts.render(
-        script, "check.py.j2", shared, lines, beside, arrays=arrays, seed=case.seed, seeded=case.weights is None,
+        script, "check.py.j2", shared, lines, beside, arrays=arrays, seed=case.seed,
+        seeded=case.weights is None and (emit.draws(case) or not plainly or any("random" in one for one in plainly)),
         asked=", ".join(words), data=", ".join(key for key, _ in parts), plainly=plainly, fit=bool(fit),
         code=plainly or (),
     )  # fmt: skip

@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
 
 STORED = 'stored = np.load(os.path.join(os.path.dirname(__file__), "repro.npz"))'
 """The line of a script that opens the arrays beside it."""
+
+HEADING, SAID = 109, 340
+"""Signs of a heading, and of the words with which a script begins: three lines of them are read."""
+
+WIDE = 118
+"""Signs in one of those lines."""
 
 CONFIRM_S = 120
 """A fresh process imports Keras and runs one step; on a busy machine that takes a while."""
@@ -76,7 +83,7 @@ def render(
         _templates()
         .get_template(template)
         .render(
-            **shared,
+            **{**shared, "title": textwrap.fill(shared["title"], WIDE, break_long_words=False, break_on_hyphens=False)},
             annotated=lines.annotated,
             arrays=arrays,
             imports=_joined(imports),
@@ -86,7 +93,8 @@ def render(
         )
     )
     script.files["repro.py"] = re.sub(r"\n{4,}", "\n\n\n", text).encode()
-    script.files["test_repro.py"] = _templates().get_template("test_repro.py.j2").render(**shared).encode()
+    test = _templates().get_template("test_repro.py.j2").render(**{**shared, "title": one_line(shared["title"], 70)})
+    script.files["test_repro.py"] = test.encode()
     if beside:
         script.files["repro.npz"] = packed(beside)
 
@@ -179,9 +187,9 @@ def _paths() -> list[str]:
     return [path for path in sys.path if path and Path(path).is_dir()]
 
 
-def one_line(text: str) -> str:
-    """Words that may stand in a docstring: one line, no quotes that end it, no escapes."""
+def one_line(text: str, most: int = HEADING) -> str:
+    """Words that may stand in a docstring: one line, no quotes that end it, no escapes; cut between two words."""
     # Where a file lies on this machine is nobody's business.
     text = re.sub(r"(?<!\S)(?:/[\w.\-]+)+/([\w.\-]+)", r"\1", text)
     title = " ".join(text.split()).replace('"', "'").replace("\\", "/")
-    return title if len(title) < 110 else title[:107] + "…"
+    return title if len(title) <= most else title[: most - 2].rpartition(" ")[0] + " …"
