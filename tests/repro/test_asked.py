@@ -85,6 +85,22 @@ def through_time(gain):
     return chain(cell, layers.Dense(1), shape=(24, 3))
 
 
+def softmax_again(y, p):
+    return -ops.mean(ops.sum(y * ops.log_softmax(p), axis=-1))
+
+
+def penalised(size):
+    return chain(layers.Dense(1, bias_regularizer=keras.regularizers.L2(size)))
+
+
+def tables():
+    keras.utils.set_random_seed(0)
+    inputs = {name: keras.Input((), name=name) for name in ("a", "b")}
+    made = keras.Model(inputs, layers.Dense(1)(layers.Add()([layers.Embedding(3, 2)(one) for one in inputs.values()])))
+    made.compile("sgd", "mse")
+    return made
+
+
 def paired_wrongly(y, p):
     return ops.mean(ops.square(y[:, 0] - p))
 
@@ -243,6 +259,8 @@ LONG = np.random.default_rng(1).normal(size=(160, 24, 3)).astype("float32")
 IDS = RNG.integers(0, 9, (32, 3)).astype("float32")
 LINE = (X @ np.array([[1.0], [-2.0], [0.5]])).astype("float32")
 WIDE = RNG.normal(size=(128, 3)).astype("float32")
+WORDS = np.random.default_rng(2).integers(0, 9, (32, 6)).astype("int32")
+MANY = np.random.default_rng(3).integers(0, 2, (32, 3)).astype("float32")
 SPARSE = keras.losses.SparseCategoricalCrossentropy
 BINARY = keras.losses.BinaryCrossentropy
 DENSE = layers.Dense
@@ -460,6 +478,52 @@ CASES = {
         (),
         (chain(layers.Cropping1D((12, 0)), layers.GRU(4), DENSE(1), shape=(24, 3)), LONG, LONG[:, 10, :1]),
         (chain(layers.Cropping1D((4, 0)), layers.GRU(4), DENSE(1), shape=(24, 3)), LONG, LONG[:, 10, :1]),
+    ),
+    "data-labels in rows": (
+        {},
+        (),
+        (classes(SPARSE()), X, np.eye(3, dtype="float32")[LABELS]),
+        (classes("categorical_crossentropy"), X, np.eye(3, dtype="float32")[LABELS]),
+    ),
+    "data-labels of numbers where rows are read": (
+        {},
+        (),
+        (classes("kl_divergence"), X, LABELS[:, None].astype("float32")),
+        (classes("kl_divergence"), X, np.eye(3, dtype="float32")[LABELS]),
+    ),
+    "output-activation over labels that do not exclude each other": (
+        {},
+        (),
+        (classes("binary_crossentropy"), X, MANY),
+        (classes("binary_crossentropy", "sigmoid"), X, MANY),
+    ),
+    "double-softmax in an own loss": (
+        {},
+        (),
+        (classes(softmax_again), X, np.eye(3, dtype="float32")[LABELS]),
+        (classes(softmax_again, None), X, np.eye(3, dtype="float32")[LABELS]),
+    ),
+    "over-regularised by a penalty on the level": (
+        {},
+        (),
+        (penalised(10.0), X, 8 + Y),
+        (penalised(0.01), X, 8 + Y),
+    ),
+    "input-encoding of two tables": (
+        {},
+        (),
+        (tables(), {"a": X[:, 0], "b": LABELS}, Y),
+        (tables(), {"a": LABELS, "b": LABELS}, Y),
+    ),
+    "input-encoding of ids behind a mask": (
+        {},
+        (),
+        (chain(layers.Embedding(9, 2, mask_zero=True), layers.GRU(2), DENSE(1), shape=(6,)), WORDS, Y),
+        (
+            chain(layers.Embedding(9, 2, mask_zero=True), layers.GRU(2), DENSE(1), shape=(6,)),
+            np.sort(WORDS)[:, ::-1],
+            Y,
+        ),
     ),
     "loss-mismatch of labels of more than two kinds": (
         {},

@@ -31,6 +31,8 @@ def form_of(finding: Finding, case: Case) -> Form | None:
 def lines_of(form: Form, finding: Finding, case: Case) -> list[str] | None:
     """The lines of a form; None where they cannot be written of a case, or do not find it wrong."""
     lines = written(form, finding, case)
+    if lines and case.batch.y is None:
+        lines = [line.replace("compute_loss(x, y, ", "compute_loss(x, None, ") for line in lines]
     if lines and any("model." in line for line in lines) and not (has_graph(case.model) or "model(x" in lines[0]):
         lines = ["model(x)", *lines]  # a class of the user's has its weights after its first call
     return lines if lines is not None and _wrong(lines, case) else None
@@ -94,7 +96,13 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
         asked_data.copied_columns,
     ),
     "data-imbalance": (asked_data.rare_class,),
-    "data-labels": (asked_loss.odd_labels, asked_loss.dealt_targets, asked_loss.deaf_to_a_label),
+    "data-labels": (
+        asked_loss.odd_labels,
+        asked_loss.rows_for_numbers,
+        asked_loss.numbers_for_rows,
+        asked_loss.dealt_targets,
+        asked_loss.deaf_to_a_label,
+    ),
     "data-leak": (
         asked_loss.copied_through,
         asked_loss.fed_its_answer,
@@ -110,13 +118,14 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
     "dead-units": (asked_model.dead_units,),
     "degenerate-attention": (asked_model.without_gradient,),
     "disconnected-parameters": (asked_model.without_gradient, asked_model.frozen_as_drawn),
-    "double-softmax": (asked_loss.costly_perfection,),
+    "double-softmax": (asked_loss.costly_perfection, asked_loss.shares_made_again),
     "exploding-gradient": (asked_model.drowning_steps,),
     "gradient-accumulates": (asked_step.summed_gradients,),
     "init-scale": (asked_model.odd_gains,),
     "input-encoding": (
         asked_model.odd_ids,
         asked_model.ids_beyond,
+        asked_model.ids_behind_a_mask,
         asked_model.channels_elsewhere,
         asked_model.kernel_beyond_its_axis,
     ),
@@ -151,6 +160,7 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
     "output-activation": (
         asked_loss.constant_answers,
         asked_loss.sums_over_another_axis,
+        asked_loss.shares_of_many,
         asked_loss.no_probability,
         asked_loss.costly_perfection,
         asked_loss.targets_beyond,
@@ -158,6 +168,7 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
     ),
     "over-regularised": (
         asked_model.heavy_penalty,
+        asked_model.penalised_level,
         asked_model.heavy_dropout,
         asked_model.tight_constraint,
         asked_model.heavy_decay,

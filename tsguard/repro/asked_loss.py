@@ -6,6 +6,7 @@ Which answers a model can give is found by weights of many sizes: no activation 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -37,6 +38,13 @@ ROUNDED = 1e-7
 
 _NAME_OF_LOSS = 'loss = str(getattr(model.loss, "name", getattr(model.loss, "__name__", model.loss))).lower()'
 """What the one loss of a model is called: in `compile` a text, a function or an object."""
+
+
+def name_of_loss(model: Any) -> str:
+    """The same, here."""
+    space = {"model": model}
+    exec(_NAME_OF_LOSS, space)
+    return str(space["loss"])
 
 
 def far_constant(finding: Finding, case: Case) -> list[str] | None:
@@ -158,6 +166,51 @@ def odd_labels(finding: Finding, case: Case) -> list[str] | None:
     return [
         "units = model(x).shape[-1]",
         "wrong = [label for label in np.unique(y) if label % 1 or not 0 <= label < units]",
+    ]
+
+
+def rows_for_numbers(finding: Finding, case: Case) -> list[str] | None:
+    """Rows of indicators under a loss that reads numbers of classes."""
+    if not isinstance(case.batch.y, np.ndarray):
+        return None
+    return [
+        _NAME_OF_LOSS,
+        "shape = model(x).shape",
+        'wrong = [tuple(y.shape)] if "sparse" in loss and y.shape == shape and shape[-1] > 1 else []',
+    ]
+
+
+def numbers_for_rows(finding: Finding, case: Case) -> list[str] | None:
+    """Targets that are no rows which sum to one, under a loss that reads such rows."""
+    if _kind(case)[0] != "categorical" or not isinstance(case.batch.y, np.ndarray):
+        return None
+    return [
+        _NAME_OF_LOSS,
+        f"rows = y.shape == model(x).shape and np.abs(y.sum(-1) - 1).max() < {WHOLE:g}",
+        f"wrong = [] if rows or loss != {plain(name_of_loss(case.model))} else [tuple(y.shape)]",
+    ]
+
+
+def shares_of_many(finding: Finding, case: Case) -> list[str] | None:
+    """Answers that sum to one, and targets of their shape that do not."""
+    if not isinstance(case.batch.y, np.ndarray):
+        return None
+    return [
+        "answers = model(x)",
+        f"shares = y.shape == answers.shape and abs(answers.sum(-1) - 1).max() < {WHOLE:g}",
+        'wrong = ["the answers sum to one, the targets do not"] if shares and (y.sum(-1) != 1).any() else []',
+    ]
+
+
+def shares_made_again(finding: Finding, case: Case) -> list[str] | None:
+    """Answers that sum to one, under a loss that stays what it is when a number is added to all of them."""
+    if not isinstance(case.batch.y, np.ndarray):
+        return None
+    return [
+        "answers = model(x).detach()",
+        f"shares = answers.shape[-1] > 1 and abs(answers.sum(-1) - 1).max() < {WHOLE:g}",
+        "one, two = (float(model.compute_loss(x, y, answers + more)) for more in (0, 1))",
+        f'wrong = ["shares are made of shares"] if shares and abs(one - two) <= {SAME:g} * abs(one) else []',
     ]
 
 
@@ -391,4 +444,8 @@ def fed_its_answer(finding: Finding, case: Case) -> list[str] | None:
     """An input beside others that is the target, value by value."""
     if not isinstance(case.batch.x, Mapping | list | tuple) or not isinstance(case.batch.y, np.ndarray):
         return None
-    return ["wrong = [k for k, leaf in enumerate(keras.tree.flatten(x)) if np.array_equal(leaf.ravel(), y.ravel())]"]
+    if isinstance(case.batch.x, Mapping):
+        [name, *_] = [k for k, leaf in case.batch.x.items() if np.array_equal(leaf.ravel(), case.batch.y.ravel())]
+        key = f"x[{plain(name)}]"
+        return [f'wrong = ["the input is the target"] if np.array_equal({key}.ravel(), y.ravel()) else []']
+    return ["wrong = [k for k, leaf in enumerate(x) if np.array_equal(leaf.ravel(), y.ravel())]"]

@@ -94,8 +94,12 @@ def check_case(
     budget_s: float,
     clock: Clock | None = None,
     progress: Callable[[str], None] = lambda words: None,
+    plainly: bool = False,
 ) -> FoundCase | None:
-    """The first finding that its check gives again, on as little as it does; None where none does."""
+    """The first finding that its check gives again, on as little as it does; None where none does.
+
+    With `plainly` only what a few lines say is reduced at all.
+    """
     data, model = context.data, context.model
     if data is None or not data.is_arrays or model is None:
         return None
@@ -107,7 +111,7 @@ def check_case(
             return None
         if finding.status in (Status.FAIL, Status.WARN) and finding.check in known and finding.check not in OF_AMOUNT:
             with preserved(model):
-                found = _case(finding, context, name, recipe, deadline, clock, progress)
+                found = _case(finding, context, name, recipe, deadline, clock, progress, plainly=plainly)
             if found is not None:
                 return found
     return None
@@ -121,6 +125,8 @@ def _case(
     deadline: float,
     clock: Clock,
     progress: Callable[[str], None],
+    *,
+    plainly: bool,
 ) -> FoundCase | None:
     model, data = context.model, context.data
     assert data is not None
@@ -129,6 +135,8 @@ def _case(
         return None
     asked, whole = found[0], found[1].with_(recipe=recipe, name=name)
     asked.form = asked.form or form_of(finding, whole)
+    if plainly and asked.form is None:
+        return None
     for by_lines in (True, False) if asked.dear else (False,):
         asked.by_lines = by_lines
         reduction = Reduction(
@@ -143,13 +151,13 @@ def _case(
         if not by_lines or asked.said(small):
             break
     both = (small, small.with_(weights=tuple(small.model.get_weights())))
-    plainly = None if asked.form is None else lines_of(asked.form, finding, small)
+    lines = None if asked.form is None else lines_of(asked.form, finding, small)
     original = sum(int(np.size(leaf)) for leaf in leaves([data.x, data.y])) + weights_in(model, whole.batch)
     return FoundCase(
         finding,
         name,
         (
-            *((lambda one=one: _script(finding, one, asked.settings, asked.fails, plainly)) for one in both if plainly),
+            *((lambda one=one: _script(finding, one, asked.settings, asked.fails, lines)) for one in both if lines),
             *(
                 (lambda one=one: _script(finding, one, asked.settings, asked.fails))
                 for one in both
@@ -158,9 +166,9 @@ def _case(
         ),
         size=small.size,
         original_size=original,
-        prints="wrong: …" if plainly else scripts.one_line(finding.message),
+        prints="wrong: …" if lines else scripts.one_line(finding.message),
         exhausted=reduction.exhausted,
-        plain=bool(plainly),
+        plain=bool(lines),
     )
 
 
