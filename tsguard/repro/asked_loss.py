@@ -12,6 +12,7 @@ import numpy as np
 
 from tsguard.checks import beyond
 from tsguard.checks.copied import EXACT
+from tsguard.checks.deaf import UNHEARD
 from tsguard.checks.lopsided import SIDE
 from tsguard.checks.outputs import FLOOR_SHARE, MAX_CLASSES, MIN_CLASSES, UNREACHABLE_SHARE
 from tsguard.checks.outweigh import OUTWEIGHS
@@ -25,6 +26,9 @@ from tsguard.repro.asked_model import LOSS
 from tsguard.repro.case import Case
 from tsguard.repro.code.arrays import plain
 from tsguard.repro.measured import heads_of
+
+BLIND = "loss that does not depend on what it should"
+"""The check of losses that have no slope where they should."""
 
 WHOLE = 1e-5
 """How far a sum of shares may be from one by rounding."""
@@ -143,14 +147,29 @@ def costly_perfection(finding: Finding, case: Case) -> list[str] | None:
 
 
 def targets_beyond(finding: Finding, case: Case) -> list[str] | None:
-    """Targets that no weight makes the output reach."""
-    kind, _ = _kind(case)
-    if kind not in ("regression", "own") or not isinstance(case.batch.y, np.ndarray):
+    """Targets that no weight makes the output reach; of several outputs the one that is accused."""
+    if isinstance(case.batch.y, Mapping):
+        key = f"[{plain(finding.where['output'])}]"
+    elif _kind(case)[0] in ("regression", "own") and isinstance(case.batch.y, np.ndarray):
+        key = ""
+    else:
+        return None
+    reached = [line.replace("model(x)", f"model(x){key}") for line in _REACHED]
+    return [
+        *reached,
+        f"missed = np.square(y{key} - np.clip(y{key}, {_LOW}, {_HIGH})).mean()",
+        f"wrong = [{_LOW}, {_HIGH}] if missed > {UNREACHABLE_SHARE:g} * y{key}.var() else []",
+    ]
+
+
+def blind_answers(finding: Finding, case: Case) -> list[str] | None:
+    """Answers that are what they are, whatever the inputs."""
+    if not isinstance(case.batch.x, np.ndarray) or case.batch.x.dtype.kind != "f":
         return None
     return [
-        *_REACHED,
-        f"missed = np.square(y - np.clip(y, {_LOW}, {_HIGH})).mean()",
-        f"wrong = [{_LOW}, {_HIGH}] if missed > {UNREACHABLE_SHARE:g} * y.var() else []",
+        "one, two = model(x), model(x + 1 + abs(x))",
+        "moved = float(abs(one - two).max())",
+        'wrong = ["no answer depends on the inputs"] if moved <= 1e-6 else []',
     ]
 
 
@@ -324,6 +343,20 @@ def outweighed(finding: Finding, case: Case) -> list[str] | None:
         "model.compute_loss(x, y, answers).backward()",
         "heard = abs(answers.grad).reshape(len(y), -1).max(1).values",
         f"wrong = heard[heard > {OUTWEIGHS:g} * heard[heard > 0].min()].tolist()",
+    ]
+
+
+def silent_among_targets(finding: Finding, case: Case) -> list[str] | None:
+    """A loss without a slope for answers that lie close to the targets."""
+    y = case.batch.y
+    if not isinstance(y, np.ndarray) or y.dtype.kind != "f" or finding.check != BLIND:
+        return None
+    return [
+        "near = y + 0.1 * np.random.default_rng(0).normal(size=y.shape)",
+        'answers = keras.ops.array(near, "float32").requires_grad_()',
+        "model.compute_loss(x, y, answers).backward()",
+        "silent = float((answers.grad == 0).float().mean())",
+        f"wrong = [silent] if silent > {UNHEARD:g} else []",
     ]
 
 

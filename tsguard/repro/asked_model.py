@@ -13,7 +13,7 @@ import torch
 
 from tsguard.checks import axes
 from tsguard.checks.data_ids import MOST_INSIDE
-from tsguard.checks.gradient_flow import EXPLODED, FLOAT32_EPS, VANISHED
+from tsguard.checks.gradient_flow import EXPLODED, FADED, FLOAT32_EPS, VANISHED
 from tsguard.checks.initialisation import GAIN_HIGH, GAIN_LOW
 from tsguard.checks.rates import DECAY_PULL, RUNAWAY, STANDSTILL, STEPS
 from tsguard.checks.regularisation import HALF, LOST, PENALTY_RATIO
@@ -64,6 +64,27 @@ def drawn_and_kept(finding: Finding, case: Case) -> list[str] | None:
     ]
 
 
+def unmoved(finding: Finding, case: Case) -> list[str]:
+    """Weights that have a gradient and stay where they are, beside others that move."""
+    return [
+        "before = [v.value.clone() for v in model.trainable_variables]",
+        "model.fit(x, y, epochs=3, verbose=0)",
+        "pairs = [(v, old) for v, old in zip(model.trainable_variables, before) if v.value.grad is not None]",
+        "still = [v.path for v, old in pairs if v.value.grad.any() and (v.value == old).all()]",
+        "wrong = still if any((v.value != old).any() for v, old in pairs) else []",
+    ]
+
+
+def unreached(finding: Finding, case: Case) -> list[str]:
+    """Matrices of weights to which a step of one's own brings no gradient, beside others that get one."""
+    return [
+        "model.fit(x, y, verbose=0)",
+        "matrices = [v for v in model.trainable_variables if v.value.ndim > 1]",
+        "still = [v.path for v in matrices if v.value.grad is None or not v.value.grad.any()]",
+        "wrong = still if len(still) < len(matrices) else []",
+    ]
+
+
 def equal_units(finding: Finding, case: Case) -> list[str]:
     """Kernels whose units all start with the same weights."""
     return [
@@ -99,6 +120,17 @@ def fading_gradient(finding: Finding, case: Case) -> list[str]:
         "grads = [(v.path, v.value.grad) for v in model.trainable_variables if v.value.grad is not None]",
         "norms = [(path, float(grad.norm())) for path, grad in grads]",
         f"wrong = [path for path, norm in norms if 0 < norm < {VANISHED:g} * max(size for _, size in norms)]",
+    ]
+
+
+def fading_both_ways(finding: Finding, case: Case) -> list[str]:
+    """Kernels whose gradient is little beside that of the offsets at the end."""
+    return [
+        f"{LOSS}.backward()",
+        "weights = [v.value for v in model.trainable_variables if v.value.grad is not None]",
+        "kernels = [float(weight.grad.norm()) for weight in weights if weight.ndim > 1]",
+        "largest = max(float(weight.grad.norm()) for weight in weights)",
+        f"wrong = kernels if 0 < max(kernels) < {FADED:g} * largest else []",
     ]
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from tsguard.checks import data_apart, order
 from tsguard.checks.data_copies import BEYOND, COPIED, NEIGHBOURS, SAME
+from tsguard.checks.data_order import UNSEEN
 from tsguard.checks.data_parts import SHARED_SAMPLES, SHARED_STEPS
 from tsguard.checks.data_weights import ALL_THAT_COUNTS, LEAST_NUMBERS, UNEQUAL, UNHEARD
 from tsguard.findings import Finding
@@ -175,6 +176,24 @@ def weights_of_no_class(finding: Finding, parts: Parts) -> list[str] | None:
     return _weighed(finding, parts, "len(set(table.values())) > 1 == len(set(weights))")
 
 
+def weights_of_other_classes(finding: Finding, parts: Parts) -> list[str] | None:
+    """Class weights whose keys begin and end above the labels."""
+    return _weighed(finding, parts, "table and min(table) > kinds[0] and max(table) > kinds[-1]")
+
+
+def last_part_apart(finding: Finding, parts: Parts) -> list[str] | None:
+    """Labels that only the rows have which `validation_split` holds back."""
+    if not isinstance(parts.y, np.ndarray) or finding.where.get("split") != "validation":
+        return None
+    return [
+        f"labels = {_labels(parts)}",
+        'cut = int(len(labels) * (1 - fit.get("validation_split", 0.0)))',
+        "new = [label for label in np.unique(labels[cut:]) if label not in labels[:cut]]",
+        "held = np.isin(labels[cut:], new).sum()",
+        f"wrong = new if 0 < cut < len(labels) and held >= {UNSEEN:g} * (len(labels) - cut) else []",
+    ]
+
+
 def classes_in_a_row(finding: Finding, parts: Parts) -> list[str] | None:
     """Rows in the order of their classes that nothing shuffles."""
     if not isinstance(parts.y, np.ndarray) or "split" in finding.where:
@@ -214,10 +233,10 @@ def values_in_a_row(finding: Finding, parts: Parts) -> list[str] | None:
 FORMS: Mapping[str, tuple[Form, ...]] = {
     "config-unused-key": (weights_of_no_class,),
     "data-drift": (other_units,),
-    "data-imbalance": (weights_of_no_class, one_class_weighs, weights_turned_round),
+    "data-imbalance": (weights_of_no_class, one_class_weighs, weights_turned_round, weights_of_other_classes),
     "data-leak": (shared_rows, shared_steps, near_copies),
     "data-mispaired": (lost_column, taught_by_one_part),
-    "data-order": (classes_in_a_row, classes_by_batch, values_in_a_row),
+    "data-order": (classes_in_a_row, classes_by_batch, values_in_a_row, last_part_apart),
     "loss-degenerate": (kinds_for_weights,),
     "mask-inverted": (weights_on_nothing,),
 }

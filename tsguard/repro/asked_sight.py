@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from tsguard.checks.narrow import ONE_NUMBER
 from tsguard.checks.orderless import LOST, SAME
 from tsguard.findings import Finding
 from tsguard.repro.case import Case
+
+CLASSES = "classes along one line"
+"""The check of scores that one number makes."""
 
 
 def _deaf_to(changed: str, what: str) -> list[str]:
@@ -49,6 +53,20 @@ def unseen_cells(finding: Finding, case: Case) -> list[str] | None:
         "line = np.linalg.lstsq(unseen[:half], y[:half], rcond=None)[0]",
         "told = 1 - np.square(y[half:] - unseen[half:] @ line).mean() / y[half:].var()",
         f"wrong = np.argwhere(silent).tolist() if told > {LOST:g} else []",
+    ]
+
+
+def along_one_line(finding: Finding, case: Case) -> list[str] | None:
+    """Scores of all classes that lie on one line, whatever the weights."""
+    if not isinstance(case.batch.x, np.ndarray) or finding.check != CLASSES:
+        return None
+    return [
+        "model.set_weights([np.random.normal(size=weight.shape) for weight in model.weights])",
+        "answers = np.float64(keras.ops.convert_to_numpy(model(x)))",
+        "scores = np.log(answers) if (answers > 0).all() else answers",
+        "apart = scores - scores.mean(0)",
+        "sizes = np.linalg.svd(apart - apart.mean(-1, keepdims=True), compute_uv=False)",
+        f"wrong = sizes[:2].tolist() if len(sizes) > 2 and sizes[1] <= {ONE_NUMBER:g} * sizes[0] else []",
     ]
 
 

@@ -247,7 +247,8 @@ class _Asked:
 
 def plain_settings(context: Context, finding: Finding) -> Iterator[dict[str, Any]]:
     """What a check is told beside arrays: padding and plan, then with them the arguments of `fit`, as plain values."""
-    settings: dict[str, Any] = {} if finding.status is Status.FAIL else {"warned": True}
+    # What a check has only remarked on fails where an experiment has proven it.
+    settings: dict[str, Any] = {} if finding.status is Status.FAIL and finding.proof is None else {"warned": True}
     if context.padding is not None:
         fields = {field: getattr(context.padding, field) for field in Padding.__dataclass_fields__}
         usual = Padding()
