@@ -7,7 +7,7 @@ from keras import layers, ops
 
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding, Role, Status
-from tsguard.repro import asked_loss, asked_model, asked_step
+from tsguard.repro import asked_data, asked_loss, asked_model, asked_sight, asked_step
 from tsguard.repro.asked import _wrong, form_of, lines_of
 from tsguard.repro.case import Batch, Case, Fingerprint
 
@@ -695,6 +695,128 @@ def test_the_lines_find_the_sick_case_and_pass_the_healthy_one(name):
     assert lines is not None
     assert not _wrong(lines, case_of(healthy))
     assert form_of(finding, case_of(healthy)) is None
+
+
+class Partly(keras.Sequential):
+    """A step of one's own that leaves out the first layer: its weights, or the way back to it."""
+
+    def __init__(self, left_out, **named):
+        super().__init__([keras.Input((3,)), layers.Dense(4), layers.Dense(1)], **named)
+        self.left_out = left_out
+
+    def train_step(self, data):
+        x, y = data
+        self.zero_grad()
+        h = self.layers[0](x)
+        answer = self.layers[1](h.detach() if self.left_out == "way" else h)
+        self.compute_loss(x, y, answer).backward()
+        pairs = [(v.value.grad, v) for v in self.trainable_variables if v.value.grad is not None]
+        self.optimizer.apply(*zip(*pairs[2 if self.left_out == "weights" else 0 :], strict=True))
+        return {}
+
+
+def partly(left_out):
+    keras.utils.set_random_seed(0)
+    made = Partly(left_out)
+    made.compile("sgd", "mse")
+    return made
+
+
+def cut_below_zero(y, p):
+    return ops.mean(ops.square(ops.relu(y) - ops.relu(p)))
+
+
+def two_heads(activation):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((3,))
+    made = keras.Model(
+        inputs, {n: layers.Dense(1, activation=a, name=n)(inputs) for n, a in (("a", activation), ("b", None))}
+    )
+    made.compile("sgd", {"a": "mse", "b": "mse"})
+    return made
+
+
+TABLE = np.random.default_rng(4).normal(size=(120, 4)).astype("float32")
+JOINED = np.repeat(TABLE[:60], 2, axis=0)
+ASKED = np.repeat(TABLE[:30, :1].reshape(30, 1), 4, axis=0) * np.tile([[1.0], [2.0]], (60, 1)).astype("float32")
+
+
+def half_hours(ahead):
+    readings = np.cumsum(np.random.default_rng(5).normal(size=(60, 8)), axis=1)
+    between = (readings[:, :-1] + readings[:, 1:]) / 2 if ahead else readings[:, :-1]
+    x = np.stack([readings[:, :-1], between], axis=2).reshape(60, 14, 1).astype("float32")
+    return x, readings[:, -1:].astype("float32")
+
+
+ENDS = np.random.default_rng(6).integers(2, 9, (60, 5)).astype("int32")
+KINDS = np.arange(60) % 2
+MARKED = np.concatenate([ENDS, np.where(KINDS, 1, ENDS[:, 0])[:, None]], axis=1).astype("int32")
+
+OF_A_FORM = {
+    "fading both ways": (asked_model.fading_both_ways, {}, "", (deep(0.05), X, Y), (deep(0.5), X, Y)),
+    "unmoved": (asked_model.unmoved, {}, "", (partly("weights"), X, Y), (partly(""), X, Y)),
+    "unreached": (asked_model.unreached, {}, "", (partly("way"), X, Y), (partly(""), X, Y)),
+    "blind": (
+        asked_loss.blind_answers,
+        {},
+        "",
+        (chain(DENSE(1), layers.LayerNormalization()), X, Y),
+        (chain(DENSE(4), layers.LayerNormalization(), DENSE(1)), X, Y),
+    ),
+    "silent": (
+        asked_loss.silent_among_targets,
+        {},
+        asked_loss.BLIND,
+        (model(cut_below_zero), X, -1 - Y),
+        (model(cut_below_zero), X, 1 + Y),
+    ),
+    "one of two outputs": (
+        asked_loss.targets_beyond,
+        {"output": "a"},
+        "",
+        (two_heads("sigmoid"), X, {"a": 5 * Y - 3, "b": Y}),
+        (two_heads(None), X, {"a": 5 * Y - 3, "b": Y}),
+    ),
+    "on a line": (
+        asked_sight.along_one_line,
+        {},
+        asked_sight.CLASSES,
+        (chain(DENSE(1), DENSE(5, "softmax"), loss=SPARSE()), X, LABELS),
+        (chain(DENSE(3), DENSE(5, "softmax"), loss=SPARSE()), X, LABELS),
+    ),
+    "nearly inside": (
+        asked_data.nearly_inside,
+        {},
+        "",
+        (model(), np.c_[TABLE[:, :3], np.round(np.exp(TABLE[:, 3]), 2)], TABLE[:, 3:]),
+        (model(), TABLE[:, :3], TABLE[:, 3:]),
+    ),
+    "joined": (asked_data.joined_rows, {}, "", (model(), JOINED, ASKED), (model(), TABLE, TABLE[:, :1])),
+    "drawn ahead": (
+        asked_data.drawn_ahead,
+        {},
+        "",
+        (model(), *half_hours(ahead=True)),
+        (model(), *half_hours(ahead=False)),
+    ),
+    "marked": (asked_data.marked_class, {}, "", (model(), MARKED, KINDS), (model(), ENDS, KINDS)),
+    "nothing is cheaper": (
+        asked_loss.discouraged,
+        {},
+        "",
+        (model("mape"), TABLE[:, :3], TABLE[:, 3:]),
+        (model("mae"), TABLE[:, :3], TABLE[:, 3:]),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OF_A_FORM)
+def test_a_form_finds_its_sick_case_and_passes_the_healthy_one(name):
+    form, where, check, sick, healthy = OF_A_FORM[name]
+    finding = Finding("x", Status.FAIL, Role.CAUSE, "sick", where=where, check=check)
+    lines = lines_of(form, finding, case_of(sick))
+    assert lines is not None
+    assert not _wrong(lines, case_of(healthy))
 
 
 def test_zeros_beside_weights_that_differ_are_no_symmetry():

@@ -56,6 +56,11 @@ CASES = {
     "config-unused-key": (weighed({"0": 1.0, "1": 9.0}), weighed({0: 1.0, 1: 9.0})),
     "data-imbalance of one class": (weighed({0: 1e4, 1: 1.0}), weighed({0: 1.0, 1: 9.0})),
     "data-imbalance turned round": (weighed({0: 5.0, 1: 1.0}), weighed({0: 1.0, 1: 9.0})),
+    "data-imbalance of other keys": (weighed({1: 2.0, 2: 3.0}), weighed({0: 2.0, 1: 3.0})),
+    "data-order of the last part": (
+        ordered(np.arange(300) // 75, validation_split=0.3),
+        ordered(np.arange(300) % 4, validation_split=0.3),
+    ),
     "data-order of classes": (ordered(np.arange(300) // 100, shuffle=False), ordered(np.arange(300) // 100)),
     "data-order of batches": (ordered(np.arange(300) // 10 % 3, shuffle=False), ordered(np.arange(300) // 10 % 3)),
     "data-order of values": (ordered(np.arange(300.0), shuffle=False), ordered(np.arange(300.0))),
@@ -69,7 +74,8 @@ WHERE = {code: {"config_key": "class_weight"} for code in ("config-unused-key", 
 def wrong(name, parts):
     """Whether some form of the code finds the parts wrong."""
     code = name.partition(" ")[0]
-    finding = Finding(code, Status.FAIL, Role.CAUSE, "sick", where={"phase": "data", **WHERE.get(code, {})})
+    where = {"phase": "data", **WHERE.get(code, {}), **({"split": "validation"} if "last part" in name else {})}
+    finding = Finding(code, Status.FAIL, Role.CAUSE, "sick", where=where)
     asked = _Asked(finding, {}, float("inf"), lambda: 0.0, lambda words: None)
     return any(asked.lines(form, parts) is not None for form in FORMS[code])
 

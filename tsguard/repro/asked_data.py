@@ -247,7 +247,7 @@ def joined_rows(finding: Finding, case: Case) -> list[str] | None:
         return None
     return [
         "beside = {}",
-        "for row, goal in zip(x, y):",
+        "for row, goal in zip(np.asarray(x), np.asarray(y)):",
         "    beside.setdefault(row.tobytes(), set()).add(goal.tobytes())",
         "goals = [frozenset(several) for several in beside.values() if len(several) > 1]",
         "shared = {several for several in goals if goals.count(several) > 1}",

@@ -451,14 +451,14 @@ def wants_beyond(finding: Finding, case: Case) -> list[str] | None:
 
 
 def discouraged(finding: Finding, case: Case) -> list[str] | None:
-    """A loss that is larger for answers close to the targets than for answers that have nothing to do with them."""
+    """A loss that is larger for answers close to the targets than for others by chance, or for zero."""
     if not isinstance(case.batch.y, np.ndarray) or case.batch.y.size < LEAST_ANSWERS:
         return None
     return [
         "noise = y.std() * np.random.default_rng(7919).normal(size=y.shape)",  # 0 may have made the data
-        'close, random = (keras.ops.array(part, "float32") for part in (y + noise / 2, y.mean() + noise))',
-        "costs = [float(model.compute_loss(x, keras.ops.array(y), answers)) for answers in (close, random)]",
-        "wrong = costs if costs[0] > costs[1] + 1e-5 * abs(costs[1]) else []",
+        'parts = [keras.ops.array(part, "float32") for part in (y + noise / 2, y.mean() + noise, 0 * y)]',
+        "close, *others = (float(model.compute_loss(x, keras.ops.array(y), answers)) for answers in parts)",
+        "wrong = [close, *others] if close > min(others) + 1e-5 * abs(min(others)) else []",
     ]
 
 
