@@ -137,12 +137,13 @@ def costly_perfection(finding: Finding, case: Case) -> list[str] | None:
     kind, _ = _kind(case)
     if kind not in ("binary", "sparse", "categorical") or not isinstance(case.batch.y, np.ndarray):
         return None
-    right = "np.eye(seen[0].shape[-1])[y.astype(int).ravel()]" if kind == "sparse" else "y"
+    right = "np.eye(shape[-1])[y.astype(int).ravel()]" if kind == "sparse" else "y"
     return [
         *_REACHED,
-        f"best = np.clip(40 * {right} - 20, {_LOW}, {_HIGH}).reshape(seen[0].shape)",
+        f"low, high, shape = {_LOW}, {_HIGH}, seen[0].shape",
+        f"best = np.clip(40 * {right} - 20, low, high).reshape(shape)",
         'cost = float(model.compute_loss(x, y, keras.ops.array(best, "float32")))',
-        f"wrong = [cost] if cost > {FLOOR_SHARE:g} * np.log(max(2, best.shape[-1])) else []",
+        f"wrong = [cost] if cost > {FLOOR_SHARE:g} * np.log(max(2, shape[-1])) else []",
     ]
 
 

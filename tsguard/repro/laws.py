@@ -25,7 +25,7 @@ from tsguard.repro.budget import stopwatch
 from tsguard.repro.case import Batch, Case, Fingerprint, has_kind, kind_of, weights_in
 from tsguard.repro.code.arrays import plain
 from tsguard.repro.code.lines import Lines, NotCode
-from tsguard.repro.forms import question_of
+from tsguard.repro.forms import equal, question_of
 from tsguard.repro.found import FoundCase
 from tsguard.repro.graphs import REFUSALS
 from tsguard.repro.passes.narrow import bypass_layers, narrow_layers
@@ -182,6 +182,8 @@ def _script(finding: Finding, case: Case, question: Question, still: Callable[[C
 
 def _written(name: str, given: Any, question: Question, beside: dict[str, Any]) -> str:
     """An array of the question in code; of a changed batch only the inputs that differ."""
+    if name == "changed" and equal(given, question.arrays["x"]):
+        return "x"  # asked twice: what is drawn in between is what moves
     if name != "changed" or not isinstance(given, Mapping):
         return emit.value(name, given, beside)
     x = question.arrays["x"]

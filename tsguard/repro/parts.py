@@ -260,7 +260,7 @@ def _script(finding: Finding, parts: Parts, lines: list[str]) -> scripts.Script:
         Lines(),
         beside,
         arrays=[],
-        given=given,
+        returned=scripts.returned(given),
         data=", ".join(read),
         plainly=lines,
         code=(given, *lines),

@@ -311,7 +311,7 @@ def _script(
         ]
         given = ", ".join(emit.value(key, part, beside, home="np") for key, part in read)
         scripts.render(
-            script, "data.py.j2", shared, lines, beside, arrays=[], given=given,
+            script, "data.py.j2", shared, lines, beside, arrays=[], returned=scripts.returned(given),
             data=", ".join(key for key, _ in read), plainly=plainly, code=(given, *plainly),
         )  # fmt: skip
         return script

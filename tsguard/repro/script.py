@@ -6,6 +6,7 @@ the guard's instruments for the fingerprint of what the script has built.
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
@@ -31,8 +32,8 @@ STORED = 'stored = np.load(os.path.join(os.path.dirname(__file__), "repro.npz"))
 HEADING, SAID = 109, 340
 """Signs of a heading, and of the words with which a script begins: three lines of them are read."""
 
-WIDE = 118
-"""Signs in one of those lines."""
+WIDE = 116
+"""Signs in one of those lines, and in any other that a script would be written in."""
 
 CONFIRM_S = 120
 """A fresh process imports Keras and runs one step; on a busy machine that takes a while."""
@@ -85,10 +86,10 @@ def render(
         .render(
             **{**shared, "title": textwrap.fill(shared["title"], WIDE, break_long_words=False, break_on_hyphens=False)},
             annotated=lines.annotated,
-            arrays=arrays,
+            arrays=[part for line in arrays for part in folded(line)],
             imports=_joined(imports),
             sources=list(lines.sources.values()),
-            built=_returning(lines.body),
+            built=[part for line in _returning(lines.body) for part in folded(line)],
             **words,
         )
     )
@@ -97,6 +98,24 @@ def render(
     script.files["test_repro.py"] = test.encode()
     if beside:
         script.files["repro.npz"] = packed(beside)
+
+
+def folded(line: str) -> list[str]:
+    """A line that is too long to be read as several, broken within its brackets; itself where that cannot be."""
+    if len(line) <= WIDE:
+        return [line]
+    parts = textwrap.wrap(line, WIDE, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+    try:
+        ast.parse("\n".join(parts))
+    except SyntaxError:
+        return [line]
+    return parts
+
+
+def returned(given: str) -> list[str]:
+    """The lines of `build` that give some arrays back."""
+    line = f"return {given}"
+    return folded(line if len(line) <= WIDE else f"return ({given})")
 
 
 def _joined(imports: Iterable[str]) -> list[str]:
