@@ -16,7 +16,7 @@ import numpy as np
 from tsguard.backend import preserved, seed_everything
 from tsguard.dataset import map_leaves
 from tsguard.findings import Finding
-from tsguard.repro import asked_data, asked_loss, asked_model, asked_sight, asked_step
+from tsguard.repro import asked_data, asked_labels, asked_loss, asked_model, asked_sight, asked_step
 from tsguard.repro.case import Case
 from tsguard.repro.graphs import REFUSALS, has_graph
 
@@ -97,11 +97,11 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
     ),
     "data-imbalance": (asked_data.rare_class,),
     "data-labels": (
-        asked_loss.odd_labels,
-        asked_loss.rows_for_numbers,
-        asked_loss.numbers_for_rows,
+        asked_labels.odd_labels,
+        asked_labels.rows_for_numbers,
+        asked_labels.numbers_for_rows,
         asked_loss.dealt_targets,
-        asked_loss.deaf_to_a_label,
+        asked_labels.deaf_to_a_label,
     ),
     "data-leak": (
         asked_loss.copied_through,
@@ -121,7 +121,7 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
     "dead-units": (asked_model.dead_units,),
     "degenerate-attention": (asked_model.without_gradient,),
     "disconnected-parameters": (asked_model.without_gradient, asked_model.frozen_as_drawn, asked_model.unreached),
-    "double-softmax": (asked_loss.costly_perfection, asked_loss.shares_made_again),
+    "double-softmax": (asked_loss.costly_perfection, asked_labels.shares_made_again),
     "exploding-gradient": (asked_model.drowning_steps,),
     "gradient-accumulates": (asked_step.summed_gradients,),
     "init-scale": (asked_model.odd_gains,),
@@ -144,15 +144,15 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
     ),
     "loss-empty-selection": (asked_step.nothing_selected,),
     "loss-mismatch": (
-        asked_loss.odd_labels,
+        asked_labels.odd_labels,
         asked_loss.costly_perfection,
         asked_loss.dealt_targets,
         asked_loss.outweighed,
         asked_loss.silent_among_targets,
         asked_loss.of_any_size,
-        asked_loss.alike_for_all_classes,
-        asked_loss.one_of_many,
-        asked_loss.numbered_classes,
+        asked_labels.alike_for_all_classes,
+        asked_labels.one_of_many,
+        asked_labels.numbered_classes,
         asked_loss.discouraged,
     ),
     "loss-term-dominates": (asked_loss.loud_output, asked_loss.loud_term),
@@ -165,7 +165,7 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
         asked_loss.constant_answers,
         asked_loss.blind_answers,
         asked_loss.sums_over_another_axis,
-        asked_loss.shares_of_many,
+        asked_labels.shares_of_many,
         asked_loss.no_probability,
         asked_loss.costly_perfection,
         asked_loss.targets_beyond,

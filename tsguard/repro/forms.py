@@ -331,7 +331,7 @@ def _single(found: Found) -> bool:
 def equal(one: Any, two: Any) -> bool:
     """Whether two batches hold the same numbers."""
     pairs = zip(leaves(one), leaves(two), strict=True)
-    return all(np.arrayequal(a, b, equal_nan=a.dtype.kind == "f") for a, b in pairs)
+    return all(np.array_equal(a, b, equal_nan=a.dtype.kind == "f") for a, b in pairs)
 
 
 FORMS: Sequence[Callable[[Found], Question | None]] = (
