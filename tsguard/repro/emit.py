@@ -30,6 +30,9 @@ from tsguard.repro.code.objects import importable
 from tsguard.repro.graphs import compile_like, is_graph
 from tsguard.repro.script import Script, confirm, one_line, page, render, write
 
+WEIGHTS_MAX = 116
+"""Characters of recorded weights that are written into `build`; more of them lie beside the script."""
+
 
 def emit(case: Case) -> Script:
     """The files of a case, and the arrays beside them where they are too large to be read.
@@ -193,7 +196,7 @@ def weight_lines(case: Case, lines: Lines, beside: dict[str, Any]) -> None:
     if not is_graph(case.model):
         lines.body.append("model(x)")
     few = [array(weight) for weight in case.weights]
-    if None not in few and len(f"{few}") <= graph.CHAIN_MAX:
+    if None not in few and len(f"{few}") <= WEIGHTS_MAX:
         lines.body.append(f"model.set_weights([{', '.join(map(str, few))}])")
         return
     beside.update({f"w{index:03d}": np.asarray(weight) for index, weight in enumerate(case.weights)})

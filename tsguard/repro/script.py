@@ -7,12 +7,13 @@ the guard's instruments for the fingerprint of what the script has built.
 from __future__ import annotations
 
 import ast
+import math
 import os
 import re
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -75,7 +76,8 @@ def render(
     script: Script, template: str, shared: Mapping[str, Any], lines: Lines, beside: Mapping[str, Any], **words: Any
 ) -> None:
     """Put script, test and arrays into the files."""
-    arrays = [STORED, *words.pop("arrays")] if beside else words.pop("arrays")
+    arrays = _together(words.pop("arrays"))
+    arrays = [STORED, *arrays] if beside else arrays
     imports = set(lines.imports)
     given = [*arrays, *lines.sources.values(), *lines.body, *words.pop("code", ())]
     if any(re.search(r"\bnp\.", text) for text in given):
@@ -101,21 +103,40 @@ def render(
 
 
 def folded(line: str) -> list[str]:
-    """A line that is too long to be read as several, broken within its brackets; itself where that cannot be."""
-    if len(line) <= WIDE:
-        return [line]
-    parts = textwrap.wrap(line, WIDE, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+    """A line that is too long to be read as several, broken behind commas; itself where that cannot be."""
+    parts, rest = [], line
+    while len(rest) > WIDE and (place := _break(rest)):
+        parts.append(rest[:place].rstrip())
+        rest = "    " + rest[place:].lstrip()
     try:
-        ast.parse("\n".join(parts))
-    except SyntaxError:
+        ast.parse("\n".join([*parts, rest]))
+    except SyntaxError:  # within words, or in no bracket
         return [line]
-    return parts
+    return [*parts, rest]
+
+
+def _break(line: str) -> int:
+    """Behind which comma a line is broken: one in the fewest brackets, and of these the last that leaves it short."""
+    depth, best = 0, (math.inf, 0)
+    for place, sign in enumerate(line[: WIDE - 1]):
+        depth += (sign in "([{") - (sign in ")]}")
+        if sign == "," and place >= WIDE // 3 and depth <= best[0]:
+            best = (depth, place + 1)
+    return best[1]
 
 
 def returned(given: str) -> list[str]:
     """The lines of `build` that give some arrays back."""
     line = f"return {given}"
     return folded(line if len(line) <= WIDE else f"return ({given})")
+
+
+def _together(arrays: Sequence[str]) -> list[str]:
+    """Arrays that lie beside the script are read in one line."""
+    read = [match for line in arrays if (match := re.fullmatch(r'(\w+) = (stored\["\w+"\])', line))]
+    if len(read) < 2 or len(read) < len(arrays):
+        return list(arrays)
+    return [f"{', '.join(one[1] for one in read)} = {', '.join(one[2] for one in read)}"]
 
 
 def _joined(imports: Iterable[str]) -> list[str]:
