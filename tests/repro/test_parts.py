@@ -24,6 +24,10 @@ WEIGHED = RNG.normal(size=(40, 6, 2)).astype("float32") * (np.arange(6) < 4)[Non
 THERE = np.tile(np.arange(6) < 4, (40, 1)).astype("float32")
 
 
+RHYTHMS = RNG.integers(0, 3, 400)
+WAVES = np.sin((0.4 + 0.5 * RHYTHMS[:, None]) * np.arange(16) + RNG.uniform(0, 6.28, (400, 1)))[..., None]
+
+
 def dealt(part):
     return np.random.default_rng(1).permutation(part)
 
@@ -50,6 +54,10 @@ CASES = {
     "data-mispaired of a column": (
         Parts(np.concatenate([dealt(X[:, :1]), X[:, 1:]], axis=1), Y, None, OTHER, OTHER_Y),
         Parts(X, Y, None, OTHER, OTHER_Y),
+    ),
+    "data-mispaired of waves": (
+        Parts(WAVES[:200], dealt(RHYTHMS[:200]), None, WAVES[200:], RHYTHMS[200:]),
+        Parts(WAVES[:200], RHYTHMS[:200], None, WAVES[200:], RHYTHMS[200:]),
     ),
     "data-mispaired of all": (Parts(X, dealt(Y), None, OTHER, OTHER_Y), Parts(X, Y, None, OTHER, OTHER_Y)),
     "mask-inverted": (Parts(WEIGHED, WEIGHED[..., 0], 1 - THERE), Parts(WEIGHED, WEIGHED[..., 0], THERE)),

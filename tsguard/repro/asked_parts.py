@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     Form = Callable[[Finding, Parts], list[str] | None]
 
 
+RIDGE = 0.1
+"""Strength of the ridge by which many columns are fitted on few rows, for each row: of values about one."""
+
+
 def _two_arrays(parts: Parts) -> bool:
     return isinstance(parts.x, np.ndarray) and isinstance(parts.held_x, np.ndarray)
 
@@ -114,6 +118,28 @@ def taught_by_one_part(finding: Finding, parts: Parts) -> list[str] | None:
         "    flat, half = np.c_[part.reshape(len(part), -1), np.ones(len(part))], len(part) // 2",
         "    line = np.linalg.lstsq(flat[:half], target[:half], rcond=None)[0]",
         "    return 1 - np.square(flat[half:] @ line - target[half:]).mean() / target[half:].var()",
+        "here, there = explained(x, y), explained(held_x, held_y)",
+        f"enough = min(len(x), len(held_x)) >= {LEAST_PAIRS}",
+        f"wrong = [here, there] if enough and here <= {UNRELATED:g} and there >= {RELATED:g} else []",
+    ]
+
+
+def taught_by_views(finding: Finding, parts: Parts) -> list[str] | None:
+    """The same of windows, by their values, squares and spectrum, and of classes."""
+    if not (_two_arrays(parts) and isinstance(parts.y, np.ndarray) and isinstance(parts.held_y, np.ndarray)):
+        return None
+    classes = parts.y.dtype.kind in "iu" and parts.y.size == len(parts.y)
+    if parts.x.ndim != 3 or not (classes or parts.y.dtype.kind == "f"):
+        return None
+    goal = "np.eye(1 + max(y.max(), held_y.max()))[goal.ravel()]" if classes else "goal.reshape(len(goal), -1)"
+    return [
+        "def explained(part, goal):",
+        f"    flat, goal, half = part.reshape(len(part), -1), {goal}, len(part) // 2",
+        "    waves = abs(np.fft.rfft(part, axis=1)).reshape(len(part), -1)",
+        "    view = np.c_[flat, flat**2, waves, np.ones(len(part))]",
+        f"    grown = view[:half].T @ view[:half] + {RIDGE:g} * half * np.eye(view.shape[1])",
+        "    line = np.linalg.solve(grown, view[:half].T @ goal[:half])",
+        "    return 1 - np.square(view[half:] @ line - goal[half:]).mean() / goal[half:].var(axis=0).mean()",
         "here, there = explained(x, y), explained(held_x, held_y)",
         f"enough = min(len(x), len(held_x)) >= {LEAST_PAIRS}",
         f"wrong = [here, there] if enough and here <= {UNRELATED:g} and there >= {RELATED:g} else []",
@@ -235,7 +261,7 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
     "data-drift": (other_units,),
     "data-imbalance": (weights_of_no_class, one_class_weighs, weights_turned_round, weights_of_other_classes),
     "data-leak": (shared_rows, shared_steps, near_copies),
-    "data-mispaired": (lost_column, taught_by_one_part),
+    "data-mispaired": (lost_column, taught_by_one_part, taught_by_views),
     "data-order": (classes_in_a_row, classes_by_batch, values_in_a_row, last_part_apart),
     "loss-degenerate": (kinds_for_weights,),
     "mask-inverted": (weights_on_nothing,),
