@@ -58,11 +58,13 @@ def unseen_cells(finding: Finding, case: Case) -> list[str] | None:
 
 def along_one_line(finding: Finding, case: Case) -> list[str] | None:
     """Scores of all classes that lie on one line, whatever the weights."""
-    if not isinstance(case.batch.x, np.ndarray) or finding.check != CLASSES:
+    x = case.batch.x
+    if not isinstance(x, np.ndarray) or x.dtype.kind != "f" or finding.check != CLASSES:
         return None
     return [
         "model.set_weights([np.random.normal(size=weight.shape) for weight in model.weights])",
-        "answers = np.float64(keras.ops.convert_to_numpy(model(x)))",
+        "rows = np.random.normal(size=(16, *x.shape[1:])).astype(x.dtype)",  # equal ones would lie on a line too
+        "answers = np.float64(keras.ops.convert_to_numpy(model(rows)))",
         "scores = np.log(answers) if (answers > 0).all() else answers",
         "apart = scores - scores.mean(0)",
         "sizes = np.linalg.svd(apart - apart.mean(-1, keepdims=True), compute_uv=False)",

@@ -79,7 +79,7 @@ def emit(case: Case) -> Script:
     }
     render(
         script, "repro.py.j2", shared, lines, beside, arrays=arrays, seed=case.seed,
-        seeded=(case.weights is None and (unbuilt or draws(case))) or case.how_often[0] < case.how_often[1],
+        seeded=(case.weights is None and draws(case)) or case.how_often[0] < case.how_often[1],
         stepwise=stepwise,
         bare=case.bare and forward,
         gradients=gradients,
@@ -230,7 +230,7 @@ def _hidden(case: Case) -> Script:
     }  # fmt: skip
     render(
         script, "hidden.py.j2", shared, lines, beside,
-        arrays=arrays, seed=case.seed, seeded=case.weights is None and (not is_graph(case.model) or draws(case)),
+        arrays=arrays, seed=case.seed, seeded=case.weights is None and draws(case),
         asked=_hidden_step(case, [name for name, _ in parts], whole=whole, forward=forward),
     )  # fmt: skip
     return script
@@ -263,7 +263,7 @@ def slot_lines(case: Case, lines: Lines, beside: dict[str, Any]) -> None:
 
 def draws(case: Case) -> bool:
     """Whether anything in the model is drawn at random: weights, or a failure that some seeds do not have."""
-    return any(layer.variables for layer in case.model._flatten_layers(include_self=False))
+    return not is_graph(case.model) or any(layer.variables for layer in case.model._flatten_layers(include_self=False))
 
 
 def _is_stock(model: Any, method: str) -> bool:
