@@ -195,9 +195,9 @@ def well(half: str | None, *, budget_s: float, only: list[str], seed: int, part:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    from fixtures.faults import STANDING_APART
+    from fixtures import faults, healthy
 
-    halves = ("tuned", "held-out", *STANDING_APART)
+    halves = dict.fromkeys(("tuned", "held-out", *faults.STANDING_APART, *healthy.STANDING_APART))
     parser.add_argument("--half", choices=halves, help="default: tuned; with --healthy: all")
     parser.add_argument("--healthy", action="store_true")
     parser.add_argument("--budget", type=float, default=60.0)

@@ -1163,3 +1163,75 @@ def own_penalty_on_the_biases_alone(sick):
     model = Own()
     model.compile("adam")
     return model, x, values(x) + 30, {}
+
+
+@case("over-regularised", "times as hard as the task")
+def own_penalty_on_all_kernels(sick):
+    x = rows()
+
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.hidden, self.line = layers.Dense(24, "relu"), layers.Dense(1)
+
+        def call(self, x):
+            return self.line(self.hidden(x))
+
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+            size = sum(ops.sum(ops.square(weight)) for weight in self.trainable_variables if weight.name == "kernel")
+            return ops.mean(ops.square(y - y_pred)) + (30.0 if sick else 1e-3) * size
+
+    model = Own()
+    model.compile("adam")
+    return model, x, values(x), {}
+
+
+@case("over-regularised", "times as hard as the task")
+def own_step_with_a_penalty_on_sizes(sick):
+    x = rows()
+
+    class Own(keras.Model):
+        def train_step(self, data):
+            x, y = data
+            size = sum(weight.value.abs().sum() for weight in self.trainable_variables)
+            loss = ops.mean(ops.square(y - self(x, training=True))) + (20.0 if sick else 1e-4) * size
+            self.zero_grad()
+            loss.backward()
+            self.optimizer.apply([v.value.grad for v in self.trainable_variables], self.trainable_variables)
+            return {"loss": loss}
+
+    inputs = keras.Input(x.shape[1:])
+    model = Own(inputs, layers.Dense(1)(layers.Dense(24, "relu")(inputs)))
+    model.compile("adam")
+    return model, x, values(x), {}
+
+
+@case("nonfinite-forward", "not finite before the first step")
+def weights_that_come_with_a_nan(sick):
+    x = rows()
+    model = dense(layers.Dense(16, "relu"), layers.Dense(1))
+    model.build((None, *x.shape[1:]))
+    kernel, *others = model.get_weights()
+    kernel[0, 0] = np.nan if sick else 0.0
+    model.set_weights([kernel, *others])
+    return model, x, values(x), {}
+
+
+class ByHand(layers.Layer):
+    """Attention over the steps, its exponentials taken as they are."""
+
+    def build(self, shape):
+        self.score = layers.Dense(1)
+        self.score.build(shape)
+
+    def call(self, x):
+        weight = ops.exp(self.score(x))
+        return ops.sum(x * weight / ops.sum(weight, axis=1, keepdims=True), axis=1)
+
+
+@case("data-scale", "starts at nan")
+def exponentials_of_raw_amounts(sick):
+    x, y = sequences(12)
+    model = keras.Sequential([keras.Input(x.shape[1:]), ByHand(), layers.Dense(1)])
+    model.compile("adam", "mse")
+    return model, x * (200 if sick else 1), y, {}

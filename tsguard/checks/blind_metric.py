@@ -17,7 +17,7 @@ from tsguard.checks.own_loss import SAME
 from tsguard.checks.registry import Context, check
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding
-from tsguard.probes.answers import Head, labels_of, question
+from tsguard.probes.answers import Head, chosen, labels_of, question
 
 SURE = 0.9
 """Probability of the right class in a right answer."""
@@ -141,22 +141,21 @@ def _right_answers(head: Head, *, logit: float = LOGIT) -> Any:
     asked, y, answer = question(head.loss), head.target, head.answer
     units = int(answer.shape[-1]) if answer.ndim > 1 else 1
     if asked.kind == "sparse" and units > 1 and y.numel() * units == answer.numel():
-        index = y.long().reshape(answer.shape[:-1])
-        if int(index.min()) < 0 or int(index.max()) >= units:
+        if int(y.min()) < 0 or int(y.max()) >= units:
             return None
-        chosen = torch.nn.functional.one_hot(index, units).float()
+        right = chosen(y, answer)
     elif asked.kind in ("categorical", "binary") and tuple(y.shape) == tuple(answer.shape):
-        chosen = y.float()
+        right = y.float()
     elif asked.kind == "binary" and y.numel() == answer.numel():
-        chosen = y.float().reshape(answer.shape)
+        right = y.float().reshape(answer.shape)
     elif asked.kind == "regression" and y.numel() == answer.numel() and labels_of(y) in ("real", "integer"):
         noise = torch.randn(answer.shape, generator=torch.Generator().manual_seed(0)).to(answer.device)
         return y.float().reshape(answer.shape) + NEAR * float(y.float().std()) * noise
     else:
         return None
     if asked.from_logits:
-        return logit * (2 * chosen - 1)
-    return chosen * SURE + (1 - chosen) * (1 - SURE) / max(1, units - 1)
+        return logit * (2 * right - 1)
+    return right * SURE + (1 - right) * (1 - SURE) / max(1, units - 1)
 
 
 def _of_others(answers: Any, seed: int) -> Any:

@@ -13,7 +13,7 @@ from tsguard.checks.data_parts import DETERMINED
 from tsguard.checks.registry import Context, check
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding
-from tsguard.probes.data import correlations
+from tsguard.probes.data import correlations, ranks
 
 LEAST_ROWS = 100
 """Rows below which the order of a column may be that of the target by chance."""
@@ -52,7 +52,7 @@ def _gives_away(one: Named, target: Named, y: Any) -> Iterator[Finding]:
     if not np.isfinite(columns).all() or not np.isfinite(y).all() or len(np.unique(y)) < OWN * len(y):
         return
     by_value = _unexplained(columns, y)
-    left = np.minimum(by_value, _unexplained(_ranks(columns), _ranks(y[:, None])[:, 0]))
+    left = np.minimum(by_value, _unexplained(ranks(columns), ranks(y[:, None])[:, 0]))
     best = int(left.argmin())
     if by_value[best] <= 1.0 - DETERMINED:
         return  # the target itself is asked for elsewhere
@@ -76,7 +76,3 @@ def _gives_away(one: Named, target: Named, y: Any) -> Iterator[Finding]:
 
 def _unexplained(columns: Any, y: Any) -> Any:
     return 1.0 - correlations(columns, y[:, None])[:, 0] ** 2
-
-
-def _ranks(columns: Any) -> Any:
-    return columns.argsort(axis=0, kind="stable").argsort(axis=0, kind="stable").astype(np.float64)

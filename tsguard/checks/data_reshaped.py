@@ -7,7 +7,10 @@ course in place of one number of each.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +21,7 @@ from tsguard.checks.arrays import EMBEDDING_ROWS, measured_inputs
 from tsguard.checks.registry import Context, check
 from tsguard.findings import Finding
 from tsguard.probes.data import as_array, thinned
+from tsguard.probes.dispatch import is_users_own
 
 Floats = npt.NDArray[np.float64]
 
@@ -90,25 +94,28 @@ features stand one after another, a neighbour is another feature, and these two 
 
 @check("reshape in place of a transposition", codes=("input-encoding",), needs=("model", "data", "arrays"), cost=2)
 def reshaped_inside(context: Context) -> Iterable[Finding]:
-    """A Reshape layer that exchanges the sizes of two axes, where the numbers run along the last one."""
-    for layer, given in _reshapes(context):
+    """A reshape, as a layer or in an own call, that exchanges two sizes where the numbers run along the last axis."""
+    for place, given in _reshapes(context):
         channels, steps = given.shape[1:]
         if steps < LONG_AXIS or channels < 2 or len(given) < LEAST_ROWS or not np.isfinite(given).all():
             continue
         course = _courses(given)
         if course is None:
             continue
-        path = str(layer.path or layer.name)
+        who = f"layer {place.layer!r}" if place.layer else "the model"
+        line = f" in line {place.line} of {Path(place.file).name}" if place.file else ""
         yield catalogue.finding(
             "input-encoding",
-            f"layer {path!r} reshapes (samples, {channels}, {steps}) to (samples, {steps}, {channels}), which keeps "
+            f"{who} reshapes (samples, {channels}, {steps}) to (samples, {steps}, {channels}){line}, which keeps "
             f"the order of the numbers: they run along the last axis that it is given (neighbours correlate by "
             f"{course:.2f}), and each new step holds {channels} neighbours of one course in place of one number of "
             "each course. Expected the two axes exchanged.",
-            where={"layer": path, "phase": "forward"},
+            where={**place.where(), "phase": "forward"},
             status="FAIL",
             role="cause",
-            remedy="keras.layers.Permute((2, 1)) in place of Reshape.",
+            remedy="keras.ops.transpose(x, (0, 2, 1)) in place of the reshape."
+            if place.file
+            else "keras.layers.Permute((2, 1)) in place of Reshape.",
             score=0.95,
         )
 
@@ -137,54 +144,78 @@ def _courses(given: Floats) -> float | None:
     return alike if told else None
 
 
-def _reshapes(context: Context) -> list[tuple[Any, Floats]]:
-    """(layer, what it was given) for every Reshape that exchanges two sizes, from a pass of the first rows."""
-    import keras
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Who reshapes: a layer, and for code of the user's own the line."""
 
-    model, data = context.model, context.data
-    if model is None or data is None or not any(isinstance(one, keras.layers.Reshape) for one in _layers(model)):
-        return []
+    layer: str | None
+    file: str | None = None
+    line: int | None = None
+
+    def where(self) -> dict[str, Any]:
+        told = {"layer": self.layer, "file": self.file, "line": self.line}
+        return {key: value for key, value in told.items() if value is not None}
+
+
+def _reshapes(context: Context) -> list[tuple[_Place, Floats]]:
+    """(who, what was given) for every reshape that exchanges two sizes, from a pass of the first rows."""
     import torch
 
-    seen: list[tuple[Any, Any]] = []
+    model, data = context.model, context.data
+    if model is None or data is None:
+        return []
+    seen: dict[_Place, Any] = {}
     x, _, _ = data.take(slice(0, EMBEDDING_ROWS))
     with _listening(seen), torch.no_grad(), contextlib.suppress(Exception):  # a model that fails says so elsewhere
         model(x, training=False)
-    found: dict[int, tuple[Any, Floats]] = {}
-    for layer, given in seen:
-        _, *sizes = (int(size) for size in given.shape)
-        wanted = [int(size) for size in layer.target_shape]
-        exchanged = len(sizes) == 2 and sizes[0] != sizes[1] and _filled(wanted, sizes) == sizes[::-1]
-        if exchanged and given.is_floating_point():
-            found.setdefault(id(layer), (layer, as_array(given).astype(np.float64)))
-    return list(found.values())
+    return [(place, as_array(given).astype(np.float64)) for place, given in seen.items()]
 
 
-def _filled(wanted: list[int], sizes: list[int]) -> list[int]:
-    """A target shape with its -1 worked out."""
-    known = int(np.prod([size for size in wanted if size != -1]))
-    return [int(np.prod(sizes)) // known if size == -1 else size for size in wanted]
+def _listening(seen: dict[_Place, Any]) -> Any:
+    """While open, every reshape that exchanges the last two of three axes notes its place and what it was given."""
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    doors = {torch.reshape, torch.Tensor.reshape, torch.Tensor.view}
+
+    class Listening(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            result = func(*args, **(kwargs or {}))
+            if func in doors and _exchanged(args[0], result):
+                place = _place()
+                if place is not None:
+                    seen.setdefault(place, args[0].detach().clone())
+            return result
+
+    return Listening()
 
 
-def _layers(model: Any) -> Iterator[Any]:
-    yield from model._flatten_layers(include_self=False, recursive=True)
+def _exchanged(given: Any, result: Any) -> bool:
+    sizes = tuple(given.shape)
+    return (
+        len(sizes) == 3
+        and sizes[1] != sizes[2]
+        and tuple(result.shape) == (sizes[0], sizes[2], sizes[1])
+        and given.is_floating_point()
+        and given.device.type != "meta"
+    )
 
 
-@contextlib.contextmanager
-def _listening(seen: list[tuple[Any, Any]]) -> Iterator[None]:
-    """While open, every call of a Reshape notes its layer and its input."""
+def _place() -> _Place | None:
+    """Keras' own Reshape, or the user's line in the call of a layer; None for what a layer of Keras does inside."""
     import keras
 
-    kind = keras.layers.Reshape
-    original = kind.call
-
-    def call(self: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        if getattr(getattr(inputs, "device", None), "type", "meta") != "meta":
-            seen.append((self, inputs))
-        return original(self, inputs, *args, **kwargs)
-
-    kind.call = call
-    try:
-        yield
-    finally:
-        kind.call = original
+    line: tuple[str, int] | None = None
+    frame: Any = sys._getframe(2)
+    while frame is not None:
+        owner = frame.f_locals.get("self")
+        if isinstance(owner, keras.Operation):
+            name = str(getattr(owner, "path", None) or owner.name)
+            if line is not None:
+                return _Place(None if isinstance(owner, keras.Model) else name, *line)
+            return _Place(name) if type(owner).__name__ == "Reshape" else None
+        file = frame.f_code.co_filename
+        if line is None and is_users_own(file):
+            line = (file, frame.f_lineno)
+        frame = frame.f_back
+    return None

@@ -110,7 +110,8 @@ def initial_scale(bench: Bench) -> Iterator[Finding]:
     saturated = list(unit_findings([bench.step])) and not idle
     # A cross entropy is capped where its probabilities are, so that its size says little.
     certain = certain_share(bench.step) >= CERTAIN_SHARE > certain_share(usually) and loss > 2 * usual
-    if large and (not math.isfinite(loss) or loss > CONSEQUENCE * max(usual, 1e-12) or saturated or certain):
+    broken = math.isfinite(usual) and not math.isfinite(loss)
+    if large and (broken or loss > CONSEQUENCE * max(usual, 1e-12) or saturated or certain):
         yield _scale_finding(
             large,
             f"the loss starts at {loss:.3g} (with kernels of usual size: {usual:.3g})"

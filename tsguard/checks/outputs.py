@@ -18,7 +18,7 @@ from tsguard.checks.registry import Context, check
 from tsguard.dataset import leaves
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding
-from tsguard.probes.answers import Head, Reach, class_axis, heads, labels_of, question, reach
+from tsguard.probes.answers import Head, Reach, chosen, class_axis, heads, labels_of, question, reach
 from tsguard.probes.graph import last_operation
 from tsguard.probes.stage import Batch, has_own_loss
 
@@ -225,12 +225,9 @@ def _probabilities(
 
 def _best_and_free(bench: Bench, head: Head, range_: Reach, asked: Any) -> tuple[float, float]:
     """The loss of the best answers within the output's range, and of confident right answers without that limit."""
-    import torch
-
     y = head.target
     if asked.kind == "sparse":
-        index = y.long().reshape(head.answer.shape[:-1])
-        right = torch.nn.functional.one_hot(index, head.answer.shape[-1]).float()
+        right = chosen(y, head.answer)
     else:
         right = y.float().reshape(head.answer.shape)
     low = range_.low if range_.bounded_below else -20.0

@@ -10,7 +10,7 @@ from tsguard import catalogue
 from tsguard.checks.bench import Bench
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding
-from tsguard.probes.answers import Head, Reach, labels_of
+from tsguard.probes.answers import Head, Reach, chosen, labels_of
 
 SAME = 1e-5
 """Two losses that differ by less than this share are the same number in float32."""
@@ -92,8 +92,7 @@ def _all_at_once(bench: Bench, head: Head, range_: Reach) -> bool:
     if labels_of(head.target) == "integer":
         if head.target.numel() * units != head.answer.numel() or float(head.target.max()) >= units:
             return False
-        index = head.target.long().reshape(head.answer.shape[:-1])
-        right = torch.nn.functional.one_hot(index, units).float()
+        right = chosen(head.target, head.answer)
     elif tuple(head.target.shape) == tuple(head.answer.shape):
         right = head.target.float()
     else:

@@ -40,6 +40,8 @@ def regularisation(context: Context) -> Iterable[Finding]:
     terms = term_gradients(bench.model, bench.batch, restore=bench.start.restore, shared_only=False)
     penalty = math.hypot(*(t.norm for t in terms.values() if not t.task), 0.0)
     task = math.hypot(*(t.norm for t in terms.values() if t.task), 0.0)
+    if penalty == 0.0:
+        penalty, task = _own_penalty(bench)
     if task > 0 and penalty > PENALTY_RATIO * task:
         yield catalogue.finding(
             "over-regularised",
@@ -193,6 +195,25 @@ def _penalised_bias(bench: Bench) -> Iterator[Finding]:
                 score=0.9,
             )
             return
+
+
+def _own_penalty(bench: Bench) -> tuple[float, float]:
+    """Gradient norms of a penalty that stands in an own loss or step, and of what is left of that loss without it."""
+    weights = list(bench.model.trainable_variables)
+    slopes = [_pull(bench, weights, batch) for batch in bench.batches[:2]]
+    bench.start.restore()
+    if len(slopes) < 2 or not any(_same_and_some(*both) for both in zip(*slopes, strict=True)):
+        return 0.0, 0.0
+    step = take_step(bench.model, bench.batch, record_calls=False)
+    bench.start.restore()
+    penalty, task = [], []
+    for weight, here, there in zip(weights, *slopes, strict=True):
+        whole = step.gradient_of(weight)
+        if whole is not None:
+            mine = here if _same_and_some(here, there) else whole.detach() * 0
+            penalty.append(norm(mine))
+            task.append(norm(whole.detach() - mine))
+    return math.hypot(*penalty, 0.0), math.hypot(*task, 0.0)
 
 
 def _pulled(bench: Bench, variables: list[Any]) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -86,7 +87,9 @@ def _unscaled_inputs(bench: Bench, idle: list[Finding]) -> Finding | None:
     bench.start.restore()
     if step.error is not None:
         return None
-    worse = bench.step.loss / max(step.loss, 1e-12) if step.loss > 0 else 1.0
+    # NaN is as bad a start as infinity is: exp over exp is NaN where exp alone overflows.
+    began = bench.step.loss if math.isfinite(bench.step.loss) else math.inf
+    worse = began / max(step.loss, 1e-12) if step.loss > 0 else 1.0
     if idle and any(map(unscaled, raw)) and not list(unit_findings([step])):
         seen = idle[0].message.split(":")[0]
     elif certain and worse > WORSE:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 import traceback
 from collections.abc import Iterable
-from pathlib import Path
 
 from tsguard import catalogue
 from tsguard.checks.bench import set_up
 from tsguard.checks.registry import Context, check
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding
+from tsguard.probes.dispatch import is_users_own
 
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 """Keras prints its messages in bold."""
@@ -61,11 +61,5 @@ def _words(error: BaseException) -> str:
 
 def _own_frame(error: BaseException) -> tuple[str, int] | None:
     """The innermost line that is not of an installed package."""
-    frames = traceback.extract_tb(error.__traceback__)
-    ours = Path(__file__).resolve().parents[1]
-    own = [
-        frame
-        for frame in frames
-        if "site-packages" not in frame.filename and ours not in Path(frame.filename).resolve().parents
-    ]
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if is_users_own(frame.filename)]
     return (own[-1].filename, int(own[-1].lineno or 0)) if own else None

@@ -27,9 +27,14 @@ EARLY = 0.5
 UNFINISHED = ("no-learning", "variance-collapse", "class-collapse", "below-baseline", "biased-predictions")
 """What is seen of any model that has not been trained for long."""
 
-AS_LONG = ("lr-too-low",)
-"""What says the same of a run as that it was short. Whatever else quickens settings that learn as they are (more units,
-another draw, clipping) is no cause of what it lacks."""
+AS_LONG = ("lr-too-low", "lr-too-high")
+"""What may be a cause of a short run. A low rate says the same of it; a lower one would only have slowed it down, so
+that where that heals the run was not short but unsteady. Whatever else quickens settings that learn as they are (more
+units, another draw, clipping) is no cause of what it lacks."""
+
+ROSE = 1.5
+"""Loss of the last epoch over that of the best one, from which a run did not lack steps when it ended: it had been
+better, and lost it again."""
 
 
 TOO_FEW = 20
@@ -209,7 +214,9 @@ def _too_short(base: Tested, record: Record, seen: Seen) -> bool:
     """Whether the run made hardly any steps, or its settings learn as they are, given more steps than it made."""
     if _hardly_begun(record) and base.outcome.trial.finite:
         return True
-    made = len(record.series.get("loss", ()))
+    made, epochs = len(record.series.get("loss", ())), [float(one) for one in record.series.get("epoch/loss", ())]
+    if epochs and 0 < min(epochs) * ROSE < epochs[-1]:
+        return False
     return made < len(base.outcome.trial.losses) and base.outcome.skill >= HEALED * max(seen.learnable, HELPED)
 
 

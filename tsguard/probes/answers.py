@@ -419,6 +419,17 @@ def labels_of(target: Any) -> str:
     return "integer" if whole else "real"
 
 
+def chosen(labels: Any, answer: Any) -> Any:
+    """Class numbers as one-hot, in the shape of the answer; a number that is no class (one that the loss is told
+    to ignore) chooses none."""
+    import torch
+
+    units = int(answer.shape[-1])
+    index = labels.long().reshape(answer.shape[:-1])
+    known = (index >= 0) & (index < units)
+    return torch.nn.functional.one_hot(index * known, units).float() * known[..., None]
+
+
 def shuffled(structure: Any, seed: int) -> Any:
     """The same targets in another order of rows."""
     import torch

@@ -210,6 +210,15 @@ def correlations(a: Array, b: Array) -> npt.NDArray[np.float64]:
     return found
 
 
+def ranks(columns: Array) -> npt.NDArray[np.float64]:
+    """Each column's values as places in rising order, equal ones sharing theirs: giants count for no more there."""
+    found = np.empty(columns.shape)
+    for place in range(columns.shape[1]):
+        _, kind, count = np.unique(columns[:, place], return_inverse=True, return_counts=True)
+        found[:, place] = (np.cumsum(count) - (count + 1) / 2)[kind]
+    return found
+
+
 def digests(array: Array, *, least_distinct: int = 4) -> list[bytes | None]:
     """A hash of each sample; None where a sample has too few distinct values to be told from another by chance."""
     flat = np.ascontiguousarray(array).reshape(len(array), -1)

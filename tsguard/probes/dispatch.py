@@ -147,15 +147,18 @@ def _in_backward() -> bool:
     return torch._C._current_autograd_node() is not None
 
 
-def _user_line() -> tuple[str | None, int | None]:
-    """The innermost frame that is neither in an installed package nor ours (but for the demo, which plays a user)."""
+def is_users_own(file: str) -> bool:
+    """Whether code of this file is neither of an installed package nor ours (but for the demo, which plays a user)."""
     here = str(Path(__file__).resolve().parents[1])
-    demo = str(Path(here) / "demo")
+    ours = file.startswith((here, "<")) and not file.startswith(str(Path(here) / "demo"))
+    return not ours and "site-packages" not in file and "/lib/python" not in file
+
+
+def _user_line() -> tuple[str | None, int | None]:
+    """The innermost frame of the user's own code."""
     frame: Any = sys._getframe(2)
     while frame is not None:
-        file = frame.f_code.co_filename
-        ours = file.startswith((here, "<")) and not file.startswith(demo)
-        if not ours and "site-packages" not in file and "/lib/python" not in file:
-            return file, frame.f_lineno
+        if is_users_own(frame.f_code.co_filename):
+            return frame.f_code.co_filename, frame.f_lineno
         frame = frame.f_back
     return None, None

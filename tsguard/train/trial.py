@@ -45,6 +45,9 @@ def resumed_exactly(context: Context) -> Iterable[Finding]:
         try:
             few.fit(model, part, fit, STEPS, [began])
             whole, _ = state_tensors(model)
+            if not all(bool(value.isfinite().all()) for value in whole.values()):
+                yield _not_asked(f"the weights are not finite after {STEPS} steps")
+                return
             marks = fingerprint(model, part, fit)
             keeper = Checkpoints(folder, marks, every=STEPS // 2, source=part.x, failed=failed.append)
             few.fit(model, part, fit, STEPS // 2, [began, keeper])
