@@ -784,6 +784,20 @@ OF_A_FORM = {
         (chain(DENSE(1), DENSE(5, "softmax"), loss=SPARSE()), X, LABELS),
         (chain(DENSE(3), DENSE(5, "softmax"), loss=SPARSE()), X, LABELS),
     ),
+    "few numbers": (
+        asked_sight.through_few_numbers,
+        {},
+        asked_sight.FEW,
+        (chain(DENSE(1), DENSE(4), shape=(4,)), TABLE, TABLE),
+        (chain(DENSE(3), DENSE(4), shape=(4,)), TABLE, TABLE),
+    ),
+    "no gradient": (
+        asked_model.without_gradient,
+        {},
+        "",
+        (chain(DENSE(4), layers.Lambda(lambda z: ops.stop_gradient(z)), DENSE(1)), X, Y),
+        (chain(DENSE(4), DENSE(1)), 0 * X, Y),
+    ),
     "nearly inside": (
         asked_data.nearly_inside,
         {},

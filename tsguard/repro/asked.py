@@ -188,6 +188,7 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
         asked_sight.unseen_level,
         asked_sight.unseen_cells,
         asked_sight.along_one_line,
+        asked_sight.through_few_numbers,
     ),
     "untracked-parameters": (
         asked_model.strangers,

@@ -30,11 +30,16 @@ _KERNELS = "for v in model.trainable_variables if v.value.ndim > 1"
 
 
 def without_gradient(finding: Finding, case: Case) -> list[str]:
-    """Matrices of weights that the loss does not depend on; a bias before a softmax has no effect by design."""
+    """Matrices of weights that the loss does not depend on; a bias before a softmax has no effect by design.
+
+    Where all of them have a gradient and it is zero, the batch itself is nothing: of a sound model too.
+    """
     return [
         f"{LOSS}.backward()",
-        "matrices = [v for v in model.trainable_variables if v.value.ndim > 1]",
-        "wrong = [v.path for v in matrices if v.value.grad is None or not v.value.grad.any()]",
+        "grads = {v.path: v.value.grad for v in model.trainable_variables if v.value.ndim > 1}",
+        "lost = [path for path, grad in grads.items() if grad is None]",
+        "mute = [path for path, grad in grads.items() if grad is not None and not grad.any()]",
+        "wrong = lost or (mute if len(mute) < len(grads) else [])",
     ]
 
 

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from tsguard.checks.narrow import ONE_NUMBER
+from tsguard.checks.narrow import HELD_BACK, ONE_NUMBER
 from tsguard.checks.orderless import LOST, SAME
 from tsguard.findings import Finding
 from tsguard.repro.case import Case
 
 CLASSES = "classes along one line"
 """The check of scores that one number makes."""
+
+FEW = "answers through few numbers"
+"""The check of answers that have a narrow place on their way."""
 
 
 def _deaf_to(changed: str, what: str) -> list[str]:
@@ -69,6 +72,25 @@ def along_one_line(finding: Finding, case: Case) -> list[str] | None:
         "apart = scores - scores.mean(0)",
         "sizes = np.linalg.svd(apart - apart.mean(-1, keepdims=True), compute_uv=False)",
         f"wrong = sizes[:2].tolist() if len(sizes) > 2 and sizes[1] <= {ONE_NUMBER:g} * sizes[0] else []",
+    ]
+
+
+def through_few_numbers(finding: Finding, case: Case) -> list[str] | None:
+    """Answers whose slopes in the inputs span fewer directions than there are inputs, and too few for the targets."""
+    x = case.batch.x
+    if not isinstance(x, np.ndarray) or x.dtype.kind != "f" or finding.check != FEW:
+        return None
+    return [
+        "given, slopes = keras.ops.convert_to_tensor(x).requires_grad_(), []",
+        "for answer in model(given).sum(0).flatten():",
+        "    given.grad = None",
+        "    answer.backward(retain_graph=True)",
+        "    slopes.append(given.grad.flatten(1))",
+        f"passed = int(np.linalg.matrix_rank(keras.ops.stack(slopes, 1).numpy(), rtol={ONE_NUMBER:g}).max())",
+        "goals = y.reshape(len(y), -1)",
+        "parts = np.linalg.svd(goals - goals.mean(0), compute_uv=False) ** 2",
+        "told = parts[:passed].sum() / parts.sum()",
+        f"wrong = [passed, told] if passed < x[0].size and told < {HELD_BACK:g} else []",
     ]
 
 
