@@ -791,6 +791,13 @@ OF_A_FORM = {
         (chain(DENSE(1), DENSE(4), shape=(4,)), TABLE, TABLE),
         (chain(DENSE(3), DENSE(4), shape=(4,)), TABLE, TABLE),
     ),
+    "unheard output": (
+        asked_loss.unheard_output,
+        {},
+        "",
+        (model({"a": "mse", "b": lambda y, p: 0.0 * ops.mean(p)}, outputs=("a", "b")), X, {"a": Y, "b": Y}),
+        (model({"a": "mse", "b": "mse"}, outputs=("a", "b")), 0 * X, {"a": 0 * Y, "b": 0 * Y}),
+    ),
     "no gradient": (
         asked_model.without_gradient,
         {},

@@ -289,7 +289,7 @@ def copied_through(finding: Finding, case: Case) -> list[str] | None:
 
 
 def unheard_output(finding: Finding, case: Case) -> list[str] | None:
-    """Outputs on which the loss does not depend."""
+    """Outputs on which the loss does not depend; where none has a slope, all answers are right."""
     if not isinstance(case.batch.y, Mapping | list | tuple):
         return None
     return [
@@ -298,7 +298,9 @@ def unheard_output(finding: Finding, case: Case) -> list[str] | None:
         "for output in outputs:",
         "    output.retain_grad()",
         "model.compute_loss(x, y, answers).backward()",
-        "wrong = [k for k, output in enumerate(outputs) if output.grad is None or not output.grad.any()]",
+        "lost = [k for k, output in enumerate(outputs) if output.grad is None]",
+        "mute = [k for k, output in enumerate(outputs) if k not in lost and not output.grad.any()]",
+        "wrong = lost or (mute if len(mute) < len(outputs) else [])",
     ]
 
 
