@@ -791,6 +791,13 @@ OF_A_FORM = {
         (chain(DENSE(1), DENSE(4), shape=(4,)), TABLE, TABLE),
         (chain(DENSE(3), DENSE(4), shape=(4,)), TABLE, TABLE),
     ),
+    "nothing asked": (
+        asked_loss.nothing_asked,
+        {},
+        "",
+        (model(lambda y, p: ops.mean(ops.square(p - p))), X, Y),
+        (model(), 0 * X, 0 * Y),
+    ),
     "unheard output": (
         asked_loss.unheard_output,
         {},

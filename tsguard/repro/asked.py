@@ -77,8 +77,12 @@ def finds(lines: Sequence[str], space: Mapping[str, Any]) -> bool:
 
 
 def of_any_arrays(lines: list[str], case: Case, names: str) -> list[str]:
-    """The lines, with one before them that makes tensors of a mended model's arrays where they cannot do without."""
-    if home_of(lines) == "np" or not names or _wrong(lines, case, home="np"):
+    """The lines, with one before them that makes tensors of a mended model's arrays where they cannot do without.
+
+    A loss of one's own may take arrays while it is sick and need tensors once it is mended.
+    """
+    own = type(case.model).compute_loss is not keras.Model.compute_loss
+    if home_of(lines) == "np" or not names or (_wrong(lines, case, home="np") and not own):
         return lines
     several = f"({names})" if "," in names else names
     return [f"{names} = keras.tree.map_structure(keras.ops.convert_to_tensor, {several})", *lines]

@@ -170,8 +170,10 @@ def nothing_asked_of_a_batch(finding: Finding, case: Case) -> list[str] | None:
 
 
 def nothing_asked(finding: Finding, case: Case) -> list[str]:
-    """A loss without a gradient for any weight."""
+    """A loss without a gradient for any weight, wherever these are: answers that are all right have none either."""
     return [
+        "for v in model.trainable_variables:",
+        "    v.assign(keras.random.normal(v.shape))",
         f"loss = {LOSS}",
         "weights = [v.value for v in model.trainable_variables]",
         "if loss.requires_grad:",
