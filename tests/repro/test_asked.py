@@ -865,3 +865,11 @@ def test_what_hangs_on_the_size_of_a_batch_reads_it_from_the_arguments(form):
     assert lines_of(form, finding, case.with_(fit={"batch_size": 1})) is not None
     assert lines_of(form, finding, case.with_(fit={"batch_size": 8})) is None
     assert lines_of(form, finding, case) is None
+
+
+def test_class_weights_are_read_from_the_arguments():
+    finding = Finding("data-imbalance", Status.FAIL, Role.CAUSE, "sick", where={"config_key": "class_weight"})
+    case = case_of((classes(SPARSE()), X, LABELS))
+    assert form_of(finding, case.with_(fit={"class_weight": {1: 2.0, 2: 1.0, 3: 1.0}})) is not None
+    assert form_of(finding, case.with_(fit={"class_weight": {0: 2.0, 1: 1.0, 2: 1.0}})) is None
+    assert form_of(finding, case) is None

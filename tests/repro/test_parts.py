@@ -64,7 +64,6 @@ CASES = {
     "config-unused-key": (weighed({"0": 1.0, "1": 9.0}), weighed({0: 1.0, 1: 9.0})),
     "data-imbalance of one class": (weighed({0: 1e4, 1: 1.0}), weighed({0: 1.0, 1: 9.0})),
     "data-imbalance turned round": (weighed({0: 5.0, 1: 1.0}), weighed({0: 1.0, 1: 9.0})),
-    "data-imbalance of other keys": (weighed({1: 2.0, 2: 3.0}), weighed({0: 2.0, 1: 3.0})),
     "data-order of the last part": (
         ordered(np.arange(300) // 75, validation_split=0.3),
         ordered(np.arange(300) % 4, validation_split=0.3),

@@ -99,7 +99,7 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
         asked_data.still_columns,
         asked_data.copied_columns,
     ),
-    "data-imbalance": (asked_data.rare_class,),
+    "data-imbalance": (asked_data.rare_class, asked_data.weights_of_other_classes),
     "data-labels": (
         asked_labels.odd_labels,
         asked_labels.rows_for_numbers,

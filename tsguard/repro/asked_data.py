@@ -164,6 +164,16 @@ def rare_class(finding: Finding, case: Case) -> list[str] | None:
     ]
 
 
+def weights_of_other_classes(finding: Finding, case: Case) -> list[str] | None:
+    """Class weights whose keys begin and end above the labels."""
+    if finding.where.get("config_key") != "class_weight" or not case.fit or not isinstance(case.batch.y, np.ndarray):
+        return None
+    return [
+        'table, labels = fit.get("class_weight", {}), np.unique(y)',
+        "wrong = [table] if table and min(table) > labels[0] and max(table) > labels[-1] else []",
+    ]
+
+
 def backwards(finding: Finding, case: Case) -> list[str] | None:
     """Clocks that fall; what is padded at the end with zeros does not count."""
     found = _values(finding, case)

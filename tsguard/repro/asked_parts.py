@@ -202,11 +202,6 @@ def weights_of_no_class(finding: Finding, parts: Parts) -> list[str] | None:
     return _weighed(finding, parts, "len(set(table.values())) > 1 == len(set(weights))")
 
 
-def weights_of_other_classes(finding: Finding, parts: Parts) -> list[str] | None:
-    """Class weights whose keys begin and end above the labels."""
-    return _weighed(finding, parts, "table and min(table) > kinds[0] and max(table) > kinds[-1]")
-
-
 def last_part_apart(finding: Finding, parts: Parts) -> list[str] | None:
     """Labels that only the rows have which `validation_split` holds back."""
     if not isinstance(parts.y, np.ndarray) or finding.where.get("split") != "validation":
@@ -259,7 +254,7 @@ def values_in_a_row(finding: Finding, parts: Parts) -> list[str] | None:
 FORMS: Mapping[str, tuple[Form, ...]] = {
     "config-unused-key": (weights_of_no_class,),
     "data-drift": (other_units,),
-    "data-imbalance": (weights_of_no_class, one_class_weighs, weights_turned_round, weights_of_other_classes),
+    "data-imbalance": (weights_of_no_class, one_class_weighs, weights_turned_round),
     "data-leak": (shared_rows, shared_steps, near_copies),
     "data-mispaired": (lost_column, taught_by_one_part, taught_by_views),
     "data-order": (classes_in_a_row, classes_by_batch, values_in_a_row, last_part_apart),

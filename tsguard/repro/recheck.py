@@ -309,10 +309,13 @@ def _script(
         read = [
             (key, _named(part, plainly)) for key, part in parts if any(re.search(rf"\b{key}\b", one) for one in plainly)
         ]
-        given = ", ".join(emit.value(key, part, beside, home="np") for key, part in read)
+        values = {key: emit.value(key, part, beside, home="np") for key, part in read}
+        if any(re.search(r"\bfit\b", line) for line in plainly):
+            values["fit"] = plain({key: value for key, value in case.fit.items() if f'"{key}"' in " ".join(plainly)})
+        given = ", ".join(values.values())
         scripts.render(
             script, "data.py.j2", shared, lines, beside, arrays=[], returned=scripts.returned(given),
-            data=", ".join(key for key, _ in read), plainly=plainly, code=(given, *plainly),
+            data=", ".join(values), plainly=plainly, code=(given, *plainly),
         )  # fmt: skip
         return script
     try:
