@@ -270,6 +270,7 @@ class AsFound:
         self._picture = [_Picture(thing) for model in models for thing in _keras_objects(model)]
         copies = {id(variable): variable for model in models for variable in _variables(model)}
         self._values = [_Values(variable) for variable in copies.values()]
+        self._torch = TorchStates(*models)
         self._generators = rng_state()
         self._names = {
             key: dict(value) for key, value in _keras_globals().items() if key.startswith("object_name_uids")
@@ -286,6 +287,7 @@ class AsFound:
         with torch.no_grad():
             for values in self._values:
                 values.restore()
+        self._torch.restore()
         restore_rng(self._generators)
         current = _keras_globals()
         for key in [key for key in current if key.startswith("object_name_uids")]:
@@ -319,15 +321,99 @@ def optimizers_of(model: Any) -> list[Any]:
     import keras
 
     found: dict[int, Any] = {}
-    for held in [getattr(model, "optimizer", None), *vars(model).values()]:
-        listed = held.values() if isinstance(held, dict) else held if isinstance(held, list | tuple) else [held]
-        for value in list(listed)[:MOST_OPTIMIZERS]:
-            if isinstance(value, keras.optimizers.Optimizer):
-                found[id(value)] = value
-                inner = getattr(value, "inner_optimizer", None)
-                if inner is not None:
-                    found[id(inner)] = inner
+    for value in [getattr(model, "optimizer", None), *_held_by(model)]:
+        if isinstance(value, keras.optimizers.Optimizer):
+            found[id(value)] = value
+            inner = getattr(value, "inner_optimizer", None)
+            if inner is not None:
+                found[id(inner)] = inner
     return list(found.values())
+
+
+def _held_by(model: Any) -> Iterable[Any]:
+    """What an own model keeps beside it, alone or in a container."""
+    for held in vars(model).values():
+        listed = held.values() if isinstance(held, dict) else held if isinstance(held, list | tuple) else [held]
+        yield from list(listed)[:MOST_OPTIMIZERS]
+
+
+PLAIN = (bool, int, float, str, type(None))
+"""What is kept of the attributes of a user's own classes: values that cannot be changed in place."""
+
+LEFT_ALONE = ("stop_training", "stop_evaluating")
+"""Flags by which callbacks talk to fit: not part of a step."""
+
+
+class _Kinds(dict[type, bool]):
+    """Whether a type is plain, asked once for each: a model has thousands of attributes, of few types."""
+
+    def __missing__(self, kind: type) -> bool:
+        self[kind] = issubclass(kind, PLAIN)
+        return self[kind]
+
+
+_IS_PLAIN = _Kinds()
+
+
+def plain_attributes(thing: Any) -> dict[str, Any]:
+    """The attributes of an object that a step of its own may count or scale with."""
+    return {
+        name: value
+        for name, value in getattr(thing, "__dict__", {}).items()
+        if _IS_PLAIN[type(value)] and name not in LEFT_ALONE
+    }
+
+
+def is_own(thing: Any) -> bool:
+    """Whether the class of an object is neither of Keras nor of torch."""
+    return not type(thing).__module__.startswith(("keras.", "builtins", "torch."))
+
+
+class TorchStates:
+    """What optimizers and schedules of torch, which an own step may drive, know: to be put back."""
+
+    def __init__(self, *models: Any) -> None:
+        import torch
+
+        kinds = (torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler)
+        held = {id(one): one for model in models for one in _held_by(model) if isinstance(one, kinds)}
+        self._optimizers = [
+            (one, _entries(one), [{k: v for k, v in group.items() if k != "params"} for group in one.param_groups])
+            for one in held.values()
+            if isinstance(one, kinds[0])
+        ]
+        self._schedules = [(one, dict(vars(one))) for one in held.values() if isinstance(one, kinds[1])]
+
+    def restore(self) -> None:
+        """States, groups and counters as they were; the tensors are the same objects."""
+        import torch
+
+        for optimizer, known, groups in self._optimizers:
+            optimizer.state.clear()
+            for weight, entries in known.items():
+                optimizer.state[weight] = {}
+                for key, (value, bits) in entries.items():
+                    if torch.is_tensor(value):
+                        with torch.no_grad():
+                            value.copy_(bits)
+                    optimizer.state[weight][key] = value
+            for group, settings in zip(optimizer.param_groups, groups, strict=False):
+                group.update(settings)
+        for schedule, settings in self._schedules:
+            vars(schedule).update(settings)
+
+
+def _entries(optimizer: Any) -> dict[Any, dict[str, tuple[Any, Any]]]:
+    """What an optimizer of torch knows of each weight: the very value and its bits."""
+    return {
+        weight: {key: (value, _bits(value)) for key, value in known.items()}
+        for weight, known in optimizer.state.items()
+    }
+
+
+def _bits(value: Any) -> Any:
+    """A copy of a tensor; other values as they are."""
+    return value.detach().clone() if hasattr(value, "detach") else value
 
 
 def outer_optimizers_of(model: Any) -> list[Any]:

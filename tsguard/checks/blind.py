@@ -196,7 +196,8 @@ def _blind_to_targets(bench: Bench, answers: list[Any], base: float) -> Iterator
         return  # the model itself is asked about the targets (a second view): other answers do not stand for that
     if not blind_under(shuffled(y, seed) for seed in (1, 2, 3)):
         yield from _rows_of_one_label(bench)
-        yield from _heads_with_all_pairs(bench, answers)
+        crossed = list(_steps_against_others(bench))
+        yield from crossed or _heads_with_all_pairs(bench, answers)
         yield from _blind_columns(bench, answers, base, scale)
         return
     reshaped = _in_answers_shape(bench, y)
@@ -381,6 +382,35 @@ def _looks_at_nothing(bench: Bench, answers: list[Any], base: float) -> Iterator
             where={"phase": "loss"},
             score=0.9,
         )
+
+
+def _steps_against_others(bench: Bench) -> Iterator[Finding]:
+    """Targets whose shape is not that of the answers, of as many numbers: what the very targets cost as answers.
+
+    With as many rows as steps, (B, T) against (B, T, 1) compares each step with those of another row. Dealing rows then
+    changes the loss; that the right answers cost more than in equal shapes shows it all the same.
+    """
+    import torch
+
+    reshaped = _in_answers_shape(bench, bench.batch.y)
+    if reshaped is None or any(head.target is None for head in bench.heads):
+        return
+    right = [head.target.to(head.answer).reshape(head.answer.shape) for head in bench.heads]
+    if not all(torch.is_floating_point(one) for one in right):
+        return
+    given, aligned = bench.loss_of(right), bench.loss_of(right, y=reshaped)
+    if not math.isfinite(given) or not math.isfinite(aligned) or given - aligned <= SAME * max(abs(given), 1e-12):
+        return
+    shapes = ", ".join(f"{tuple(h.target.shape)} against {tuple(h.answer.shape)}" for h in bench.heads)
+    yield catalogue.finding(
+        "loss-broadcast",
+        f"answers that equal the targets cost {given:.4g}, and {aligned:.4g} once the targets have the answers' shape: "
+        f"shapes {shapes} broadcast, so that answers are compared with the targets of other rows or steps. Reshape the "
+        "targets to the shape of the output.",
+        where={"phase": "loss"},
+        evidence=(Evidence("value", {"as given": given, "equal shapes": aligned}, name="loss of the right answers"),),
+        score=1.0,
+    )
 
 
 def _in_answers_shape(bench: Bench, y: Any) -> Any:

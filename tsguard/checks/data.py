@@ -211,6 +211,7 @@ def columns_that_say_nothing(context: Context) -> Iterable[Finding]:
     for one in measured_inputs(context):
         yield from _constant_features(one, context.padding)
         yield from _copied_features(one)
+    yield from _copied_inputs(measured_inputs(context))
     for one in targets(context):
         column = one.array
         if column.dtype.kind in "fiu" and column.size > 1 and (column == column.flat[0]).all() and _is_asked(context):
@@ -290,6 +291,27 @@ def _copied_features(one: Named) -> Iterator[Finding]:
         remedy = "Check the column index that the features were cut by; a copied column adds nothing."
         where = one.where(feature=one.feature(others[0]))
         yield catalogue.finding("data-constant", message, where=where, remedy=remedy, score=0.7)
+
+
+def _copied_inputs(listed: list[Named]) -> Iterator[Finding]:
+    """Inputs of their own names that hold one and the same array: one of them was loaded in place of the other."""
+    for place, one in enumerate(listed):
+        for other in listed[place + 1 :]:
+            if (
+                one.array.shape != other.array.shape
+                or one.array.dtype.kind != "f"
+                or len(np.unique(one.array[:64])) < 3
+            ):
+                continue
+            if not np.array_equal(one.array, other.array, equal_nan=True):
+                continue
+            message = (
+                f"inputs {one.name!r} and {other.name!r} of shape {one.array.shape} hold the same numbers, cell by "
+                "cell. Expected two recordings: one was loaded, or cut, in place of the other."
+            )
+            remedy = "Look at where the second one is read. What is meant twice needs one Input, used twice."
+            yield catalogue.finding("data-constant", message, where=other.where(), remedy=remedy, score=0.7)
+            return
 
 
 @check("time that does not run forward", codes=("data-order",), needs=("data", "arrays"), cost=1)

@@ -26,7 +26,7 @@ from tsguard.probes.baselines import learnable_share
 from tsguard.probes.gradients import norm
 from tsguard.probes.learnable import straight_and_curved
 from tsguard.probes.score import judge, sample
-from tsguard.probes.stage import flat, take_step
+from tsguard.probes.stage import flat, has_own_step, take_step
 from tsguard.probes.trial import Trial, run_trial, stream
 
 STEPS = 30
@@ -387,15 +387,28 @@ def _clipped(first: FirstSteps) -> Iterator[Finding]:
 ALIKE = 1e-3
 """Relative spread of gradient norms below which something holds them: those of batches differ by a tenth and more."""
 
+CUT = 1e-2
+"""Norm of what the optimizer gets over that of the gradient itself, from which a step has cut it to next to nothing."""
+
 FREED = (100.0, 10_000.0)
 """Factors by which the rate is raised in place of a threshold that nobody can take away from outside."""
 
 
 def _clipped_in_the_step(first: FirstSteps, norms: list[float]) -> Iterator[Finding]:
-    """Gradients that all arrive at the optimizer with one and the same norm, where longer steps learn."""
+    """Gradients that arrive at the optimizer with one and the same norm, or far smaller than they were, where longer
+    steps learn."""
     trial = first.trial
-    if len(norms) < 8 or len(norms) < len(first.norms) or max(norms) - min(norms) > ALIKE * max(norms):
+    if len(norms) < 8 or len(norms) < len(first.norms):
         return
+    alike = max(norms) - min(norms) <= ALIKE * max(norms)
+    real = None if alike or not has_own_step(first.bench.model) else _before_the_cut(first.bench)
+    if not alike and (real is None or max(norms) > CUT * real):
+        return
+    told = (
+        f"with the norm {norms[0]:.3g}, whatever the batch"
+        if real is None
+        else f"with norms up to {max(norms):.3g}, where the gradient of the loss has {real:.3g}"
+    )
     for factor in FREED:
         longer = first.again(changes.rate_times(first.bench.model, factor))
         if not longer.finite or longer.end >= MENDED * trial.end:
@@ -405,9 +418,8 @@ def _clipped_in_the_step(first: FirstSteps, norms: list[float]) -> Iterator[Find
         )
         yield catalogue.finding(
             "clip-saturated",
-            f"the gradients of all {len(norms)} first steps arrive at the optimizer with the norm {norms[0]:.3g}, "
-            f"whatever the batch: something before it cuts them there, and {words}. Raise the threshold of the "
-            "clipping in `train_step`.",
+            f"the gradients of all {len(norms)} first steps arrive at the optimizer {told}: something before it cuts "
+            f"them, and {words}. Raise the threshold of the clipping in `train_step`.",
             where={"phase": "update"},
             evidence=(Evidence("value", norms, name="gradient norm per step"),),
             proof=first.proof_of(f"rate × {factor:g}", changes.rate_times(first.bench.model, factor), longer, words),
@@ -416,6 +428,21 @@ def _clipped_in_the_step(first: FirstSteps, norms: list[float]) -> Iterator[Find
             score=1.0,
         )
         return
+
+
+def _before_the_cut(bench: Bench) -> float | None:
+    """Norm of the gradient of a step's loss in what the optimizer is fed, asked of the loss itself."""
+    import torch
+
+    step = bench.again(bench.batch, record_calls=False)
+    try:
+        weights = [variable.value for variable in step.fed_variables]
+        slopes = torch.autograd.grad(step.root.float().sum(), weights, allow_unused=True) if weights else ()
+    except RuntimeError:  # a step that frees its graph, or updates within
+        return None
+    finally:
+        bench.start.restore()
+    return math.hypot(*(norm(one) for one in slopes if one is not None), 0.0) / step.scale
 
 
 def _decayed(first: FirstSteps) -> Iterator[Finding]:

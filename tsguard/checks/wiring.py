@@ -311,9 +311,12 @@ def _disconnected(bench: Bench, *, attention: bool) -> Iterator[Finding]:
         if scale is not None:
             draw_weights(bench.model, scale, generator)
         step = take_step(bench.model, batch, record_calls=False)
+        used = leaf_tensors(step.root) if step.root is not None and step.fed else {}
         for variable in trainable:
             gradient = step.gradient_of(variable)
-            if gradient is not None:
+            if gradient is None and id(variable.value) in used:
+                largest[id(variable)] = math.inf  # the loss depends on it, and no optimizer is told: not this matter
+            elif gradient is not None:
                 value = float(gradient.abs().max())
                 largest[id(variable)] = max(largest[id(variable)], math.inf if math.isnan(value) else value)
         silent = _silent(bench.model, largest)

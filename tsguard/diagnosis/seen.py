@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from tsguard import catalogue
 from tsguard.checks.units import unit_findings
+from tsguard.dataset import Data, leaves
 from tsguard.diagnosis.collapse import collapsed
 from tsguard.diagnosis.record import Record
 from tsguard.diagnosis.signs import RARE, below, symptoms
@@ -15,7 +16,7 @@ from tsguard.evidence import Evidence
 from tsguard.findings import Finding, Role, Status
 from tsguard.probes.answers import LossOfAnswers, heads, labels_of, predict, question
 from tsguard.probes.baselines import learnable_share, regression_baselines
-from tsguard.probes.score import JUDGED_ROWS, Judged, as_shares, judge, sample
+from tsguard.probes.score import JUDGED_ROWS, Judged, as_shares, judge, sample, skill_of
 from tsguard.probes.stage import Batch, Snapshot, take_step
 from tsguard.probes.trial import stream
 
@@ -61,7 +62,9 @@ def _measure(record: Record) -> Seen:
     if rows is None:
         return Seen(None, None, 0.0, symptoms(record.series))
     judged = judge(record.model, rows)
-    known = _learnable(record)
+    each = _learnable(record)
+    # The worst output is judged, and no more can be known of it than of the one that tells least.
+    known = min(each.values(), default=0.0)
     if judged is None or rows.y is None:
         # Without targets there are answers that nobody asked for by value: a representation.
         alone = collapsed(record) if judged is None else []
@@ -87,16 +90,36 @@ def _measure(record: Record) -> Seen:
             else ()
         )
         found += looked or _below_on_rows_held_back(record, judged)
-    elif judged.skill < 0.5 * known and known > 0.15:
-        found.append(
-            catalogue.finding(
-                "no-learning",
-                f"the worst output explains {judged.skill:.0%} of its targets on training rows, and a closed-form fit "
-                f"{known:.0%} of rows held back.",
-                evidence=(Evidence("value", judged.metrics, name="metrics"),),
-            )
-        )
+    else:
+        found += _unlearned(judged, each)
     return Seen(rows, judged, known, tuple(found))
+
+
+UNLEARNED, LEARNABLE = 0.5, 0.15
+"""Share of what a closed-form fit explains of an output that must be learned of it, and what that fit must explain."""
+
+
+def _unlearned(judged: Judged, known: dict[str, float]) -> list[Finding]:
+    """The output that lies furthest behind what a closed-form fit explains of the same targets."""
+    learned = {name: skill_of(metrics) for name, metrics in judged.outputs.items()}
+    if set(known) != set(learned):
+        if len(known) != len(learned):  # outputs and targets that do not answer each other one by one
+            learned = {"output": judged.skill}
+            known = {"output": min(known.values(), default=0.0)}
+        known = dict(zip(learned, known.values(), strict=True))
+    behind = {name: known[name] - learned[name] for name in learned if learned[name] < UNLEARNED * known[name]}
+    worst = max(behind, key=lambda name: behind[name], default=None)
+    if worst is None or known[worst] <= LEARNABLE or worst in judged.opposed:
+        return []
+    return [
+        catalogue.finding(
+            "no-learning",
+            f"output {worst!r} explains {learned[worst]:.0%} of its targets on training rows, and a closed-form fit "
+            f"{known[worst]:.0%} of rows held back.",
+            where={"output": worst},
+            evidence=(Evidence("value", judged.metrics, name="metrics"),),
+        )
+    ]
 
 
 HELD_ROWS = 100
@@ -216,9 +239,19 @@ def _idle_units(record: Record) -> list[Finding]:
     ]
 
 
-def _learnable(record: Record) -> float:
+def _learnable(record: Record) -> dict[str, float]:
+    """What a closed-form fit explains of each target, by name where targets have names and by place otherwise."""
+    data = record.data
+    named = data.y.items() if isinstance(data.y, dict) else enumerate(leaves(data.y))
+    listed = [(str(name), leaf) for name, leaf in named]
+    if not data.is_arrays or len(listed) < 2:
+        return {"output": _share(data)}
+    return {name: _share(Data(data.x, leaf, batch_size=data.batch_size)) for name, leaf in listed}
+
+
+def _share(data: Data) -> float:
     try:
-        return learnable_share(record.data)
+        return learnable_share(data)
     except (ValueError, TypeError, ArithmeticError):  # odd data: then nothing is known about what can be learned
         return 0.0
 

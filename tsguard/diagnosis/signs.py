@@ -5,6 +5,7 @@ Each threshold says what it would take for a healthy run to cross it.
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -98,10 +99,12 @@ def _of_curves(series: Mapping[str, Sequence[float]]) -> list[Finding]:
         best = min(validation)
         at = validation.index(best)
         tail = validation[at + 1 :]
+        # What rose as far while the run was still getting better is how this validation part scatters.
+        scatter = max((after - before for before, after in itertools.pairwise(validation[: at + 1])), default=0.0)
         if (
             len(tail) >= 3
             and best > 0
-            and statistics.median(tail[-3:]) > RISEN_VALIDATION * best
+            and statistics.median(tail[-3:]) > max(RISEN_VALIDATION * best, best + scatter)
             and training[-1] < training[at]
         ):
             found.append(

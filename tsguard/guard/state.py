@@ -13,29 +13,20 @@ from typing import Any
 
 import torch
 
-from tsguard.backend import RngState, carried_states, outer_optimizers_of, restore_rng, rng_state
+from tsguard.backend import (
+    RngState,
+    carried_states,
+    is_own,
+    outer_optimizers_of,
+    plain_attributes,
+    restore_rng,
+    rng_state,
+)
 from tsguard.guard.norms import all_finite
 from tsguard.guard.packed import Packed, by_dtype
 
-PLAIN = (bool, int, float, str, type(None))
-"""What is kept of the attributes of a user's own classes: values that cannot be changed in place."""
-
-
-class _Kinds(dict[type, bool]):
-    """Whether a type is plain, asked once for each: a model has thousands of attributes, of few types."""
-
-    def __missing__(self, kind: type) -> bool:
-        self[kind] = issubclass(kind, PLAIN)
-        return self[kind]
-
-
-_IS_PLAIN = _Kinds()
-
 SETTLED = 3
 """Captures after which no new variables are looked for: layers that are made late are made in the first steps."""
-
-LEFT_ALONE = ("stop_training", "stop_evaluating")
-"""Flags by which callbacks talk to fit: not part of a step."""
 
 
 def state_variables(model: Any) -> list[Any]:
@@ -70,19 +61,7 @@ def _own_objects(model: Any) -> list[Any]:
     compile_loss = getattr(model, "_compile_loss", None)
     for loss in getattr(compile_loss, "_flat_losses", None) or ():
         candidates += [loss.loss, getattr(loss.loss, "fn", None)]
-    return [
-        thing
-        for thing in candidates
-        if thing is not None and not type(thing).__module__.startswith(("keras.", "builtins", "torch."))
-    ]
-
-
-def _plain_attributes(thing: Any) -> dict[str, Any]:
-    return {
-        name: value
-        for name, value in getattr(thing, "__dict__", {}).items()
-        if _IS_PLAIN[type(value)] and name not in LEFT_ALONE
-    }
+    return [thing for thing in candidates if thing is not None and is_own(thing)]
 
 
 class StateBuffer:
@@ -186,7 +165,7 @@ class StateBuffer:
         with torch.no_grad():
             _fill(self.packs, self._single)
         self.rng = rng_state()
-        self.attributes = [(thing, _plain_attributes(thing)) for thing in self._own]
+        self.attributes = [(thing, plain_attributes(thing)) for thing in self._own]
         self.trainable = [variable.trainable for variable in self.variables]
 
     def extend(self) -> None:

@@ -8,6 +8,7 @@ of four now and then, but not three times in five steps, and not together with t
 from __future__ import annotations
 
 import math
+import re
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -226,6 +227,10 @@ LOWER_IS_BETTER = (
 )
 HIGHER_IS_BETTER = ("acc", "auc", "r2", "f1", "precision", "recall", "iou", "ndcg", "hit", "mrr", "map", "top_k")
 
+ONE_SIDED = re.compile(r"(.*_)?(precision|recall)(_\d+)?")
+"""Metrics that an answer of yes (or no) to everything brings to 1: one falls where the other rises, and what training
+buys with it is told by neither alone. Those at a stated value of the other are no such half."""
+
 
 def metric_disagrees(loss: Sequence[float], metric: Sequence[float], name: str) -> bool:
     """Whether a validation metric gets worse while the loss gets better: opposite order in almost every pair of
@@ -236,7 +241,11 @@ def metric_disagrees(loss: Sequence[float], metric: Sequence[float], name: str) 
     pairs = [(a, b) for a, b in zip(loss, metric, strict=False) if math.isfinite(a) and math.isfinite(b)]
     lowered = name.lower()
     higher = any(word in lowered for word in HIGHER_IS_BETTER)
-    if len(pairs) < 6 or not (higher or any(word in lowered for word in LOWER_IS_BETTER)):
+    if (
+        len(pairs) < 6
+        or ONE_SIDED.fullmatch(lowered)
+        or not (higher or any(word in lowered for word in LOWER_IS_BETTER))
+    ):
         return False
     if pairs[-1][0] >= pairs[0][0]:
         return False

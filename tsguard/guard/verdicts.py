@@ -37,12 +37,21 @@ SAMPLES = 256
 
 def at_end(watcher: Watcher, logs: dict[str, list[float]]) -> Iterator[Finding]:
     """Every finding of the end of a run."""
-    yield from _rises(watcher)
+    if not _scaled_by_hand(watcher.watch.values("loss"), logs.get("loss") or []):
+        yield from _rises(watcher)
     yield from _clip(watcher)
     yield from _learning(watcher)
     yield from _unmoved(watcher)
     yield from _loader(watcher)
     yield from _metrics(logs)
+
+
+def _scaled_by_hand(losses: list[float], told: list[float]) -> bool:
+    """Whether what backward starts from rose while the loss that the step tells fell: an own step scales it."""
+    size = min(trips.RECENT, len(losses))
+    if not size or len(told) < 2 or not all(map(math.isfinite, told)):
+        return False
+    return told[-1] < told[0] and float(np.median(losses[-size:])) > float(np.median(losses[:size]))
 
 
 def _rises(watcher: Watcher) -> Iterator[Finding]:
@@ -98,11 +107,18 @@ def _learning(watcher: Watcher) -> Iterator[Finding]:
         )
 
 
+def _cancelled(path: str, still: list[str]) -> bool:
+    layer, _, name = path.rpartition("/")
+    return name == "bias" and not any(other != path and other.rpartition("/")[0] == layer for other in still)
+
+
 def _unmoved(watcher: Watcher) -> Iterator[Finding]:
     """Trainable weights that hold their first bits after many updates, and got no gradient."""
     if watcher.watched < trips.UNCHANGED_STEPS or watcher.stopped:
         return
     still = watcher.first_bits.unmoved() if watcher.first_bits is not None else []
+    # A bias whose kernel moves is cancelled by what follows (a difference, a softmax): it has nothing to learn.
+    still = [path for path in still if not _cancelled(path, still)]
     if not still:
         return
     all_of_them = len(still) == len(watcher.model.trainable_variables)

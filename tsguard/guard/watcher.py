@@ -187,15 +187,7 @@ class Watcher:
         bad_loss = loss is not None and not math.isfinite(loss)
         if self.scaled:
             if self.amp.add(skipped=not finite) and not bad_loss:
-                self._tripped = self._trip(
-                    "amp-steps-skipped",
-                    f"The loss scaler has skipped {self.amp.skipped} of {self.amp.steps} steps "
-                    f"({self.amp.in_a_row} in a "
-                    f"row): gradients in float16 are not finite, and the weights do not move.",
-                    phase="backward",
-                    nonfinite=False,
-                    facts={"skipped": self.amp.skipped, "steps": self.amp.steps},
-                )
+                self._tripped = self._skips()
             finite = True
         if finite and not bad_loss:
             return True
@@ -206,6 +198,17 @@ class Watcher:
         if self._record is not None:
             self._record.applied = False
         return False
+
+    def _skips(self) -> Trip:
+        return self._trip(
+            "amp-steps-skipped",
+            f"The loss scaler has skipped {self.amp.skipped} of {self.amp.steps} steps ({self.amp.in_a_row} in a row): "
+            f"{'gradients in float16 are not finite' if self.scaled else 'the scaled loss is not finite'}, and the "
+            "weights do not move.",
+            phase="backward",
+            nonfinite=False,
+            facts={"skipped": self.amp.skipped, "steps": self.amp.steps},
+        )
 
     def after_update(self, gradients: list[Any], variables: list[Any]) -> None:
         """Once per window, against the clean state that was copied right before: how far one update moves the
@@ -218,11 +221,17 @@ class Watcher:
             for name, value in moved.sizes(clean, variables).items():
                 self.watch.point(name, self.step, value)
 
-    def _without_update(self, step: Step) -> Trip | None:
-        """A step in which no optimizer of Keras was heard: its loss at least is looked at."""
+    def _without_update(self, step: Step, logs: Any) -> Trip | None:
+        """A step in which no optimizer of Keras was heard: its loss at least is looked at.
+
+        Where earlier steps were heard and the loss that is told is finite, an own step scales its loss by hand, saw the
+        overflow and left its update out: what a scaler is for, until it does so again and again.
+        """
         loss = told(_numbers(step.losses))
         if self.seam.compiled or loss is None or math.isfinite(loss):
             return None
+        if self.watch.paths and _tells_a_finite_loss(logs):
+            return self._skips() if self.amp.add(skipped=True) else None
         return self._trip_at(self.step, "loss", loss)
 
     def _loose_step(self, step: Step, trip: Trip | None) -> None:
@@ -254,8 +263,11 @@ class Watcher:
                 record.grad_norm = step.total.item() if step.total is not None else None
             self.watch.keep(step)
         self._current = None
-        if self._tripped is None and self.on_cpu and step is not None and step.total is None:
-            self._tripped = self._without_update(step)
+        if self._tripped is None and self.on_cpu and step is not None and not self.scaled:
+            if step.total is None:
+                self._tripped = self._without_update(step, logs)
+            elif self.amp.steps:
+                self.amp.add(skipped=False)
         if self._tripped is None and self.question is not None and self.question.met:
             inquest.look_for_hidden(self)
         if self._tripped is None and record is not None and record.grad_norm == 0.0 and record.loss is not None:
@@ -469,3 +481,11 @@ def _build_as_apply_would(optimizer: Any, variables: list[Any]) -> None:
     with backend.name_scope(optimizer.name, caller=optimizer):
         optimizer.build(list(variables))
     optimizer.built = True
+
+
+def _tells_a_finite_loss(logs: Any) -> bool:
+    value = logs.get("loss") if isinstance(logs, dict) else None
+    try:
+        return value is not None and math.isfinite(float(value))
+    except (TypeError, ValueError):
+        return False

@@ -38,6 +38,11 @@ class Gradients:
     value: float
 
 
+def _between_calls(model: Any) -> list[Any]:
+    """What one call may hand on to the next: statistics, seeds, and the states that stateful layers carry."""
+    return [*model.non_trainable_variables, *backend.carried_states(model)]
+
+
 class Bench:
     """Calls one model."""
 
@@ -47,7 +52,7 @@ class Bench:
         self.structure: Structure | None = None
         self._rng = backend.rng_state()
         self._salt = 0
-        self._start = [(v, v.value.detach().clone()) for v in model.non_trainable_variables]
+        self._start = [(v, v.value.detach().clone()) for v in _between_calls(model)]
         self.forwards = 0
 
     @property
@@ -65,7 +70,7 @@ class Bench:
     def settle(self) -> None:
         """After the first call: variables that were made by it start from where they are now."""
         known = {id(variable) for variable, _ in self._start}
-        for variable in self.model.non_trainable_variables:
+        for variable in _between_calls(self.model):
             if id(variable) not in known:
                 self._start.append((variable, variable.value.detach().clone()))
 

@@ -58,7 +58,8 @@ class _Reader:
         mask = self._mask_name()
         time = self._time(mask, feature_mask)
         width = next((self.rows[name].shape[axis] for name, axis in time.items()), 1)
-        outputs, calls = self.forward(self.structure, self.rows, record=True)
+        asked = {name: leaf[: self._batch_size() or ROWS] for name, leaf in self.rows.items()}
+        outputs, calls = self.forward(self.structure, asked, record=True)
         makers, born = validity.makers_of(calls) if mask is None else ((), ())
         rows = validity.Rows(self.rows, time, width, mask, self.padding, self.declared)
         steps = validity.valid_steps(rows, makers, born, self.say)

@@ -386,7 +386,7 @@ def class_axis(head: Head) -> int | None:
     if head.target is None:
         return None
     shape, wanted = tuple(head.answer.shape), tuple(head.target.shape)
-    if labels_of(head.target) in ("integer", "binary"):
+    if labels_of(head.target) in ("integer", "binary") and shape != wanted:
         able = [
             k for k in range(1, len(shape)) if wanted in (shape[:k] + shape[k + 1 :], (*shape[:k], 1, *shape[k + 1 :]))
         ]

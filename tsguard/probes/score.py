@@ -40,6 +40,8 @@ class Judged:
     metrics: dict[str, float]
     outputs: dict[str, dict[str, float]] = field(default_factory=dict)
     kind: str = "regression"
+    opposed: tuple[str, ...] = ()
+    """Outputs that the model works against on purpose, and targets that never vary: measured and not judged."""
 
 
 def sample(data: Data, rows: int = JUDGED_ROWS, *, weighted: bool = False) -> Batch | None:
@@ -127,7 +129,7 @@ def judge(model: Any, batch: Batch) -> Judged | None:
         if metrics:
             found[head.name] = metrics
             kinds.add(kind)
-            skills.append((head.name, _skill(metrics)))
+            skills.append((head.name, skill_of(metrics)))
             if float(target.float().max()) == float(target.float().min()):
                 settled.add(head.name)
     if not found:
@@ -138,9 +140,8 @@ def judge(model: Any, batch: Batch) -> Judged | None:
     worked_for = {name: skill for name, skill in skills if name not in against}
     # A target that never varies (a constraint, a sum of shares) leaves nothing to explain.
     told = [skill for name, skill in worked_for.items() if name not in settled]
-    return Judged(
-        min(told or worked_for.values()), flat_metrics, found, "classes" if "classes" in kinds else "regression"
-    )
+    kind = "classes" if "classes" in kinds else "regression"
+    return Judged(min(told or worked_for.values()), flat_metrics, found, kind, (*against, *settled))
 
 
 def of_output(head: Any, target: Any) -> tuple[dict[str, float], str]:
@@ -173,7 +174,7 @@ def _regression(p: Any, y: Any) -> dict[str, float]:
     return regression(p, y) or {"r2": -math.inf}
 
 
-def _skill(metrics: dict[str, float]) -> float:
+def skill_of(metrics: dict[str, float]) -> float:
     if "accuracy" in metrics:
         base = metrics["majority_share"]
         above = (metrics["accuracy"] - base) / max(1 - base, 1e-9)

@@ -14,7 +14,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tsguard.backend import carried_states, optimizers_of, restore_rng, rng_state
+from tsguard.backend import (
+    TorchStates,
+    carried_states,
+    is_own,
+    optimizers_of,
+    plain_attributes,
+    restore_rng,
+    rng_state,
+)
 from tsguard.dataset import Data, leaves, map_leaves
 
 BATCH_ROWS = 64
@@ -94,6 +102,9 @@ class Snapshot:
     def __init__(self, model: Any) -> None:
         self._model = model
         self._bits = [(v, v.value.detach().clone()) for v in all_variables(model)]
+        self._torch = TorchStates(model)
+        own = [one for one in model._flatten_layers(include_self=True, recursive=True) if is_own(one)]
+        self._counted = [(one, plain_attributes(one)) for one in own]
         self._rng = rng_state()
 
     def restore(self, model: Any = None, *, keep_gradients: bool = False) -> None:
@@ -103,6 +114,12 @@ class Snapshot:
         with torch.no_grad():
             for variable, bits in self._bits:
                 variable.value.copy_(bits)
+        self._torch.restore()
+        for thing, attributes in self._counted:
+            for name in plain_attributes(thing).keys() - attributes.keys():
+                if name in vars(type(thing)):  # counted on from what the class says
+                    del thing.__dict__[name]
+            thing.__dict__.update(attributes)
         if not keep_gradients:
             (model or self._model).zero_grad()
             for variable, _ in self._bits:
@@ -223,6 +240,7 @@ def _doors(model: Any, step: Step, *, update: bool, record_calls: bool, answer: 
     layer_call = keras.layers.Layer.__call__
     backward = torch.autograd.backward
     applied = {kind: kind.apply for kind in _kinds_with_apply()}
+    stepped = {kind: kind.step for kind in _kinds_with_step()} if has_own_step(model) else {}
     depth = {"layers": 0, "model": 0, "apply": 0}
 
     def watched_call(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -274,10 +292,27 @@ def _doors(model: Any, step: Step, *, update: bool, record_calls: bool, answer: 
 
         return apply
 
+    def watched_step(kind: Any) -> Any:
+        """A step of an optimizer of torch, which an own `train_step` may take in place of Keras' own."""
+
+        def step_of_torch(self: Any, closure: Any = None) -> Any:
+            ours = {id(variable.value): variable for variable in model.variables}
+            weights = [weight for group in self.param_groups for weight in group["params"]]
+            known = [weight for weight in weights if id(weight) in ours]
+            grads = [None if weight.grad is None else weight.grad.detach().clone() for weight in known]
+            step.fed.append((self, grads, [ours[id(weight)] for weight in known]))
+            if update:
+                return stepped[kind](self, closure)
+            return None if closure is None else closure()
+
+        return step_of_torch
+
     keras.layers.Layer.__call__ = watched_call
     torch.autograd.backward = watched_backward
     for kind in applied:
         kind.apply = watched_apply(kind)
+    for kind in stepped:
+        kind.step = watched_step(kind)
     try:
         yield
     finally:
@@ -285,6 +320,8 @@ def _doors(model: Any, step: Step, *, update: bool, record_calls: bool, answer: 
         torch.autograd.backward = backward
         for kind, own in applied.items():
             kind.apply = own
+        for kind, own in stepped.items():
+            kind.step = own
 
 
 def _kinds_with_apply() -> list[Any]:
@@ -296,6 +333,19 @@ def _kinds_with_apply() -> list[Any]:
         kind = waiting.pop()
         waiting.extend(kind.__subclasses__())
         if "apply" in vars(kind) and kind not in found:
+            found.append(kind)
+    return found
+
+
+def _kinds_with_step() -> list[Any]:
+    """The same of torch's optimizers, by the `step` that each defines."""
+    import torch
+
+    found, waiting = [], list(torch.optim.Optimizer.__subclasses__())
+    while waiting:
+        kind = waiting.pop()
+        waiting.extend(kind.__subclasses__())
+        if "step" in vars(kind) and kind not in found:
             found.append(kind)
     return found
 
