@@ -88,7 +88,7 @@ class Row:
     alone: bool = True
     """Whether the script needs nothing of tsguard."""
     exhausted: bool = False
-    """Whether the budget ended the reduction: then two calls may differ."""
+    """Whether the budget ended one of the two reductions: then they may differ."""
     why: str = ""
     """Why there is no script: the codes that were found, none of which has one."""
 
@@ -118,11 +118,11 @@ def saved(
             )  # fmt: skip
         return _row(
             group, name, script, mend, whole=small.original_size, left=small.size, seconds=seconds, wall_s=wall,
-            rows_only=rows_only, rows_s=rows_s, same=comes_again(make(), script),
+            rows_only=rows_only, rows_s=rows_s, again=make(),
         )  # fmt: skip
 
 
-def _row(group: str, name: str, script: Path, mend: Callable[[str], str | None], **sizes: Any) -> Row:
+def _row(group: str, name: str, script: Path, mend: Callable[[str], str | None], *, again: Any, **sizes: Any) -> Row:
     text, page = script.read_text(), script.with_name("README.md").read_text()
     for folder in KEPT:
         shutil.copytree(script.parent, folder / group / name.replace("/", "-"), dirs_exist_ok=True)
@@ -131,7 +131,8 @@ def _row(group: str, name: str, script: Path, mend: Callable[[str], str | None],
         name,
         lines=sum(1 for line in re.sub(r'""".*?"""', "", text, flags=re.S).splitlines() if line.strip()),
         confirmed="confirmed in a fresh process | yes" in page,
-        exhausted="within the budget" in page,
+        same=None if again is None else comes_again(again, script),
+        exhausted="within the budget" in page or getattr(again, "exhausted", False),
         heals=healed(script, mend(text)),
         alone="tsguard" not in text,
         **{"rows_only": None, "rows_s": None, **sizes},
@@ -395,8 +396,7 @@ def _run_row(
         if not script.exists():
             return Row(group, name, whole, None, None, left, seconds, wall, None, confirmed=False, heals=None)
         again = _reduce(report)
-        same = None if again is None else comes_again(again, script)
-        return _row(group, name, script, mend, whole=whole, left=left, seconds=seconds, wall_s=wall, same=same)
+        return _row(group, name, script, mend, whole=whole, left=left, seconds=seconds, wall_s=wall, again=again)
 
 
 def _reduce(report: Any) -> Any:

@@ -7,7 +7,7 @@ from keras import layers, ops
 
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding, Role, Status
-from tsguard.repro import asked_loss, asked_model, asked_step
+from tsguard.repro import asked_data, asked_loss, asked_model, asked_sight, asked_step
 from tsguard.repro.asked import _wrong, form_of, lines_of
 from tsguard.repro.case import Batch, Case, Fingerprint
 
@@ -83,6 +83,22 @@ def deep(size):
 def through_time(gain):
     cell = layers.SimpleRNN(4, activation=None, recurrent_initializer=keras.initializers.Identity(gain))
     return chain(cell, layers.Dense(1), shape=(24, 3))
+
+
+def softmax_again(y, p):
+    return -ops.mean(ops.sum(y * ops.log_softmax(p), axis=-1))
+
+
+def penalised(size):
+    return chain(layers.Dense(1, bias_regularizer=keras.regularizers.L2(size)))
+
+
+def tables():
+    keras.utils.set_random_seed(0)
+    inputs = {name: keras.Input((), name=name) for name in ("a", "b")}
+    made = keras.Model(inputs, layers.Dense(1)(layers.Add()([layers.Embedding(3, 2)(one) for one in inputs.values()])))
+    made.compile("sgd", "mse")
+    return made
 
 
 def paired_wrongly(y, p):
@@ -239,9 +255,12 @@ def pictures(*shape):
 LABELS = RNG.integers(0, 3, 32).astype("int32")
 YES = (Y > 0.5).astype("float32")
 SERIES = RNG.normal(size=(32, 24, 3)).astype("float32")
+LONG = np.random.default_rng(1).normal(size=(160, 24, 3)).astype("float32")
 IDS = RNG.integers(0, 9, (32, 3)).astype("float32")
 LINE = (X @ np.array([[1.0], [-2.0], [0.5]])).astype("float32")
 WIDE = RNG.normal(size=(128, 3)).astype("float32")
+WORDS = np.random.default_rng(2).integers(0, 9, (32, 6)).astype("int32")
+MANY = np.random.default_rng(3).integers(0, 2, (32, 3)).astype("float32")
 SPARSE = keras.losses.SparseCategoricalCrossentropy
 BINARY = keras.losses.BinaryCrossentropy
 DENSE = layers.Dense
@@ -451,8 +470,66 @@ CASES = {
     "under-capacity without some steps": (
         {},
         (),
-        (chain(layers.Cropping1D((12, 0)), layers.GRU(4), DENSE(1), shape=(24, 3)), SERIES, Y),
-        (chain(layers.GRU(4), DENSE(1), shape=(24, 3)), SERIES, Y),
+        (chain(layers.Cropping1D((12, 0)), layers.GRU(4), DENSE(1), shape=(24, 3)), LONG, LONG[:, 0, :1]),
+        (chain(layers.GRU(4), DENSE(1), shape=(24, 3)), LONG, LONG[:, 0, :1]),
+    ),
+    "under-capacity without a step that counts": (
+        {},
+        (),
+        (chain(layers.Cropping1D((12, 0)), layers.GRU(4), DENSE(1), shape=(24, 3)), LONG, LONG[:, 10, :1]),
+        (chain(layers.Cropping1D((4, 0)), layers.GRU(4), DENSE(1), shape=(24, 3)), LONG, LONG[:, 10, :1]),
+    ),
+    "data-labels in rows": (
+        {},
+        (),
+        (classes(SPARSE()), X, np.eye(3, dtype="float32")[LABELS]),
+        (classes("categorical_crossentropy"), X, np.eye(3, dtype="float32")[LABELS]),
+    ),
+    "data-labels of numbers where rows are read": (
+        {},
+        (),
+        (classes("kl_divergence"), X, LABELS[:, None].astype("float32")),
+        (classes("kl_divergence"), X, np.eye(3, dtype="float32")[LABELS]),
+    ),
+    "output-activation over labels that do not exclude each other": (
+        {},
+        (),
+        (classes("binary_crossentropy"), X, MANY),
+        (classes("binary_crossentropy", "sigmoid"), X, MANY),
+    ),
+    "double-softmax in an own loss": (
+        {},
+        (),
+        (classes(softmax_again), X, np.eye(3, dtype="float32")[LABELS]),
+        (classes(softmax_again, None), X, np.eye(3, dtype="float32")[LABELS]),
+    ),
+    "over-regularised by a penalty on the level": (
+        {},
+        (),
+        (penalised(10.0), X, 8 + Y),
+        (penalised(0.01), X, 8 + Y),
+    ),
+    "input-encoding of two tables": (
+        {},
+        (),
+        (tables(), {"a": X[:, 0], "b": LABELS}, Y),
+        (tables(), {"a": LABELS, "b": LABELS}, Y),
+    ),
+    "input-encoding of ids behind a mask": (
+        {},
+        (),
+        (chain(layers.Embedding(9, 2, mask_zero=True), layers.GRU(2), DENSE(1), shape=(6,)), WORDS, Y),
+        (
+            chain(layers.Embedding(9, 2, mask_zero=True), layers.GRU(2), DENSE(1), shape=(6,)),
+            np.sort(WORDS)[:, ::-1],
+            Y,
+        ),
+    ),
+    "loss-mismatch of labels of more than two kinds": (
+        {},
+        (),
+        (classes("binary_crossentropy", "sigmoid", 1), X, LABELS),
+        (classes(SPARSE()), X, LABELS),
     ),
     "input-encoding that a model cuts off": (
         {},
@@ -620,6 +697,156 @@ def test_the_lines_find_the_sick_case_and_pass_the_healthy_one(name):
     assert form_of(finding, case_of(healthy)) is None
 
 
+class Partly(keras.Sequential):
+    """A step of one's own that leaves out the first layer: its weights, or the way back to it."""
+
+    def __init__(self, left_out, **named):
+        super().__init__([keras.Input((3,)), layers.Dense(4), layers.Dense(1)], **named)
+        self.left_out = left_out
+
+    def train_step(self, data):
+        x, y = data
+        self.zero_grad()
+        h = self.layers[0](x)
+        answer = self.layers[1](h.detach() if self.left_out == "way" else h)
+        self.compute_loss(x, y, answer).backward()
+        pairs = [(v.value.grad, v) for v in self.trainable_variables if v.value.grad is not None]
+        self.optimizer.apply(*zip(*pairs[2 if self.left_out == "weights" else 0 :], strict=True))
+        return {}
+
+
+def partly(left_out):
+    keras.utils.set_random_seed(0)
+    made = Partly(left_out)
+    made.compile("sgd", "mse")
+    return made
+
+
+def cut_below_zero(y, p):
+    return ops.mean(ops.square(ops.relu(y) - ops.relu(p)))
+
+
+def two_heads(activation):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((3,))
+    made = keras.Model(
+        inputs, {n: layers.Dense(1, activation=a, name=n)(inputs) for n, a in (("a", activation), ("b", None))}
+    )
+    made.compile("sgd", {"a": "mse", "b": "mse"})
+    return made
+
+
+TABLE = np.random.default_rng(4).normal(size=(120, 4)).astype("float32")
+JOINED = np.repeat(TABLE[:60], 2, axis=0)
+ASKED = np.repeat(TABLE[:30, :1].reshape(30, 1), 4, axis=0) * np.tile([[1.0], [2.0]], (60, 1)).astype("float32")
+
+
+def half_hours(ahead):
+    readings = np.cumsum(np.random.default_rng(5).normal(size=(60, 8)), axis=1)
+    between = (readings[:, :-1] + readings[:, 1:]) / 2 if ahead else readings[:, :-1]
+    x = np.stack([readings[:, :-1], between], axis=2).reshape(60, 14, 1).astype("float32")
+    return x, readings[:, -1:].astype("float32")
+
+
+ENDS = np.random.default_rng(6).integers(2, 9, (60, 5)).astype("int32")
+KINDS = np.arange(60) % 2
+MARKED = np.concatenate([ENDS, np.where(KINDS, 1, ENDS[:, 0])[:, None]], axis=1).astype("int32")
+
+OF_A_FORM = {
+    "fading both ways": (asked_model.fading_both_ways, {}, "", (deep(0.05), X, Y), (deep(0.5), X, Y)),
+    "unmoved": (asked_model.unmoved, {}, "", (partly("weights"), X, Y), (partly(""), X, Y)),
+    "unreached": (asked_model.unreached, {}, "", (partly("way"), X, Y), (partly(""), X, Y)),
+    "blind": (
+        asked_loss.blind_answers,
+        {},
+        "",
+        (chain(DENSE(1), layers.LayerNormalization()), X, Y),
+        (chain(DENSE(4), layers.LayerNormalization(), DENSE(1)), X, Y),
+    ),
+    "silent": (
+        asked_loss.silent_among_targets,
+        {},
+        asked_loss.BLIND,
+        (model(cut_below_zero), X, -1 - Y),
+        (model(cut_below_zero), X, 1 + Y),
+    ),
+    "one of two outputs": (
+        asked_loss.targets_beyond,
+        {"output": "a"},
+        "",
+        (two_heads("sigmoid"), X, {"a": 5 * Y - 3, "b": Y}),
+        (two_heads(None), X, {"a": 5 * Y - 3, "b": Y}),
+    ),
+    "on a line": (
+        asked_sight.along_one_line,
+        {},
+        asked_sight.CLASSES,
+        (chain(DENSE(1), DENSE(5, "softmax"), loss=SPARSE()), X, LABELS),
+        (chain(DENSE(3), DENSE(5, "softmax"), loss=SPARSE()), X, LABELS),
+    ),
+    "few numbers": (
+        asked_sight.through_few_numbers,
+        {},
+        asked_sight.FEW,
+        (chain(DENSE(1), DENSE(4), shape=(4,)), TABLE, TABLE),
+        (chain(DENSE(3), DENSE(4), shape=(4,)), TABLE, TABLE),
+    ),
+    "nothing asked": (
+        asked_loss.nothing_asked,
+        {},
+        "",
+        (model(lambda y, p: ops.mean(ops.square(p - p))), X, Y),
+        (model(), 0 * X, 0 * Y),
+    ),
+    "unheard output": (
+        asked_loss.unheard_output,
+        {},
+        "",
+        (model({"a": "mse", "b": lambda y, p: 0.0 * ops.mean(p)}, outputs=("a", "b")), X, {"a": Y, "b": Y}),
+        (model({"a": "mse", "b": "mse"}, outputs=("a", "b")), 0 * X, {"a": 0 * Y, "b": 0 * Y}),
+    ),
+    "no gradient": (
+        asked_model.without_gradient,
+        {},
+        "",
+        (chain(DENSE(4), layers.Lambda(lambda z: ops.stop_gradient(z)), DENSE(1)), X, Y),
+        (chain(DENSE(4), DENSE(1)), 0 * X, Y),
+    ),
+    "nearly inside": (
+        asked_data.nearly_inside,
+        {},
+        "",
+        (model(), np.c_[TABLE[:, :3], np.round(np.exp(TABLE[:, 3]), 2)], TABLE[:, 3:]),
+        (model(), TABLE[:, :3], TABLE[:, 3:]),
+    ),
+    "joined": (asked_data.joined_rows, {}, "", (model(), JOINED, ASKED), (model(), TABLE, TABLE[:, :1])),
+    "drawn ahead": (
+        asked_data.drawn_ahead,
+        {},
+        "",
+        (model(), *half_hours(ahead=True)),
+        (model(), *half_hours(ahead=False)),
+    ),
+    "marked": (asked_data.marked_class, {}, "", (model(), MARKED, KINDS), (model(), ENDS, KINDS)),
+    "nothing is cheaper": (
+        asked_loss.discouraged,
+        {},
+        "",
+        (model("mape"), TABLE[:, :3], TABLE[:, 3:]),
+        (model("mae"), TABLE[:, :3], TABLE[:, 3:]),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OF_A_FORM)
+def test_a_form_finds_its_sick_case_and_passes_the_healthy_one(name):
+    form, where, check, sick, healthy = OF_A_FORM[name]
+    finding = Finding("x", Status.FAIL, Role.CAUSE, "sick", where=where, check=check)
+    lines = lines_of(form, finding, case_of(sick))
+    assert lines is not None
+    assert not _wrong(lines, case_of(healthy))
+
+
 def test_zeros_beside_weights_that_differ_are_no_symmetry():
     finding = Finding("symmetric-init", Status.FAIL, Role.CAUSE, "sick")
     assert lines_of(asked_model.units_that_stay_equal, finding, case_of((factors("zeros"), X, X))) is not None
@@ -638,3 +865,11 @@ def test_what_hangs_on_the_size_of_a_batch_reads_it_from_the_arguments(form):
     assert lines_of(form, finding, case.with_(fit={"batch_size": 1})) is not None
     assert lines_of(form, finding, case.with_(fit={"batch_size": 8})) is None
     assert lines_of(form, finding, case) is None
+
+
+def test_class_weights_are_read_from_the_arguments():
+    finding = Finding("data-imbalance", Status.FAIL, Role.CAUSE, "sick", where={"config_key": "class_weight"})
+    case = case_of((classes(SPARSE()), X, LABELS))
+    assert form_of(finding, case.with_(fit={"class_weight": {1: 2.0, 2: 1.0, 3: 1.0}})) is not None
+    assert form_of(finding, case.with_(fit={"class_weight": {0: 2.0, 1: 1.0, 2: 1.0}})) is None
+    assert form_of(finding, case) is None

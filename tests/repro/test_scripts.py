@@ -13,6 +13,7 @@ from tsguard.repro.case import Batch, Case, Fingerprint, from_batch
 from tsguard.repro.code import graph
 from tsguard.repro.code.lines import Lines
 from tsguard.repro.code.objects import construction
+from tsguard.repro.script import folded, one_line, returned
 
 SCRIPTS = {
     "sequential/log_negative": ("ops.log(z)", "ops.log(ops.maximum(z, 1.0) + 0.0 * z)"),
@@ -151,3 +152,17 @@ class Filled(layers.Layer):
 
 def test_an_argument_without_a_default_is_written_though_it_is_none():
     assert construction(Filled(None), Lines()) == "Filled(None)"
+
+
+def test_long_lines_are_broken_within_brackets_and_never_within_words():
+    row = ", ".join(["1.25"] * 40)
+    assert folded(f"x = np.array([{row}])")[0].endswith(",")
+    assert all(len(part) <= 120 for part in folded(f"x = np.array([{row}])"))
+    one = f"x = {{'{'a long name ' * 12}': 1.0}}"
+    assert folded(one) == [one]
+    assert eval("\n".join(returned(f"[{row}], [{row}]")).removeprefix("return ")) == ([1.25] * 40, [1.25] * 40)
+
+
+def test_words_are_cut_between_words():
+    assert one_line("one two three", 9) == "one …"
+    assert one_line("one two", 9) == "one two"

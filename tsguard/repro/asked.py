@@ -16,7 +16,7 @@ import numpy as np
 from tsguard.backend import preserved, seed_everything
 from tsguard.dataset import map_leaves
 from tsguard.findings import Finding
-from tsguard.repro import asked_data, asked_loss, asked_model, asked_sight, asked_step
+from tsguard.repro import asked_data, asked_labels, asked_loss, asked_model, asked_sight, asked_step
 from tsguard.repro.case import Case
 from tsguard.repro.graphs import REFUSALS, has_graph
 
@@ -31,6 +31,8 @@ def form_of(finding: Finding, case: Case) -> Form | None:
 def lines_of(form: Form, finding: Finding, case: Case) -> list[str] | None:
     """The lines of a form; None where they cannot be written of a case, or do not find it wrong."""
     lines = written(form, finding, case)
+    if lines and case.batch.y is None:
+        lines = [line.replace("compute_loss(x, y, ", "compute_loss(x, None, ") for line in lines]
     if lines and any("model." in line for line in lines) and not (has_graph(case.model) or "model(x" in lines[0]):
         lines = ["model(x)", *lines]  # a class of the user's has its weights after its first call
     return lines if lines is not None and _wrong(lines, case) else None
@@ -75,8 +77,12 @@ def finds(lines: Sequence[str], space: Mapping[str, Any]) -> bool:
 
 
 def of_any_arrays(lines: list[str], case: Case, names: str) -> list[str]:
-    """The lines, with one before them that makes tensors of a mended model's arrays where they cannot do without."""
-    if home_of(lines) == "np" or not names or _wrong(lines, case, home="np"):
+    """The lines, with one before them that makes tensors of a mended model's arrays where they cannot do without.
+
+    A loss of one's own may take arrays while it is sick and need tensors once it is mended.
+    """
+    own = type(case.model).compute_loss is not keras.Model.compute_loss
+    if home_of(lines) == "np" or not names or (_wrong(lines, case, home="np") and not own):
         return lines
     several = f"({names})" if "," in names else names
     return [f"{names} = keras.tree.map_structure(keras.ops.convert_to_tensor, {several})", *lines]
@@ -93,15 +99,24 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
         asked_data.still_columns,
         asked_data.copied_columns,
     ),
-    "data-imbalance": (asked_data.rare_class,),
-    "data-labels": (asked_loss.odd_labels, asked_loss.dealt_targets, asked_loss.deaf_to_a_label),
+    "data-imbalance": (asked_data.rare_class, asked_data.weights_of_other_classes),
+    "data-labels": (
+        asked_labels.odd_labels,
+        asked_labels.rows_for_numbers,
+        asked_labels.numbers_for_rows,
+        asked_loss.dealt_targets,
+        asked_labels.deaf_to_a_label,
+    ),
     "data-leak": (
         asked_loss.copied_through,
         asked_loss.fed_its_answer,
         asked_data.target_inside,
         asked_data.steps_ahead,
+        asked_data.drawn_ahead,
+        asked_data.nearly_inside,
+        asked_data.marked_class,
     ),
-    "data-mispaired": (asked_data.shifted, asked_data.sorted_apart),
+    "data-mispaired": (asked_data.shifted, asked_data.sorted_apart, asked_data.joined_rows),
     "data-order": (asked_data.backwards,),
     "data-precision": (asked_data.time_in_float32,),
     "data-scale": (asked_data.out_of_scale, asked_model.shut_by_inputs, asked_loss.raw_inputs),
@@ -109,14 +124,15 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
     "data-sentinel": (asked_data.code_for_missing,),
     "dead-units": (asked_model.dead_units,),
     "degenerate-attention": (asked_model.without_gradient,),
-    "disconnected-parameters": (asked_model.without_gradient, asked_model.frozen_as_drawn),
-    "double-softmax": (asked_loss.costly_perfection,),
+    "disconnected-parameters": (asked_model.without_gradient, asked_model.frozen_as_drawn, asked_model.unreached),
+    "double-softmax": (asked_loss.costly_perfection, asked_labels.shares_made_again),
     "exploding-gradient": (asked_model.drowning_steps,),
     "gradient-accumulates": (asked_step.summed_gradients,),
     "init-scale": (asked_model.odd_gains,),
     "input-encoding": (
         asked_model.odd_ids,
         asked_model.ids_beyond,
+        asked_model.ids_behind_a_mask,
         asked_model.channels_elsewhere,
         asked_model.kernel_beyond_its_axis,
     ),
@@ -132,14 +148,15 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
     ),
     "loss-empty-selection": (asked_step.nothing_selected,),
     "loss-mismatch": (
-        asked_loss.odd_labels,
+        asked_labels.odd_labels,
         asked_loss.costly_perfection,
         asked_loss.dealt_targets,
         asked_loss.outweighed,
+        asked_loss.silent_among_targets,
         asked_loss.of_any_size,
-        asked_loss.alike_for_all_classes,
-        asked_loss.one_of_many,
-        asked_loss.numbered_classes,
+        asked_labels.alike_for_all_classes,
+        asked_labels.one_of_many,
+        asked_labels.numbered_classes,
         asked_loss.discouraged,
     ),
     "loss-term-dominates": (asked_loss.loud_output, asked_loss.loud_term),
@@ -150,7 +167,9 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
     "nondeterministic": (asked_step.drawn_anew,),
     "output-activation": (
         asked_loss.constant_answers,
+        asked_loss.blind_answers,
         asked_loss.sums_over_another_axis,
+        asked_labels.shares_of_many,
         asked_loss.no_probability,
         asked_loss.costly_perfection,
         asked_loss.targets_beyond,
@@ -158,6 +177,7 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
     ),
     "over-regularised": (
         asked_model.heavy_penalty,
+        asked_model.penalised_level,
         asked_model.heavy_dropout,
         asked_model.tight_constraint,
         asked_model.heavy_decay,
@@ -171,8 +191,15 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
         asked_sight.unseen_order,
         asked_sight.unseen_level,
         asked_sight.unseen_cells,
+        asked_sight.along_one_line,
+        asked_sight.through_few_numbers,
     ),
-    "untracked-parameters": (asked_model.strangers, asked_model.drawn_and_kept, asked_model.without_gradient),
-    "vanishing-gradient": (asked_model.fading_gradient, asked_model.unheard_steps),
+    "untracked-parameters": (
+        asked_model.strangers,
+        asked_model.drawn_and_kept,
+        asked_model.unmoved,
+        asked_model.without_gradient,
+    ),
+    "vanishing-gradient": (asked_model.fading_gradient, asked_model.fading_both_ways, asked_model.unheard_steps),
 }
 """By code; the first whose lines find the case wrong is the one that is written."""

@@ -9,9 +9,11 @@ import numpy as np
 
 from tsguard.checks.data import FLOAT32_WHOLE, HUGE, HUGE_TARGET
 from tsguard.checks.data_classes import MAJORITY, RARE
+from tsguard.checks.data_crossed import LEAST_BLOCKS
+from tsguard.checks.data_nearly import BESIDE, LEAST_ROWS, NEARLY
 from tsguard.checks.data_pairs import SHIFTS
-from tsguard.checks.data_parts import DETERMINED, LEAST_SAMPLES
-from tsguard.checks.data_steps import MADE_OF, NOT_WITHOUT, REACH, STILL
+from tsguard.checks.data_parts import DETERMINED, LEAST_SAMPLES, MANY_KINDS
+from tsguard.checks.data_steps import MADE_OF, NOT_WITHOUT, REACH, STILL, STRAIGHT
 from tsguard.findings import Finding
 from tsguard.probes.pairing import LEAST_PAIRS, RELATED, UNRELATED
 from tsguard.repro.case import Case
@@ -162,6 +164,16 @@ def rare_class(finding: Finding, case: Case) -> list[str] | None:
     ]
 
 
+def weights_of_other_classes(finding: Finding, case: Case) -> list[str] | None:
+    """Class weights whose keys begin and end above the labels."""
+    if finding.where.get("config_key") != "class_weight" or not case.fit or not isinstance(case.batch.y, np.ndarray):
+        return None
+    return [
+        'table, labels = fit.get("class_weight", {}), np.unique(y)',
+        "wrong = [table] if table and min(table) > labels[0] and max(table) > labels[-1] else []",
+    ]
+
+
 def backwards(finding: Finding, case: Case) -> list[str] | None:
     """Clocks that fall; what is padded at the end with zeros does not count."""
     found = _values(finding, case)
@@ -222,4 +234,64 @@ def steps_ahead(finding: Finding, case: Case) -> list[str] | None:
         "    behind = explained(x[:, : middle + 1, other], x[:, middle, made])",
         "    last = explained(x[:, -2 * reach - 1 :, other], x[:, -1, made])",
         f"    wrong += [(made, other)] if around >= {MADE_OF:g} and max(behind, last) <= {NOT_WITHOUT:g} else []",
+    ]
+
+
+def nearly_inside(finding: Finding, case: Case) -> list[str] | None:
+    """Columns that are the target by value or by order, beside others that are not."""
+    x, y = case.batch.x, case.batch.y
+    if not isinstance(x, np.ndarray) or not isinstance(y, np.ndarray) or x.ndim != 2 or y.size != len(y):
+        return None
+    return [
+        "table = np.c_[x, y]",
+        "ranks = table.argsort(axis=0, kind='stable').argsort(axis=0, kind='stable')",
+        "left = np.minimum(*(1 - np.corrcoef(part.T)[-1, :-1] ** 2 for part in (table, ranks)))",
+        f"found = left <= min({NEARLY:g}, {BESIDE:g} * np.median(left))",
+        f"wrong = np.flatnonzero(found).tolist() if len(x) >= {LEAST_ROWS} else []",
+    ]
+
+
+def joined_rows(finding: Finding, case: Case) -> list[str] | None:
+    """Rows that stand beside several targets, and share all of these with other rows."""
+    if not isinstance(case.batch.x, np.ndarray) or not isinstance(case.batch.y, np.ndarray):
+        return None
+    return [
+        "beside = {}",
+        "for row, goal in zip(np.asarray(x), np.asarray(y)):",
+        "    beside.setdefault(row.tobytes(), set()).add(goal.tobytes())",
+        "goals = [frozenset(several) for several in beside.values() if len(several) > 1]",
+        "shared = {several for several in goals if goals.count(several) > 1}",
+        f'wrong = [f"{{len(shared)}} blocks"] if len(shared) >= {LEAST_BLOCKS} else []',
+    ]
+
+
+def drawn_ahead(finding: Finding, case: Case) -> list[str] | None:
+    """Features with steps on the line through their neighbours in every row, whose last two lead on to the target."""
+    x, y = case.batch.x, case.batch.y
+    if not isinstance(x, np.ndarray) or not isinstance(y, np.ndarray) or x.ndim != 3 or y.size != len(y):
+        return None
+    return [
+        "bends = abs(np.diff(x.astype(float), n=2, axis=1))",
+        f"straight, wrong = (bends <= {STRAIGHT:g} * x.std(axis=(0, 1))).all(axis=0), []",
+        "for feature in np.flatnonzero(straight.any(axis=0) & ~straight.all(axis=0)):",
+        "    ends = np.c_[x[:, -2:, feature], np.ones(len(x))]",
+        "    line = np.linalg.lstsq(ends, y.ravel(), rcond=None)[0]",
+        "    told = 1 - np.square(ends @ line - y.ravel()).mean() / y.var()",
+        "    ahead = line[0] * line[1] < 0 and abs(line[1]) > abs(line[0])",
+        f"    wrong += [int(feature)] if told >= {MADE_OF:g} and ahead else []",
+    ]
+
+
+def marked_class(finding: Finding, case: Case) -> list[str] | None:
+    """Classes all of whose rows end with one id, with which no other row ends."""
+    x, y = case.batch.x, case.batch.y
+    if not isinstance(x, np.ndarray) or x.dtype.kind not in "iu" or x.ndim != 2 or not isinstance(y, np.ndarray):
+        return None
+    return [
+        "ends = x[np.arange(len(x)), (x != 0).cumsum(axis=1).argmax(axis=1)]",
+        f"labels, wrong = {'y.argmax(-1)' if y.ndim > 1 and y.shape[-1] > 1 else 'y.ravel()'}, []",
+        "for label in np.unique(labels):",
+        "    mine, others = np.unique(ends[labels == label]), np.unique(ends[labels != label])",
+        f"    alone = len(mine) == 1 and mine[0] not in others and len(others) >= {MANY_KINDS}",
+        "    wrong += [(int(label), int(mine[0]))] if alone else []",
     ]

@@ -11,8 +11,9 @@ import numpy as np
 
 from tsguard.checks import beyond
 from tsguard.checks.copied import EXACT
+from tsguard.checks.deaf import UNHEARD
 from tsguard.checks.lopsided import SIDE
-from tsguard.checks.outputs import FLOOR_SHARE, MAX_CLASSES, MIN_CLASSES, UNREACHABLE_SHARE
+from tsguard.checks.outputs import FLOOR_SHARE, UNREACHABLE_SHARE
 from tsguard.checks.outweigh import OUTWEIGHS
 from tsguard.checks.own_loss import SAME
 from tsguard.checks.signal import WORSE
@@ -24,6 +25,9 @@ from tsguard.repro.asked_model import LOSS
 from tsguard.repro.case import Case
 from tsguard.repro.code.arrays import plain
 from tsguard.repro.measured import heads_of
+
+BLIND = "loss that does not depend on what it should"
+"""The check of losses that have no slope where they should."""
 
 WHOLE = 1e-5
 """How far a sum of shares may be from one by rounding."""
@@ -91,7 +95,7 @@ _REACHED = (
 _LOW, _HIGH = "np.nanmin(seen)", "np.nanmax(seen)"
 
 
-def _kind(case: Case) -> tuple[str, bool]:
+def asks(case: Case) -> tuple[str, bool]:
     """What the loss of the one output asks, and whether it takes logits."""
     # Asked with zeros: the loss may refuse the targets, and that is then what is wrong.
     [head] = heads_of(case.model, case.batch.x, map_leaves(np.zeros_like, case.batch.y))
@@ -106,7 +110,7 @@ def constant_answers(finding: Finding, case: Case) -> list[str]:
 
 def no_probability(finding: Finding, case: Case) -> list[str] | None:
     """An output that leaves 0 … 1 under a loss that takes it for a probability."""
-    kind, logits = _kind(case)
+    kind, logits = asks(case)
     if kind not in ("binary", "sparse", "categorical") or logits:
         return None
     return [
@@ -118,40 +122,43 @@ def no_probability(finding: Finding, case: Case) -> list[str] | None:
 
 def costly_perfection(finding: Finding, case: Case) -> list[str] | None:
     """A loss of which even the best answers that the output can give cost much."""
-    kind, _ = _kind(case)
+    kind, _ = asks(case)
     if kind not in ("binary", "sparse", "categorical") or not isinstance(case.batch.y, np.ndarray):
         return None
-    right = "np.eye(seen[0].shape[-1])[y.astype(int).ravel()]" if kind == "sparse" else "y"
+    right = "np.eye(shape[-1])[y.astype(int).ravel()]" if kind == "sparse" else "y"
     return [
         *_REACHED,
-        f"best = np.clip(40 * {right} - 20, {_LOW}, {_HIGH}).reshape(seen[0].shape)",
+        f"low, high, shape = {_LOW}, {_HIGH}, seen[0].shape",
+        f"best = np.clip(40 * {right} - 20, low, high).reshape(shape)",
         'cost = float(model.compute_loss(x, y, keras.ops.array(best, "float32")))',
-        f"wrong = [cost] if cost > {FLOOR_SHARE:g} * np.log(max(2, best.shape[-1])) else []",
+        f"wrong = [cost] if cost > {FLOOR_SHARE:g} * np.log(max(2, shape[-1])) else []",
     ]
 
 
 def targets_beyond(finding: Finding, case: Case) -> list[str] | None:
-    """Targets that no weight makes the output reach."""
-    kind, _ = _kind(case)
-    if kind not in ("regression", "own") or not isinstance(case.batch.y, np.ndarray):
+    """Targets that no weight makes the output reach; of several outputs the one that is accused."""
+    if isinstance(case.batch.y, Mapping):
+        key = f"[{plain(finding.where['output'])}]"
+    elif asks(case)[0] in ("regression", "own") and isinstance(case.batch.y, np.ndarray):
+        key = ""
+    else:
         return None
+    reached = [line.replace("model(x)", f"model(x){key}") for line in _REACHED]
     return [
-        *_REACHED,
-        f"missed = np.square(y - np.clip(y, {_LOW}, {_HIGH})).mean()",
-        f"wrong = [{_LOW}, {_HIGH}] if missed > {UNREACHABLE_SHARE:g} * y.var() else []",
+        *reached,
+        f"missed = np.square(y{key} - np.clip(y{key}, {_LOW}, {_HIGH})).mean()",
+        f"wrong = [{_LOW}, {_HIGH}] if missed > {UNREACHABLE_SHARE:g} * y{key}.var() else []",
     ]
 
 
-def odd_labels(finding: Finding, case: Case) -> list[str] | None:
-    """Labels that the loss cannot read."""
-    kind, _ = _kind(case)
-    if kind == "binary":
-        return ["wrong = [label for label in np.unique(y) if not 0 <= label <= 1]"]
-    if kind != "sparse":
+def blind_answers(finding: Finding, case: Case) -> list[str] | None:
+    """Answers that are what they are, whatever the inputs."""
+    if not isinstance(case.batch.x, np.ndarray) or case.batch.x.dtype.kind != "f":
         return None
     return [
-        "units = model(x).shape[-1]",
-        "wrong = [label for label in np.unique(y) if label % 1 or not 0 <= label < units]",
+        "one, two = model(x), model(x + 1 + abs(x))",
+        "moved = float(abs(one - two).max())",
+        'wrong = ["no answer depends on the inputs"] if moved <= 1e-6 else []',
     ]
 
 
@@ -163,8 +170,10 @@ def nothing_asked_of_a_batch(finding: Finding, case: Case) -> list[str] | None:
 
 
 def nothing_asked(finding: Finding, case: Case) -> list[str]:
-    """A loss without a gradient for any weight."""
+    """A loss without a gradient for any weight, wherever these are: answers that are all right have none either."""
     return [
+        "for v in model.trainable_variables:",
+        "    v.assign(keras.random.normal(v.shape))",
         f"loss = {LOSS}",
         "weights = [v.value for v in model.trainable_variables]",
         "if loss.requires_grad:",
@@ -243,19 +252,6 @@ def of_any_size(finding: Finding, case: Case) -> list[str] | None:
     ]
 
 
-def deaf_to_a_label(finding: Finding, case: Case) -> list[str] | None:
-    """Rows of one label whose answers a loss does not hear, whatever they are."""
-    if not isinstance(case.batch.y, np.ndarray) or case.batch.y.size != len(case.batch.y):
-        return None
-    return [
-        "answers = keras.random.uniform(model(x).shape).requires_grad_()",
-        "model.compute_loss(x, y, answers).backward()",
-        "heard = abs(answers.grad).reshape(len(x), -1).max(1).values",
-        "labels = y.reshape(len(x), -1)[:, 0]",
-        "wrong = [float(label) for label in labels.unique() if label >= 0 and not heard[labels == label].any()]",
-    ]
-
-
 def outweighed(finding: Finding, case: Case) -> list[str] | None:
     """Rows whose slope is many thousand times that of others under one and the same answer."""
     if not isinstance(case.batch.y, np.ndarray):
@@ -265,6 +261,20 @@ def outweighed(finding: Finding, case: Case) -> list[str] | None:
         "model.compute_loss(x, y, answers).backward()",
         "heard = abs(answers.grad).reshape(len(y), -1).max(1).values",
         f"wrong = heard[heard > {OUTWEIGHS:g} * heard[heard > 0].min()].tolist()",
+    ]
+
+
+def silent_among_targets(finding: Finding, case: Case) -> list[str] | None:
+    """A loss without a slope for answers that lie close to the targets."""
+    y = case.batch.y
+    if not isinstance(y, np.ndarray) or y.dtype.kind != "f" or finding.check != BLIND:
+        return None
+    return [
+        "near = y + 0.1 * np.random.default_rng(0).normal(size=y.shape)",
+        'answers = keras.ops.array(near, "float32").requires_grad_()',
+        "model.compute_loss(x, y, answers).backward()",
+        "silent = float((answers.grad == 0).float().mean())",
+        f"wrong = [silent] if silent > {UNHEARD:g} else []",
     ]
 
 
@@ -281,7 +291,7 @@ def copied_through(finding: Finding, case: Case) -> list[str] | None:
 
 
 def unheard_output(finding: Finding, case: Case) -> list[str] | None:
-    """Outputs on which the loss does not depend."""
+    """Outputs on which the loss does not depend; where none has a slope, all answers are right."""
     if not isinstance(case.batch.y, Mapping | list | tuple):
         return None
     return [
@@ -290,7 +300,9 @@ def unheard_output(finding: Finding, case: Case) -> list[str] | None:
         "for output in outputs:",
         "    output.retain_grad()",
         "model.compute_loss(x, y, answers).backward()",
-        "wrong = [k for k, output in enumerate(outputs) if output.grad is None or not output.grad.any()]",
+        "lost = [k for k, output in enumerate(outputs) if output.grad is None]",
+        "mute = [k for k, output in enumerate(outputs) if k not in lost and not output.grad.any()]",
+        "wrong = lost or (mute if len(mute) < len(outputs) else [])",
     ]
 
 
@@ -303,31 +315,6 @@ def unheard_columns(finding: Finding, case: Case) -> list[str] | None:
         "model.compute_loss(x, y, answers).backward()",
         "heard = abs(answers.grad).reshape(-1, answers.shape[-1]).max(0).values",
         "wrong = [k for k, size in enumerate(heard) if not size] if heard.any() else []",
-    ]
-
-
-def alike_for_all_classes(finding: Finding, case: Case) -> list[str] | None:
-    """A loss that pushes all classes of a sample in the same way, whichever is right."""
-    if not isinstance(case.batch.y, np.ndarray):
-        return None
-    return [
-        "shape = model(x).shape",
-        "answers = keras.ops.full(shape, 1 / shape[-1]).requires_grad_()",
-        "model.compute_loss(x, y, answers).backward()",
-        "apart = float(abs(answers.grad - answers.grad[..., :1]).max())",
-        f"alike = shape[-1] > 1 and apart < {SAME:g} * float(abs(answers.grad).max())",
-        'wrong = ["all classes are pushed alike"] if alike else []',
-    ]
-
-
-def one_of_many(finding: Finding, case: Case) -> list[str] | None:
-    """Targets that name one class a row, under a loss that asks of each class by itself."""
-    if not isinstance(case.batch.y, np.ndarray) or isinstance(case.model.loss, Mapping | list | tuple):
-        return None
-    return [
-        "named = y.shape[-1] > 2 and np.isin(y, (0, 1)).all() and (y.sum(-1) == 1).all()",
-        'loss = getattr(model.loss, "name", getattr(model.loss, "__name__", model.loss))',
-        'wrong = [f"{loss} over {y.shape[-1]} classes"] if named and "binary" in loss else []',
     ]
 
 
@@ -359,25 +346,14 @@ def wants_beyond(finding: Finding, case: Case) -> list[str] | None:
 
 
 def discouraged(finding: Finding, case: Case) -> list[str] | None:
-    """A loss that is larger for answers close to the targets than for answers that have nothing to do with them."""
+    """A loss that is larger for answers close to the targets than for others by chance, or for zero."""
     if not isinstance(case.batch.y, np.ndarray) or case.batch.y.size < LEAST_ANSWERS:
         return None
     return [
         "noise = y.std() * np.random.default_rng(7919).normal(size=y.shape)",  # 0 may have made the data
-        'close, random = (keras.ops.array(part, "float32") for part in (y + noise / 2, y.mean() + noise))',
-        "costs = [float(model.compute_loss(x, keras.ops.array(y), answers)) for answers in (close, random)]",
-        "wrong = costs if costs[0] > costs[1] + 1e-5 * abs(costs[1]) else []",
-    ]
-
-
-def numbered_classes(finding: Finding, case: Case) -> list[str] | None:
-    """Few whole numbers, as names of classes are, as the targets of a distance."""
-    if not isinstance(case.batch.y, np.ndarray) or case.batch.y.dtype.kind not in "iu":
-        return None
-    return [
-        "kinds = np.unique(y)",
-        f"few = {MIN_CLASSES} <= len(kinds) <= {MAX_CLASSES} and y.dtype.kind in 'iu'",
-        "wrong = kinds.tolist() if few and model(x).shape[-1] == 1 else []",
+        'parts = [keras.ops.array(part, "float32") for part in (y + noise / 2, y.mean() + noise, 0 * y)]',
+        "close, *others = (float(model.compute_loss(x, keras.ops.array(y), answers)) for answers in parts)",
+        "wrong = [close, *others] if close > min(others) + 1e-5 * abs(min(others)) else []",
     ]
 
 
@@ -385,4 +361,8 @@ def fed_its_answer(finding: Finding, case: Case) -> list[str] | None:
     """An input beside others that is the target, value by value."""
     if not isinstance(case.batch.x, Mapping | list | tuple) or not isinstance(case.batch.y, np.ndarray):
         return None
-    return ["wrong = [k for k, leaf in enumerate(keras.tree.flatten(x)) if np.array_equal(leaf.ravel(), y.ravel())]"]
+    if isinstance(case.batch.x, Mapping):
+        [name, *_] = [k for k, leaf in case.batch.x.items() if np.array_equal(leaf.ravel(), case.batch.y.ravel())]
+        key = f"x[{plain(name)}]"
+        return [f'wrong = ["the input is the target"] if np.array_equal({key}.ravel(), y.ravel()) else []']
+    return ["wrong = [k for k, leaf in enumerate(x) if np.array_equal(leaf.ravel(), y.ravel())]"]

@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import keras
+import numpy as np
 import torch
 
 from tsguard.checks import axes
-from tsguard.checks.gradient_flow import EXPLODED, FLOAT32_EPS, VANISHED
+from tsguard.checks.data_ids import MOST_INSIDE
+from tsguard.checks.gradient_flow import EXPLODED, FADED, FLOAT32_EPS, VANISHED
 from tsguard.checks.initialisation import GAIN_HIGH, GAIN_LOW
 from tsguard.checks.rates import DECAY_PULL, RUNAWAY, STANDSTILL, STEPS
-from tsguard.checks.regularisation import PENALTY_RATIO
+from tsguard.checks.regularisation import HALF, LOST, PENALTY_RATIO
 from tsguard.checks.transfer import SHAPES_OF_SOURCE
 from tsguard.checks.units import DEAD_SHARE, SATURATED_SHARE
 from tsguard.findings import Finding
@@ -28,11 +30,16 @@ _KERNELS = "for v in model.trainable_variables if v.value.ndim > 1"
 
 
 def without_gradient(finding: Finding, case: Case) -> list[str]:
-    """Matrices of weights that the loss does not depend on; a bias before a softmax has no effect by design."""
+    """Matrices of weights that the loss does not depend on; a bias before a softmax has no effect by design.
+
+    Where all of them have a gradient and it is zero, the batch itself is nothing: of a sound model too.
+    """
     return [
         f"{LOSS}.backward()",
-        "matrices = [v for v in model.trainable_variables if v.value.ndim > 1]",
-        "wrong = [v.path for v in matrices if v.value.grad is None or not v.value.grad.any()]",
+        "grads = {v.path: v.value.grad for v in model.trainable_variables if v.value.ndim > 1}",
+        "lost = [path for path, grad in grads.items() if grad is None]",
+        "mute = [path for path, grad in grads.items() if grad is not None and not grad.any()]",
+        "wrong = lost or (mute if len(mute) < len(grads) else [])",
     ]
 
 
@@ -59,6 +66,27 @@ def drawn_and_kept(finding: Finding, case: Case) -> list[str] | None:
         "for layer in held:",
         f"    layer.__dict__[{plain(name)}] = 2 * layer.__dict__[{plain(name)}]",
         f"wrong = [layer.name for layer in held] if float({LOSS}) != first else []",
+    ]
+
+
+def unmoved(finding: Finding, case: Case) -> list[str]:
+    """Weights that have a gradient and stay where they are, beside others that move."""
+    return [
+        "before = [v.value.clone() for v in model.trainable_variables]",
+        "model.fit(x, y, epochs=3, verbose=0)",
+        "pairs = [(v, old) for v, old in zip(model.trainable_variables, before) if v.value.grad is not None]",
+        "still = [v.path for v, old in pairs if v.value.grad.any() and (v.value == old).all()]",
+        "wrong = still if any((v.value != old).any() for v, old in pairs) else []",
+    ]
+
+
+def unreached(finding: Finding, case: Case) -> list[str]:
+    """Matrices of weights to which a step of one's own brings no gradient, beside others that get one."""
+    return [
+        "model.fit(x, y, verbose=0)",
+        "matrices = [v for v in model.trainable_variables if v.value.ndim > 1]",
+        "still = [v.path for v in matrices if v.value.grad is None or not v.value.grad.any()]",
+        "wrong = still if len(still) < len(matrices) else []",
     ]
 
 
@@ -97,6 +125,17 @@ def fading_gradient(finding: Finding, case: Case) -> list[str]:
         "grads = [(v.path, v.value.grad) for v in model.trainable_variables if v.value.grad is not None]",
         "norms = [(path, float(grad.norm())) for path, grad in grads]",
         f"wrong = [path for path, norm in norms if 0 < norm < {VANISHED:g} * max(size for _, size in norms)]",
+    ]
+
+
+def fading_both_ways(finding: Finding, case: Case) -> list[str]:
+    """Kernels whose gradient is little beside that of the offsets at the end."""
+    return [
+        f"{LOSS}.backward()",
+        "weights = [v.value for v in model.trainable_variables if v.value.grad is not None]",
+        "kernels = [float(weight.grad.norm()) for weight in weights if weight.ndim > 1]",
+        "largest = max(float(weight.grad.norm()) for weight in weights)",
+        f"wrong = kernels if 0 < max(kernels) < {FADED:g} * largest else []",
     ]
 
 
@@ -183,6 +222,23 @@ def heavy_penalty(finding: Finding, case: Case) -> list[str]:
     ]
 
 
+def penalised_level(finding: Finding, case: Case) -> list[str] | None:
+    """Biases whose penalty resists a change so much that answers are kept away from the level of the targets."""
+    if not isinstance(case.batch.y, np.ndarray) or not case.batch.y.std():
+        return None
+    return [
+        'biases, costs = [v for v in model.trainable_variables if "bias" in v.name], []',
+        "for step in (1, -2, 1):",  # up by one, down by one, and back again
+        "    for bias in biases:",
+        "        bias.assign_add(step * keras.ops.ones_like(bias))",
+        "    loss, penalty = float(model.compute_loss(x, y, model(x))), float(sum(model.losses))",
+        "    costs.append((penalty, loss - penalty))",
+        "held, asked = (up + down - 2 * here for up, down, here in zip(*costs))",
+        "lost = np.abs(y.mean()) / y.std() * held / (held + asked)",
+        f"wrong = [lost] if lost > ({HALF:g} if held > asked else {LOST:g}) else []",
+    ]
+
+
 def heavy_dropout(finding: Finding, case: Case) -> list[str]:
     """Answers for one sample that vary more from mask to mask than from sample to sample."""
     return [
@@ -258,15 +314,29 @@ def no_counterpart(finding: Finding, case: Case) -> list[str] | None:
 
 
 def odd_ids(finding: Finding, case: Case) -> list[str] | None:
-    """What a table of embeddings is given and cannot hold."""
-    tables = [one for one in case.model.layers if isinstance(one, keras.layers.Embedding)]
-    if len(tables) != 1:
+    """What tables of embeddings are given and cannot hold."""
+    if not any(isinstance(one, keras.layers.Embedding) for one in case.model._flatten_layers()):
         return None
     return [
-        "model(x)",  # a mended model may not be built yet
-        "[table] = [layer for layer in model.layers if isinstance(layer, keras.layers.Embedding)]",
-        "ids = keras.ops.convert_to_numpy(keras.Model(model.inputs, table.input)(x))",
-        "wrong = ids[(ids != np.floor(ids)) | (ids < 0) | (ids >= table.input_dim)].tolist()",
+        "given = []",
+        "for table in [one for one in model._flatten_layers() if isinstance(one, keras.layers.Embedding)]:",
+        "    size, own = table.input_dim, table.call",
+        "    table.call = lambda ids, size=size, own=own: [given.append((size, ids)), own(0 * ids)][1]",
+        "model(x)",
+        "wrong = [float(one) for size, ids in given for one in ids.flatten() if one % 1 or not 0 <= one < size]",
+    ]
+
+
+def ids_behind_a_mask(finding: Finding, case: Case) -> list[str] | None:
+    """An id 0 that stands between others, before a table that takes it for padding."""
+    if not isinstance(case.batch.x, np.ndarray) or case.batch.x.ndim != 2:
+        return None
+    return [
+        "others = x != 0",
+        "before, after = (np.logical_or.accumulate(part, 1) for part in (others, others[:, ::-1]))",
+        "inside = ~others & before & after[:, ::-1]",
+        'masked = [one.name for one in model._flatten_layers() if getattr(one, "mask_zero", False)]',
+        f"wrong = np.argwhere(inside).tolist() if masked and inside.sum() > {MOST_INSIDE:g} * (x == 0).sum() else []",
     ]
 
 

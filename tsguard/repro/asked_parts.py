@@ -12,6 +12,7 @@ import numpy as np
 
 from tsguard.checks import data_apart, order
 from tsguard.checks.data_copies import BEYOND, COPIED, NEIGHBOURS, SAME
+from tsguard.checks.data_order import UNSEEN
 from tsguard.checks.data_parts import SHARED_SAMPLES, SHARED_STEPS
 from tsguard.checks.data_weights import ALL_THAT_COUNTS, LEAST_NUMBERS, UNEQUAL, UNHEARD
 from tsguard.findings import Finding
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from tsguard.repro.parts import Parts
 
     Form = Callable[[Finding, Parts], list[str] | None]
+
+
+RIDGE = 0.1
+"""Strength of the ridge by which many columns are fitted on few rows, for each row: of values about one."""
 
 
 def _two_arrays(parts: Parts) -> bool:
@@ -119,6 +124,28 @@ def taught_by_one_part(finding: Finding, parts: Parts) -> list[str] | None:
     ]
 
 
+def taught_by_views(finding: Finding, parts: Parts) -> list[str] | None:
+    """The same of windows, by their values, squares and spectrum, and of classes."""
+    if not (_two_arrays(parts) and isinstance(parts.y, np.ndarray) and isinstance(parts.held_y, np.ndarray)):
+        return None
+    classes = parts.y.dtype.kind in "iu" and parts.y.size == len(parts.y)
+    if parts.x.ndim != 3 or not (classes or parts.y.dtype.kind == "f"):
+        return None
+    goal = "np.eye(1 + max(y.max(), held_y.max()))[goal.ravel()]" if classes else "goal.reshape(len(goal), -1)"
+    return [
+        "def explained(part, goal):",
+        f"    flat, goal, half = part.reshape(len(part), -1), {goal}, len(part) // 2",
+        "    waves = abs(np.fft.rfft(part, axis=1)).reshape(len(part), -1)",
+        "    view = np.c_[flat, flat**2, waves, np.ones(len(part))]",
+        f"    grown = view[:half].T @ view[:half] + {RIDGE:g} * half * np.eye(view.shape[1])",
+        "    line = np.linalg.solve(grown, view[:half].T @ goal[:half])",
+        "    return 1 - np.square(view[half:] @ line - goal[half:]).mean() / goal[half:].var(axis=0).mean()",
+        "here, there = explained(x, y), explained(held_x, held_y)",
+        f"enough = min(len(x), len(held_x)) >= {LEAST_PAIRS}",
+        f"wrong = [here, there] if enough and here <= {UNRELATED:g} and there >= {RELATED:g} else []",
+    ]
+
+
 def weights_on_nothing(finding: Finding, parts: Parts) -> list[str] | None:
     """Weights of steps that are above zero where there is nothing, and nowhere else."""
     if not all(isinstance(part, np.ndarray) for part in (parts.x, parts.y, parts.weight)):
@@ -175,6 +202,19 @@ def weights_of_no_class(finding: Finding, parts: Parts) -> list[str] | None:
     return _weighed(finding, parts, "len(set(table.values())) > 1 == len(set(weights))")
 
 
+def last_part_apart(finding: Finding, parts: Parts) -> list[str] | None:
+    """Labels that only the rows have which `validation_split` holds back."""
+    if not isinstance(parts.y, np.ndarray) or finding.where.get("split") != "validation":
+        return None
+    return [
+        f"labels = {_labels(parts)}",
+        'cut = int(len(labels) * (1 - fit.get("validation_split", 0.0)))',
+        "new = [label for label in np.unique(labels[cut:]) if label not in labels[:cut]]",
+        "held = np.isin(labels[cut:], new).sum()",
+        f"wrong = new if 0 < cut < len(labels) and held >= {UNSEEN:g} * (len(labels) - cut) else []",
+    ]
+
+
 def classes_in_a_row(finding: Finding, parts: Parts) -> list[str] | None:
     """Rows in the order of their classes that nothing shuffles."""
     if not isinstance(parts.y, np.ndarray) or "split" in finding.where:
@@ -216,8 +256,8 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
     "data-drift": (other_units,),
     "data-imbalance": (weights_of_no_class, one_class_weighs, weights_turned_round),
     "data-leak": (shared_rows, shared_steps, near_copies),
-    "data-mispaired": (lost_column, taught_by_one_part),
-    "data-order": (classes_in_a_row, classes_by_batch, values_in_a_row),
+    "data-mispaired": (lost_column, taught_by_one_part, taught_by_views),
+    "data-order": (classes_in_a_row, classes_by_batch, values_in_a_row, last_part_apart),
     "loss-degenerate": (kinds_for_weights,),
     "mask-inverted": (weights_on_nothing,),
 }

@@ -1,15 +1,23 @@
 """What a model cannot see, in lines of Keras and torch that set `wrong`: the order of steps, the level of a row, cells.
 
-That the targets depend on it is the check's to say; the lines show that no answer does.
+That no answer depends on it the lines show. That the targets do is the check's to say, but for cells: of those that
+a model does not see most are of no use.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from tsguard.checks.orderless import SAME
+from tsguard.checks.narrow import HELD_BACK, ONE_NUMBER
+from tsguard.checks.orderless import LOST, SAME
 from tsguard.findings import Finding
 from tsguard.repro.case import Case
+
+CLASSES = "classes along one line"
+"""The check of scores that one number makes."""
+
+FEW = "answers through few numbers"
+"""The check of answers that have a narrow place on their way."""
 
 
 def _deaf_to(changed: str, what: str) -> list[str]:
@@ -36,15 +44,53 @@ def unseen_level(finding: Finding, case: Case) -> list[str] | None:
 
 
 def unseen_cells(finding: Finding, case: Case) -> list[str] | None:
-    """Steps or columns from which no answer has a gradient, beside others."""
+    """Cells from which no answer has a gradient, and that tell of the targets of rows by which no line was fitted."""
     x = case.batch.x
-    if not isinstance(x, np.ndarray) or x.dtype.kind != "f":
+    if not isinstance(x, np.ndarray) or x.dtype.kind != "f" or not isinstance(case.batch.y, np.ndarray):
         return None
     return [
-        "x.requires_grad_()",
-        "(model(x) ** 2).sum().backward()",
-        "silent = (x.grad == 0).all(0)",
-        "wrong = silent.nonzero().tolist() if not silent.all() else []",
+        "given = keras.ops.convert_to_tensor(x).requires_grad_()",
+        "(model(given) ** 2).sum().backward()",
+        "silent = (given.grad == 0).all(0).numpy()",
+        "unseen, half = np.c_[x[:, silent], np.ones(len(x))], len(x) // 2",
+        "line = np.linalg.lstsq(unseen[:half], y[:half], rcond=None)[0]",
+        "told = 1 - np.square(y[half:] - unseen[half:] @ line).mean() / y[half:].var()",
+        f"wrong = np.argwhere(silent).tolist() if told > {LOST:g} else []",
+    ]
+
+
+def along_one_line(finding: Finding, case: Case) -> list[str] | None:
+    """Scores of all classes that lie on one line, whatever the weights."""
+    x = case.batch.x
+    if not isinstance(x, np.ndarray) or x.dtype.kind != "f" or finding.check != CLASSES:
+        return None
+    return [
+        "model.set_weights([np.random.normal(size=weight.shape) for weight in model.weights])",
+        "rows = np.random.normal(size=(16, *x.shape[1:])).astype(x.dtype)",  # equal ones would lie on a line too
+        "answers = np.float64(keras.ops.convert_to_numpy(model(rows)))",
+        "scores = np.log(answers) if (answers > 0).all() else answers",
+        "apart = scores - scores.mean(0)",
+        "sizes = np.linalg.svd(apart - apart.mean(-1, keepdims=True), compute_uv=False)",
+        f"wrong = sizes[:2].tolist() if len(sizes) > 2 and sizes[1] <= {ONE_NUMBER:g} * sizes[0] else []",
+    ]
+
+
+def through_few_numbers(finding: Finding, case: Case) -> list[str] | None:
+    """Answers whose slopes in the inputs span fewer directions than there are inputs, and too few for the targets."""
+    x = case.batch.x
+    if not isinstance(x, np.ndarray) or x.dtype.kind != "f" or finding.check != FEW:
+        return None
+    return [
+        "given, slopes = keras.ops.convert_to_tensor(x).requires_grad_(), []",
+        "for answer in model(given).sum(0).flatten():",
+        "    given.grad = None",
+        "    answer.backward(retain_graph=True)",
+        "    slopes.append(given.grad.flatten(1))",
+        f"passed = int(np.linalg.matrix_rank(keras.ops.stack(slopes, 1).numpy(), rtol={ONE_NUMBER:g}).max())",
+        "goals = y.reshape(len(y), -1)",
+        "parts = np.linalg.svd(goals - goals.mean(0), compute_uv=False) ** 2",
+        "told = parts[:passed].sum() / parts.sum()",
+        f"wrong = [passed, told] if passed < x[0].size and told < {HELD_BACK:g} else []",
     ]
 
 

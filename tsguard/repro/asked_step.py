@@ -5,6 +5,8 @@ Gradients that add up, a state that is carried on, numbers that no seed reaches,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from tsguard.checks.carried import SAME
@@ -102,11 +104,17 @@ def same_loss(finding: Finding, case: Case) -> list[str] | None:
 
 def batches_of_one(finding: Finding, case: Case) -> list[str] | None:
     """Answers that in training are the same for any row, because it is normalised by itself."""
-    if not isinstance(case.batch.x, np.ndarray) or not case.fit:
+    x, part, apart = case.batch.x, "x[row : row + size]", "(x[0] != x[1]).any()"
+    if isinstance(x, Mapping):
+        part = "{k: v[row : row + size] for k, v in x.items()}"
+        apart = "any((v[0] != v[1]).any() for v in x.values())"
+    elif not isinstance(x, np.ndarray):
+        return None
+    if not case.fit:
         return None
     return [
         'size = fit.get("batch_size", 32)',
-        "one, two = (model(x[row : row + size], training=True) for row in (0, 1))",
-        f"alike = size == 1 and (x[0] != x[1]).any() and float(abs(one - two).max()) <= {SAME:g}",
+        f"one, two = (model({part}, training=True) for row in (0, 1))",
+        f"alike = size == 1 and {apart} and float(abs(one - two).max()) <= {SAME:g}",
         'wrong = ["two rows have one answer"] if alike else []',
     ]

@@ -30,6 +30,9 @@ from tsguard.repro.code.objects import importable
 from tsguard.repro.graphs import compile_like, is_graph
 from tsguard.repro.script import Script, confirm, one_line, page, render, write
 
+WEIGHTS_MAX = 116
+"""Characters of recorded weights that are written into `build`; more of them lie beside the script."""
+
 
 def emit(case: Case) -> Script:
     """The files of a case, and the arrays beside them where they are too large to be read.
@@ -76,7 +79,7 @@ def emit(case: Case) -> Script:
     }
     render(
         script, "repro.py.j2", shared, lines, beside, arrays=arrays, seed=case.seed,
-        seeded=(case.weights is None and (unbuilt or _draws(case))) or case.how_often[0] < case.how_often[1],
+        seeded=(case.weights is None and draws(case)) or case.how_often[0] < case.how_often[1],
         stepwise=stepwise,
         bare=case.bare and forward,
         gradients=gradients,
@@ -193,7 +196,7 @@ def weight_lines(case: Case, lines: Lines, beside: dict[str, Any]) -> None:
     if not is_graph(case.model):
         lines.body.append("model(x)")
     few = [array(weight) for weight in case.weights]
-    if None not in few and len(f"{few}") <= graph.CHAIN_MAX:
+    if None not in few and len(f"{few}") <= WEIGHTS_MAX:
         lines.body.append(f"model.set_weights([{', '.join(map(str, few))}])")
         return
     beside.update({f"w{index:03d}": np.asarray(weight) for index, weight in enumerate(case.weights)})
@@ -227,7 +230,7 @@ def _hidden(case: Case) -> Script:
     }  # fmt: skip
     render(
         script, "hidden.py.j2", shared, lines, beside,
-        arrays=arrays, seed=case.seed, seeded=case.weights is None and (not is_graph(case.model) or _draws(case)),
+        arrays=arrays, seed=case.seed, seeded=case.weights is None and draws(case),
         asked=_hidden_step(case, [name for name, _ in parts], whole=whole, forward=forward),
     )  # fmt: skip
     return script
@@ -258,9 +261,9 @@ def slot_lines(case: Case, lines: Lines, beside: dict[str, Any]) -> None:
     ]
 
 
-def _draws(case: Case) -> bool:
-    """Whether anything in the script is drawn at random: weights, or a failure that some seeds do not have."""
-    return any(layer.variables for layer in case.model._flatten_layers(include_self=False))
+def draws(case: Case) -> bool:
+    """Whether anything in the model is drawn at random: weights, or a failure that some seeds do not have."""
+    return not is_graph(case.model) or any(layer.variables for layer in case.model._flatten_layers(include_self=False))
 
 
 def _is_stock(model: Any, method: str) -> bool:
@@ -304,14 +307,16 @@ def _scales(case: Case) -> bool:
     return case.fingerprint.phase == "backward" and hasattr(case.model.optimizer, "initial_scale")
 
 
-def model_lines(case: Case, lines: Lines, script: Script) -> None:
+def model_lines(case: Case, lines: Lines, script: Script, *, asked: Sequence[str] | None = None) -> None:
+    """The lines that build the model; of what compiles it only what the lines `asked` read, where they are all."""
     exact = case.fingerprint.phase in ("update", "training", "check") or case.slots is not None or _scales(case)
     # Where a script takes a step apart, no optimizer has a part in it.
     apart = not exact and _is_stock(case.model, "train_step")
+    apart = apart or (asked is not None and not _named(asked, r"model\.(fit|train\w*|optimizer)\b"))
     try:
         draft = Lines()
         graph.model(case.model, draft)
-        draft.body += compiling.compile_line(case.model, draft, exact=exact, apart=apart)
+        draft.body += compiling.compile_line(case.model, draft, exact=exact, apart=apart, metrics=asked is None)
     except NotCode as refused:
         draft = Lines()
         if case.recipe is not None:
@@ -321,10 +326,16 @@ def model_lines(case: Case, lines: Lines, script: Script) -> None:
             draft.body.append(f"model = make({', '.join(f'{key}={plain(value)}' for key, value in args.items())})")
         else:
             _from_configuration(case, draft, script, refused)
-            draft.body += compiling.compile_line(case.model, draft, exact=exact, apart=apart)
+            draft.body += compiling.compile_line(case.model, draft, exact=exact, apart=apart, metrics=asked is None)
+    if asked is not None and not _named(asked, r"loss|model\.(fit|train\w*|optimizer)\b"):
+        draft.body = _not_compiled(draft.body)
     if hasattr(case.model, "loss_terms"):
         draft.body += terms.code(case.terms)
     lines.imports, lines.sources, lines.body = draft.imports, draft.sources, draft.body
+
+
+def _named(lines: Sequence[str], pattern: str) -> bool:
+    return any(re.search(pattern, line) for line in lines)
 
 
 def _from_configuration(case: Case, lines: Lines, script: Script, refused: NotCode) -> None:

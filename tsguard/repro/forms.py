@@ -191,7 +191,7 @@ def _loss_counts_padding(found: Found) -> Question | None:
     """Neither targets nor predictions at padded positions may take part in the loss."""
     if found.finding.code != "pad-leak-loss" or found.y is None:
         return None
-    if found.other is not None and not _equal(found.y, found.other):
+    if found.other is not None and not equal(found.y, found.other):
         allowed = f"{float(found.distance['tolerance']):.1g}"
         lines: tuple[str, ...] = (
             "one, two = (model.compute_loss(x, targets, model(x)) for targets in (y, other))",
@@ -328,7 +328,8 @@ def _single(found: Found) -> bool:
     return keras.ops.is_tensor(found.answers) and found.valid is not None
 
 
-def _equal(one: Any, two: Any) -> bool:
+def equal(one: Any, two: Any) -> bool:
+    """Whether two batches hold the same numbers."""
     pairs = zip(leaves(one), leaves(two), strict=True)
     return all(np.array_equal(a, b, equal_nan=a.dtype.kind == "f") for a, b in pairs)
 

@@ -71,7 +71,7 @@ class FoundCase:
         script.files["README.md"] = scripts.page(
             script,
             title=self.words,
-            fingerprint=self.words,
+            fingerprint=scripts.one_line(f"{self.finding.code}: {self.finding.message}", scripts.SAID),
             prints=self.prints,
             remedy=self.finding.remedy,
             size=self.size,

@@ -25,7 +25,7 @@ from tsguard.repro.budget import stopwatch
 from tsguard.repro.case import Batch, Case, Fingerprint, has_kind, kind_of, weights_in
 from tsguard.repro.code.arrays import plain
 from tsguard.repro.code.lines import Lines, NotCode
-from tsguard.repro.forms import question_of
+from tsguard.repro.forms import equal, question_of
 from tsguard.repro.found import FoundCase
 from tsguard.repro.graphs import REFUSALS
 from tsguard.repro.passes.narrow import bypass_layers, narrow_layers
@@ -171,7 +171,7 @@ def _script(finding: Finding, case: Case, question: Question, still: Callable[[C
     emit.weight_lines(case, lines, beside)
     arrays = [f"{name} = {_written(name, given, question, beside)}" for name, given in question.arrays.items()]
     emit.shorten_sources(case, lines, arrays, beside, still)
-    title = scripts.one_line(f"{finding.code}: {finding.message}")
+    title = scripts.one_line(f"{finding.code}: {finding.message}", scripts.SAID)
     shared = {"title": title, "fingerprint": finding.code, "slug": re.sub(r"\W+", "_", finding.code)}
     scripts.render(
         script, "law.py.j2", shared, lines, beside, arrays=arrays, seed=case.seed, seeded=case.weights is None,
@@ -182,6 +182,8 @@ def _script(finding: Finding, case: Case, question: Question, still: Callable[[C
 
 def _written(name: str, given: Any, question: Question, beside: dict[str, Any]) -> str:
     """An array of the question in code; of a changed batch only the inputs that differ."""
+    if name == "changed" and equal(given, question.arrays["x"]):
+        return "x"  # asked twice: what is drawn in between is what moves
     if name != "changed" or not isinstance(given, Mapping):
         return emit.value(name, given, beside)
     x = question.arrays["x"]
@@ -207,7 +209,7 @@ def _asked_script(finding: Finding, test: str, case: Case) -> scripts.Script:
     body = test[test.index("def test_") : test.index("    assert result.outcome")]
     asked = textwrap.dedent(body.partition("\n")[2]).rstrip()
     asked = asked.replace("subject.model()", "model").replace("subject.data", "(x, y)")
-    title = scripts.one_line(f"{finding.code}: {finding.message}")
+    title = scripts.one_line(f"{finding.code}: {finding.message}", scripts.SAID)
     shared = {"title": title, "fingerprint": finding.code, "slug": re.sub(r"\W+", "_", finding.code)}
     words = [*asked.splitlines(), 'held = result.outcome in ("holds", "not-applicable")']
     scripts.render(

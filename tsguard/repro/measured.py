@@ -55,9 +55,15 @@ def _share(head: Any, answers: str, y: str) -> list[str]:
             f"common = max({y}.mean(), 1 - {y}.mean())",
             "share = (right - common) / (1 - common)",
         ]
-    chosen = f"{answers}.argmax(-1)" if units > 1 else f"({answers}.reshape(-1) > {border})"
-    truth = f"{y}.argmax(-1)" if written == "one-hot" else f"{y}.reshape(-1)" if head.target.ndim > 1 else y
-    first = [f"right = {chosen}.reshape(-1) == {truth}"]
+    if units > 1:
+        first = [  # mended targets may be written the other way
+            f"truth = ({y}.argmax(-1) if {y}.shape == {answers}.shape else {y}).reshape(-1)",
+            f"right = {answers}.argmax(-1).reshape(-1) == truth",
+        ]
+        truth = "truth"
+    else:
+        truth = f"{y}.reshape(-1)" if head.target.ndim > 1 else y
+        first = [f"right = ({answers}.reshape(-1) > {border}) == {truth}"]
     if metrics["majority_share"] < RARE:
         common = f"np.unique({truth}, return_counts=True)[1].max() / len(right)"
         return [*first, f"common = {common}", "share = (right.mean() - common) / (1 - common)"]

@@ -252,7 +252,7 @@ def _script(finding: Finding, parts: Parts, lines: list[str]) -> scripts.Script:
     if _reads(lines, "fit"):
         read["fit"] = plain({key: value for key, value in parts.fit.items() if _reads(lines, key)})
     given = ", ".join(read.values())
-    title = scripts.one_line(f"{finding.code}: {finding.message}")
+    title = scripts.one_line(f"{finding.code}: {finding.message}", scripts.SAID)
     scripts.render(
         script,
         "data.py.j2",
@@ -260,7 +260,7 @@ def _script(finding: Finding, parts: Parts, lines: list[str]) -> scripts.Script:
         Lines(),
         beside,
         arrays=[],
-        given=given,
+        returned=scripts.returned(given),
         data=", ".join(read),
         plainly=lines,
         code=(given, *lines),

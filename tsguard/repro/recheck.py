@@ -94,8 +94,12 @@ def check_case(
     budget_s: float,
     clock: Clock | None = None,
     progress: Callable[[str], None] = lambda words: None,
+    plainly: bool = False,
 ) -> FoundCase | None:
-    """The first finding that its check gives again, on as little as it does; None where none does."""
+    """The first finding that its check gives again, on as little as it does; None where none does.
+
+    With `plainly` only what a few lines say is reduced at all.
+    """
     data, model = context.data, context.model
     if data is None or not data.is_arrays or model is None:
         return None
@@ -107,7 +111,7 @@ def check_case(
             return None
         if finding.status in (Status.FAIL, Status.WARN) and finding.check in known and finding.check not in OF_AMOUNT:
             with preserved(model):
-                found = _case(finding, context, name, recipe, deadline, clock, progress)
+                found = _case(finding, context, name, recipe, deadline, clock, progress, plainly=plainly)
             if found is not None:
                 return found
     return None
@@ -121,6 +125,8 @@ def _case(
     deadline: float,
     clock: Clock,
     progress: Callable[[str], None],
+    *,
+    plainly: bool,
 ) -> FoundCase | None:
     model, data = context.model, context.data
     assert data is not None
@@ -129,6 +135,8 @@ def _case(
         return None
     asked, whole = found[0], found[1].with_(recipe=recipe, name=name)
     asked.form = asked.form or form_of(finding, whole)
+    if plainly and asked.form is None:
+        return None
     for by_lines in (True, False) if asked.dear else (False,):
         asked.by_lines = by_lines
         reduction = Reduction(
@@ -143,13 +151,13 @@ def _case(
         if not by_lines or asked.said(small):
             break
     both = (small, small.with_(weights=tuple(small.model.get_weights())))
-    plainly = None if asked.form is None else lines_of(asked.form, finding, small)
+    lines = None if asked.form is None else lines_of(asked.form, finding, small)
     original = sum(int(np.size(leaf)) for leaf in leaves([data.x, data.y])) + weights_in(model, whole.batch)
     return FoundCase(
         finding,
         name,
         (
-            *((lambda one=one: _script(finding, one, asked.settings, asked.fails, plainly)) for one in both if plainly),
+            *((lambda one=one: _script(finding, one, asked.settings, asked.fails, lines)) for one in both if lines),
             *(
                 (lambda one=one: _script(finding, one, asked.settings, asked.fails))
                 for one in both
@@ -158,9 +166,9 @@ def _case(
         ),
         size=small.size,
         original_size=original,
-        prints="wrong: …" if plainly else scripts.one_line(finding.message),
+        prints="wrong: …" if lines else scripts.one_line(finding.message),
         exhausted=reduction.exhausted,
-        plain=bool(plainly),
+        plain=bool(lines),
     )
 
 
@@ -239,7 +247,8 @@ class _Asked:
 
 def plain_settings(context: Context, finding: Finding) -> Iterator[dict[str, Any]]:
     """What a check is told beside arrays: padding and plan, then with them the arguments of `fit`, as plain values."""
-    settings: dict[str, Any] = {} if finding.status is Status.FAIL else {"warned": True}
+    # What a check has only remarked on fails where an experiment has proven it.
+    settings: dict[str, Any] = {} if finding.status is Status.FAIL and finding.proof is None else {"warned": True}
     if context.padding is not None:
         fields = {field: getattr(context.padding, field) for field in Padding.__dataclass_fields__}
         usual = Padding()
@@ -294,20 +303,23 @@ def _script(
 ) -> scripts.Script:
     script, lines, beside = scripts.Script(), Lines(), dict[str, Any]()
     parts = [(key, part) for key, part in (("x", case.batch.x), ("y", case.batch.y)) if part is not None]
-    title = scripts.one_line(f"{finding.code}: {finding.message}")
+    title = scripts.one_line(f"{finding.code}: {finding.message}", scripts.SAID)
     shared = {"title": title, "fingerprint": finding.code, "slug": re.sub(r"\W+", "_", finding.code)}
     if plainly and not any(re.search(r"\bmodel\b", line) for line in plainly):
         read = [
             (key, _named(part, plainly)) for key, part in parts if any(re.search(rf"\b{key}\b", one) for one in plainly)
         ]
-        given = ", ".join(emit.value(key, part, beside, home="np") for key, part in read)
+        values = {key: emit.value(key, part, beside, home="np") for key, part in read}
+        if any(re.search(r"\bfit\b", line) for line in plainly):
+            values["fit"] = plain({key: value for key, value in case.fit.items() if f'"{key}"' in " ".join(plainly)})
+        given = ", ".join(values.values())
         scripts.render(
-            script, "data.py.j2", shared, lines, beside, arrays=[], given=given,
-            data=", ".join(key for key, _ in read), plainly=plainly, code=(given, *plainly),
+            script, "data.py.j2", shared, lines, beside, arrays=[], returned=scripts.returned(given),
+            data=", ".join(values), plainly=plainly, code=(given, *plainly),
         )  # fmt: skip
         return script
     try:
-        emit.model_lines(case, lines, script)
+        emit.model_lines(case, lines, script, asked=plainly)
     except NotCode as refused:
         return scripts.Script(refused=str(refused))
     emit.weight_lines(case, lines, beside)
@@ -331,7 +343,8 @@ def _script(
         words.append("fit=fit")
     words += [f"{key}={plain(value)}" for key, value in more.items()]
     scripts.render(
-        script, "check.py.j2", shared, lines, beside, arrays=arrays, seed=case.seed, seeded=case.weights is None,
+        script, "check.py.j2", shared, lines, beside, arrays=arrays, seed=case.seed,
+        seeded=case.weights is None and (emit.draws(case) or not plainly or any("random" in one for one in plainly)),
         asked=", ".join(words), data=", ".join(key for key, _ in parts), plainly=plainly, fit=bool(fit),
         code=plainly or (),
     )  # fmt: skip

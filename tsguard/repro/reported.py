@@ -25,7 +25,8 @@ def with_script(report: Report, folder: RunFolder, make: Callable[[], Any]) -> R
         return report.with_(findings=(*report.findings, not_reproduced(crash)))
     script = Evidence("file", f"repro/{path.name}", name="reproduction", file=f"repro/{path.name}")
     failed = [finding for finding in report.findings if finding.status == "FAIL"]
-    first = next((finding for finding in failed if finding.code == small.fingerprint.code), failed[0])
+    remarks = [finding for finding in report.findings if finding.status == "WARN"]
+    first = next((one for one in (*failed, *remarks) if one.code == small.fingerprint.code), failed[0])
     linked = replace(first, evidence=(*first.evidence, script, *small.evidence))
     return report.with_(findings=tuple(linked if f is first else f for f in report.findings))
 

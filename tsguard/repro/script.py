@@ -6,11 +6,14 @@ the guard's instruments for the fingerprint of what the script has built.
 
 from __future__ import annotations
 
+import ast
+import math
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -26,6 +29,12 @@ if TYPE_CHECKING:
 
 STORED = 'stored = np.load(os.path.join(os.path.dirname(__file__), "repro.npz"))'
 """The line of a script that opens the arrays beside it."""
+
+HEADING, SAID = 109, 340
+"""Signs of a heading, and of the words with which a script begins: three lines of them are read."""
+
+WIDE = 116
+"""Signs in one of those lines, and in any other that a script would be written in."""
 
 CONFIRM_S = 120
 """A fresh process imports Keras and runs one step; on a busy machine that takes a while."""
@@ -67,7 +76,8 @@ def render(
     script: Script, template: str, shared: Mapping[str, Any], lines: Lines, beside: Mapping[str, Any], **words: Any
 ) -> None:
     """Put script, test and arrays into the files."""
-    arrays = [STORED, *words.pop("arrays")] if beside else words.pop("arrays")
+    arrays = _together(words.pop("arrays"))
+    arrays = [STORED, *arrays] if beside else arrays
     imports = set(lines.imports)
     given = [*arrays, *lines.sources.values(), *lines.body, *words.pop("code", ())]
     if any(re.search(r"\bnp\.", text) for text in given):
@@ -76,19 +86,57 @@ def render(
         _templates()
         .get_template(template)
         .render(
-            **shared,
+            **{**shared, "title": textwrap.fill(shared["title"], WIDE, break_long_words=False, break_on_hyphens=False)},
             annotated=lines.annotated,
-            arrays=arrays,
+            arrays=[part for line in arrays for part in folded(line)],
             imports=_joined(imports),
             sources=list(lines.sources.values()),
-            built=_returning(lines.body),
+            built=[part for line in _returning(lines.body) for part in folded(line)],
             **words,
         )
     )
     script.files["repro.py"] = re.sub(r"\n{4,}", "\n\n\n", text).encode()
-    script.files["test_repro.py"] = _templates().get_template("test_repro.py.j2").render(**shared).encode()
+    test = _templates().get_template("test_repro.py.j2").render(**{**shared, "title": one_line(shared["title"], 70)})
+    script.files["test_repro.py"] = test.encode()
     if beside:
         script.files["repro.npz"] = packed(beside)
+
+
+def folded(line: str) -> list[str]:
+    """A line that is too long to be read as several, broken behind commas; itself where that cannot be."""
+    parts, rest = [], line
+    while len(rest) > WIDE and (place := _break(rest)):
+        parts.append(rest[:place].rstrip())
+        rest = "    " + rest[place:].lstrip()
+    try:
+        ast.parse("\n".join([*parts, rest]))
+    except SyntaxError:  # within words, or in no bracket
+        return [line]
+    return [*parts, rest]
+
+
+def _break(line: str) -> int:
+    """Behind which comma a line is broken: one in the fewest brackets, and of these the last that leaves it short."""
+    depth, best = 0, (math.inf, 0)
+    for place, sign in enumerate(line[: WIDE - 1]):
+        depth += (sign in "([{") - (sign in ")]}")
+        if sign == "," and place >= WIDE // 3 and depth <= best[0]:
+            best = (depth, place + 1)
+    return best[1]
+
+
+def returned(given: str) -> list[str]:
+    """The lines of `build` that give some arrays back."""
+    line = f"return {given}"
+    return folded(line if len(line) <= WIDE else f"return ({given})")
+
+
+def _together(arrays: Sequence[str]) -> list[str]:
+    """Arrays that lie beside the script are read in one line."""
+    read = [match for line in arrays if (match := re.fullmatch(r'(\w+) = (stored\["\w+"\])', line))]
+    if len(read) < 2 or len(read) < len(arrays):
+        return list(arrays)
+    return [f"{', '.join(one[1] for one in read)} = {', '.join(one[2] for one in read)}"]
 
 
 def _joined(imports: Iterable[str]) -> list[str]:
@@ -179,9 +227,9 @@ def _paths() -> list[str]:
     return [path for path in sys.path if path and Path(path).is_dir()]
 
 
-def one_line(text: str) -> str:
-    """Words that may stand in a docstring: one line, no quotes that end it, no escapes."""
+def one_line(text: str, most: int = HEADING) -> str:
+    """Words that may stand in a docstring: one line, no quotes that end it, no escapes; cut between two words."""
     # Where a file lies on this machine is nobody's business.
     text = re.sub(r"(?<!\S)(?:/[\w.\-]+)+/([\w.\-]+)", r"\1", text)
     title = " ".join(text.split()).replace('"', "'").replace("\\", "/")
-    return title if len(title) < 110 else title[:107] + "…"
+    return title if len(title) <= most else title[: most - 2].rpartition(" ")[0] + " …"

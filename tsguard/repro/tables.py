@@ -252,7 +252,7 @@ def _script(finding: Finding, question: Question, table: pa.Table) -> scripts.Sc
     lines.imports |= (
         imports_of(plainly) if plainly else {"import pyarrow as pa", "from tsguard.repro.tables import broken"}
     )
-    title = scripts.one_line(f"{finding.code}: {finding.message}")
+    title = scripts.one_line(f"{finding.code}: {finding.message}", scripts.SAID)
     shared = {"title": title, "fingerprint": finding.code, "slug": re.sub(r"\W+", "_", finding.code)}
     scripts.render(
         script, "table.py.j2", shared, lines, beside, arrays=[], columns=columns, seed=0, seeded=False,

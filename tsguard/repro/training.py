@@ -322,7 +322,7 @@ def _script(search: _Search, case: Case, shown: Shown) -> scripts.Script:
     finding = search.finding
     script, lines, beside = scripts.Script(), Lines(), dict[str, Any]()
     try:
-        emit.model_lines(case, lines, script)
+        emit.model_lines(case, lines, script, asked=("model.fit",))
     except NotCode as refused:
         return scripts.Script(refused=str(refused))
     emit.weight_lines(case, lines, beside)
@@ -334,7 +334,7 @@ def _script(search: _Search, case: Case, shown: Shown) -> scripts.Script:
     emit.shorten_sources(
         case, lines, arrays, beside, lambda one: search.still(one.model, one.batch, shown.passes), trials=TRIALS
     )
-    title = scripts.one_line(f"{finding.code}: {finding.message}")
+    title = scripts.one_line(f"{finding.code}: {finding.message}", scripts.SAID)
     words = f"{finding.code}: less than {_threshold(shown):.0%} of the targets is explained"
     shared = {"title": title, "fingerprint": words, "slug": re.sub(r"\W+", "_", finding.code)}
     asked = measured.lines_of(case.model, case.batch.x, case.batch.y)

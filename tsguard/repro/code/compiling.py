@@ -50,7 +50,7 @@ def optimizer(model_: Any, lines: Lines, *, exact: bool) -> str:
     return f"keras.optimizers.LossScaleOptimizer({made}, initial_scale={plain(scale)})"
 
 
-def compile_line(model_: Any, lines: Lines, *, exact: bool, apart: bool = False) -> list[str]:
+def compile_line(model_: Any, lines: Lines, *, exact: bool, apart: bool = False, metrics: bool = True) -> list[str]:
     """The line that compiles; without an optimizer where a step is taken apart, and none where there is no loss."""
     if not settings_of(model_) and getattr(model_, "optimizer", None) is None:
         return []
@@ -60,7 +60,7 @@ def compile_line(model_: Any, lines: Lines, *, exact: bool, apart: bool = False)
     weights = settings_of(model_).get("loss_weights")
     if weights is not None:
         words.append(f"loss_weights={plain(weights)}")
-    metrics = settings_of(model_).get("metrics")
-    if exact and plain_names(metrics):
-        words.append(f"metrics={plain(metrics)}")
+    named = settings_of(model_).get("metrics")
+    if exact and metrics and plain_names(named):
+        words.append(f"metrics={plain(named)}")
     return [f"model.compile({', '.join(words)})"] if words else []

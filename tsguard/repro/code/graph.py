@@ -16,8 +16,9 @@ from tsguard.repro.code.sources import class_code
 from tsguard.repro.graphs import graph_of, is_graph, nodes_of
 from tsguard.repro.user import is_own_graph, own_attributes
 
-CHAIN_MAX = 116
-"""Characters of a chain of layers that is written as one line of `build`; longer ones get a line for each layer."""
+CHAIN_MAX = 232
+"""Characters of a chain of layers that is written as one statement, in two lines of `build`; longer ones get a line for
+each layer."""
 
 
 def model(built: Any, lines: Lines) -> None:
