@@ -25,8 +25,8 @@ def known_in_training_alone(record: Record, seen: Seen) -> Finding | None:
     return catalogue.finding(
         "train-eval-gap",
         f"the same weights explain {trained.skill:.0%} of the targets of the same rows in training mode and "
-        f"{asked:.0%} in inference: what was learned is not what is asked. Look at what a layer does only where `training` is true "
-        "(statistics of the batch, scaling, noise) and at moving statistics that have not arrived.",
+        f"{asked:.0%} in inference: what was learned is not what is asked. Look at what a layer does only where "
+        "`training` is true (statistics of the batch, scaling, noise) and at moving statistics that have not arrived.",
         where={"phase": "forward"},
         status="FAIL",
         role="cause",
