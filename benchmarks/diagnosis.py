@@ -66,9 +66,9 @@ def session(
     from tsguard.diagnosis import Record, diagnose, settled
     from tsguard.guard.callback import Guard
     from tsguard.padding import Padding
-    from tsguard.probes.stage import Snapshot
     from tsguard.subject import Subject
     from tsguard.train.judgement import proven
+    from tsguard.train.start import TrainStart
 
     fit = dict(program.fit)
     data = Data(
@@ -95,7 +95,7 @@ def session(
         losses: list[float]
 
         def on_train_begin(self, logs: Any = None) -> None:
-            self.start, self.losses = Snapshot(self.model), []
+            self.start, self.losses = TrainStart(self.model), []
 
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
             self.losses.append(float((logs or {}).get("loss", float("nan"))))

@@ -89,6 +89,48 @@ def test_whatever_happens_inside_preserved_training_goes_on_bit_equal(make):
         np.testing.assert_array_equal(left, right)
 
 
+class ByTorch(keras.Model):
+    """Trains itself with an optimizer of torch and a schedule for it, both made at its first step."""
+
+    def __init__(self):
+        super().__init__()
+        self.line = keras.layers.Dense(1)
+        self.line.build((None, X.reshape(len(X), -1).shape[1]))
+        self.steps = torch.optim.Adam([v.value for v in self.trainable_variables], lr=1e-2)
+        self.schedule = torch.optim.lr_scheduler.StepLR(self.steps, step_size=2, gamma=0.5)
+
+    def call(self, x):
+        return self.line(keras.ops.reshape(x, (x.shape[0], -1)))
+
+    def train_step(self, data):
+        x, y = data
+        loss = keras.ops.mean(keras.ops.square(self(x) - y))
+        self.steps.zero_grad()
+        loss.backward()
+        self.steps.step()
+        self.schedule.step()
+        return {"loss": loss.detach()}
+
+
+def by_torch(*, disturbed):
+    keras.utils.clear_session()
+    seed_everything(1)
+    model = ByTorch()
+    model.compile()
+    for _ in range(2):
+        if disturbed:
+            with preserved(model):
+                model.fit(X, Y, epochs=1, verbose=0)
+        model.fit(X, Y, epochs=1, verbose=0)
+    states = [value.numpy() for known in model.steps.state.values() for value in known.values()]
+    return [*model.get_weights(), *states, model.steps.param_groups[0]["lr"], model.schedule.last_epoch]
+
+
+def test_an_optimizer_of_torch_and_its_schedule_are_kept_too():
+    for left, right in zip(by_torch(disturbed=False), by_torch(disturbed=True), strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
 class Rivals(keras.Model):
     """Two halves, each with an optimizer of its own beside the compiled one, as adversarial pairs have."""
 

@@ -1235,3 +1235,136 @@ def exponentials_of_raw_amounts(sick):
     model = keras.Sequential([keras.Input(x.shape[1:]), ByHand(), layers.Dense(1)])
     model.compile("adam", "mse")
     return model, x * (200 if sick else 1), y, {}
+
+
+@case("output-activation", "expected over the classes (axis 1)")
+def bins_before_hours(sick):
+    x = np.random.default_rng(0).normal(size=(96, 12)).astype("float32")
+    bins = np.digitize(x[:, :6], [-0.8, -0.2, 0.4, 1.0])
+    y = np.eye(5, dtype="float32")[bins].transpose(0, 2, 1)
+
+    def surprise(truth, share):
+        return -ops.mean(ops.sum(truth * ops.log(share + 1e-7), axis=1))
+
+    stack = [layers.Dense(30), layers.Reshape((5, 6)), layers.Softmax(axis=-1 if sick else 1)]
+    model = keras.Sequential([keras.Input((12,)), *stack])
+    model.compile("adam", surprise)
+    return model, x, y, {}
+
+
+@case("clip-saturated", "something before it cuts them")
+def gradients_cut_entry_by_entry(sick):
+    x = rows(320)
+
+    class Own(keras.Model):
+        def train_step(self, data):
+            x, y = data
+            self.zero_grad()
+            loss = self.compute_loss(x, y, self(x, training=True))
+            loss.backward()
+            torch.nn.utils.clip_grad_value_(self.parameters(), 5e-5 if sick else 10.0)
+            with torch.no_grad():
+                self.optimizer.apply([v.value.grad for v in self.trainable_variables], self.trainable_variables)
+            return {"loss": loss}
+
+    inputs = keras.Input((5,))
+    model = Own(inputs, layers.Dense(1)(layers.Dense(24, "relu")(inputs)))
+    model.compile(keras.optimizers.SGD(0.03, momentum=0.9), "mse")
+    return model, x, 3 * values(x), {"epochs": 8}
+
+
+@case("loss-broadcast", "answers that equal the targets cost")
+def steps_against_other_windows(sick):
+    x = np.random.default_rng(0).normal(size=(128, 32, 2)).astype("float32")
+    y = (x[..., 0] - 0.8).astype("float32")
+
+    class Trimmed(keras.losses.Loss):
+        def call(self, truth, guess):
+            guess = guess if sick else ops.squeeze(guess, -1)
+            return ops.mean(ops.abs(truth - guess), axis=-1)
+
+    model = keras.Sequential([keras.Input((32, 2)), layers.Conv1D(8, 3, padding="same"), layers.Dense(1)])
+    model.compile("adam", Trimmed())
+    return model, x, y, {"batch_size": 32}
+
+
+class Endpoint(layers.Layer):
+    """Compares the answer with a truth that came in as an input."""
+
+    def call(self, truth, answer):
+        self.add_loss(ops.mean(ops.square(truth - answer)))
+        return answer
+
+
+@case("loss-broadcast", "a table of 32 by 32")
+def truth_that_enters_without_its_axis(sick):
+    x = rows()
+    row, truth = keras.Input((5,), name="row"), keras.Input(() if sick else (1,), name="truth")
+    answer = Endpoint()(truth, layers.Dense(1)(layers.Dense(8, "relu")(row)))
+    model = keras.Model({"row": row, "truth": truth}, answer)
+    model.compile("adam")
+    return model, {"row": x, "truth": values(x)[:, 0] if sick else values(x)}, None, {}
+
+
+@case("loss-mismatch", "reads that one as a class number")
+def indicators_read_as_a_number(sick):
+    x = rows()
+
+    class Focal(keras.losses.Loss):
+        def call(self, truth, share):
+            picked = ops.one_hot(ops.cast(truth[:, 0], "int32"), share.shape[-1])
+            chance = ops.clip(ops.sum(picked * share, axis=-1), 1e-6, 1.0)
+            return -ops.square(1 - chance) * ops.log(chance)
+
+    y = labels(x, 5)
+    given = np.eye(5, dtype="float32")[y] if sick else y[:, None]
+    return dense(layers.Dense(8, "relu"), layers.Dense(5, "softmax"), loss=Focal()), x, given, {}
+
+
+@case("precision-overflow", "epsilon")
+def weights_kept_in_half(sick):
+    x = rows()
+    kind = "float16" if sick else "float32"
+    stack = (layers.Dense(16, "relu", dtype=kind), layers.Dense(1, dtype=kind))
+    return dense(*stack, optimizer=keras.optimizers.Adam(3e-3, epsilon=1e-8)), x, values(x), {}
+
+
+@case("transfer-nothing", "rows are the same")
+def table_that_was_never_filled(sick):
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 30, (160, 8)).astype("int32")
+    known = rng.normal(size=(30, 6)) * (0.0 if sick else 1.0)
+    table = layers.Embedding(30, 6, embeddings_initializer=keras.initializers.Constant(known), trainable=False)
+    stack = [table, layers.GlobalAveragePooling1D(), layers.Dense(8, "tanh"), layers.Dense(1)]
+    model = keras.Sequential([keras.Input((8,), dtype="int32"), *stack])
+    model.compile("adam", "mse")
+    return model, x, known[x].mean(1)[:, :1].astype("float32") + 0.1 * rng.normal(size=(160, 1)).astype("float32"), {}
+
+
+@case("untracked-parameters", "take part in the loss and do not move")
+def torch_optimizer_made_before_the_layers(sick):
+    x = rows()
+
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.hidden, self.line = layers.Dense(16, "relu"), layers.Dense(1)
+            self.line.build((None, 16))
+
+        def call(self, x):
+            return self.line(self.hidden(x))
+
+        def train_step(self, data):
+            x, y = data
+            loss = self.compute_loss(x, y, self(x, training=True))
+            self.steps.zero_grad()
+            loss.backward()
+            self.steps.step()
+            return {"loss": loss.detach()}
+
+    model = Own()
+    model.compile(loss="mse")
+    if not sick:
+        model(x[:1])
+    model.steps = torch.optim.Adam([v.value for v in model.trainable_variables], lr=4e-3)
+    return model, x, values(x), {}

@@ -18,7 +18,8 @@ def named(train, held):
 
 def parts():
     rng = np.random.default_rng(0)
-    return rng.gamma(2.0, 3.0, (400, 4)) + [0, 5, 50, 500], rng.gamma(2.0, 3.0, (80, 4)) + [1, 4, 60, 480]
+    offset = np.array([[0, 5, 50, 500], [1, 4, 60, 480]])
+    return rng.gamma(2.0, 3.0, (400, 4)) + offset[0], rng.gamma(2.0, 3.0, (80, 4)) + offset[1]
 
 
 def windows(line, width=12):

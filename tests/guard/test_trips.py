@@ -103,4 +103,7 @@ def test_a_metric_that_worsens_as_the_loss_improves_disagrees():
     assert metric_disagrees(loss, [0.9, 0.88, 0.8, 0.7, 0.65, 0.6, 0.55], "val_accuracy")
     assert not metric_disagrees(loss, [0.5, 0.6, 0.62, 0.7, 0.72, 0.8, 0.81], "val_accuracy")
     assert metric_disagrees(loss, [0.5, 0.6, 0.62, 0.7, 0.72, 0.8, 0.81], "val_mae")
+    for one_sided in ("val_recall", "val_precision_1", "val_alarms_recall"):
+        assert not metric_disagrees(loss, [0.9, 0.88, 0.8, 0.7, 0.65, 0.6, 0.55], one_sided)
+    assert metric_disagrees(loss, [0.9, 0.88, 0.8, 0.7, 0.65, 0.6, 0.55], "val_recall_at_precision")
     assert not metric_disagrees(loss[:4], [0.9, 0.8, 0.7, 0.6], "val_accuracy")

@@ -102,11 +102,8 @@ UNLEARNED, LEARNABLE = 0.5, 0.15
 def _unlearned(judged: Judged, known: dict[str, float]) -> list[Finding]:
     """The output that lies furthest behind what a closed-form fit explains of the same targets."""
     learned = {name: skill_of(metrics) for name, metrics in judged.outputs.items()}
-    if set(known) != set(learned):
-        if len(known) != len(learned):  # outputs and targets that do not answer each other one by one
-            learned = {"output": judged.skill}
-            known = {"output": min(known.values(), default=0.0)}
-        known = dict(zip(learned, known.values(), strict=True))
+    if set(known) != set(learned):  # which target belongs to which output is not told: the least is asked of each
+        known = dict.fromkeys(learned, min(known.values(), default=0.0))
     behind = {name: known[name] - learned[name] for name in learned if learned[name] < UNLEARNED * known[name]}
     worst = max(behind, key=lambda name: behind[name], default=None)
     if worst is None or known[worst] <= LEARNABLE or worst in judged.opposed:

@@ -227,7 +227,7 @@ LOWER_IS_BETTER = (
 )
 HIGHER_IS_BETTER = ("acc", "auc", "r2", "f1", "precision", "recall", "iou", "ndcg", "hit", "mrr", "map", "top_k")
 
-ONE_SIDED = re.compile(r"(.*_)?(precision|recall)(_\d+)?")
+ONE_SIDED = re.compile(r"(?!.*_at_)(.*_)?(precision|recall)(_\d+)?")
 """Metrics that an answer of yes (or no) to everything brings to 1: one falls where the other rises, and what training
 buys with it is told by neither alone. Those at a stated value of the other are no such half."""
 
