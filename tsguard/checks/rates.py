@@ -430,8 +430,12 @@ def _clipped_in_the_step(first: FirstSteps, norms: list[float]) -> Iterator[Find
         return
 
 
+ONE_FACTOR = 0.99
+"""Cosine of what is fed with the gradient itself, from which a step has divided it by a scale and not cut into it."""
+
+
 def _before_the_cut(bench: Bench) -> float | None:
-    """Norm of the gradient of a step's loss in what the optimizer is fed, asked of the loss itself."""
+    """Norm of the gradient of a step's loss in what the optimizer is fed, where its entries were cut on the way."""
     import torch
 
     step = bench.again(bench.batch, record_calls=False)
@@ -442,7 +446,13 @@ def _before_the_cut(bench: Bench) -> float | None:
         return None
     finally:
         bench.start.restore()
-    return math.hypot(*(norm(one) for one in slopes if one is not None), 0.0) / step.scale
+    fed = [gradient for _, gradients, _ in step.fed for gradient in gradients]
+    pairs = [(a.double(), b.double()) for a, b in zip(fed, slopes, strict=True) if a is not None and b is not None]
+    size, real = (math.hypot(*(norm(pair[place]) for pair in pairs), 0.0) for place in (0, 1))
+    along = sum(float((a * b).sum()) for a, b in pairs)
+    if not size or not real or along > ONE_FACTOR * size * real:
+        return None
+    return real / step.scale
 
 
 def _decayed(first: FirstSteps) -> Iterator[Finding]:
