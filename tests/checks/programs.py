@@ -1368,3 +1368,14 @@ def torch_optimizer_made_before_the_layers(sick):
         model(x[:1])
     model.steps = torch.optim.Adam([v.value for v in model.trainable_variables], lr=4e-3)
     return model, x, values(x), {}
+
+
+@case("loss-mismatch", "Use a loss for classes")
+def squared_error_on_the_shares_of_many_classes(sick):
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 60, (640, 6)).astype("int32")
+    y = np.eye(60, dtype="float32")[rng.permutation(60)[x[:, -1]]]
+    stack = [layers.Embedding(60, 16), layers.Flatten(), layers.Dense(32, "relu"), layers.Dense(60, "softmax")]
+    model = keras.Sequential([keras.Input((6,), dtype="int32"), *stack])
+    model.compile(keras.optimizers.SGD(0.1), "mse" if sick else "categorical_crossentropy")
+    return model, x, y, {"epochs": 10}

@@ -21,7 +21,7 @@ from tsguard.checks.registry import Context, check
 from tsguard.evidence import Curve, Evidence, Proof
 from tsguard.findings import Finding
 from tsguard.probes import changes
-from tsguard.probes.answers import draw_weights, opened, predict, standardised
+from tsguard.probes.answers import draw_weights, labels_of, opened, predict, question, standardised
 from tsguard.probes.baselines import learnable_share
 from tsguard.probes.gradients import norm
 from tsguard.probes.learnable import straight_and_curved
@@ -37,6 +37,9 @@ SHARE_OF_BUDGET = 0.2
 
 RUNAWAY = 3.0
 """The loss at the end of the first steps against its start. Warm-up bumps stay below; a doubled loss can be noise."""
+
+SUM_ROUNDED = 1e-3
+"""Distance of a sum of shares from one that rounding leaves."""
 
 TRAVEL = 0.01
 """Relative distance that weights could go in the whole run if all steps pointed one way. Below one per cent the
@@ -122,7 +125,7 @@ class FirstSteps:
 
 @check(
     "first steps",
-    codes=("lr-too-high", "lr-too-low", "clip-saturated", "precision-overflow"),
+    codes=("lr-too-high", "lr-too-low", "clip-saturated", "precision-overflow", "loss-mismatch"),
     needs=("model", "data"),
     cost=8,
 )
@@ -268,6 +271,10 @@ def _rate_too_low(first: FirstSteps) -> Iterator[Finding]:
         return
     distance = "" if planned is None else f", at most {travel:.1g} of themselves in all {planned} steps"
     moves = f"weights move by {first.step_size * rates.mean:.1g} of themselves per step{distance}"
+    blamed = _distance_to_shares(first, travel)
+    if blamed is not None:
+        yield blamed
+        return
     usual = 10.0 ** round(math.log10(USUAL_STEP / size))
     for factor in (usual, 10 * usual):
         faster = first.again(changes.rate_times(first.bench.model, factor))
@@ -293,6 +300,41 @@ def _rate_too_low(first: FirstSteps) -> Iterator[Finding]:
             evidence=(Evidence("value", travel, name="relative distance in the whole run"),),
             score=0.9,
         )
+
+
+def _distance_to_shares(first: FirstSteps, travel: float) -> Finding | None:
+    """A squared error on the shares of many classes, whose slope is next to nothing where cross entropy has one."""
+    bench = first.bench
+    heads = [head for head in bench.heads if head.target is not None and head.loss is not None]
+    if len(bench.heads) != 1 or len(heads) != 1 or question(heads[0].loss).kind != "regression":
+        return None
+    answer = heads[0].answer.detach().float()
+    shares = answer.ndim > 1 and answer.shape[-1] > 2 and bool((answer >= 0).all())
+    if not shares or labels_of(heads[0].target) not in ("one-hot", "integer"):
+        return None
+    if float((answer.sum(-1) - 1).abs().max()) > SUM_ROUNDED:
+        return None
+    try:
+        with changes.loss_replaced(bench.model, changes.cross_entropy):
+            step = bench.again(bench.batch, record_calls=False)
+    finally:
+        bench.start.restore()
+    asked = math.hypot(*(norm(g) for _, gradients, _ in step.fed for g in gradients if g is not None), 0.0)
+    given = statistics.median(first.norms) if first.norms else 0.0
+    if step.error is not None or given <= 0 or not math.isfinite(asked) or travel * asked / given < TRAVEL:
+        return None
+    return catalogue.finding(
+        "loss-mismatch",
+        f"{question(heads[0].loss).name} on the shares of {answer.shape[-1]} classes has a gradient of {given:.2g}, "
+        f"and cross entropy, at the same answers, one of {asked:.2g}: at this rate weights go {travel:.1g} of "
+        f"themselves in the whole run, and would go {travel * asked / given:.1g}. Use a loss for classes.",
+        where={"output": heads[0].name, "phase": "loss"},
+        status="FAIL",
+        role="cause",
+        evidence=(Evidence("value", {"as given": given, "cross entropy": asked}, name="gradient norm"),),
+        explains=("no-learning",),
+        score=0.95,
+    )
 
 
 def _fading_schedule(first: FirstSteps, moves: str) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -403,35 +403,10 @@ def neutral_padding(padding: Padding) -> Experiment:
     )
 
 
-@contextlib.contextmanager
-def _loss_replaced(model: Any, function: Callable[[Any, Any], Any]) -> Iterator[None]:
-    own = model.__dict__.get("compute_loss")
-    model.__dict__["compute_loss"] = lambda x=None, y=None, y_pred=None, sample_weight=None, training=True: function(
-        y, y_pred
-    )
-    had = model.__dict__.get("_compute_loss_has_training_arg")
-    model.__dict__["_compute_loss_has_training_arg"] = True
-    try:
-        yield
-    finally:
-        model.__dict__["_compute_loss_has_training_arg"] = had
-        if own is None:
-            del model.__dict__["compute_loss"]
-        else:
-            model.__dict__["compute_loss"] = own
-
-
 def right_loss(code: str, kind: str) -> Experiment:
     """A loss that asks for classes or for yes and no (cross entropy, of probabilities or logits), or for values."""
     import keras
     from keras import ops
-
-    def cross_entropy(y: Any, p: Any) -> Any:
-        target, answer = flat(y)[0], flat(p)[0]
-        if target.numel() * answer.shape[-1] == answer.numel():
-            target = ops.one_hot(ops.cast(ops.reshape(target, answer.shape[:-1]), "int32"), answer.shape[-1])
-        positive = bool((answer.detach() >= 0).all()) and bool(((answer.detach().sum(-1) - 1).abs() < 1e-3).all())
-        return ops.mean(keras.losses.categorical_crossentropy(target, answer, from_logits=not positive))
 
     def squared(y: Any, p: Any) -> Any:
         target, answer = flat(y)[0], flat(p)[0]
@@ -445,14 +420,14 @@ def right_loss(code: str, kind: str) -> Experiment:
 
     function, name, remedy = {
         "classes": (
-            cross_entropy,
+            changes.cross_entropy,
             "cross entropy over the classes",
             "loss='sparse_categorical_crossentropy' (class numbers) or 'categorical_crossentropy' (one-hot)",
         ),
         "yes or no": (yes_or_no, "cross entropy of yes and no", "loss='binary_crossentropy', behind a sigmoid"),
         "values": (squared, "squared error, shapes equal", "loss='mse', with targets of the output's shape"),
     }[kind]
-    return Experiment(code, name, change=lambda model: _loss_replaced(model, function), remedy=remedy)
+    return Experiment(code, name, change=lambda model: changes.loss_replaced(model, function), remedy=remedy)
 
 
 def with_last_activation(code: str, layer: Any, activation: str) -> Experiment:

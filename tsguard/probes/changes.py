@@ -8,10 +8,11 @@ train step) it leaves alone; a trial then shows no effect, which is the truth.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from tsguard.backend import optimizers_of
+from tsguard.dataset import leaves
 from tsguard.probes.gradients import addends
 from tsguard.probes.stage import all_variables
 
@@ -236,3 +237,34 @@ def all_at_once(*changes: Any) -> Iterator[None]:
         for change in changes:
             stack.enter_context(change)
         yield
+
+
+@contextlib.contextmanager
+def loss_replaced(model: Any, function: Callable[[Any, Any], Any]) -> Iterator[None]:
+    """While open, the loss is this function of targets and answers."""
+    own = model.__dict__.get("compute_loss")
+    model.__dict__["compute_loss"] = lambda x=None, y=None, y_pred=None, sample_weight=None, training=True: function(
+        y, y_pred
+    )
+    had = model.__dict__.get("_compute_loss_has_training_arg")
+    model.__dict__["_compute_loss_has_training_arg"] = True
+    try:
+        yield
+    finally:
+        model.__dict__["_compute_loss_has_training_arg"] = had
+        if own is None:
+            del model.__dict__["compute_loss"]
+        else:
+            model.__dict__["compute_loss"] = own
+
+
+def cross_entropy(y: Any, p: Any) -> Any:
+    """The loss that asks for one class of several, of shares or of logits."""
+    import keras
+    from keras import ops
+
+    target, answer = next(leaves(y)), next(leaves(p))
+    if target.numel() * answer.shape[-1] == answer.numel():
+        target = ops.one_hot(ops.cast(ops.reshape(target, answer.shape[:-1]), "int32"), answer.shape[-1])
+    positive = bool((answer.detach() >= 0).all()) and bool(((answer.detach().sum(-1) - 1).abs() < 1e-3).all())
+    return ops.mean(keras.losses.categorical_crossentropy(target, answer, from_logits=not positive))
