@@ -103,8 +103,6 @@ class Snapshot:
         self._model = model
         self._bits = [(v, v.value.detach().clone()) for v in all_variables(model)]
         self._torch = TorchStates(model)
-        own = [one for one in model._flatten_layers(include_self=True, recursive=True) if is_own(one)]
-        self._counted = [(one, plain_attributes(one)) for one in own]
         self._rng = rng_state()
 
     def restore(self, model: Any = None, *, keep_gradients: bool = False) -> None:
@@ -115,16 +113,29 @@ class Snapshot:
             for variable, bits in self._bits:
                 variable.value.copy_(bits)
         self._torch.restore()
-        for thing, attributes in self._counted:
-            for name in plain_attributes(thing).keys() - attributes.keys():
-                if name in vars(type(thing)):  # counted on from what the class says
-                    del thing.__dict__[name]
-            thing.__dict__.update(attributes)
         if not keep_gradients:
             (model or self._model).zero_grad()
             for variable, _ in self._bits:
                 variable.value.grad = None
         restore_rng(self._rng)
+
+
+@contextlib.contextmanager
+def counts_kept(model: Any) -> Iterator[None]:
+    """What own layers and models count or scale with in plain attributes is put back afterwards.
+
+    Around a step or a trial and not around more: an experiment may have set an attribute for as long as it lasts.
+    """
+    own = [one for one in model._flatten_layers(include_self=True, recursive=True) if is_own(one)]
+    kept = [(one, plain_attributes(one)) for one in own]
+    try:
+        yield
+    finally:
+        for thing, attributes in kept:
+            for name in plain_attributes(thing).keys() - attributes.keys():
+                if name in vars(type(thing)):  # counted on from what the class says
+                    del thing.__dict__[name]
+            thing.__dict__.update(attributes)
 
 
 def all_variables(model: Any) -> list[Any]:
@@ -215,7 +226,8 @@ def take_step(
     answers. `into` is a Step to fill, for those who watch it while it runs.
     """
     step = Step() if into is None else into
-    with _doors(model, step, update=update, record_calls=record_calls, answer=answer), warnings.catch_warnings():
+    kept = contextlib.nullcontext() if update else counts_kept(model)
+    with kept, _doors(model, step, update=update, record_calls=record_calls, answer=answer), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model.train()
         try:
