@@ -1275,8 +1275,9 @@ def gradients_cut_entry_by_entry(sick):
 
 @case("loss-broadcast", "answers that equal the targets cost")
 def steps_against_other_windows(sick):
-    x = np.random.default_rng(0).normal(size=(128, 32, 2)).astype("float32")
-    y = (x[..., 0] - 0.8).astype("float32")
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(128, 32, 2)).astype("float32")
+    y = (x[..., 0] - 0.6 * x[..., 1] - 0.8 + 0.2 * rng.normal(size=(128, 32))).astype("float32")
 
     class Trimmed(keras.losses.Loss):
         def call(self, truth, guess):

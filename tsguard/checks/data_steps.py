@@ -116,7 +116,7 @@ def _ahead_of(one: Named, rows: Floats) -> Finding | None:
             last = _explained(other[:, -2 * REACH - 1 :], rows[:, -1, made])
             if last > NOT_WITHOUT:
                 continue  # at its end the window was cut short, as it should be
-            if _explained(rows[:, : middle + 1, made], other[:, middle]) >= MADE_OF:
+            if _explained(rows[:, middle - REACH : middle + 1, made], other[:, middle]) >= MADE_OF:
                 continue  # the other way round it is a lag, made of the past alone
             yours = one.feature(made), one.feature(source)
             return catalogue.finding(
