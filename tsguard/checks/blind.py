@@ -208,9 +208,7 @@ def _blind_to_targets(bench: Bench, answers: list[Any], base: float) -> Iterator
             for s in (1, 2, 3)
         )
         if pairs_matter:
-            shapes = ", ".join(
-                f"{tuple(h.target.shape)} against {tuple(h.answer.shape)}" for h in bench.heads if h.target is not None
-            )
+            shapes = _shapes(bench.heads)
             yield catalogue.finding(
                 "loss-broadcast",
                 f"the loss stays {base:.6g} when the targets are dealt to other samples: shapes {shapes} broadcast, so "
@@ -250,7 +248,7 @@ def _blind_to_targets(bench: Bench, answers: list[Any], base: float) -> Iterator
         return
     spread = [h for h in bench.heads if h.target is not None and h.target.numel() < h.answer.numel()]
     if spread:
-        shapes = ", ".join(f"{tuple(h.target.shape)} against {tuple(h.answer.shape)}" for h in spread)
+        shapes = _shapes(spread)
         yield catalogue.finding(
             "loss-broadcast",
             f"the loss stays {base:.6g} when the targets are dealt to other samples: shapes {shapes} broadcast, and "
@@ -330,7 +328,7 @@ def _heads_with_all_pairs(bench: Bench, answers: list[Any]) -> Iterator[Finding]
             if moved is None or float((moved - slope).abs().max()) > 100 * SAME * size:
                 break
         else:
-            shapes = f"{tuple(head.target.shape)} against {tuple(head.answer.shape)}"
+            shapes = _shapes([head])
             yield catalogue.finding(
                 "loss-broadcast" if _looks_at_targets(bench, answers, head, slope) else "loss-degenerate",
                 f"what the loss asks of output {head.name!r} stays the same when its targets are dealt to others "
@@ -384,6 +382,11 @@ def _looks_at_nothing(bench: Bench, answers: list[Any], base: float) -> Iterator
         )
 
 
+def _shapes(listed: Iterable[Head]) -> str:
+    """The shapes of targets against those of their answers, in words."""
+    return ", ".join(f"{tuple(h.target.shape)} against {tuple(h.answer.shape)}" for h in listed if h.target is not None)
+
+
 def _steps_against_others(bench: Bench) -> Iterator[Finding]:
     """Targets whose shape is not that of the answers, of as many numbers: what the very targets cost as answers.
 
@@ -401,7 +404,7 @@ def _steps_against_others(bench: Bench) -> Iterator[Finding]:
     given, aligned = bench.loss_of(right), bench.loss_of(right, y=reshaped)
     if not math.isfinite(given) or not math.isfinite(aligned) or given - aligned <= SAME * max(abs(given), 1e-12):
         return
-    shapes = ", ".join(f"{tuple(h.target.shape)} against {tuple(h.answer.shape)}" for h in bench.heads)
+    shapes = _shapes(bench.heads)
     yield catalogue.finding(
         "loss-broadcast",
         f"answers that equal the targets cost {given:.4g}, and {aligned:.4g} once the targets have the answers' shape: "

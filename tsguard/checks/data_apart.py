@@ -64,7 +64,7 @@ def column_out_of_row(context: Context) -> Iterable[Finding]:
         if _serial(y) or _serial(held_y):
             continue
         found = []
-        for one, held in _input_pairs(context):
+        for one, held in input_pairs(context):
             columns, theirs = _columns(one.array), _columns(held)
             if columns is None or theirs is None or columns.shape[1] != theirs.shape[1] or len(columns) != len(y):
                 continue
@@ -135,7 +135,8 @@ def _target_pairs(context: Context) -> Iterator[tuple[Named, Floats, Floats]]:
         yield target, ours, other
 
 
-def _input_pairs(context: Context, *, among: list[Named] | None = None) -> list[tuple[Named, Any]]:
+def input_pairs(context: Context, *, among: list[Named] | None = None) -> list[tuple[Named, Any]]:
+    """Each input of the training part (of those `among` which it is asked) with that of the validation part."""
     data = context.data
     if data is None or not _pairs_of(data.validation):
         return []
@@ -247,12 +248,12 @@ def _lessons(context: Context) -> Iterator[tuple[Named, Floats, Floats]]:
 
 def _views(context: Context) -> Iterator[tuple[Floats, Floats, bool]]:
     """Inputs of both parts: every cell a column; then what a closed form sees of courses, pictures and ids."""
-    pairs = [(a, b) for a, b in ((_columns(o.array), _columns(h)) for o, h in _input_pairs(context)) if a is not None]
+    pairs = [(a, b) for a, b in ((_columns(o.array), _columns(h)) for o, h in input_pairs(context)) if a is not None]
     if pairs and all(other is not None and other.shape[1] == ours.shape[1] for ours, other in pairs):
         ours, theirs = (np.concatenate(list(part), axis=1) for part in zip(*pairs, strict=True))
         if ours.shape[1] <= MOST_COLUMNS:
             yield ours, theirs, False
-    told = _input_pairs(context, among=[one for one in inputs(context) if not (one.mask or one.clock)])
+    told = input_pairs(context, among=[one for one in inputs(context) if not (one.mask or one.clock)])
     lengths = {(len(one.array), len(other)) for one, other in told}
     if len(lengths) != 1 or sum(one.array[0].size for one, _ in told) > MOST_CELLS:
         return
@@ -305,7 +306,7 @@ def parts_in_different_units(context: Context) -> Iterable[Finding]:
     data = context.data
     if data is None or not isinstance(data.validation, tuple | list):
         return
-    pairs = list(_input_pairs(context)) if _pairs_of(data.validation) else []
+    pairs = list(input_pairs(context)) if _pairs_of(data.validation) else []
     if _pairs_of(data.validation):
         held = dict(named_leaves(data.validation[1], "y"))
         pairs += [(one, held[one.name]) for one in targets(context) if one.name in held and classes_of(one) is None]

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tsguard import catalogue
-from tsguard.checks.arrays import Named, inputs, named_leaves
+from tsguard.checks.arrays import Named, inputs
+from tsguard.checks.data_apart import input_pairs
 from tsguard.checks.registry import Context, check
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding
@@ -34,15 +35,8 @@ ENDS = ((0.0, 1.0), (-1.0, 1.0))
 @check("parts scaled each by itself", codes=("data-drift",), needs=("data", "arrays", "validation"), cost=1)
 def fitted_apart(context: Context) -> Iterable[Finding]:
     """Training and validation part both have mean 0 and deviation 1, or both run exactly from 0 to 1."""
-    data = context.data
-    if data is None or not isinstance(data.validation, tuple | list) or len(data.validation) not in (2, 3):
-        return
-    held = dict(named_leaves(data.validation[0], "x"))
-    for one in inputs(context):
-        other = held.get(one.name)
-        if other is None or one.mask or one.array.dtype.kind != "f" or other.shape[1:] != one.array.shape[1:]:
-            continue
-        if min(len(one.array), len(other)) < LEAST_ROWS:
+    for one, other in input_pairs(context, among=[one for one in inputs(context) if not one.mask]):
+        if one.array.dtype.kind != "f" or min(len(one.array), len(other)) < LEAST_ROWS:
             continue
         steps = one.array.shape[1] if one.array.ndim == 3 else 1
         ours, theirs = (by_feature(part).astype(np.float64) for part in (one.array, other))

@@ -26,7 +26,7 @@ from tsguard.probes.baselines import learnable_share
 from tsguard.probes.gradients import norm
 from tsguard.probes.learnable import straight_and_curved
 from tsguard.probes.score import judge, sample
-from tsguard.probes.stage import flat, has_own_step, take_step
+from tsguard.probes.stage import Step, flat, has_own_step, take_step
 from tsguard.probes.trial import Trial, run_trial, stream
 
 STEPS = 30
@@ -161,6 +161,11 @@ def _set_by_a_callback(context: Context) -> bool:
     return False
 
 
+def _fed_norm(step: Step) -> float:
+    """The norm of all that the optimizer was fed in a step, without the scale of a scaled loss."""
+    return math.hypot(*(norm(g) for _, gradients, _ in step.fed for g in gradients)) / step.scale
+
+
 def take_first_steps(context: Context) -> FirstSteps | None:
     """Run the unchanged trial; None where no step can be taken."""
     bench = set_up(context)
@@ -172,7 +177,7 @@ def take_first_steps(context: Context) -> FirstSteps | None:
     norms: list[float] = []
 
     def watch(number: int, step: Any) -> None:
-        norms.append(math.hypot(*(norm(g) for _, gradients, _ in step.fed for g in gradients)) / step.scale)
+        norms.append(_fed_norm(step))
 
     seconds = max(1.0, SHARE_OF_BUDGET * context.budget_s / 4)
     trial = run_trial(bench.model, stream(bench.data, bench.fit), STEPS, seconds=seconds, watch=watch)
@@ -319,7 +324,7 @@ def _distance_to_shares(first: FirstSteps, travel: float) -> Finding | None:
             step = bench.again(bench.batch, record_calls=False)
     finally:
         bench.start.restore()
-    asked = math.hypot(*(norm(g) for _, gradients, _ in step.fed for g in gradients if g is not None), 0.0)
+    asked = _fed_norm(step)
     given = statistics.median(first.norms) if first.norms else 0.0
     if step.error is not None or given <= 0 or not math.isfinite(asked) or travel * asked / given < TRAVEL:
         return None

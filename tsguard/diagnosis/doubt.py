@@ -19,7 +19,7 @@ from tsguard.diagnosis.seen import Seen, answered, asks_its_own
 from tsguard.diagnosis.trials import MAX_STEPS, carried_on, try_all
 from tsguard.diagnosis.verdict import HEALED, causes_of, changed_on_the_way, stopped_early, was_cut_short
 from tsguard.findings import Finding, Role, Status, ranked
-from tsguard.probes.score import JUDGED_ROWS, judge, sample
+from tsguard.probes.score import JUDGED_ROWS, Judged, judge, sample
 
 LITTLE = 0.5
 """Explained share from which on a run is not doubted: more than half of what varies is known."""
@@ -57,16 +57,10 @@ def in_doubt(
         return seen.symptoms
     if asks_its_own(record) and answered(record):
         return seen.symptoms  # nobody knows what a good answer to an own loss looks like, and this one falls
-    parts = _parts(record.data)
-    if parts is None:
+    held = _held_back(record, seen)
+    if held is None or held[1].skill >= LITTLE:
         return seen.symptoms
-    trained, held, other = parts
-    rows = sample(held, JUDGED_ROWS)
-    judged = None if rows is None else judge(record.model, rows)
-    if judged is None or judged.skill >= LITTLE:
-        return seen.symptoms
-    apart = replace(record, data=trained)
-    view = Seen(rows, judged, 0.0, seen.symptoms, seen.rates)
+    view, judged, apart, other = held
     extra = () if other is None else (validation_pairs(other),)
     tested = try_all(apart, view, earlier, extra=extra, deadline=deadline, progress=progress, clock=clock)
     if not tested:
@@ -100,17 +94,27 @@ def _halted(record: Record, seen: Seen, *, deadline: float, clock: Callable[[], 
     """A run that something ended within its first steps, where the same settings, carried on, know far more of rows
     that neither was trained on."""
     made = len(record.series.get("loss", ()))
-    parts = _parts(record.data) if was_cut_short(record) and 0 < made < MAX_STEPS else None
+    held = _held_back(record, seen) if was_cut_short(record) and 0 < made < MAX_STEPS else None
+    if held is None:
+        return None
+    view, judged, apart, _ = held
+    seconds = max(1.0, SHARE * (deadline - clock()))
+    base = carried_on(apart, view, seconds=seconds, clock=clock)
+    if base is None or base.outcome.skill < judged.skill + GAINED:
+        return None
+    return stopped_early(base, record, view)
+
+
+def _held_back(record: Record, seen: Seen) -> tuple[Seen, Judged, Record, Data | None] | None:
+    """The run as rows show it that no trial is trained on, its score there, the record without these rows, and other
+    pairs to learn from."""
+    parts = _parts(record.data)
     rows = None if parts is None else sample(parts[1], JUDGED_ROWS)
     judged = None if rows is None else judge(record.model, rows)
     if parts is None or judged is None:
         return None
     view = Seen(rows, judged, 0.0, seen.symptoms, seen.rates)
-    seconds = max(1.0, SHARE * (deadline - clock()))
-    base = carried_on(replace(record, data=parts[0]), view, seconds=seconds, clock=clock)
-    if base is None or base.outcome.skill < judged.skill + GAINED:
-        return None
-    return stopped_early(base, record, view)
+    return view, judged, replace(record, data=parts[0]), parts[2]
 
 
 def _parts(data: Data) -> tuple[Data, Data, Data | None] | None:

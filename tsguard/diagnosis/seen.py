@@ -14,7 +14,7 @@ from tsguard.diagnosis.record import Record
 from tsguard.diagnosis.signs import RARE, below, symptoms
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding, Role, Status
-from tsguard.probes.answers import LossOfAnswers, heads, labels_of, predict, question
+from tsguard.probes.answers import Head, LossOfAnswers, heads, labels_of, predict, question
 from tsguard.probes.baselines import learnable_share, regression_baselines
 from tsguard.probes.score import JUDGED_ROWS, Judged, as_shares, judge, sample, skill_of
 from tsguard.probes.stage import Batch, Snapshot, take_step
@@ -166,22 +166,28 @@ LOPSIDED = 0.2
 """Share by which answers too high may cost another amount than answers too low: quantiles ask for something else."""
 
 
+def _one_head(record: Record) -> tuple[Batch, Head] | None:
+    """The one output of a model with its targets, over rows from all over the data: those of one batch may have one and
+    the same target. None where there are several, or none to be held against targets."""
+    batch = sample(record.data, ASKED_ROWS)
+    if batch is None or batch.y is None:
+        return None
+    try:
+        listed = heads(record.model, batch, predict(record.model, batch.x))
+    except Exception:  # a model that cannot be asked so keeps its own measure
+        return None
+    return (batch, listed[0]) if len(listed) == 1 and listed[0].target is not None else None
+
+
 def _asks_for_the_targets(record: Record) -> bool:
     """Whether an own loss is a distance: least at the targets, the same on both sides, and of every answer."""
     import torch
 
-    # Rows from all over the data: those of one batch may have one and the same target.
-    batch = sample(record.data, ASKED_ROWS)
-    if batch is None or batch.y is None:
+    asked = _one_head(record)
+    if asked is None:
         return False
-    try:
-        listed = heads(record.model, batch, predict(record.model, batch.x))
-    except Exception:  # a model that cannot be asked so keeps its own measure
-        return False
-    if len(listed) != 1 or listed[0].target is None or listed[0].target.numel() != listed[0].answer.numel():
-        return False
-    head = listed[0]
-    if labels_of(head.target) != "real":
+    batch, head = asked
+    if head.target.numel() != head.answer.numel() or labels_of(head.target) != "real":
         return False
     wanted = head.target.float().reshape(head.answer.shape)
     loss_of = LossOfAnswers(record.model, batch, head.answer)
@@ -199,17 +205,13 @@ def _asks_for_the_targets(record: Record) -> bool:
 def _takes_labels_for_no_answers(record: Record) -> bool:
     """Whether an own loss finds the model's answers better than the very targets, which are labels: its answers are
     logits, rates or the like, and how near they come to the labels says nothing."""
-    batch = sample(record.data, ASKED_ROWS)
-    if batch is None or batch.y is None:
+    asked = _one_head(record)
+    if asked is None:
         return False
-    try:
-        answer = predict(record.model, batch.x)
-        (head,) = heads(record.model, batch, answer)
-    except Exception:  # several outputs, or a model that cannot be asked so
+    batch, head = asked
+    if labels_of(head.target) == "real" or head.target.shape != head.answer.shape:
         return False
-    if head.target is None or labels_of(head.target) == "real" or head.target.shape != head.answer.shape:
-        return False
-    loss_of = LossOfAnswers(record.model, batch, answer)
+    loss_of = LossOfAnswers(record.model, batch, head.answer)
     return loss_of([head.target.float()]) > loss_of([head.answer])
 
 

@@ -21,6 +21,7 @@ from tsguard.findings import Finding, Role, Status
 from tsguard.guard import every_row, trips
 from tsguard.guard.answer import of_trip
 from tsguard.guard.watcher import Watcher
+from tsguard.probes.stage import has_own_step
 
 COLLAPSE_STD = 0.05
 """Predictions that spread less than a twentieth of the targets say the same about everything."""
@@ -37,7 +38,7 @@ SAMPLES = 256
 
 def at_end(watcher: Watcher, logs: dict[str, list[float]]) -> Iterator[Finding]:
     """Every finding of the end of a run."""
-    if not _scaled_by_hand(watcher.watch.values("loss"), logs.get("loss") or []):
+    if not _scaled_by_hand(watcher, logs.get("loss") or []):
         yield from _rises(watcher)
     yield from _clip(watcher)
     yield from _learning(watcher)
@@ -46,8 +47,14 @@ def at_end(watcher: Watcher, logs: dict[str, list[float]]) -> Iterator[Finding]:
     yield from _metrics(logs)
 
 
-def _scaled_by_hand(losses: list[float], told: list[float]) -> bool:
-    """Whether what backward starts from rose while the loss that the step tells fell: an own step scales it."""
+def _scaled_by_hand(watcher: Watcher, told: list[float]) -> bool:
+    """Whether what backward starts from rose while the loss that an own step tells fell: the step scales it.
+
+    In Keras' own step the two are one, and the means of epochs may fall while the last steps rise.
+    """
+    if not has_own_step(watcher.model):
+        return False
+    losses = watcher.watch.values("loss")
     size = min(trips.RECENT, len(losses))
     if not size or len(told) < 2 or not all(map(math.isfinite, told)):
         return False

@@ -124,7 +124,7 @@ class Snapshot:
 def counts_kept(model: Any) -> Iterator[None]:
     """What own layers and models count or scale with in plain attributes is put back afterwards.
 
-    Around a step or a trial and not around more: an experiment may have set an attribute for as long as it lasts.
+    Around one step and not around more: an experiment may have set an attribute for as long as it lasts.
     """
     own = [one for one in model._flatten_layers(include_self=True, recursive=True) if is_own(one)]
     kept = [(one, plain_attributes(one)) for one in own]
@@ -340,24 +340,23 @@ def _kinds_with_apply() -> list[Any]:
     """Every optimizer class that defines `apply` itself: the base, wrappers such as loss scaling, the user's own."""
     from keras.src.optimizers.base_optimizer import BaseOptimizer
 
-    found, waiting = [], [BaseOptimizer]
-    while waiting:
-        kind = waiting.pop()
-        waiting.extend(kind.__subclasses__())
-        if "apply" in vars(kind) and kind not in found:
-            found.append(kind)
-    return found
+    return _defining("apply", [BaseOptimizer])
 
 
 def _kinds_with_step() -> list[Any]:
     """The same of torch's optimizers, by the `step` that each defines."""
     import torch
 
-    found, waiting = [], list(torch.optim.Optimizer.__subclasses__())
+    return _defining("step", torch.optim.Optimizer.__subclasses__())
+
+
+def _defining(name: str, roots: list[Any]) -> list[Any]:
+    """Which of some classes, and of all that are made from them, define a method themselves."""
+    found, waiting = [], list(roots)
     while waiting:
         kind = waiting.pop()
         waiting.extend(kind.__subclasses__())
-        if "step" in vars(kind) and kind not in found:
+        if name in vars(kind) and kind not in found:
             found.append(kind)
     return found
 
