@@ -10,7 +10,7 @@
     python benchmarks/diagnosis.py --half field_c          # common faults, written apart later, by two more people
     python benchmarks/diagnosis.py --half field_d          # common faults in many styles of program, by two others
     python benchmarks/diagnosis.py --half field_e          # the same list once more, by two others still
-    python benchmarks/diagnosis.py --half field_f          # one program for each fault that the task names, by two others
+    python benchmarks/diagnosis.py --half field_f          # one program for each fault on the task's list
     python benchmarks/diagnosis.py --healthy               # programs and twins that must be left alone
     python benchmarks/diagnosis.py --healthy --half unseen # the same, of that part alone
 
