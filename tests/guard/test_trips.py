@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from tsguard.guard.trips import AmpSkips, JointRise, metric_disagrees, no_learning, recovered
+from tsguard.guard.trips import AmpSkips, JointRise, metric_disagrees, no_learning, of_the_batches, recovered
 
 
 def heavy_tailed(seed, steps=300, sigma=0.5):
@@ -55,6 +55,44 @@ def test_one_wild_step_counts_only_together_with_its_gradient():
     (rise,) = rises(losses, quiet)
     assert rise.step == 150
     assert not rise.lasting
+
+
+def giants(seed, share, steps=300):
+    """Losses of batches, a share of which holds a row that counts as much as thirty batches; their gradients follow."""
+    rng = np.random.default_rng(seed)
+    losses = (2.0 * np.exp(-np.arange(steps) / 100) + 0.2) * rng.lognormal(0, 0.2, steps)
+    losses[rng.random(steps) < share] *= 30
+    return losses, [float(g) for g in np.sqrt(losses)]
+
+
+@pytest.mark.parametrize("share", [0.02, 0.05, 0.15, 0.3, 0.45])
+def test_batches_with_giants_among_the_targets_are_no_event(share):
+    told = 0
+    for seed in range(100):
+        losses, gradients = giants(seed, share)
+        points = list(enumerate(losses))
+        told += any(not of_the_batches(points, rise) for rise in rises(losses, gradients))
+    assert told <= 8
+
+
+def test_a_run_with_giants_that_breaks_away_is_told():
+    found = 0
+    for seed in range(100):
+        losses, _ = giants(seed, 0.05)
+        losses[150:] *= 300
+        told = rises(losses, [float(g) for g in np.sqrt(losses)])
+        found += any(150 <= rise.step < 160 and rise.lasting and not recovered(losses, rise) for rise in told)
+    assert found >= 95
+
+
+def test_a_jump_that_takes_steps_to_come_back_is_told_however_often_it_comes():
+    losses = heavy_tailed(1, sigma=0.1)
+    for at in (120, 200, 260):
+        losses[at : at + 12] *= np.geomspace(1e4, 10, 12)
+    found = rises(losses, [float(g) for g in np.sqrt(losses)])
+    points = list(enumerate(losses))
+    assert found
+    assert not any(of_the_batches(points, rise) for rise in found)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])

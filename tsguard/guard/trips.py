@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import NamedTuple
 
 HISTORY = 64
 """Steps that the baseline looks back over: long enough for a median and a spread, short enough to follow a falling
@@ -33,6 +34,9 @@ RISE_SPREADS = 3.0
 
 SPIKE_SPREADS = 8.0
 """A single step counts only where loss *and* gradient norm stand this many spreads above their baselines."""
+
+TAIL_SHARE = 0.01
+"""Where the loss jumps as far once in so many steps, three times at least, and is back at once, its batches are so."""
 
 SPREAD_FLOOR = 0.05
 """The log-spread is never taken as smaller: a loss that is almost constant would make everything a rise."""
@@ -87,13 +91,25 @@ class Rise:
     gradient_factor: float | None
 
 
+class _Level(NamedTuple):
+    """What the values of the past were like."""
+
+    middle: float
+    spread: float
+    usual: float
+    """What as many of the latest half have reached as make a rise among the RECENT: of two levels, the upper one. A
+    rise stands at twice that (half of RISE) at least."""
+    highest: float
+    """… and what one of them has reached."""
+
+
 class _Baseline:
-    """Median and spread of the last values, leaving out the most recent ones, which are under judgement."""
+    """The level of the last values, leaving out the most recent ones, which are under judgement."""
 
     def __init__(self) -> None:
         self.values: deque[float] = deque(maxlen=HISTORY + RECENT)
         self._age = REFRESH
-        self._level: tuple[float, float] | None = None
+        self._level: _Level | None = None
 
     def add(self, value: float) -> None:
         self.values.append(value)
@@ -102,20 +118,22 @@ class _Baseline:
             self._level, self._age = self._worked_out(), 0
 
     @property
-    def level(self) -> tuple[float, float] | None:
-        """Median and spread, at most REFRESH steps old. None while there is too little history."""
+    def level(self) -> _Level | None:
+        """The level, at most REFRESH steps old. None while there is too little history."""
         return self._level
 
     @property
     def recent(self) -> float:
         return median(list(self.values)[-RECENT:])
 
-    def _worked_out(self) -> tuple[float, float] | None:
+    def _worked_out(self) -> _Level | None:
         old = list(self.values)[:-RECENT]
         if len(old) < HISTORY_MIN:
             return None
         middle = median(old)
-        return middle, max(1.4826 * median([abs(value - middle) for value in old]), SPREAD_FLOOR)
+        spread = max(1.4826 * median([abs(value - middle) for value in old]), SPREAD_FLOOR)
+        late = sorted(old[len(old) // 2 :])  # where a young run began says nothing of how high it stands now and then
+        return _Level(middle, spread, late[-(RECENT // 2 + 1)], late[-1])
 
 
 class JointRise:
@@ -123,42 +141,47 @@ class JointRise:
 
     def __init__(self) -> None:
         self._loss, self._gradient = _Baseline(), _Baseline()
-        self._quiet_until = -1
+        self._no_spike_until = self._no_rise_until = -1
 
     def add(self, step: int, loss: float | None, gradient: float | None = None) -> Rise | None:
-        """The next step; a Rise where one is found. After a rise the rule is quiet until the baseline is new."""
+        """The next step; a Rise where one is found. After a rise the rule is quiet until the baseline is new; a jump of
+        one step silences other jumps alone, as what follows it may stay."""
         if loss is None or not math.isfinite(loss) or (gradient is not None and not math.isfinite(gradient)):
             return None
         log_loss = _log(loss)
         self._loss.add(log_loss)
         if gradient is not None:
             self._gradient.add(_log(gradient))
-        if step < self._quiet_until:
+        if step < self._no_rise_until:
             return None
         level = self._loss.level
-        if level is None or log_loss <= level[0] + RISE:  # most steps end here
+        if level is None or log_loss <= level.middle + RISE:  # most steps end here
             return None
-        rise = self._lasting(step, *level) or self._spike(step, log_loss, gradient, *level)
+        rise = self._lasting(step, level)
         if rise is not None:
-            self._quiet_until = step + HISTORY
+            self._no_rise_until = step + HISTORY
+        elif step >= self._no_spike_until:
+            rise = self._spike(step, log_loss, gradient, level)
+        if rise is not None:
+            self._no_spike_until = step + HISTORY
         return rise
 
-    def _lasting(self, step: int, middle: float, spread: float) -> Rise | None:
-        over = self._loss.recent - middle
-        if over <= max(RISE, RISE_SPREADS * spread):
+    def _lasting(self, step: int, level: _Level) -> Rise | None:
+        over = self._loss.recent - level.middle
+        if over <= max(RISE, RISE_SPREADS * level.spread) or self._loss.recent <= level.usual + 0.5 * RISE:
             return None
         gradient = self._gradient.level
-        grown = self._gradient.recent - gradient[0] if gradient is not None else None
+        grown = self._gradient.recent - gradient.middle if gradient is not None else None
         return Rise(
             step, lasting=True, factor=math.exp(over), gradient_factor=None if grown is None else math.exp(grown)
         )
 
-    def _spike(self, step: int, log_loss: float, gradient: float | None, middle: float, spread: float) -> Rise | None:
+    def _spike(self, step: int, log_loss: float, gradient: float | None, level: _Level) -> Rise | None:
         slope = self._gradient.level
-        if slope is None or gradient is None:
+        if slope is None or gradient is None or log_loss <= level.highest:
             return None
-        over, grown = log_loss - middle, _log(gradient) - slope[0]
-        if over > max(RISE, SPIKE_SPREADS * spread) and grown > max(RISE, SPIKE_SPREADS * slope[1]):
+        over, grown = log_loss - level.middle, _log(gradient) - slope.middle
+        if over > max(RISE, SPIKE_SPREADS * level.spread) and grown > max(RISE, SPIKE_SPREADS * slope.spread):
             return Rise(step, lasting=False, factor=math.exp(over), gradient_factor=math.exp(grown))
         return None
 
@@ -170,6 +193,20 @@ def _log(value: float) -> float:
 
 _TINY = 1e-8
 """Below this a loss counts as 0. The log is then at most 18 away from that of 1."""
+
+
+def of_the_batches(losses: Sequence[tuple[int, float]], rise: Rise) -> bool:
+    """Whether a jump is how the batches of this run are: the loss goes as far again and again, and is back at once.
+
+    Giants among the targets make such batches. A step that hurt the model shows in the steps after it.
+    """
+    top = dict(losses).get(rise.step)
+    if top is None or not all(math.isfinite(value) for _, value in losses):
+        return False
+    halfway = _log(top) - 0.5 * math.log(max(rise.factor, 1.0))
+    far = [_log(value) > halfway for _, value in losses]
+    returns = sum(before and not after for before, after in zip(far, far[1:], strict=False))
+    return returns >= max(RECENT // 2 + 1, TAIL_SHARE * len(far)) and sum(far) <= 2 * returns
 
 
 def recovered(losses: Sequence[float], rise: Rise, first_step: int = 0) -> bool:

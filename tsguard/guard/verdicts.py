@@ -63,8 +63,11 @@ def _scaled_by_hand(watcher: Watcher, told: list[float]) -> bool:
 
 def _rises(watcher: Watcher) -> Iterator[Finding]:
     losses = watcher.watch.values("loss")
+    points = watcher.watch.series.get("loss", [])
     for rise, trip in watcher.rises:
-        passed = not rise.lasting or trips.recovered(losses, rise, watcher.watch.series["loss"][0][0])
+        passed = not rise.lasting or trips.recovered(losses, rise, points[0][0])
+        if passed and trips.of_the_batches(points, rise):
+            continue
         if rise.lasting and passed:
             yield catalogue.finding(
                 "loss-spike",
