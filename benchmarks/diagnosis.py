@@ -61,6 +61,7 @@ def session(
     import keras
 
     from fixtures.program import train
+    from tsguard.checks.outturn import batches_made, ran_dry
     from tsguard.checks.registry import Context
     from tsguard.checks.runner import run_checks
     from tsguard.dataset import Data
@@ -109,7 +110,9 @@ def session(
         return before, before, seconds
     if history is None or keep.start is None:
         return before, before, seconds
-    watched = () if guard.report is None else guard.report.findings
+    watched = (
+        () if guard.report is None else (*guard.report.findings, *ran_dry(context, batches_made(guard.report.series)))
+    )
     if proven(guard.outcome, watched):  # as in a session: what replay has shown needs no experiment
         return before, (*before, *watched), seconds + clock() - began
     series = {**history.history, "epoch/loss": history.history.get("loss", ()), "loss": keep.losses}

@@ -3,7 +3,9 @@
 import keras
 import numpy as np
 import pytest
+import torch
 
+import tsguard
 from tsguard.checks import plan, registry
 from tsguard.checks.outturn import off_plan, within
 from tsguard.checks.runner import run_checks
@@ -151,6 +153,31 @@ def test_what_happened_is_held_against_the_plan():
         "plan.gpu_used",
     ]
     assert all(f.status == "FAIL" for f in missed)
+
+
+@pytest.mark.parametrize(("batches", "dry"), [(40, False), (38, False), (4, True)])
+def test_a_stream_that_ends_early_is_told_when_it_has_been_read(batches, dry, tmp_path):
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            rng = np.random.default_rng(0)
+            for _ in range(8 * batches):
+                row = rng.normal(size=3).astype("float32")
+                yield row, row[:1]
+
+    def report(plan):
+        loader = torch.utils.data.DataLoader(Stream(), batch_size=8)
+        return tsguard.fit(_line(), loader, plan=plan, gates="report", out=tmp_path, epochs=2, verbose=0, shuffle=False)
+
+    told = [f for f in report({"batches_per_epoch": 40}).findings if f.code == "data-volume" and f.status == "FAIL"]
+    assert bool(told) is dry
+    assert "40 were declared" in told[0].message if dry else not told
+    assert not [f for f in report({}).findings if f.code == "data-volume" and f.status == "FAIL"]
+
+
+def _line():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    model.compile("adam", "mse")
+    return model
 
 
 def test_a_number_has_slack_and_a_range_means_what_it_says():

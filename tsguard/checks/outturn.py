@@ -40,6 +40,45 @@ def off_plan(declared: Mapping[str, Any], metrics: Mapping[str, float]) -> Itera
             yield catalogue.finding("off-plan", f"{words}.", where={"config_key": "plan.gpu_used"}, check="plan")
 
 
+STREAM_SLACK = 0.1
+"""By how much the batches of an epoch may miss the number declared, where they are counted as they come: a stream that
+leaves out what it cannot use does not know before how many that will be."""
+
+
+def batches_made(series: Mapping[str, Any]) -> dict[str, float]:
+    """How many epochs a run made and how many batches each of them had, off its recorded losses."""
+    epochs, steps = series.get("epoch/loss"), series.get("loss")
+    if not epochs:
+        return {}
+    made = {"epochs": float(len(epochs))}
+    if steps:
+        made["batches_per_epoch"] = round(max(steps.x) - min(steps.x) + 1) / len(epochs)
+    return made
+
+
+def ran_dry(context: Any, made: Mapping[str, float]) -> Iterator[Finding]:
+    """A stream that ended before the batches that were declared: how many it holds is known when it has been read.
+
+    A run that somebody ended before its last epoch is not judged: the last epoch that it made may be half of one.
+    """
+    count, whole = made.get("batches_per_epoch"), made.get("epochs", 0.0) >= float(context.fit.get("epochs") or 1)
+    planned = context.declared.get("batches_per_epoch") or context.fit.get("steps_per_epoch")
+    if count is None or not whole or planned is None or context.data is None or context.data.is_arrays:
+        return
+    number = as_number(planned)
+    low = number * (1 - STREAM_SLACK) if number is not None else None
+    if count == context.batches_per_epoch or (count >= low if low is not None else within("", planned, count)):
+        return
+    yield catalogue.finding(
+        "data-volume",
+        f"an epoch had {count:.4g} batches, and {planned} were declared: what hands them over "
+        f"({type(context.data.x).__name__}) ends early. Look for what leaves its loop, and at the file that it reads.",
+        where={"phase": "data", "config_key": "plan.batches_per_epoch"},
+        evidence=[Evidence("value", {"planned": str(planned), "measured": count}, name="batches of an epoch")],
+        check="plan",
+    )
+
+
 QUANTITIES = ("samples", "batches_per_epoch", *SLACK)
 """What a plan may say as a number, a bound or a range."""
 FACTS = ("price_per_hour", "gpu_used", "timesteps", "features", "transferred_from", "transferred_into")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any
 
-from tsguard.dataset import Data
+from tsguard.dataset import Data, length_of
 from tsguard.findings import Finding
 from tsguard.padding import Padding
 from tsguard.subject import Subject
@@ -73,10 +73,7 @@ class Context:
         rows = self.training_rows
         if rows is not None:
             return -(-rows // self.batch_size)
-        try:
-            return None if self.data is None else len(self.data.x)
-        except TypeError:
-            return None
+        return None if self.data is None else length_of(self.data.x)
 
     @property
     def planned_steps(self) -> int | None:

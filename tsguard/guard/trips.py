@@ -7,6 +7,7 @@ of four now and then, but not three times in five steps, and not together with t
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections import deque
@@ -205,7 +206,7 @@ def of_the_batches(losses: Sequence[tuple[int, float]], rise: Rise) -> bool:
         return False
     halfway = _log(top) - 0.5 * math.log(max(rise.factor, 1.0))
     far = [_log(value) > halfway for _, value in losses]
-    returns = sum(before and not after for before, after in zip(far, far[1:], strict=False))
+    returns = sum(before and not after for before, after in itertools.pairwise(far))
     return returns >= max(RECENT // 2 + 1, TAIL_SHARE * len(far)) and sum(far) <= 2 * returns
 
 

@@ -20,7 +20,7 @@ import keras
 
 from tsguard import catalogue, provenance
 from tsguard.checks.depth import deepest
-from tsguard.checks.outturn import off_plan
+from tsguard.checks.outturn import batches_made, off_plan, ran_dry
 from tsguard.checks.preflight import preflight, seeds_of
 from tsguard.checks.registry import Check, Context
 from tsguard.checks.runner import crashed
@@ -250,9 +250,10 @@ class Session:
             metrics[PARTING] = series[f"epoch/{PARTING}"][-1]
         if self._earlier:
             metrics["steps_recomputed"] = float(self.recomputed)
-        made = {"epochs": float(len(series["epoch/loss"]))} if "epoch/loss" in series else {}
-        off = off_plan(self.context.declared, {**metrics, **made}) if self.interrupted is None else ()
+        made = batches_made(series)
+        off = [*off_plan(self.context.declared, {**metrics, **made}), *ran_dry(self.context, made)]
         before_it = [*found, *findings] if judged.earlier is None else judged.earlier
+        off = off if self.interrupted is None else []
         told = deepest(merged([*before_it, *judged.findings, *off, *self.late_findings()]))
         facts = provenance.gather(config=dict(self.config), seeds=seeds_of(self.context))
         report = Report(
