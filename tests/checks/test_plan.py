@@ -155,6 +155,7 @@ def test_what_happened_is_held_against_the_plan():
     assert all(f.status == "FAIL" for f in missed)
 
 
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
 @pytest.mark.parametrize(("batches", "dry"), [(40, False), (38, False), (4, True)])
 def test_a_stream_that_ends_early_is_told_when_it_has_been_read(batches, dry, tmp_path):
     class Stream(torch.utils.data.IterableDataset):
