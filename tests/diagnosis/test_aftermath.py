@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import keras
 import numpy as np
 from keras import layers
@@ -16,7 +18,7 @@ from tsguard.laws.results import Counterexample
 from tsguard.probes.stage import Snapshot
 
 
-def rare(*, seen, samples=600):
+def rare(*, seen, samples=900):
     """One row in fifteen is of the rare class, which stands apart from the others or does not."""
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)
@@ -37,6 +39,15 @@ def test_an_imbalance_that_did_no_harm_is_a_note_after_the_run():
     assert (after.status, after.role) == ("PASS", "note")
     assert "no harm was done" in after.message
     assert settled(rare(seen=False), [feared]) == [feared]
+
+
+def test_rare_rows_that_could_be_learned_by_heart_refute_nothing():
+    feared = catalogue.finding("data-imbalance", "one class is rare.")
+    few = rare(seen=True, samples=180)
+    assert settled(few, [feared]) == [feared]
+    x, y = few.data.x, few.data.y
+    told = dataclasses.replace(few, data=Data(x, y, validation=(x, y), batch_size=30))
+    assert settled(told, [feared])[0].status == "PASS"
 
 
 def test_what_no_result_can_refute_stands():

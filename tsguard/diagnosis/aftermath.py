@@ -4,22 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any
 
+import numpy as np
+
+from tsguard.dataset import leaves
 from tsguard.diagnosis.record import Record
 from tsguard.findings import Finding, Role, Status
-from tsguard.probes.score import JUDGED_ROWS, judge, sample
+from tsguard.probes.data import as_array
+from tsguard.probes.score import every_row, judge
+from tsguard.probes.stage import Batch
 
 FOUND = 0.5
 """Recall of the worst class from which no class is given up for another."""
 
+FEW_HELD, FEW_TRAINED = 5, 30
+"""Rows of the rarest class that a recall must be told of: rows held back, or rows that were trained on. A score of the
+latter can be learned by heart."""
 
-def _every_class_is_found(metrics: Mapping[str, float]) -> str:
+
+def _every_class_is_found(rows: Batch, metrics: Mapping[str, float], *, held: bool) -> str:
     recall = metrics.get("recall_min", 0.0)
-    return f"the worst class is found in {recall:.0%} of its rows" if recall >= FOUND else ""
+    enough = _rarest(rows) >= (FEW_HELD if held else FEW_TRAINED)
+    return f"the worst class is found in {recall:.0%} of its rows" if enough and recall >= FOUND else ""
 
 
-REFUTED_BY: dict[str, Callable[[Mapping[str, float]], str]] = {"data-imbalance": _every_class_is_found}
+def _rarest(rows: Batch) -> int:
+    """How many labels of these rows are of the rarest class."""
+    least = []
+    for leaf in map(as_array, leaves(rows.y)):
+        one_hot = leaf.ndim > 1 and leaf.shape[-1] > 1 and bool((leaf.sum(-1) == 1).all())
+        least.append(np.unique(leaf.argmax(-1) if one_hot else leaf, return_counts=True)[1].min())
+    return int(min(least, default=0))
+
+
+REFUTED_BY: dict[str, Callable[..., str]] = {"data-imbalance": _every_class_is_found}
 """For warnings that a result can take back: what it must look like, in words; empty where it does not."""
 
 
@@ -28,19 +46,22 @@ def settled(record: Record, findings: Iterable[Finding]) -> list[Finding]:
     listed = list(findings)
     if not any(_may_be_settled(f) for f in listed):
         return listed
-    rows = sample(record.data, JUDGED_ROWS)
+    held = record.data.held_back()
+    rows = every_row(held or record.data)
     judged = None if rows is None else judge(record.model, rows)
-    if judged is None:
+    if rows is None or judged is None:
         return listed
-    return [_after(finding, judged.metrics) if _may_be_settled(finding) else finding for finding in listed]
+    return [
+        _after(f, REFUTED_BY[f.code](rows, judged.metrics, held=held is not None)) if _may_be_settled(f) else f
+        for f in listed
+    ]
 
 
 def _may_be_settled(finding: Finding) -> bool:
     return finding.code in REFUTED_BY and finding.status is Status.WARN and not finding.where.get("config_key")
 
 
-def _after(finding: Finding, metrics: Mapping[str, Any]) -> Finding:
-    words = REFUTED_BY[finding.code](metrics)
+def _after(finding: Finding, words: str) -> Finding:
     if not words:
         return finding
     return replace(
