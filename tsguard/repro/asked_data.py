@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tsguard.checks.data import FLOAT32_WHOLE, HUGE, HUGE_TARGET
+from tsguard.checks.data import FLOAT32_WHOLE, HALF_STEPS, HUGE, HUGE_TARGET, LOST_WINDOWS
 from tsguard.checks.data_classes import MAJORITY, RARE
 from tsguard.checks.data_crossed import LEAST_BLOCKS
 from tsguard.checks.data_nearly import BESIDE, LEAST_ROWS, NEARLY
@@ -294,4 +294,50 @@ def marked_class(finding: Finding, case: Case) -> list[str] | None:
         "    mine, others = np.unique(ends[labels == label]), np.unique(ends[labels != label])",
         f"    alone = len(mine) == 1 and mine[0] not in others and len(others) >= {MANY_KINDS}",
         "    wrong += [(int(label), int(mine[0]))] if alone else []",
+    ]
+
+
+def copied_inputs(finding: Finding, case: Case) -> list[str] | None:
+    """Two inputs that hold the same numbers, cell by cell."""
+    if not isinstance(case.batch.x, Mapping | list | tuple) or "feature" in finding.where:
+        return None
+    named = "x.items()" if isinstance(case.batch.x, Mapping) else "enumerate(x)"
+    return [
+        f"moving = [(name, leaf) for name, leaf in {named} if len(np.unique(leaf)) > 2]",
+        "pairs = [(one, two) for k, one in enumerate(moving) for two in moving[k + 1 :]]",
+        "wrong = [(one[0], two[0]) for one, two in pairs if np.array_equal(one[1], two[1])]",
+    ]
+
+
+def lost_to_half(finding: Finding, case: Case) -> list[str] | None:
+    """Windows of half precision that move by hardly a step of it."""
+    name = finding.where.get("input")
+    named = isinstance(case.batch.x, Mapping) and name in case.batch.x
+    held = case.batch.x[name] if named else case.batch.x
+    if not isinstance(held, np.ndarray) or held.dtype != np.float16 or held.ndim != 3:
+        return None
+    windows = f"x[{plain(name)}]" if named else "x"
+    return [
+        f"windows = {windows}",
+        "moves = np.ptp(windows.astype(float), axis=1)",
+        "steps = np.spacing(abs(windows).max(axis=1)).astype(float)",
+        f"lost = moves <= {HALF_STEPS:g} * steps",
+        "half = windows.dtype == np.float16 and (moves > 0).any()",
+        f"wrong = [steps.max()] if half and lost[moves > 0].mean() >= {LOST_WINDOWS:g} else []",
+    ]
+
+
+def steps_behind(finding: Finding, case: Case) -> list[str] | None:
+    """An input whose every channel stands, from one step on and in every row, in a longer input."""
+    name = finding.where.get("input")
+    if not isinstance(case.batch.x, Mapping) or name not in case.batch.x or case.batch.x[name].ndim != 3:
+        return None
+    return [
+        f"ahead = x[{plain(name)}]",
+        "steps, channels = ahead.shape[1:]",
+        "longer = [part for part in x.values() if part.ndim == 3 and part.shape[1] > steps]",
+        "windows = [part[:, k : k + steps] for part in longer for k in range(part.shape[1] - steps + 1)]",
+        "held = [all((one == ahead[..., [k]]).all((0, 1)).any() for k in range(channels)) for one in windows]",
+        "moves = (ahead != ahead[:1]).any() and (ahead != ahead[:, :1]).any()",
+        "wrong = np.flatnonzero(held).tolist() if moves else []",
     ]

@@ -118,7 +118,8 @@ def _mask_lost(found: Found) -> Question | None:
         "    return given if mask is None else keras.ops.where(mask[..., None], given, given + 1.0)",
         "one = model(x)",
         # A mended model may have another layer there: of one that is sound, no layer minds.
-        f"for layer in [layer for layer in model.layers if layer.name == {plain(layer)}] or model.layers:",
+        'every = getattr(model, "operations", model.layers)',
+        f"for layer in [layer for layer in every if layer.name == {plain(layer)}] or model.layers:",
         "    layer.call = lambda given, *more, own=layer.call, **named: own(filled(given, named), *more, **named)",
         f"moved = keras.ops.max(keras.ops.abs(one - model(x)){found.index})",
         f"held = moved <= {SAME:g} * keras.ops.max(keras.ops.abs(one))",

@@ -27,7 +27,7 @@ from tsguard.repro.code.arrays import plain
 from tsguard.repro.code.lines import Lines
 from tsguard.repro.found import FoundCase
 from tsguard.repro.passes.subset import smallest
-from tsguard.repro.recheck import OF_AMOUNT, ROWS_FIRST, plain_settings, told
+from tsguard.repro.recheck import OF_AMOUNT, ROWS_FIRST, plain_settings, reads, told
 from tsguard.repro.reduce import OutOfTime
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def _case(finding: Finding, whole: Parts, asked: _Asked, name: str) -> FoundCase
     small = asked.best
     plainly = None if asked.form is None else asked.lines(asked.form, small)
     if plainly is not None:
-        unread: dict[str, Any] = {name: None for name in small.given if not _reads(plainly, name)}
+        unread: dict[str, Any] = {name: None for name in small.given if not reads(plainly, name)}
         small = replace(small, **unread)
     return FoundCase(
         finding,
@@ -231,10 +231,6 @@ class _Asked:
         return lines if lines is not None and finds(lines, vars(parts)) else None
 
 
-def _reads(lines: Sequence[str], name: str) -> bool:
-    return any(re.search(rf"\b{name}\b", line) for line in lines)
-
-
 def _through_the_check(asked: _Asked) -> list[str]:
     finding, given = asked.finding, asked.best.given
     words = [plain(finding.check), plain(finding.code), "None", *(name for name in ("x", "y") if name in given)]
@@ -248,9 +244,9 @@ def _through_the_check(asked: _Asked) -> list[str]:
 
 def _script(finding: Finding, parts: Parts, lines: list[str]) -> scripts.Script:
     script, beside = scripts.Script(), dict[str, Any]()
-    read = {key: emit.value(key, part, beside, home="np") for key, part in parts.given.items() if _reads(lines, key)}
-    if _reads(lines, "fit"):
-        read["fit"] = plain({key: value for key, value in parts.fit.items() if _reads(lines, key)})
+    read = {key: emit.value(key, part, beside, home="np") for key, part in parts.given.items() if reads(lines, key)}
+    if reads(lines, "fit"):
+        read["fit"] = plain({key: value for key, value in parts.fit.items() if reads(lines, key)})
     given = ", ".join(read.values())
     title = scripts.one_line(f"{finding.code}: {finding.message}", scripts.SAID)
     scripts.render(
