@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
+from tsguard.checks.data import STEPS_AND_FEATURES
+from tsguard.checks.rates import PLANNED
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding, Role, Status
 from tsguard.repro import asked_data, asked_labels, asked_loss, asked_model, asked_sight, asked_step
@@ -761,6 +763,7 @@ LABELLED = (RNG.random((32, 3)) < 0.5).astype("float32")
 LABELLED[0] = 1.0
 LONG = RNG.normal(size=(4, 4, 3)).astype("float32")
 LONGER = RNG.normal(size=(32, 9, 2))
+HALVES = np.arange(32) % 2
 SIX = np.repeat(Y, 6, axis=1)
 COURSES = np.sin(np.arange(12) / 3 + RNG.uniform(0, 6, (32, 3, 1))).astype("float32")
 IDS = RNG.integers(0, 4, (32, 2))
@@ -958,6 +961,20 @@ OF_A_FORM = {
         (model(), {"past": LONGER, "plan": LONGER[:, 5:, :1]}, Y),
         (model(), {"past": LONGER, "plan": LONGER[::-1, 5:, :1]}, Y),
     ),
+    "only for one class": (
+        asked_data.only_for_one_class,
+        {},
+        "",
+        (model(), np.c_[X, HALVES * (2 + np.abs(Y[:, 0]))].repeat(2, 0), HALVES.repeat(2)),
+        (model(), np.c_[X, 2 + np.abs(Y[:, 0])].repeat(2, 0), HALVES.repeat(2)),
+    ),
+    "breaks": (
+        asked_model.breaks,
+        {},
+        "",
+        (chain(DENSE(1, "exponential", dtype="mixed_float16")), 30 * np.abs(X), Y),
+        (chain(DENSE(1, dtype="mixed_float16")), X, Y),
+    ),
     "one for several": (asked_loss.one_for_several, {}, "", (chain(DENSE(6)), X, Y), (chain(DENSE(6)), X, SIX)),
     "dealt in a step": (
         asked_step.dealt_in_a_step,
@@ -1067,3 +1084,19 @@ def test_class_weights_are_read_from_the_arguments():
     assert form_of(finding, case.with_(fit={"class_weight": {1: 2.0, 2: 1.0, 3: 1.0}})) is not None
     assert form_of(finding, case.with_(fit={"class_weight": {0: 2.0, 1: 1.0, 2: 1.0}})) is None
     assert form_of(finding, case) is None
+
+
+@pytest.mark.parametrize("rate", [keras.optimizers.schedules.ExponentialDecay(0.01, 1, 0.9), 0.01])
+def test_a_rate_is_asked_of_the_steps_that_are_planned(rate):
+    told = (Evidence("value", 250, name=PLANNED),)
+    finding = Finding("lr-too-low", Status.FAIL, Role.CAUSE, "sick", evidence=told)
+    case = case_of((chain(DENSE(1), optimizer=keras.optimizers.Adam(rate)), X, Y))
+    assert (lines_of(asked_model.rate_taken_away, finding, case) is None) == isinstance(rate, float)
+
+
+def test_axes_are_held_against_what_was_expected():
+    told = (Evidence("value", [8, 1], name=STEPS_AND_FEATURES),)
+    finding = Finding("input-encoding", Status.FAIL, Role.CAUSE, "sick", evidence=told)
+    swapped = WINDOWS.transpose(0, 2, 1)
+    assert lines_of(asked_data.swapped_axes, finding, case_of((model(), swapped, Y))) is not None
+    assert lines_of(asked_data.swapped_axes, finding, case_of((model(), WINDOWS, Y))) is None

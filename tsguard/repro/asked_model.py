@@ -15,7 +15,9 @@ from tsguard.checks import axes
 from tsguard.checks.data_ids import MOST_INSIDE
 from tsguard.checks.gradient_flow import EXPLODED, FADED, FLOAT32_EPS, VANISHED
 from tsguard.checks.initialisation import GAIN_HIGH, GAIN_LOW
-from tsguard.checks.rates import DECAY_PULL, RUNAWAY, STANDSTILL, STEPS
+from tsguard.checks.precision import computing_in_half
+from tsguard.checks.rates import DECAY_PULL, PLANNED, RUNAWAY, STANDSTILL, STEPS
+from tsguard.checks.rates import FADED as RATE_LEFT
 from tsguard.checks.regularisation import HALF, LOST, PENALTY_RATIO
 from tsguard.checks.transfer import SHAPES_OF_SOURCE
 from tsguard.checks.units import DEAD_SHARE, SATURATED_SHARE
@@ -297,6 +299,29 @@ def runs_away(finding: Finding, case: Case) -> list[str]:
     return [
         f'losses = model.fit(x, y, len(x), {STEPS}, verbose=0).history["loss"]',
         f"wrong = [losses[0], losses[-1]] if not losses[-1] <= {RUNAWAY:g} * losses[0] else []",
+    ]
+
+
+def rate_taken_away(finding: Finding, case: Case) -> list[str] | None:
+    """A schedule whose rate is, over the steps that are planned, next to nothing beside the highest of them."""
+    planned = next((one.value for one in finding.evidence if one.name == PLANNED), None)
+    if not isinstance(planned, int):
+        return None
+    return [
+        "rate = model.optimizer._learning_rate",
+        f"rates = [float(rate(step)) for step in range({planned})] if callable(rate) else [float(rate)]",
+        "mean = sum(rates) / len(rates)",
+        f"wrong = [max(rates), mean] if mean < {RATE_LEFT:g} * max(rates) else []",
+    ]
+
+
+def breaks(finding: Finding, case: Case) -> list[str] | None:
+    """First steps after which the loss is no number."""
+    if not computing_in_half(case.model):
+        return None
+    return [
+        f'losses = model.fit(x, y, len(x), {STEPS}, verbose=0).history["loss"]',
+        'wrong = [step for step, loss in enumerate(losses) if not abs(loss) < float("inf")][:1]',
     ]
 
 
