@@ -127,3 +127,34 @@ def test_a_transfer_that_finds_no_place_is_told_by_shapes():
     assert "stored" not in text
     assert "tsguard" not in text
     assert "Dense" not in text
+
+
+class Loud(keras.Model):
+    """A model of one's own that begins far too large."""
+
+    def __init__(self):
+        super().__init__()
+        wide = keras.initializers.RandomNormal(stddev=50.0)
+        self.hidden, self.out = layers.Dense(16, "relu", kernel_initializer=wide), layers.Dense(1)
+
+    def call(self, x):
+        return self.out(self.hidden(x))
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_script_holds_no_more_than_its_lines_read(own):
+    keras.utils.set_random_seed(0)
+    model = Loud()
+    if not own:
+        entry = keras.Input((4,))
+        model = keras.Model(entry, model.out(model.hidden(entry)))
+    model.compile("adam", "mse")
+    x = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
+    model(x)
+    context, findings = found(model, x, x[:, :1], "init-scale")
+    case = other_case(findings, model=model, data=Data(x, x[:, :1]), name="loud", budget_s=20, context=context)
+    text = case.makers[0]().files["repro.py"].decode()
+    assert "\ny = " not in text
+    assert "model.compile" not in text
+    assert ("\nx = " in text) == own, "what is not built yet is called first"
+    assert ("tries a mended model, or (model, x, y)." in text) == own

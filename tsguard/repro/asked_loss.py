@@ -220,10 +220,14 @@ def dealt_targets(finding: Finding, case: Case) -> list[str] | None:
 
 
 def shaped_otherwise(finding: Finding, case: Case) -> list[str] | None:
-    """A loss of which answers that equal the targets cost more than with targets of the answers' shape."""
-    if not isinstance(case.batch.y, np.ndarray):
+    """A loss of which answers that equal the targets cost more than with targets of the answers' shape.
+
+    Shapes of one row spread wherever those of a batch of some size do.
+    """
+    if not isinstance(case.batch.x, np.ndarray) or not isinstance(case.batch.y, np.ndarray):
         return None
     return [
+        "x, y = x[:1], y[:1]",
         'answers = keras.ops.cast(keras.ops.reshape(y, model(x).shape), "float32")',
         "here, usual = (float(model.compute_loss(x, goals, answers)) for goals in (y, answers))",
         f"wrong = [here, usual] if here > usual + {SAME:g} * abs(here) else []",

@@ -110,7 +110,7 @@ def same_loss(finding: Finding, case: Case) -> list[str] | None:
         "model.optimizer.learning_rate = 0.0",
         "logs = [model.train_step((x[k:], y[k:])) for k in range(3)]",
         "losses = [[float(value) for value in keras.tree.flatten(one)] for one in logs]",
-        "wrong = losses[:1] if losses[0] == losses[1] == losses[2] else []",
+        "wrong = losses[:1] if losses[0] == losses[1] == losses[2] and any(losses[0]) else []",
     ]
 
 
@@ -143,7 +143,7 @@ def dealt_in_a_step(finding: Finding, case: Case) -> list[str] | None:
         "        variable.assign(value)",
         "    logs = model.train_step((x, keras.ops.roll(y, rows, 0)))",
         "    losses.append(float(keras.tree.flatten(logs)[0]))",
-        f"alike = max(losses) - min(losses) <= {ROUNDED:g} * abs(losses[0])",
+        f"alike = 0 < max(map(abs, losses)) and max(losses) - min(losses) <= {ROUNDED:g} * abs(losses[0])",
         "wrong = losses[:1] if alike and (y != y[:1]).any() else []",
     ]
 
