@@ -81,6 +81,7 @@ CASES = {
     "data-order of classes": (ordered(np.arange(300) // 100, shuffle=False), ordered(np.arange(300) // 100)),
     "data-order of batches": (ordered(np.arange(300) // 10 % 3, shuffle=False), ordered(np.arange(300) // 10 % 3)),
     "data-order of values": (ordered(np.arange(300.0), shuffle=False), ordered(np.arange(300.0))),
+    "loss-degenerate of no weight": (Parts(X, Y, np.zeros(300)), Parts(X, Y, np.arange(300) % 2 / 2)),
     "loss-degenerate": (Parts(X, Y, np.arange(300.0) % 5), Parts(X, Y, 1 + np.arange(300.0) % 5 / 10)),
 }
 

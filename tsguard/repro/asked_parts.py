@@ -188,6 +188,13 @@ def kinds_for_weights(finding: Finding, parts: Parts) -> list[str] | None:
     ]
 
 
+def no_row_weighs(finding: Finding, parts: Parts) -> list[str] | None:
+    """Weights all of which are zero."""
+    if not isinstance(parts.weight, np.ndarray):
+        return None
+    return ['wrong = ["no row weighs anything"] if weight is not None and not np.any(weight) else []']
+
+
 def _labels(parts: Parts) -> str:
     return "y.argmax(-1)" if parts.y.ndim > 1 and parts.y.shape[-1] > 1 else "y.ravel()"
 
@@ -277,7 +284,10 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
     "data-leak": (shared_rows, shared_steps, near_copies),
     "data-mispaired": (lost_column, taught_by_one_part, taught_by_views),
     "data-order": (classes_in_a_row, classes_by_batch, values_in_a_row, last_part_apart),
-    "loss-degenerate": (kinds_for_weights,),
+    "loss-degenerate": (no_row_weighs, kinds_for_weights),
     "mask-inverted": (weights_on_nothing,),
 }
 """By code; the first whose lines find the parts wrong is the one that is written."""
+
+WITHOUT_MODEL = frozenset({no_row_weighs})
+"""Forms of findings whose check asks a model, which has no part in what is wrong: their lines alone are asked."""

@@ -21,7 +21,7 @@ from tsguard.findings import Finding
 from tsguard.repro import emit
 from tsguard.repro import script as scripts
 from tsguard.repro.asked import finds, written
-from tsguard.repro.asked_parts import FORMS
+from tsguard.repro.asked_parts import FORMS, WITHOUT_MODEL
 from tsguard.repro.budget import Clock, stopwatch
 from tsguard.repro.code.arrays import plain
 from tsguard.repro.code.lines import Lines
@@ -122,7 +122,8 @@ def parts_case(
         forms = FORMS.get(finding.code, ())
         asked.form = next((form for form in forms if asked.lines(form, whole) is not None), None)
         try:
-            for by_lines in (False, True) if loaded and asked.form is not None else (False,):
+            alone = asked.form is not None and (loaded or asked.form in WITHOUT_MODEL)
+            for by_lines in (False, True) if alone else (False,):
                 asked.by_lines = by_lines
                 if any(asked.still(some) for some in _beginnings(whole)):
                     return _case(finding, whole, asked, name)
