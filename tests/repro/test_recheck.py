@@ -10,6 +10,7 @@ from tests.repro.programs import run
 from tsguard.checks.registry import Context, all_checks
 from tsguard.checks.runner import run_checks
 from tsguard.dataset import Data
+from tsguard.repro import find
 from tsguard.repro.find import other_case
 from tsguard.repro.recheck import told
 from tsguard.subject import Subject
@@ -158,3 +159,11 @@ def test_a_script_holds_no_more_than_its_lines_read(own):
     assert "model.compile" not in text
     assert ("\nx = " in text) == own, "what is not built yet is called first"
     assert ("tries a mended model, or (model, x, y)." in text) == own
+
+
+def test_what_was_not_built_yet_begins_the_same_at_each_call():
+    model = keras.Sequential([layers.Dense(4), layers.Dense(1)])
+    model.compile("adam", "mse")
+    data = Data(np.ones((8, 3), "float32"), np.ones((8, 1), "float32"))
+    one, two = (find._opened(model, data).get_weights() for _ in range(2))
+    assert all((a == b).all() for a, b in zip(one, two, strict=True))
