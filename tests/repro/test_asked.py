@@ -793,6 +793,10 @@ def held(*, first):
     return made
 
 
+def trusting(column):
+    return lambda y, p: ops.mean(y[:, column] * ops.square(y[:, :1] - p))
+
+
 def surprise(y, p):
     return -ops.mean(ops.sum(y * ops.log(p + 1e-7), axis=-1))
 
@@ -998,6 +1002,13 @@ OF_A_FORM = {
         "",
         (held(first=True), X, Y),
         (held(first=False), X, Y),
+    ),
+    "a dealt column": (
+        asked_loss.dealt_column,
+        {},
+        "",
+        (model(trusting(1)), X, np.c_[Y, np.abs(X[:, :1])]),
+        (model(trusting(slice(1, 2))), X, np.c_[Y, np.abs(X[:, :1])]),
     ),
     "one for several": (asked_loss.one_for_several, {}, "", (chain(DENSE(6)), X, Y), (chain(DENSE(6)), X, SIX)),
     "dealt in a step": (

@@ -152,6 +152,7 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
     "loss-broadcast": (
         asked_loss.dealt_targets,
         asked_loss.one_for_several,
+        asked_loss.dealt_column,
         asked_step.crossed_rows,
         asked_step.dealt_in_a_step,
         asked_loss.shaped_otherwise,

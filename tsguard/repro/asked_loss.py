@@ -246,6 +246,23 @@ def one_for_several(finding: Finding, case: Case) -> list[str] | None:
     ]
 
 
+def dealt_column(finding: Finding, case: Case) -> list[str] | None:
+    """Columns of the targets that a loss hears, and that may be dealt to other samples."""
+    y = case.batch.y
+    if not isinstance(y, np.ndarray) or y.ndim != 2 or y.shape[-1] < 2:
+        return None
+    return [
+        "rng = np.random.default_rng(0)",
+        'answers = keras.ops.array(rng.uniform(0.1, 0.9, model(x).shape), "float32")',
+        "def loss(k, column):",
+        "    goals = np.c_[y[:, :k], column, y[:, k + 1 :]]",
+        "    return float(model.compute_loss(x, keras.ops.array(goals), answers))",
+        "dealt = {k: [loss(k, rng.permutation(y[:, k])) for _ in range(9)] for k in range(y.shape[-1])}",
+        f"heard = [k for k in dealt if abs(loss(k, y[:, k] + 1) - dealt[k][0]) > {SAME:g} * abs(dealt[k][0])]",
+        f"wrong = [k for k in heard if np.ptp(y[:, k]) > 0 and np.ptp(dealt[k]) <= {SAME:g} * abs(dealt[k][0])]",
+    ]
+
+
 def faint(finding: Finding, case: Case) -> list[str] | None:
     """A loss on the shares of classes whose gradient is next to nothing beside that of cross entropy."""
     if not isinstance(case.batch.y, np.ndarray) or case.batch.y.ndim < 2:
