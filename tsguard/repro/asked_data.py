@@ -332,10 +332,11 @@ def steps_behind(finding: Finding, case: Case) -> list[str] | None:
     name = finding.where.get("input")
     if not isinstance(case.batch.x, Mapping) or name not in case.batch.x or case.batch.x[name].ndim != 3:
         return None
+    steps = case.batch.x[name].shape[1]
+    others = [key for key, leaf in case.batch.x.items() if leaf.ndim == 3 and leaf.shape[1] > steps]
     return [
-        f"ahead = x[{plain(name)}]",
+        f"ahead, longer = x[{plain(name)}], [{', '.join(f'x[{plain(key)}]' for key in others)}]",
         "steps, channels = ahead.shape[1:]",
-        "longer = [part for part in x.values() if part.ndim == 3 and part.shape[1] > steps]",
         "windows = [part[:, k : k + steps] for part in longer for k in range(part.shape[1] - steps + 1)]",
         "held = [all((one == ahead[..., [k]]).all((0, 1)).any() for k in range(channels)) for one in windows]",
         "moves = (ahead != ahead[:1]).any() and (ahead != ahead[:, :1]).any()",
