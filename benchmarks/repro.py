@@ -330,7 +330,7 @@ def _whole(source: str, names: str = OF_A_PROGRAM) -> Callable[[str], str | None
     def mend(text: str) -> str | None:
         if "tries mended data" in text:
             wanted = re.findall(r"\n([\w, ]+) = \(pkgutil", text)[0]
-        elif "the law holds" in text:
+        elif "the law holds" in text or ("tries a mended model." in text and "wrong: {wrong}" in text):
             wanted = "model"
         elif found := re.findall(r"\n(model, [\w, ]+) = \(\*mended", text):
             wanted = found[0]

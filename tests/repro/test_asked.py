@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
+from tsguard.checks.data import STEPS_AND_FEATURES
+from tsguard.checks.rates import PLANNED
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding, Role, Status
-from tsguard.repro import asked_data, asked_loss, asked_model, asked_sight, asked_step
+from tsguard.repro import asked_data, asked_labels, asked_loss, asked_model, asked_sight, asked_step
 from tsguard.repro.asked import _wrong, form_of, lines_of
 from tsguard.repro.case import Batch, Case, Fingerprint
 
@@ -137,11 +139,11 @@ class Stepping(keras.Sequential):
         return {"loss": loss}
 
 
-def stepping(*, reset):
+def stepping(*, reset, loss="mse", optimizer="sgd"):
     keras.utils.set_random_seed(0)
     made = Stepping([keras.Input((3,)), layers.Dense(1)])
     made.reset = reset
-    made.compile("sgd", "mse")
+    made.compile(optimizer, loss)
     return made
 
 
@@ -668,7 +670,10 @@ CASES = {
 }
 
 
-CHECKS = {"loss-degenerate the wrong way round": "loss that wants other answers"}
+CHECKS = {
+    "loss-degenerate the wrong way round": "loss that wants other answers",
+    "output-activation taken twice": asked_loss.BEYOND,
+}
 """Where a form is for the finding of one check alone."""
 
 
@@ -752,6 +757,85 @@ ENDS = np.random.default_rng(6).integers(2, 9, (60, 5)).astype("int32")
 KINDS = np.arange(60) % 2
 MARKED = np.concatenate([ENDS, np.where(KINDS, 1, ENDS[:, 0])[:, None]], axis=1).astype("int32")
 
+WINDOWS = RNG.normal(size=(32, 8, 1))
+ROWS = np.eye(3, dtype="float32")[LABELS]
+LABELLED = (RNG.random((32, 3)) < 0.5).astype("float32")
+LABELLED[0] = 1.0
+LONG = RNG.normal(size=(4, 4, 3)).astype("float32")
+LONGER = RNG.normal(size=(32, 9, 2))
+HALVES = np.arange(32) % 2
+SIX = np.repeat(Y, 6, axis=1)
+COURSES = np.sin(np.arange(12) / 3 + RNG.uniform(0, 6, (32, 3, 1))).astype("float32")
+IDS = RNG.integers(0, 4, (32, 2))
+
+
+def labelled(activation):
+    inputs = keras.Input((3,))
+    made = keras.Model(inputs, {"a": DENSE(3, activation)(inputs), "b": DENSE(1)(inputs)})
+    made.compile("sgd", {"a": "binary_crossentropy", "b": "mse"})
+    return made
+
+
+class Held(Stepping):
+    """A step of one's own that may go on with the batch that it was given first."""
+
+    kept = None
+
+    def train_step(self, data):
+        self.kept = self.kept or data
+        return super().train_step(self.kept)
+
+
+def held(*, first):
+    keras.utils.set_random_seed(0)
+    made = (Held if first else Stepping)([keras.Input((3,)), layers.Dense(1)])
+    made.compile("sgd", "mse")
+    return made
+
+
+def trusting(column):
+    return lambda y, p: ops.mean(y[:, column] * ops.square(y[:, :1] - p))
+
+
+def surprise(y, p):
+    return -ops.mean(ops.sum(y * ops.log(p + 1e-7), axis=-1))
+
+
+class PlainError(keras.losses.Loss):
+    def call(self, y_true, y_pred):
+        return ops.mean(ops.abs(y_true - y_pred), axis=-1)
+
+
+def shared(*, listed=False):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((3,))
+    h = DENSE(4)(inputs)
+    heads = {name: DENSE(1)(h) for name in ("a", "b")}
+    made = keras.Model(inputs, list(heads.values()) if listed else heads)
+    made.compile("sgd", ["mse", "mse"] if listed else {"a": "mse", "b": "mse"})
+    return made
+
+
+class Listed(keras.Model):
+    """Layers in a list, which no graph shows."""
+
+    def __init__(self, size):
+        super().__init__()
+        wide = keras.initializers.RandomNormal(stddev=size, seed=0)
+        self.hidden = [DENSE(4, "tanh", kernel_initializer=wide) for _ in range(2)]
+        self.out = DENSE(1)
+        self.compile("sgd", "mse")
+
+    def call(self, x):
+        for layer in self.hidden:
+            x = layer(x)
+        return self.out(x)
+
+
+def looked_up(start):
+    return layers.Embedding(4, 3, embeddings_initializer=start, trainable=False)
+
+
 OF_A_FORM = {
     "fading both ways": (asked_model.fading_both_ways, {}, "", (deep(0.05), X, Y), (deep(0.5), X, Y)),
     "unmoved": (asked_model.unmoved, {}, "", (partly("weights"), X, Y), (partly(""), X, Y)),
@@ -828,6 +912,168 @@ OF_A_FORM = {
         (model(), *half_hours(ahead=False)),
     ),
     "marked": (asked_data.marked_class, {}, "", (model(), MARKED, KINDS), (model(), ENDS, KINDS)),
+    "copied inputs": (
+        asked_data.copied_inputs,
+        {},
+        "",
+        (tables(), {"a": X[:, 0], "b": X[:, 0]}, Y),
+        (tables(), {"a": X[:, 0], "b": X[:, 1]}, Y),
+    ),
+    "half precision": (
+        asked_data.lost_to_half,
+        {},
+        "",
+        (model(), (20_000 + 5 * WINDOWS).astype("float16"), Y),
+        (model(), (5 * WINDOWS).astype("float16"), Y),
+    ),
+    "one output of two": (
+        asked_labels.shares_of_many,
+        {"output": "a"},
+        "",
+        (labelled("softmax"), X, {"a": LABELLED, "b": Y}),
+        (labelled("sigmoid"), X, {"a": LABELLED, "b": Y}),
+    ),
+    "all at once": (
+        asked_labels.all_at_once,
+        {},
+        "",
+        (classes(surprise, "sigmoid"), X, ROWS),
+        (classes(surprise, "softmax"), X, ROWS),
+    ),
+    "shared weights": (
+        asked_loss.loud_in_shared_weights,
+        {},
+        "",
+        (shared(), X, {"a": Y, "b": 10_000 * Y}),
+        (shared(), X, {"a": Y, "b": Y}),
+    ),
+    "a list of outputs": (
+        asked_loss.loud_in_shared_weights,
+        {},
+        "",
+        (shared(listed=True), X, [Y, 10_000 * Y]),
+        (shared(listed=True), X, [Y, Y]),
+    ),
+    "steps of other steps": (
+        asked_loss.shaped_otherwise,
+        {},
+        "",
+        (chain(DENSE(1), loss=PlainError(), shape=(4, 3)), LONG, LONG[..., 0]),
+        (chain(DENSE(1), loss=PlainError(), shape=(4, 3)), LONG, LONG[..., :1]),
+    ),
+    "crossed": (
+        asked_step.crossed_rows,
+        {},
+        asked_step.CROSSED,
+        (stepping(reset=True, loss=paired_wrongly), X, Y),
+        (stepping(reset=True), X, Y),
+    ),
+    "faint beside cross entropy": (
+        asked_loss.faint,
+        {},
+        "",
+        (classes("mse", units=60), X, np.eye(60)[np.arange(32)]),
+        (classes("categorical_crossentropy", units=60), X, np.eye(60)[np.arange(32)]),
+    ),
+    "steps behind": (
+        asked_data.steps_behind,
+        {"input": "plan"},
+        "",
+        (model(), {"past": LONGER, "plan": LONGER[:, 5:, :1]}, Y),
+        (model(), {"past": LONGER, "plan": LONGER[::-1, 5:, :1]}, Y),
+    ),
+    "only for one class": (
+        asked_data.only_for_one_class,
+        {},
+        "",
+        (model(), np.c_[X, HALVES * (2 + np.abs(Y[:, 0]))].repeat(2, 0), HALVES.repeat(2)),
+        (model(), np.c_[X, 2 + np.abs(Y[:, 0])].repeat(2, 0), HALVES.repeat(2)),
+    ),
+    "breaks": (
+        asked_model.breaks,
+        {},
+        "",
+        (chain(DENSE(1, "exponential", dtype="mixed_float16")), 30 * np.abs(X), Y),
+        (chain(DENSE(1, dtype="mixed_float16")), X, Y),
+    ),
+    "same loss": (
+        asked_step.same_loss,
+        {},
+        "",
+        (held(first=True), X, Y),
+        (held(first=False), X, Y),
+    ),
+    "a dealt column": (
+        asked_loss.dealt_column,
+        {},
+        "",
+        (model(trusting(1)), X, np.c_[Y, np.abs(X[:, :1])]),
+        (model(trusting(slice(1, 2))), X, np.c_[Y, np.abs(X[:, :1])]),
+    ),
+    "one for several": (asked_loss.one_for_several, {}, "", (chain(DENSE(6)), X, Y), (chain(DENSE(6)), X, SIX)),
+    "dealt in a step": (
+        asked_step.dealt_in_a_step,
+        {},
+        "",
+        (stepping(reset=True, loss=paired_wrongly, optimizer="adam"), X, Y),
+        (stepping(reset=True, loss="mse", optimizer="adam"), X, Y),
+    ),
+    "never moved": (
+        asked_step.never_moved,
+        {},
+        "",
+        (stepping(reset=True, optimizer=keras.optimizers.SGD(0.0)), X, Y),
+        (stepping(reset=True), X, Y),
+    ),
+    "spoilt": (
+        asked_step.spoilt_by_the_update,
+        {"phase": "update"},
+        "",
+        (chain(layers.Dense(1, dtype="float16"), optimizer=keras.optimizers.Adam(epsilon=1e-8)), 0 * X, Y),
+        (chain(layers.Dense(1), optimizer="adam"), 0 * X, Y),
+    ),
+    "softmax of shares": (
+        asked_step.softmax_of_shares,
+        {},
+        "",
+        (classes(softmax_again), X, ROWS),
+        (classes(softmax_again, None), X, ROWS),
+    ),
+    "reshaped": (
+        asked_step.reshaped_courses,
+        {},
+        asked_step.RESHAPED,
+        (chain(layers.Reshape((12, 3)), DENSE(1), shape=(3, 12)), COURSES, Y),
+        (chain(layers.Permute((2, 1)), DENSE(1), shape=(3, 12)), COURSES, Y),
+    ),
+    "units of an own model": (
+        asked_model.flat_units,
+        {},
+        "",
+        (Listed(100.0), X, Y),
+        (Listed(0.1), X, Y),
+    ),
+    "an own tanh": (
+        asked_model.flat_calls,
+        {},
+        "",
+        (chain(DENSE(4), layers.Lambda(lambda z: ops.sigmoid(1e4 * z)), DENSE(1)), X, Y),
+        (chain(DENSE(4), layers.Lambda(lambda z: ops.sigmoid(z)), DENSE(1)), X, Y),
+    ),
+    "an own relu": (
+        asked_model.dead_calls,
+        {},
+        "",
+        (chain(DENSE(4), layers.Lambda(lambda z: ops.relu(z - 100)), DENSE(1)), X, Y),
+        (chain(DENSE(4), layers.Lambda(lambda z: ops.relu(z)), DENSE(1)), X, Y),
+    ),
+    "one row": (
+        asked_model.one_row_for_all,
+        {"parameter": "table"},
+        "",
+        (chain(looked_up("zeros"), shape=(2,)), IDS, Y),
+        (chain(looked_up("uniform"), shape=(2,)), IDS, Y),
+    ),
     "nothing is cheaper": (
         asked_loss.discouraged,
         {},
@@ -873,3 +1119,19 @@ def test_class_weights_are_read_from_the_arguments():
     assert form_of(finding, case.with_(fit={"class_weight": {1: 2.0, 2: 1.0, 3: 1.0}})) is not None
     assert form_of(finding, case.with_(fit={"class_weight": {0: 2.0, 1: 1.0, 2: 1.0}})) is None
     assert form_of(finding, case) is None
+
+
+@pytest.mark.parametrize("rate", [keras.optimizers.schedules.ExponentialDecay(0.01, 1, 0.9), 0.01])
+def test_a_rate_is_asked_of_the_steps_that_are_planned(rate):
+    told = (Evidence("value", 250, name=PLANNED),)
+    finding = Finding("lr-too-low", Status.FAIL, Role.CAUSE, "sick", evidence=told)
+    case = case_of((chain(DENSE(1), optimizer=keras.optimizers.Adam(rate)), X, Y))
+    assert (lines_of(asked_model.rate_taken_away, finding, case) is None) == isinstance(rate, float)
+
+
+def test_axes_are_held_against_what_was_expected():
+    told = (Evidence("value", [8, 1], name=STEPS_AND_FEATURES),)
+    finding = Finding("input-encoding", Status.FAIL, Role.CAUSE, "sick", evidence=told)
+    swapped = WINDOWS.transpose(0, 2, 1)
+    assert lines_of(asked_data.swapped_axes, finding, case_of((model(), swapped, Y))) is not None
+    assert lines_of(asked_data.swapped_axes, finding, case_of((model(), WINDOWS, Y))) is None

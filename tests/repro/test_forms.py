@@ -57,6 +57,24 @@ def test_a_mask_that_a_layer_loses():
     assert not broken(question, convolved(Keeps(2, 1, name="conv")))
 
 
+def added(adder):
+    keras.utils.set_random_seed(0)
+    ids = keras.Input((4,), dtype="int32")
+    h = layers.Embedding(5, 3, mask_zero=True)(ids)
+    return keras.Model(ids, layers.GlobalAveragePooling1D()(adder([h, ops.ones_like(h)])))
+
+
+def test_a_mask_that_a_function_loses_also_where_its_graph_is_made_again():
+    ids = np.array([[1, 2, 0, 0]], "int32")
+    sick = added(lambda both: ops.add(*both))
+    [name] = [one.name for one in sick.operations if type(one).__name__ == "Add"]
+    finding = found("mask-dropped", {"x": ids, VALID: ids > 0}, {}, {"moved": 0.1}, layer=name, phase="forward")
+    question = asked(finding, sick, Batch(ids))
+    assert broken(question, sick)
+    assert broken(question, added(lambda both: ops.add(*both))), "of another name"
+    assert not broken(question, added(layers.Add()))
+
+
 def pooled(mean):
     keras.utils.set_random_seed(0)
     values, mask = keras.Input((None, 2), name="values"), keras.Input((None,), name="mask")

@@ -32,6 +32,14 @@ def dealt(part):
     return np.random.default_rng(1).permutation(part)
 
 
+def scaled(part):
+    return (part - part.mean(0)) / part.std(0)
+
+
+def stretched(part):
+    return (part - part.min(0)) / np.ptp(part, axis=0)
+
+
 def weighed(table):
     return Parts(X, (np.arange(300) % 10 == 0).astype("int32"), fit={"class_weight": table})
 
@@ -51,6 +59,8 @@ CASES = {
         Parts(X, None, None, OTHER),
     ),
     "data-drift": (Parts(X, Y, None, 255 * OTHER, OTHER_Y), Parts(X, Y, None, OTHER, OTHER_Y)),
+    "data-drift of two scalers": (Parts(scaled(X), Y, None, scaled(OTHER)), Parts(scaled(X), Y, None, OTHER)),
+    "data-drift of two ranges": (Parts(stretched(X), Y, None, stretched(OTHER)), Parts(stretched(X), Y, None, OTHER)),
     "data-mispaired of a column": (
         Parts(np.concatenate([dealt(X[:, :1]), X[:, 1:]], axis=1), Y, None, OTHER, OTHER_Y),
         Parts(X, Y, None, OTHER, OTHER_Y),
@@ -71,11 +81,13 @@ CASES = {
     "data-order of classes": (ordered(np.arange(300) // 100, shuffle=False), ordered(np.arange(300) // 100)),
     "data-order of batches": (ordered(np.arange(300) // 10 % 3, shuffle=False), ordered(np.arange(300) // 10 % 3)),
     "data-order of values": (ordered(np.arange(300.0), shuffle=False), ordered(np.arange(300.0))),
+    "loss-degenerate of no weight": (Parts(X, Y, np.zeros(300)), Parts(X, Y, np.arange(300) % 2 / 2)),
     "loss-degenerate": (Parts(X, Y, np.arange(300.0) % 5), Parts(X, Y, 1 + np.arange(300.0) % 5 / 10)),
 }
 
 
 WHERE = {code: {"config_key": "class_weight"} for code in ("config-unused-key", "data-imbalance")}
+WHERE["data-drift"] = {"feature": 0}
 
 
 def wrong(name, parts):

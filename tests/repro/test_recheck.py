@@ -10,6 +10,7 @@ from tests.repro.programs import run
 from tsguard.checks.registry import Context, all_checks
 from tsguard.checks.runner import run_checks
 from tsguard.dataset import Data
+from tsguard.repro import find
 from tsguard.repro.find import other_case
 from tsguard.repro.recheck import told
 from tsguard.subject import Subject
@@ -127,3 +128,42 @@ def test_a_transfer_that_finds_no_place_is_told_by_shapes():
     assert "stored" not in text
     assert "tsguard" not in text
     assert "Dense" not in text
+
+
+class Loud(keras.Model):
+    """A model of one's own that begins far too large."""
+
+    def __init__(self):
+        super().__init__()
+        wide = keras.initializers.RandomNormal(stddev=50.0)
+        self.hidden, self.out = layers.Dense(16, "relu", kernel_initializer=wide), layers.Dense(1)
+
+    def call(self, x):
+        return self.out(self.hidden(x))
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_script_holds_no_more_than_its_lines_read(own):
+    keras.utils.set_random_seed(0)
+    model = Loud()
+    if not own:
+        entry = keras.Input((4,))
+        model = keras.Model(entry, model.out(model.hidden(entry)))
+    model.compile("adam", "mse")
+    x = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
+    model(x)
+    context, findings = found(model, x, x[:, :1], "init-scale")
+    case = other_case(findings, model=model, data=Data(x, x[:, :1]), name="loud", budget_s=20, context=context)
+    text = case.makers[0]().files["repro.py"].decode()
+    assert "\ny = " not in text
+    assert "model.compile" not in text
+    assert ("\nx = " in text) == own, "what is not built yet is called first"
+    assert ("tries a mended model, or (model, x, y)." in text) == own
+
+
+def test_what_was_not_built_yet_begins_the_same_at_each_call():
+    model = keras.Sequential([layers.Dense(4), layers.Dense(1)])
+    model.compile("adam", "mse")
+    data = Data(np.ones((8, 3), "float32"), np.ones((8, 1), "float32"))
+    one, two = (find._opened(model, data).get_weights() for _ in range(2))
+    assert all((a == b).all() for a, b in zip(one, two, strict=True))

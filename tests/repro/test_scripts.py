@@ -166,3 +166,51 @@ def test_long_lines_are_broken_within_brackets_and_never_within_words():
 def test_words_are_cut_between_words():
     assert one_line("one two three", 9) == "one …"
     assert one_line("one two", 9) == "one two"
+
+
+def test_settings_that_are_usual_are_not_written():
+    layer = layers.Dense(
+        3,
+        kernel_initializer=keras.initializers.RandomNormal(stddev=1.0),
+        bias_initializer=keras.initializers.Ones(),
+        kernel_regularizer=keras.regularizers.L2(0.5),
+    )
+    assert construction(layer, Lines()) == (
+        "keras.layers.Dense(3, kernel_initializer=keras.initializers.RandomNormal(stddev=1.0), "
+        'bias_initializer="ones", kernel_regularizer=keras.regularizers.L2(0.5))'
+    )
+    assert "initializers.Constant()" in construction(
+        layers.Dense(3, kernel_initializer=keras.initializers.Constant()), Lines()
+    ), "which has no name that says it"
+
+
+def test_layers_that_are_written_alike_are_counted():
+    built = keras.Sequential(
+        [keras.Input((2,)), *(layers.Dense(2, "tanh") for _ in range(9)), layers.Dense(1), layers.Dense(1)]
+    )
+    graph.model(built, lines := Lines())
+    assert (
+        '*(keras.layers.Dense(2, activation="tanh") for _ in range(9)), keras.layers.Dense(1), keras' in lines.body[0]
+    )
+    space = {"keras": keras}
+    exec("\n".join(lines.body), space)
+    assert [weight.shape for weight in space["model"].weights] == [weight.shape for weight in built.weights]
+
+
+def test_a_shape_of_one_number_stays_a_tuple():
+    assert construction(layers.Reshape((10,)), Lines()) == "keras.layers.Reshape((10,))"
+    assert construction(layers.Conv1D(2, (3,)), Lines()) == "keras.layers.Conv1D(2, kernel_size=3)"
+
+
+def weighed(kinds):
+    def loss(y, p):
+        return ops.mean(kinds * ops.square(y - p))
+
+    return loss
+
+
+def test_a_tensor_that_a_loss_closes_over_is_written():
+    model = keras.Sequential([keras.Input((2,)), layers.Dense(2)])
+    model.compile("sgd", weighed(ops.convert_to_tensor([0.5, float("nan")])))
+    case = from_batch(model, Batch(np.ones((1, 2), "float32"), np.zeros((1, 2), "float32")), weights=None, name="a")
+    assert 'kinds = keras.ops.array([0.5, float("nan")])' in emit.emit(case).files["repro.py"].decode()

@@ -514,6 +514,10 @@ def _is_clipped(values: Any, rows: int, ids: dict[str, Any]) -> bool:
     )
 
 
+STEPS_AND_FEATURES = "expected steps and features"
+"""Name of that evidence: a reproduction compares shapes with it."""
+
+
 def _axes(context: Context) -> Iterator[Finding]:
     declared = context.declared
     steps, features = declared.get("timesteps"), declared.get("features")
@@ -531,7 +535,10 @@ def _axes(context: Context) -> Iterator[Finding]:
                 f"Expected (samples, {told[0]}, {told[1]}): the two axes are swapped."
             )
             remedy = "Transpose it: x.transpose(0, 2, 1)."
-            yield catalogue.finding("input-encoding", message, where=one.where(), remedy=remedy, score=1.0)
+            expected = [Evidence("value", list(told), name=STEPS_AND_FEATURES)]
+            yield catalogue.finding(
+                "input-encoding", message, where=one.where(), evidence=expected, remedy=remedy, score=1.0
+            )
 
 
 def _wanted_shape(model: Any) -> tuple[Any, Any] | None:

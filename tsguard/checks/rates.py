@@ -52,6 +52,9 @@ start."""
 FADED = 0.05
 """Mean of a schedule over the run, against its peak: cosines keep a half, step decays a tenth and more."""
 
+PLANNED = "steps that are planned"
+"""Name of that evidence: a reproduction asks for the rates of as many steps."""
+
 LEARNABLE = 0.15
 """Share of the targets that a closed-form fit explains, from which not to move is not to learn."""
 
@@ -353,6 +356,7 @@ def _fading_schedule(first: FirstSteps, moves: str) -> Iterator[Finding]:
         f"the schedule takes the rate away before anything is learned: {moves}. With the rate {words}. Let the "
         "schedule fall over the length of the run.",
         where={"phase": "update"},
+        evidence=(Evidence("value", first.context.planned_steps, name=PLANNED),),
         proof=first.proof_of("rate held at its peak", changes.rate_held(first.bench.model), held, words),
         score=1.0,
     )

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from tsguard.checks.data import FLOAT32_WHOLE, HUGE, HUGE_TARGET
+from tsguard.checks.data import FLOAT32_WHOLE, HALF_STEPS, HUGE, HUGE_TARGET, LOST_WINDOWS, STEPS_AND_FEATURES
 from tsguard.checks.data_classes import MAJORITY, RARE
 from tsguard.checks.data_crossed import LEAST_BLOCKS
 from tsguard.checks.data_nearly import BESIDE, LEAST_ROWS, NEARLY
 from tsguard.checks.data_pairs import SHIFTS
-from tsguard.checks.data_parts import DETERMINED, LEAST_SAMPLES, MANY_KINDS
+from tsguard.checks.data_parts import DETERMINED, LEAST_OF_A_CLASS, LEAST_SAMPLES, MANY_KINDS
 from tsguard.checks.data_steps import MADE_OF, NOT_WITHOUT, REACH, STILL, STRAIGHT
 from tsguard.findings import Finding
 from tsguard.probes.pairing import LEAST_PAIRS, RELATED, UNRELATED
@@ -294,4 +294,77 @@ def marked_class(finding: Finding, case: Case) -> list[str] | None:
         "    mine, others = np.unique(ends[labels == label]), np.unique(ends[labels != label])",
         f"    alone = len(mine) == 1 and mine[0] not in others and len(others) >= {MANY_KINDS}",
         "    wrong += [(int(label), int(mine[0]))] if alone else []",
+    ]
+
+
+def copied_inputs(finding: Finding, case: Case) -> list[str] | None:
+    """Two inputs that hold the same numbers, cell by cell."""
+    if not isinstance(case.batch.x, Mapping | list | tuple) or "feature" in finding.where:
+        return None
+    named = "x.items()" if isinstance(case.batch.x, Mapping) else "enumerate(x)"
+    return [
+        f"moving = [(name, leaf) for name, leaf in {named} if len(np.unique(leaf)) > 2]",
+        "pairs = [(one, two) for k, one in enumerate(moving) for two in moving[k + 1 :]]",
+        "wrong = [(one[0], two[0]) for one, two in pairs if np.array_equal(one[1], two[1])]",
+    ]
+
+
+def lost_to_half(finding: Finding, case: Case) -> list[str] | None:
+    """Windows of half precision that move by hardly a step of it."""
+    name = finding.where.get("input")
+    named = isinstance(case.batch.x, Mapping) and name in case.batch.x
+    held = case.batch.x[name] if named else case.batch.x
+    if not isinstance(held, np.ndarray) or held.dtype != np.float16 or held.ndim != 3:
+        return None
+    windows = f"x[{plain(name)}]" if named else "x"
+    return [
+        f"windows = {windows}",
+        "moves = np.ptp(windows.astype(float), axis=1)",
+        "steps = np.spacing(abs(windows).max(axis=1)).astype(float)",
+        f"lost = moves <= {HALF_STEPS:g} * steps",
+        "half = windows.dtype == np.float16 and (moves > 0).any()",
+        f"wrong = [steps.max()] if half and lost[moves > 0].mean() >= {LOST_WINDOWS:g} else []",
+    ]
+
+
+def steps_behind(finding: Finding, case: Case) -> list[str] | None:
+    """An input whose every channel stands, from one step on and in every row, in a longer input."""
+    name = finding.where.get("input")
+    if not isinstance(case.batch.x, Mapping) or name not in case.batch.x or case.batch.x[name].ndim != 3:
+        return None
+    steps = case.batch.x[name].shape[1]
+    others = [key for key, leaf in case.batch.x.items() if leaf.ndim == 3 and leaf.shape[1] > steps]
+    return [
+        f"ahead, longer = x[{plain(name)}], [{', '.join(f'x[{plain(key)}]' for key in others)}]",
+        "steps, channels = ahead.shape[1:]",
+        "windows = [part[:, k : k + steps] for part in longer for k in range(part.shape[1] - steps + 1)]",
+        "held = [all((one == ahead[..., [k]]).all((0, 1)).any() for k in range(channels)) for one in windows]",
+        "moves = (ahead != ahead[:1]).any() and (ahead != ahead[:, :1]).any()",
+        "wrong = np.flatnonzero(held).tolist() if moves else []",
+    ]
+
+
+def swapped_axes(finding: Finding, case: Case) -> list[str] | None:
+    """As many steps as there should be features, and as many features as there should be steps."""
+    expected = next((one.value for one in finding.evidence if one.name == STEPS_AND_FEATURES), None)
+    if expected is None or not isinstance(case.batch.x, np.ndarray) or case.batch.x.ndim != 3:
+        return None
+    steps, features = expected
+    return [f"wrong = list(x.shape) if x.shape[1:] == ({features}, {steps}) else []"]
+
+
+def only_for_one_class(finding: Finding, case: Case) -> list[str] | None:
+    """Columns in which one class of two has one value, outside of all that the other has."""
+    name, y = finding.where.get("input"), case.batch.y
+    named = isinstance(case.batch.x, Mapping) and name in case.batch.x
+    held = case.batch.x[name] if named else case.batch.x
+    if not isinstance(held, np.ndarray) or held.ndim != 2 or not isinstance(y, np.ndarray) or y.size != len(y):
+        return None
+    return [
+        f"columns, labels = {f'x[{plain(name)}]' if named else 'x'}, y.ravel()",
+        "one, two = (columns[labels == kind] for kind in np.unique(labels)[:2])",
+        "apart = (one.max(0) < two.min(0)) | (two.max(0) < one.min(0))",
+        "still = (np.ptp(one, axis=0) == 0) != (np.ptp(two, axis=0) == 0)",
+        f"enough = len(np.unique(labels)) == 2 and min(len(one), len(two)) >= {LEAST_OF_A_CLASS}",
+        "wrong = np.flatnonzero(apart & still).tolist() if enough else []",
     ]

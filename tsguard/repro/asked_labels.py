@@ -64,12 +64,31 @@ def numbers_for_rows(finding: Finding, case: Case) -> list[str] | None:
 
 def shares_of_many(finding: Finding, case: Case) -> list[str] | None:
     """Answers that sum to one, and targets of their shape that do not."""
-    if not isinstance(case.batch.y, np.ndarray):
+    output = finding.where.get("output")
+    key = f"[{plain(output)}]" if isinstance(case.batch.y, Mapping) and output in case.batch.y else ""
+    if not key and not isinstance(case.batch.y, np.ndarray):
         return None
     return [
+        f"answers, goals = model(x){key}, y{key}",
+        f"shares = goals.shape == answers.shape and abs(answers.sum(-1) - 1).max() < {WHOLE:g}",
+        'wrong = ["the answers sum to one, the targets do not"] if shares and (goals.sum(-1) != 1).any() else []',
+    ]
+
+
+def all_at_once(finding: Finding, case: Case) -> list[str] | None:
+    """Answers that nothing binds, under a loss that costs no more when every class is likely than when one is."""
+    y = case.batch.y
+    if not isinstance(y, np.ndarray):
+        return None
+    right = "y" if y.ndim > 1 and y.shape[-1] > 1 else "np.eye(shape[-1])[y.ravel().astype(int)].reshape(shape)"
+    return [
         "answers = model(x)",
-        f"shares = y.shape == answers.shape and abs(answers.sum(-1) - 1).max() < {WHOLE:g}",
-        'wrong = ["the answers sum to one, the targets do not"] if shares and (y.sum(-1) != 1).any() else []',
+        "shape = answers.shape",
+        f"free = shape[-1] > 1 and abs(answers.sum(-1) - 1).max() > {WHOLE:g}",
+        f"likely = 0.02 + 0.96 * {right}",
+        "levels = [keras.ops.array(level, 'float32') for level in (likely, likely * 0 + 0.98, 1 - likely)]",
+        "best, every, wrongly = (float(model.compute_loss(x, keras.ops.array(y), level)) for level in levels)",
+        f"wrong = [best, every] if free and every <= best + {SAME:g} * abs(wrongly) and wrongly > best else []",
     ]
 
 
@@ -79,7 +98,8 @@ def shares_made_again(finding: Finding, case: Case) -> list[str] | None:
         return None
     return [
         "answers = model(x).detach()",
-        f"shares = answers.shape[-1] > 1 and abs(answers.sum(-1) - 1).max() < {WHOLE:g}",
+        "axes = [axis for axis in range(1, answers.ndim) if answers.shape[axis] > 1]",
+        f"shares = any(abs(answers.sum(axis) - 1).max() < {WHOLE:g} for axis in axes)",
         "one, two = (float(model.compute_loss(x, y, answers + more)) for more in (0, 1))",
         f'wrong = ["shares are made of shares"] if shares and abs(one - two) <= {SAME:g} * abs(one) else []',
     ]

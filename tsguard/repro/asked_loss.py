@@ -17,7 +17,7 @@ from tsguard.checks.outputs import FLOOR_SHARE, UNREACHABLE_SHARE
 from tsguard.checks.outweigh import OUTWEIGHS
 from tsguard.checks.own_loss import SAME
 from tsguard.checks.signal import WORSE
-from tsguard.checks.terms import DROWNED
+from tsguard.checks.terms import DROWNED, LOUD
 from tsguard.dataset import map_leaves
 from tsguard.findings import Finding
 from tsguard.probes.answers import TAME, question
@@ -26,8 +26,14 @@ from tsguard.repro.case import Case
 from tsguard.repro.code.arrays import plain
 from tsguard.repro.measured import heads_of
 
+BEYOND = "best answer beyond the output's range"
+"""The check of losses that want an answer where the output ends."""
+
 BLIND = "loss that does not depend on what it should"
 """The check of losses that have no slope where they should."""
+
+FAINT = 100.0
+"""Times by which a gradient lies below that of cross entropy at the same answers: beyond what rates are tuned over."""
 
 WHOLE = 1e-5
 """How far a sum of shares may be from one by rounding."""
@@ -66,6 +72,24 @@ def loud_output(finding: Finding, case: Case) -> list[str] | None:
         "model.compute_loss(x, y, answers).backward()",
         "norms = {name: float(keras.ops.norm(answer.grad)) for name, answer in answers.items()}",
         _DROWNED,
+    ]
+
+
+def loud_in_shared_weights(finding: Finding, case: Case) -> list[str] | None:
+    """Outputs whose gradient in weights that all of them share is nothing beside that of another."""
+    if not isinstance(case.batch.y, Mapping | list | tuple):
+        return None
+    return [
+        "answers, norms = model(x, training=True), []",
+        "for heard in keras.tree.flatten(answers):",
+        "    model.zero_grad()",
+        "    alone = keras.tree.map_structure(lambda one: one if one is heard else one.detach(), answers)",
+        "    model.compute_loss(x, y, alone).backward(retain_graph=True)",
+        "    grads = {v.path: v.value.grad for v in model.trainable_variables}",
+        "    norms.append({path: float(grad.norm()) for path, grad in grads.items() if grad is not None})",
+        "shared = set.intersection(*map(set, norms))",
+        "sizes = [sum(one[path] ** 2 for path in shared) ** 0.5 for one in norms]",
+        f"wrong = sizes if max(sizes) > {LOUD:g} and 0 < {DROWNED:.0f} * min(sizes) < max(sizes) else []",
     ]
 
 
@@ -192,6 +216,67 @@ def dealt_targets(finding: Finding, case: Case) -> list[str] | None:
         'answers = keras.ops.array(rng.uniform(0.1, 0.9, model(x).shape), "float32")',
         "losses = [float(model.compute_loss(x, keras.ops.array(rng.permutation(y)), answers)) for _ in range(9)]",
         f"wrong = losses[:1] if np.ptp(losses) <= {SAME:g} * abs(losses[0]) else []",
+    ]
+
+
+def shaped_otherwise(finding: Finding, case: Case) -> list[str] | None:
+    """A loss of which answers that equal the targets cost more than with targets of the answers' shape.
+
+    Shapes of one row spread wherever those of a batch of some size do.
+    """
+    if not isinstance(case.batch.x, np.ndarray) or not isinstance(case.batch.y, np.ndarray):
+        return None
+    return [
+        "x, y = x[:1], y[:1]",
+        'answers = keras.ops.cast(keras.ops.reshape(y, model(x).shape), "float32")',
+        "here, usual = (float(model.compute_loss(x, goals, answers)) for goals in (y, answers))",
+        f"wrong = [here, usual] if here > usual + {SAME:g} * abs(here) else []",
+    ]
+
+
+def one_for_several(finding: Finding, case: Case) -> list[str] | None:
+    """Targets each of which stands against several answers."""
+    if not isinstance(case.batch.y, np.ndarray):
+        return None
+    return [
+        "shape = tuple(model(x).shape)",
+        "written = tuple(y.shape) + (1,) * (len(shape) - y.ndim)",
+        "spread = written != shape and all(size in (1, wide) for size, wide in zip(written, shape))",
+        "wrong = [written, shape] if spread else []",
+    ]
+
+
+def dealt_column(finding: Finding, case: Case) -> list[str] | None:
+    """Columns of the targets that a loss hears, and that may be dealt to other samples."""
+    y = case.batch.y
+    if not isinstance(y, np.ndarray) or y.ndim != 2 or y.shape[-1] < 2:
+        return None
+    return [
+        "rng = np.random.default_rng(0)",
+        'answers = keras.ops.array(rng.uniform(0.1, 0.9, model(x).shape), "float32")',
+        "def loss(k, column):",
+        "    goals = np.c_[y[:, :k], column, y[:, k + 1 :]]",
+        "    return float(model.compute_loss(x, keras.ops.array(goals), answers))",
+        "dealt = {k: [loss(k, rng.permutation(y[:, k])) for _ in range(9)] for k in range(y.shape[-1])}",
+        f"heard = [k for k in dealt if abs(loss(k, y[:, k] + 1) - dealt[k][0]) > {SAME:g} * abs(dealt[k][0])]",
+        f"wrong = [k for k in heard if np.ptp(y[:, k]) > 0 and np.ptp(dealt[k]) <= {SAME:g} * abs(dealt[k][0])]",
+    ]
+
+
+def faint(finding: Finding, case: Case) -> list[str] | None:
+    """A loss on the shares of classes whose gradient is next to nothing beside that of cross entropy."""
+    if not isinstance(case.batch.y, np.ndarray) or case.batch.y.ndim < 2:
+        return None
+    return [
+        "answers, norms = model(x, training=True), []",
+        "usual = keras.ops.mean(keras.losses.categorical_crossentropy(y, answers))",
+        "for loss in (model.compute_loss(x, y, answers), usual):",
+        "    model.zero_grad()",
+        "    loss.backward(retain_graph=True)",
+        "    grads = [v.value.grad for v in model.trainable_variables if v.value.grad is not None]",
+        "    norms.append(sum(float(keras.ops.sum(grad**2)) for grad in grads) ** 0.5)",
+        f"shares = answers.shape[-1] > 1 and abs(answers.sum(-1) - 1).max() < {WHOLE:g}",
+        f"wrong = norms if shares and {FAINT:g} * norms[0] < norms[1] else []",
     ]
 
 
@@ -332,7 +417,7 @@ def sums_over_another_axis(finding: Finding, case: Case) -> list[str] | None:
 
 def wants_beyond(finding: Finding, case: Case) -> list[str] | None:
     """A loss that of all constants wants one that no weight makes the output reach."""
-    if not isinstance(case.batch.y, np.ndarray):
+    if not isinstance(case.batch.y, np.ndarray) or finding.check != BEYOND:
         return None
     return [
         *_REACHED,

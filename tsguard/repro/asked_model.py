@@ -15,7 +15,9 @@ from tsguard.checks import axes
 from tsguard.checks.data_ids import MOST_INSIDE
 from tsguard.checks.gradient_flow import EXPLODED, FADED, FLOAT32_EPS, VANISHED
 from tsguard.checks.initialisation import GAIN_HIGH, GAIN_LOW
-from tsguard.checks.rates import DECAY_PULL, RUNAWAY, STANDSTILL, STEPS
+from tsguard.checks.precision import computing_in_half
+from tsguard.checks.rates import DECAY_PULL, PLANNED, RUNAWAY, STANDSTILL, STEPS
+from tsguard.checks.rates import FADED as RATE_LEFT
 from tsguard.checks.regularisation import HALF, LOST, PENALTY_RATIO
 from tsguard.checks.transfer import SHAPES_OF_SOURCE
 from tsguard.checks.units import DEAD_SHARE, SATURATED_SHARE
@@ -23,6 +25,7 @@ from tsguard.findings import Finding
 from tsguard.probes.activations import SIGMOID_FLAT, TANH_FLAT
 from tsguard.repro.case import Case
 from tsguard.repro.code.arrays import plain
+from tsguard.repro.listening import listening
 
 LOSS = "model.compute_loss(x, y, model(x, training=True))"
 
@@ -170,32 +173,57 @@ def odd_gains(finding: Finding, case: Case) -> list[str]:
 
 
 def _idle(kind: str, idle: str, layer: str = "") -> list[str]:
-    also = f" or isinstance(layer, {layer})" if layer else ""
+    also = f" or isinstance(call[0], {layer})" if layer else ""
     return [
-        "model(x)",  # a mended model may not be built yet
+        "from torch.nn.modules.module import register_module_forward_hook",
+        "model(x)",  # what is not built yet is called on nothing first
+        "calls = []",
+        "with register_module_forward_hook(lambda *call: calls.append(call)):",
+        "    answers = model(x)",
         f"kind = keras.activations.{kind}",
-        f'asked = [layer for layer in model.layers[:-1] if getattr(layer, "activation", None) is kind{also}]',
-        # A layer that is given nothing gives nothing: that is no fault of its units.
-        "outs = [(one.name, *keras.Model(model.inputs, [one.input, one.output])(x)) for one in asked]",
-        f"wrong = [name for name, given, out in outs if given.any() and {idle}]",
+        f'inner = [call for call in calls if getattr(call[0], "activation", None) is kind{also}]',
+        # A layer that is given nothing gives nothing: that is no fault of its units. What it answers is another matter.
+        f"wrong = [one.name for one, [given], out in inner if out is not answers and given.any() and {idle}]",
     ]
+
+
+def _idle_anywhere(kind: str, idle: str) -> list[str]:
+    """The same of a function that an own call names, and no layer has for its activation."""
+    return [
+        *listening("(given[0], made)", f'function.__name__ == "{kind}"'),
+        "    answers = model(x)",
+        f"wrong = [tuple(out.shape) for given, out in seen if out is not answers and given.any() and {idle}]",
+    ]
+
+
+_DEAD = f"(out <= 0).flatten(0, -2).all(0).float().mean() >= {DEAD_SHARE:g}"
+_FLAT = f"(out.abs() > {TANH_FLAT:g}).float().mean() >= {SATURATED_SHARE:g}"
+_SHUT = f"((out - 0.5).abs() > {0.5 - SIGMOID_FLAT:g}).float().mean() >= {SATURATED_SHARE:g}"
 
 
 def dead_units(finding: Finding, case: Case) -> list[str]:
     """Layers of ReLU of which nearly no unit is above zero for any sample."""
-    idle = f"(out <= 0).flatten(0, -2).all(0).float().mean() >= {DEAD_SHARE:g}"
-    return _idle("relu", idle, "keras.layers.ReLU")
+    return _idle("relu", _DEAD, "keras.layers.ReLU")
 
 
 def flat_units(finding: Finding, case: Case) -> list[str]:
     """Layers of tanh nearly all of whose values lie where it is flat."""
-    return _idle("tanh", f"(out.abs() > {TANH_FLAT:g}).float().mean() >= {SATURATED_SHARE:g}")
+    return _idle("tanh", _FLAT)
 
 
 def flat_gates(finding: Finding, case: Case) -> list[str]:
     """The same of a sigmoid."""
-    idle = f"((out - 0.5).abs() > {0.5 - SIGMOID_FLAT:g}).float().mean() >= {SATURATED_SHARE:g}"
-    return _idle("sigmoid", idle)
+    return _idle("sigmoid", _SHUT)
+
+
+def dead_calls(finding: Finding, case: Case) -> list[str]:
+    """A ReLU that an own call names."""
+    return _idle_anywhere("relu", _DEAD)
+
+
+def flat_calls(finding: Finding, case: Case) -> list[str]:
+    """A tanh that an own call names, or else a sigmoid."""
+    return _idle_anywhere("tanh", _FLAT) if "tanh" in finding.message else _idle_anywhere("sigmoid", _SHUT)
 
 
 def shut_by_inputs(finding: Finding, case: Case) -> list[str] | None:
@@ -274,6 +302,29 @@ def runs_away(finding: Finding, case: Case) -> list[str]:
     ]
 
 
+def rate_taken_away(finding: Finding, case: Case) -> list[str] | None:
+    """A schedule whose rate is, over the steps that are planned, next to nothing beside the highest of them."""
+    planned = next((one.value for one in finding.evidence if one.name == PLANNED), None)
+    if not isinstance(planned, int):
+        return None
+    return [
+        "rate = model.optimizer._learning_rate",
+        f"rates = [float(rate(step)) for step in range({planned})] if callable(rate) else [float(rate)]",
+        "mean = sum(rates) / len(rates)",
+        f"wrong = [max(rates), mean] if mean < {RATE_LEFT:g} * max(rates) else []",
+    ]
+
+
+def breaks(finding: Finding, case: Case) -> list[str] | None:
+    """First steps after which the loss is no number."""
+    if not computing_in_half(case.model):
+        return None
+    return [
+        f'losses = model.fit(x, y, len(x), {STEPS}, verbose=0).history["loss"]',
+        'wrong = [step for step, loss in enumerate(losses) if not abs(loss) < float("inf")][:1]',
+    ]
+
+
 def stands_still(finding: Finding, case: Case) -> list[str]:
     """Weights that the first steps do not move."""
     return [
@@ -310,6 +361,17 @@ def no_counterpart(finding: Finding, case: Case) -> list[str] | None:
         f"source = {shapes}",
         f"part = model.get_layer({plain(place)})" if named else "part = model",
         "wrong = [v.path for v in part.variables if list(v.shape) not in source]",
+    ]
+
+
+def one_row_for_all(finding: Finding, case: Case) -> list[str] | None:
+    """Frozen tables all of whose rows are the same."""
+    if "parameter" not in finding.where:
+        return None
+    return [
+        "tables = [one for one in model._flatten_layers() if isinstance(one, keras.layers.Embedding)]",
+        "frozen = [table for table in tables if not table.trainable and table.input_dim > 1]",
+        "wrong = [table.name for table in frozen if (table.embeddings == table.embeddings[:1]).all()]",
     ]
 
 

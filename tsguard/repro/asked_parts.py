@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tsguard.checks import data_apart, order
+from tsguard.checks import data_fitted_apart as fitted
 from tsguard.checks.data_copies import BEYOND, COPIED, NEIGHBOURS, SAME
 from tsguard.checks.data_order import UNSEEN
 from tsguard.checks.data_parts import SHARED_SAMPLES, SHARED_STEPS
@@ -93,6 +94,23 @@ def other_units(finding: Finding, parts: Parts) -> list[str] | None:
     ]
 
 
+def scaled_apart(finding: Finding, parts: Parts) -> list[str] | None:
+    """Parts both of which have, in every feature, exactly the moments or the ends that a scaler gives."""
+    if not _two_arrays(parts) or parts.x.dtype.kind != "f" or "feature" not in finding.where:
+        return None
+    return [
+        "def scaled(part):",
+        "    flat = part.reshape(-1, part.shape[-1]).astype(float)",
+        "    low, top = abs(flat.min(0)), abs(flat.max(0) - 1)",
+        f"    ends = np.maximum(top, np.minimum(low, abs(low - 1))) < {fitted.EXACT**2:g}",
+        f"    return ends, (abs(flat.mean(0)) < {fitted.EXACT:g}) & (abs(flat.std(0) - 1) < {fitted.EXACT:g})",
+        f"moving = [len(np.unique(column)) >= {fitted.DISTINCT} for column in x.reshape(-1, x.shape[-1]).T]",
+        "apart = any((one & two)[moving].all() for one, two in zip(scaled(x), scaled(held_x)))",
+        f"enough = min(len(x), len(held_x)) >= {fitted.LEAST_ROWS} and any(moving)",
+        "wrong = np.flatnonzero(moving).tolist() if enough and apart else []",
+    ]
+
+
 def lost_column(finding: Finding, parts: Parts) -> list[str] | None:
     """Columns that follow the target in one part and do not in the other, beyond what chance can do."""
     if not _pairs(parts):
@@ -163,10 +181,18 @@ def kinds_for_weights(finding: Finding, parts: Parts) -> list[str] | None:
     if not isinstance(parts.weight, np.ndarray):
         return None
     return [
+        "weight = np.ones(1) if weight is None else weight",
         "kinds, whole = np.unique(weight), (weight == np.floor(weight)).all()",
         f"many = len(kinds) >= {LEAST_NUMBERS} and kinds[0] == 0 and (weight == 0).mean() >= {UNHEARD:g}",
         "wrong = kinds.tolist() if whole and many else []",
     ]
+
+
+def no_row_weighs(finding: Finding, parts: Parts) -> list[str] | None:
+    """Weights all of which are zero."""
+    if not isinstance(parts.weight, np.ndarray):
+        return None
+    return ['wrong = ["no row weighs anything"] if weight is not None and not np.any(weight) else []']
 
 
 def _labels(parts: Parts) -> str:
@@ -253,12 +279,15 @@ def values_in_a_row(finding: Finding, parts: Parts) -> list[str] | None:
 
 FORMS: Mapping[str, tuple[Form, ...]] = {
     "config-unused-key": (weights_of_no_class,),
-    "data-drift": (other_units,),
+    "data-drift": (other_units, scaled_apart),
     "data-imbalance": (weights_of_no_class, one_class_weighs, weights_turned_round),
     "data-leak": (shared_rows, shared_steps, near_copies),
     "data-mispaired": (lost_column, taught_by_one_part, taught_by_views),
     "data-order": (classes_in_a_row, classes_by_batch, values_in_a_row, last_part_apart),
-    "loss-degenerate": (kinds_for_weights,),
+    "loss-degenerate": (no_row_weighs, kinds_for_weights),
     "mask-inverted": (weights_on_nothing,),
 }
 """By code; the first whose lines find the parts wrong is the one that is written."""
+
+WITHOUT_MODEL = frozenset({no_row_weighs})
+"""Forms of findings whose check asks a model, which has no part in what is wrong: their lines alone are asked."""

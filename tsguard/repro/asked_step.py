@@ -7,17 +7,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import keras
 import numpy as np
 
 from tsguard.checks.carried import SAME
+from tsguard.checks.data_reshaped import COURSE
 from tsguard.checks.rates import CLIPPED
 from tsguard.findings import Finding
 from tsguard.repro.asked_model import LOSS
 from tsguard.repro.case import Case
+from tsguard.repro.listening import listening
 
 ADDED = 1.5
 """Times the first gradient from which the second holds it too: the same batch gives the same one again, and noise in a
 model moves it by a tenth."""
+
+CROSSED = "answers against the truths of other rows"
+"""The check of a difference that is a table."""
+
+RESHAPED = "reshape in place of a transposition"
+"""The check of a reshape inside a model."""
+
+ROUNDED = 1e-5
+"""Share of a loss by which it differs when its terms are summed in another order."""
 
 _GRADIENTS = "grads = [v.value.grad for v in model.trainable_variables if v.value.grad is not None]"
 
@@ -98,7 +110,7 @@ def same_loss(finding: Finding, case: Case) -> list[str] | None:
         "model.optimizer.learning_rate = 0.0",
         "logs = [model.train_step((x[k:], y[k:])) for k in range(3)]",
         "losses = [[float(value) for value in keras.tree.flatten(one)] for one in logs]",
-        "wrong = losses[:1] if losses[0] == losses[1] == losses[2] else []",
+        "wrong = losses[:1] if losses[0] == losses[1] == losses[2] and any(losses[0]) else []",
     ]
 
 
@@ -117,4 +129,82 @@ def batches_of_one(finding: Finding, case: Case) -> list[str] | None:
         f"one, two = (model({part}, training=True) for row in (0, 1))",
         f"alike = size == 1 and {apart} and float(abs(one - two).max()) <= {SAME:g}",
         'wrong = ["two rows have one answer"] if alike else []',
+    ]
+
+
+def dealt_in_a_step(finding: Finding, case: Case) -> list[str] | None:
+    """A step of one's own whose loss stays what it is when targets are dealt to other rows."""
+    if not isinstance(case.batch.y, np.ndarray) or type(case.model).train_step is keras.Model.train_step:
+        return None
+    return [
+        "kept, losses = [keras.ops.copy(variable) for variable in model.variables], []",
+        "for rows in range(3):",
+        "    for variable, value in zip(model.variables, kept):",
+        "        variable.assign(value)",
+        "    logs = model.train_step((x, keras.ops.roll(y, rows, 0)))",
+        "    losses.append(float(keras.tree.flatten(logs)[0]))",
+        f"alike = 0 < max(map(abs, losses)) and max(losses) - min(losses) <= {ROUNDED:g} * abs(losses[0])",
+        "wrong = losses[:1] if alike and (y != y[:1]).any() else []",
+    ]
+
+
+def crossed_rows(finding: Finding, case: Case) -> list[str] | None:
+    """A difference of (B,) and (B, 1) in a step, of which one hangs on the weights and the other does not."""
+    if finding.check != CROSSED:
+        return None
+    return [
+        *listening(
+            "[tuple(one.shape) for one in given]",
+            '"sub" in function.__name__ and {getattr(one, "requires_grad", None) for one in given} == {True, False}',
+        ),
+        "    model.train_step((x,))" if case.batch.y is None else "    model.train_step((x, y))",
+        "rows = len(keras.tree.flatten(x)[0])",
+        "wrong = [pair for pair in seen if rows > 2 and sorted(pair) == [(rows,), (rows, 1)]]",
+    ]
+
+
+def never_moved(finding: Finding, case: Case) -> list[str]:
+    """A step of one's own that moves no weight at all."""
+    return [
+        "before = [v.value.clone() for v in model.trainable_variables]",
+        "logs = model.train_step((x, y))",
+        "still = [v.path for v, old in zip(model.trainable_variables, before) if (v.value == old).all()]",
+        "wrong = still if len(still) == len(before) else []",
+    ]
+
+
+def spoilt_by_the_update(finding: Finding, case: Case) -> list[str] | None:
+    """Weights that one update leaves without a finite value, from gradients that are finite."""
+    if finding.where.get("phase") != "update":
+        return None
+    return [
+        "model.train_on_batch(x, y)",
+        "finite = all(v.value.grad is None or v.value.grad.isfinite().all() for v in model.trainable_variables)",
+        "wrong = [v.path for v in model.trainable_variables if finite and not v.value.isfinite().all()]",
+    ]
+
+
+def softmax_of_shares(finding: Finding, case: Case) -> list[str]:
+    """A softmax that a step hands what sums to one already."""
+    return [
+        *listening("given[0].detach()", '"softmax" in function.__name__ and given[0].requires_grad'),
+        "    model.train_step((x, y))",
+        "shares = [one for one in seen if one.shape[-1] > 1 and abs(one.sum(-1) - 1).max() < 1e-5]",
+        "wrong = [tuple(one.shape) for one in shares]",
+    ]
+
+
+def reshaped_courses(finding: Finding, case: Case) -> list[str] | None:
+    """A reshape that exchanges the sizes of two axes, where numbers run along the last of them."""
+    if not isinstance(case.batch.x, np.ndarray) or finding.check != RESHAPED:
+        return None
+    return [
+        *listening("(given[0], tuple(made.shape))", 'function.__name__ in ("reshape", "view")'),
+        "    model(x)",
+        "wrong = []",
+        "for given, shape in seen:",
+        "    if given.ndim == 3 and shape == (len(given), given.shape[2], given.shape[1]) != tuple(given.shape):",
+        "        flat = (given - given.mean(0)) / given.std(0).clip(min=1e-30)",
+        "        alike = float((flat[..., 1:] * flat[..., :-1]).mean())",
+        f"        wrong += [alike] if alike >= {COURSE:g} else []",
     ]

@@ -312,7 +312,7 @@ def model_lines(case: Case, lines: Lines, script: Script, *, asked: Sequence[str
     exact = case.fingerprint.phase in ("update", "training", "check") or case.slots is not None or _scales(case)
     # Where a script takes a step apart, no optimizer has a part in it.
     apart = not exact and _is_stock(case.model, "train_step")
-    apart = apart or (asked is not None and not _named(asked, r"model\.(fit|train\w*|optimizer)\b"))
+    apart = apart or (asked is not None and not _named(asked, r"model\.(fit|train_\w+|optimizer)\b"))
     try:
         draft = Lines()
         graph.model(case.model, draft)
@@ -327,7 +327,7 @@ def model_lines(case: Case, lines: Lines, script: Script, *, asked: Sequence[str
         else:
             _from_configuration(case, draft, script, refused)
             draft.body += compiling.compile_line(case.model, draft, exact=exact, apart=apart, metrics=asked is None)
-    if asked is not None and not _named(asked, r"loss|model\.(fit|train\w*|optimizer)\b"):
+    if asked is not None and not _named(asked, r"loss|model\.(fit|train_\w+|optimizer)\b"):
         draft.body = _not_compiled(draft.body)
     if hasattr(case.model, "loss_terms"):
         draft.body += terms.code(case.terms)

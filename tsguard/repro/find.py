@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tsguard.backend import preserved, seed_everything
+from tsguard.backend import preserved, restore_rng, rng_state, seed_everything
 from tsguard.checks.gathered import left_alone
 from tsguard.checks.registry import Context
 from tsguard.dataset import Batches, Data, joined, leaves, map_leaves
@@ -144,7 +144,14 @@ def _in_its_order(context: Context, data: Data) -> dict[str, Any]:
 
 def _opened(model: Any, data: Data) -> Any:
     first = next(iter(data.batches(1)), None)
-    return model if first is None else opened(model, first[0])
+    if first is None:
+        return model
+    found = rng_state()
+    try:
+        seed_everything(0)  # what was not built yet draws its weights: at each call the same
+        return opened(model, first[0])
+    finally:
+        restore_rng(found)
 
 
 def as_arrays(data: Data) -> Data:

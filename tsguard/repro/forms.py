@@ -112,13 +112,18 @@ def _mask_lost(found: Found) -> Question | None:
     layer = str(found.where.get("layer", "")).rpartition("/")[2]
     if found.finding.code != "mask-dropped" or not layer or found.changed is not None or not _single(found):
         return None
+    asked = f"[layer for layer in model.layers if layer.name == {plain(layer)}]"
+    if found.operation:  # of `keras.ops`: its name is given anew wherever the graph is made again
+        every = 'getattr(model, "operations", [])'
+        asked = f"[one for one in {every} if type(one).__name__ == {plain(found.operation)}]"
     lines = (
         "def filled(given, named):",
         '    mask = named.get("mask", getattr(given, "_keras_mask", None))',
         "    return given if mask is None else keras.ops.where(mask[..., None], given, given + 1.0)",
         "one = model(x)",
+        f"asked = {asked}",
         # A mended model may have another layer there: of one that is sound, no layer minds.
-        f"for layer in [layer for layer in model.layers if layer.name == {plain(layer)}] or model.layers:",
+        "for layer in asked or model.layers:",
         "    layer.call = lambda given, *more, own=layer.call, **named: own(filled(given, named), *more, **named)",
         f"moved = keras.ops.max(keras.ops.abs(one - model(x)){found.index})",
         f"held = moved <= {SAME:g} * keras.ops.max(keras.ops.abs(one))",

@@ -21,13 +21,13 @@ from tsguard.findings import Finding
 from tsguard.repro import emit
 from tsguard.repro import script as scripts
 from tsguard.repro.asked import finds, written
-from tsguard.repro.asked_parts import FORMS
+from tsguard.repro.asked_parts import FORMS, WITHOUT_MODEL
 from tsguard.repro.budget import Clock, stopwatch
 from tsguard.repro.code.arrays import plain
 from tsguard.repro.code.lines import Lines
 from tsguard.repro.found import FoundCase
 from tsguard.repro.passes.subset import smallest
-from tsguard.repro.recheck import OF_AMOUNT, ROWS_FIRST, plain_settings, told
+from tsguard.repro.recheck import OF_AMOUNT, ROWS_FIRST, plain_settings, reads, told
 from tsguard.repro.reduce import OutOfTime
 
 if TYPE_CHECKING:
@@ -122,7 +122,8 @@ def parts_case(
         forms = FORMS.get(finding.code, ())
         asked.form = next((form for form in forms if asked.lines(form, whole) is not None), None)
         try:
-            for by_lines in (False, True) if loaded and asked.form is not None else (False,):
+            alone = asked.form is not None and (loaded or asked.form in WITHOUT_MODEL)
+            for by_lines in (False, True) if alone else (False,):
                 asked.by_lines = by_lines
                 if any(asked.still(some) for some in _beginnings(whole)):
                     return _case(finding, whole, asked, name)
@@ -149,7 +150,7 @@ def _case(finding: Finding, whole: Parts, asked: _Asked, name: str) -> FoundCase
     small = asked.best
     plainly = None if asked.form is None else asked.lines(asked.form, small)
     if plainly is not None:
-        unread: dict[str, Any] = {name: None for name in small.given if not _reads(plainly, name)}
+        unread: dict[str, Any] = {name: None for name in small.given if not reads(plainly, name)}
         small = replace(small, **unread)
     return FoundCase(
         finding,
@@ -231,10 +232,6 @@ class _Asked:
         return lines if lines is not None and finds(lines, vars(parts)) else None
 
 
-def _reads(lines: Sequence[str], name: str) -> bool:
-    return any(re.search(rf"\b{name}\b", line) for line in lines)
-
-
 def _through_the_check(asked: _Asked) -> list[str]:
     finding, given = asked.finding, asked.best.given
     words = [plain(finding.check), plain(finding.code), "None", *(name for name in ("x", "y") if name in given)]
@@ -248,9 +245,9 @@ def _through_the_check(asked: _Asked) -> list[str]:
 
 def _script(finding: Finding, parts: Parts, lines: list[str]) -> scripts.Script:
     script, beside = scripts.Script(), dict[str, Any]()
-    read = {key: emit.value(key, part, beside, home="np") for key, part in parts.given.items() if _reads(lines, key)}
-    if _reads(lines, "fit"):
-        read["fit"] = plain({key: value for key, value in parts.fit.items() if _reads(lines, key)})
+    read = {key: emit.value(key, part, beside, home="np") for key, part in parts.given.items() if reads(lines, key)}
+    if reads(lines, "fit"):
+        read["fit"] = plain({key: value for key, value in parts.fit.items() if reads(lines, key)})
     given = ", ".join(read.values())
     title = scripts.one_line(f"{finding.code}: {finding.message}", scripts.SAID)
     scripts.render(

@@ -82,6 +82,8 @@ class Found:
     answers: Any
     declared: Mapping[str, Any] = field(default_factory=dict)
     distance: Mapping[str, Any] = field(default_factory=dict)
+    operation: str = ""
+    """What kind of operation is accused, where it is a function of `keras.ops` and no layer."""
 
     @property
     def where(self) -> Mapping[str, Any]:
@@ -163,7 +165,13 @@ def read_back(finding: Finding, test: str, model: Any, like: Batch) -> Found | N
         answers,
         _declared(test),
         distance,
+        _operation(str(finding.where.get("layer", "")), model),
     )
+
+
+def _operation(name: str, model: Any) -> str:
+    every = (one for one in getattr(model, "operations", ()) if one.name == name.rpartition("/")[2])
+    return next((type(one).__name__ for one in every if not isinstance(one, keras.layers.Layer)), "")
 
 
 def _arrays(written: Mapping[str, Any], like: Any, prefix: str = "") -> Any:

@@ -26,7 +26,7 @@ from tsguard.repro.case import Batch, Case, Fingerprint, has_kind, kind_of, weig
 from tsguard.repro.code.arrays import plain
 from tsguard.repro.code.lines import Lines, NotCode
 from tsguard.repro.found import FoundCase
-from tsguard.repro.graphs import graph_of, has_graph, is_graph, reinitialised
+from tsguard.repro.graphs import graph_of, has_graph, reinitialised
 from tsguard.repro.passes import CONFIGURATION, Pass, drop_samples
 from tsguard.repro.passes.narrow import bypass_layers
 from tsguard.repro.passes.plain import forget_weights, simplify_values
@@ -294,6 +294,11 @@ def _named(part: Any, lines: Sequence[str]) -> Any:
     return {key: leaf for key, leaf in part.items() if any(plain(key) in line for line in lines)} or part
 
 
+def reads(lines: Sequence[str], name: str) -> bool:
+    """Whether lines name something."""
+    return any(re.search(rf"\b{name}\b", line) for line in lines)
+
+
 def _script(
     finding: Finding,
     case: Case,
@@ -305,12 +310,10 @@ def _script(
     parts = [(key, part) for key, part in (("x", case.batch.x), ("y", case.batch.y)) if part is not None]
     title = scripts.one_line(f"{finding.code}: {finding.message}", scripts.SAID)
     shared = {"title": title, "fingerprint": finding.code, "slug": re.sub(r"\W+", "_", finding.code)}
-    if plainly and not any(re.search(r"\bmodel\b", line) for line in plainly):
-        read = [
-            (key, _named(part, plainly)) for key, part in parts if any(re.search(rf"\b{key}\b", one) for one in plainly)
-        ]
+    if plainly and not reads(plainly, "model"):
+        read = [(key, _named(part, plainly)) for key, part in parts if reads(plainly, key)]
         values = {key: emit.value(key, part, beside, home="np") for key, part in read}
-        if any(re.search(r"\bfit\b", line) for line in plainly):
+        if reads(plainly, "fit"):
             values["fit"] = plain({key: value for key, value in case.fit.items() if f'"{key}"' in " ".join(plainly)})
         given = ", ".join(values.values())
         scripts.render(
@@ -324,8 +327,8 @@ def _script(
         return scripts.Script(refused=str(refused))
     emit.weight_lines(case, lines, beside)
     home = "np" if plainly is None else home_of(plainly)
-    if plainly is not None and is_graph(case.model):  # what no line reads need not be there
-        last = [place for place, (key, _) in enumerate(parts) if any(re.search(rf"\b{key}\b", one) for one in plainly)]
+    if plainly is not None:  # what no line reads need not be there
+        last = [place for place, (key, _) in enumerate(parts) if reads([*plainly, *lines.body], key)]
         parts = parts[: max(last, default=-1) + 1]
     arrays = [f"{key} = {emit.value(key, part, beside, home=home)}" for key, part in parts]
     emit.shorten_sources(case, lines, arrays, beside, still)
@@ -333,6 +336,8 @@ def _script(
         lines.imports.add("from tsguard.repro.recheck import told")
     else:
         plainly = of_any_arrays(plainly, case, ", ".join(key for key, _ in parts))
+        lines.imports |= {line for line in plainly if line.startswith("from ")}
+        plainly = [line for line in plainly if not line.startswith("from ")]
     words = [plain(finding.check), plain(finding.code), "model", *(key for key, _ in parts)]
     more = dict(more)
     fit = more.pop("fit", None)

@@ -93,12 +93,13 @@ class Reduction:
         self._pass_ends = now + STALL_SHARE * (self.deadline - now)
         try:
             smaller = one(self.case, self.keep)
+            no_larger = measure(smaller) <= measure(self.case)
         except Stalled:
             self.exhausted = True  # no headway: the others may still do, and this one had no time to end
             return
         except REFUSALS:
             return  # a model that this pass does not fit
-        if measure(smaller) <= measure(self.case):
+        if no_larger:
             self.case = smaller
 
     def _model_number(self, model: Any) -> int:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import json
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -19,6 +21,9 @@ from tsguard.repro.user import is_own_graph, own_attributes
 CHAIN_MAX = 232
 """Characters of a chain of layers that is written as one statement, in two lines of `build`; longer ones get a line for
 each layer."""
+
+ALIKE_LEAST = 3
+"""Layers in a row that are written alike from which they are counted: two are read faster than a count of two."""
 
 
 def model(built: Any, lines: Lines) -> None:
@@ -80,13 +85,23 @@ def _chain(graph: Any, lines: Lines) -> str | None:
             return None
         last = node.output_tensors[0]
         words.append(construction(node.operation, draft))
-    text = f"model = keras.Sequential([{', '.join(words)}])"
+    text = f"model = keras.Sequential([{', '.join(_counted(words))}])"
     if last is not graph.outputs[0] or len(text) > CHAIN_MAX:
         return None
     lines.imports |= draft.imports
     for name, source in draft.sources.items():
         lines.add(name, source)
     return text
+
+
+def _counted(words: list[str]) -> Iterator[str]:
+    """Layers that are written alike, one after the other, as so many of them."""
+    for word, alike in itertools.groupby(words):
+        count = len(list(alike))
+        if count < ALIKE_LEAST:
+            yield from [word] * count
+        else:
+            yield f"*({word} for _ in range({count}))"
 
 
 def _structure(value: Any, names: dict[int, str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -14,6 +15,9 @@ from tsguard.repro.code.arrays import number, plain
 from tsguard.repro.code.lines import Lines, NotCode
 from tsguard.repro.code.sources import class_code, function_code, written
 from tsguard.repro.user import held_by
+
+SHAPES = ("target_shape", "dims")
+"""Arguments that take a tuple also where it has one number: elsewhere the number alone says the same."""
 
 
 def construction(thing: Any, lines: Lines) -> str:
@@ -47,6 +51,9 @@ def construction(thing: Any, lines: Lines) -> str:
             continue
         needed = key in parameters and default is inspect.Parameter.empty  # None too has to be said
         if not needed and (_is_default(value, default) or (default is None and value == _implied(key, config))):
+            continue
+        if key in SHAPES and isinstance(value, list | tuple):
+            words.append(f"{key}={plain(tuple(value))}")
             continue
         words.append(f"{key}={_setting(value, _live(thing, key), lines)}")
     return f"{maker}({', '.join(_positional(words, parameters))})"
@@ -141,11 +148,8 @@ def _setting(value: Any, live: Any, lines: Lines) -> str:
     if isinstance(value, dict) and "class_name" in value:
         if isinstance(live, keras.layers.Layer):
             return construction(live, lines)
-        module = str(value.get("module") or "")
-        if module.startswith("keras."):
-            settings = {k: v for k, v in (value.get("config") or {}).items() if v is not None}
-            inner = ", ".join(f"{k}={plain(v)}" for k, v in settings.items() if isinstance(v, bool | int | float | str))
-            return f"{module}.{value['class_name']}({inner})"
+        if str(value.get("module") or "").startswith("keras."):
+            return _small(value)
     if isinstance(live, list | tuple) and live and all(isinstance(item, keras.layers.Layer) for item in live):
         return "[" + ", ".join(construction(item, lines) for item in live) + "]"
     if isinstance(live, keras.layers.Layer | keras.optimizers.schedules.LearningRateSchedule):
@@ -155,6 +159,27 @@ def _setting(value: Any, live: Any, lines: Lines) -> str:
     if callable(live):
         return function_code(live, lines)
     raise NotCode(f"the setting {value!r:.60} cannot be written as code.")
+
+
+def _small(value: Mapping[str, Any]) -> str:
+    """An initializer, a regularizer, a constraint by its configuration; by its name alone where that says all."""
+    path, name = f"{value['module']}.{value['class_name']}", snake(str(value["class_name"]))
+    kind: Any = functools.reduce(getattr, path.split(".")[1:], keras)
+    parameters = inspect.signature(kind.__init__).parameters
+    usual = {key: one.default for key, one in parameters.items()}
+    told = {key: one for key, one in (value.get("config") or {}).items() if one is not None and one != usual.get(key)}
+    words = [f"{key}={plain(one)}" for key, one in told.items() if isinstance(one, bool | int | float | str)]
+    if not words and _is_initializer(name, kind):
+        return plain(name)
+    return f"{path}({', '.join(_positional(words, parameters))})"
+
+
+def _is_initializer(name: str, kind: type) -> bool:
+    """Whether Keras knows an initializer by a name alone."""
+    try:
+        return type(keras.initializers.get(name)) is kind
+    except (ValueError, KeyError):
+        return False
 
 
 def _lambda(layer: Any, lines: Lines) -> str:

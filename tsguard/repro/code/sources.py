@@ -200,6 +200,8 @@ def written(value: Any, lines: Lines, name: str) -> str:
         return number(value)
     if isinstance(value, np.ndarray) and (text := array(value, home="np")) is not None:
         return text
+    if keras.ops.is_tensor(value) and (text := array(keras.ops.convert_to_numpy(value))) is not None:
+        return text
     if isinstance(value, type):
         return value.__name__ if value.__module__ == "builtins" else class_code(value, lines)
     if callable(value) and hasattr(value, "__qualname__"):
