@@ -44,6 +44,8 @@ from tsguard.evidence import Evidence
 from tsguard.findings import Finding, Status
 from tsguard.padding import Padding
 from tsguard.probes.data import Scale, by_feature, is_binary, nonfinite, scales, sentinels, thinned
+from tsguard.probes.levels import ROWS, has_a_level
+from tsguard.probes.score import sample
 
 LARGE = 30.0
 """Root mean square from which saturating units are off: with the usual initial weights a unit's input is about as large
@@ -217,6 +219,8 @@ def columns_that_say_nothing(context: Context) -> Iterable[Finding]:
     for one in targets(context):
         column = one.array
         if column.dtype.kind in "fiu" and column.size > 1 and (column == column.flat[0]).all() and _is_asked(context):
+            if not _has_a_level(context):
+                continue
             message = f"target {one.name!r} is {column.flat[0]:g} in every sample: there is nothing to learn."
             yield catalogue.finding("data-constant", message, where=one.where(), score=0.8)
 
@@ -230,6 +234,18 @@ def _is_asked(context: Context) -> bool:
     """Whether a loss compares the target at all: models with `add_loss` alone take a dummy."""
     model = context.model
     return model is None or getattr(model, "loss", None) is not None
+
+
+def _has_a_level(context: Context) -> bool:
+    """Whether the model could answer one value to all rows without reading them; taken as so where it cannot be
+    asked."""
+    if context.model is None or context.data is None:
+        return True
+    try:
+        rows = sample(context.data, ROWS)
+        return rows is None or has_a_level(context.model, rows)
+    except Exception:  # a model that fails on its own data says so elsewhere
+        return True
 
 
 def _constant_features(one: Named, padding: Padding | None) -> Iterator[Finding]:

@@ -121,12 +121,27 @@ def _is_kernel_or_column(variable: Any) -> bool:
     return bool(variable.value.ndim >= 2 and "bias" not in name and "embedding" not in name and "recurrent" not in name)
 
 
+def _open_shut_kernels(model: Any) -> None:
+    """Draw the kernels that start at zero, as the last one of a residual branch may: until the first update nothing
+    passes through them, which says nothing of what passes after it."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for variable in model.trainable_variables:
+            value = variable.value
+            if _is_kernel_or_column(variable) and value.is_floating_point() and not bool(value.any()):
+                drawn = torch.randn(value.shape, generator=generator) / math.sqrt(max(value[..., 0].numel(), 1))
+                value.copy_(drawn.to(value))
+
+
 def through_time(context: Context, bench: Bench) -> Iterator[Finding]:
     """The gradient that reaches each timestep, held against where the targets' signal lies."""
     sequences = [x for x in leaves(bench.batch.x) if x.is_floating_point() and x.ndim == 3 and x.shape[1] >= 8]
     if not sequences:
         return
     x = sequences[0]
+    _open_shut_kernels(bench.model)
     gradient = input_gradient(bench.model, bench.batch, x)
     bench.start.restore()
     if gradient is None:

@@ -18,7 +18,7 @@ from tsguard.checks.registry import Context, check
 from tsguard.dataset import exchanged
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding
-from tsguard.probes.answers import Head, question, shuffled
+from tsguard.probes.answers import Head, labels_of, question, shuffled
 
 MOST_COLUMNS = 64
 """Columns of an answer that are looked at one by one."""
@@ -96,6 +96,10 @@ def _columns_without_slope(bench: Bench) -> dict[int, Finding]:
         deaf = [int(column) for column in torch.nonzero(~mine).flatten()]
         if head.target is not None and tuple(head.target.shape) == tuple(head.answer.shape):
             continue  # a target for every column: which of them are asked for is told by `blind`
+        named = _named_in_the_batch(head)
+        deaf = [column for column in deaf if named is None or column in named]
+        if not deaf:
+            continue  # a loss of the label's own column alone hears the classes that its batch holds
         found[head.index] = catalogue.finding(
             "loss-degenerate",
             f"the loss does not depend on column(s) {deaf[:8]} of output {head.name!r} ({int(mine.shape[0])} columns), "
@@ -108,6 +112,15 @@ def _columns_without_slope(bench: Bench) -> dict[int, Finding]:
             score=0.8,
         )
     return found
+
+
+def _named_in_the_batch(head: Head) -> set[int] | None:
+    """The class numbers among the targets of a batch; None where they are no class numbers of these columns."""
+    y = head.target
+    if y is None or labels_of(y) not in ("integer", "binary"):
+        return None
+    named = {int(number) for number in y.unique().tolist()}
+    return named if max(named) < head.answer.shape[-1] and min(named) >= 0 else None
 
 
 def _dealt_to_anybody(bench: Bench, head: Head, base: float) -> Finding | None:

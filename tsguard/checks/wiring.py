@@ -22,6 +22,7 @@ from tsguard.probes.activations import single_choices
 from tsguard.probes.answers import draw_weights
 from tsguard.probes.gradients import norm
 from tsguard.probes.graph import leaf_tensors
+from tsguard.probes.spare import is_spare_end
 from tsguard.probes.stage import flat, take_step
 
 
@@ -327,6 +328,11 @@ def _disconnected(bench: Bench, *, attention: bool) -> Iterator[Finding]:
     bench.start.restore()
     if not any(largest.values()):
         return  # nothing gets a gradient: the loss itself is blind, and its own check says so
+
+    def is_alive(layer: Any) -> bool:
+        return any(largest.get(id(v), 0.0) > 0 for v in layer.trainable_variables)
+
+    silent = [(layer, own) for layer, own in silent if not is_spare_end(bench.model, layer, is_alive)]
     if not silent or attention:
         return
     names = [name_of(layer) for layer, _ in silent]

@@ -76,7 +76,11 @@ class _Spread:
 
 
 def _spread(model: Any, batch: Batch) -> _Spread | None:
-    answers = [a.detach().float() for a in flat(predict(model, batch.x)) if a.ndim >= 2 and a.shape[-1] > 1]
+    try:
+        told = predict(model, batch.x)
+    except Exception:  # what an own step feeds the model need not be what `fit` was given
+        return None
+    answers = [a.detach().float() for a in flat(told) if a.ndim >= 2 and a.shape[-1] > 1]
     if not answers or not all(bool(a.isfinite().all()) for a in answers):
         return None
     answer = max(answers, key=lambda a: int(a[0].numel()))

@@ -133,6 +133,23 @@ def scaled_inputs(data: Data) -> Experiment:
     )
 
 
+def without_constants(data: Data) -> Experiment | None:
+    """Features that never vary are zero: what they add to every unit is gone, and nothing else. None without any."""
+    import torch
+
+    found = _moments(data, "x")
+    if not any(moment is not None and bool((moment[2] & (moment[0] != 0)).any()) for moment in found):
+        return None
+    moments = [None if m is None else (torch.where(m[2], m[0], 0.0), torch.ones_like(m[1])) for m in found]
+
+    def silence(batch: Batch) -> Batch:
+        return Batch(_scaled(batch.x, moments), batch.y, batch.sample_weight)
+
+    return Experiment(
+        "data-constant", "constant features silenced", on_batch=silence, remedy="Drop the features that never vary."
+    )
+
+
 def scaled_targets(data: Data) -> Experiment:
     """Floating targets standardised; judged in the same units."""
     moments = _moments(data, "y")
@@ -162,7 +179,8 @@ def _moments(data: Data, side: str) -> list[Any]:
         axes = tuple(range(joined.ndim - 1)) if joined.ndim > 1 else (0,)
         mean = joined.mean(axes, keepdim=True)
         deviation = joined.std(axes, keepdim=True, correction=0)
-        found.append((mean, torch.where(deviation > 0, deviation, torch.ones_like(deviation))))
+        still = deviation == 0
+        found.append((mean, torch.where(still, torch.ones_like(deviation), deviation), still))
     return found
 
 
@@ -181,7 +199,7 @@ def _scaled(structure: Any, moments: list[Any]) -> Any:
 def _one_scaled(leaf: Any, moment: Any) -> Any:
     if moment is None:
         return leaf
-    mean, deviation = moment
+    mean, deviation = moment[:2]
     return (leaf - mean) / deviation
 
 

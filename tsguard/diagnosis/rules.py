@@ -95,6 +95,12 @@ def _inputs(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iter
         yield do.scaled_inputs(record.data)
 
 
+def _constants(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterator[Experiment]:
+    if any(f.code == "data-constant" and "feature" in f.where for f in findings):
+        if (silenced := do.without_constants(record.data)) is not None:
+            yield silenced
+
+
 def _targets(record: Record, batch: Batch, findings: tuple[Finding, ...]) -> Iterator[Experiment]:
     if any(labels_of(leaf) in ("real", "integer") and unscaled(leaf) for leaf in leaves(batch.y)):
         if not any(_asks_for_classes(head) for head in _heads(record, batch)):
@@ -353,6 +359,7 @@ def _shifted(data: Data, rows: int) -> Data:
 
 RULES: tuple[Rule, ...] = (
     Rule("scale of inputs", "initialisers and rates are made for inputs of mean 0 and deviation 1", _inputs),
+    Rule("constant features", "what many of them add to every unit is far more than what the others say", _constants),
     Rule("scale of targets", "a linear output starts near 0 and moves by about the rate per step", _targets),
     Rule("loss and output", "a loss that asks another question is lowered without answering", _loss),
     Rule("terms of the loss", "a term that pulls elsewhere, or louder, keeps the others from being learned", _terms),

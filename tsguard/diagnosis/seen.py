@@ -159,6 +159,9 @@ def asks_its_own(record: Record) -> bool:
 ASKED_ROWS = 64
 """Rows on which an own loss is asked what it wants: a batch, as losses are used to."""
 
+DEALT_ROWS = 256
+"""… and on which it is asked whether answers belong to their rows."""
+
 HEARD = 0.99
 """Share of the answers that a loss must hear to be about all of them: hidden parts alone are a pretext."""
 
@@ -166,10 +169,10 @@ LOPSIDED = 0.2
 """Share by which answers too high may cost another amount than answers too low: quantiles ask for something else."""
 
 
-def _one_head(record: Record) -> tuple[Batch, Head] | None:
+def _one_head(record: Record, rows: int = ASKED_ROWS) -> tuple[Batch, Head] | None:
     """The one output of a model with its targets, over rows from all over the data: those of one batch may have one and
     the same target. None where there are several, or none to be held against targets."""
-    batch = sample(record.data, ASKED_ROWS)
+    batch = sample(record.data, rows)
     if batch is None or batch.y is None:
         return None
     try:
@@ -215,7 +218,39 @@ def _takes_labels_for_no_answers(record: Record) -> bool:
     return loss_of([head.target.float()]) > loss_of([head.answer])
 
 
+DEALS = 64
+"""Times that answers are dealt to other rows."""
+
+TOLD_APART = 2.0
+"""How many times as far below the middle of the dealt losses as the lowest of them the answers must cost in their own
+rows. The lowest of 64 lies 2.4 deviations off; above the middle likelihoods have tails that say nothing."""
+
+
+def _finds_rows_answered(record: Record) -> bool:
+    """Whether an own loss costs less where each row has its own answer than where answers are dealt to other rows: then
+    they know their rows, however little of a likelihood that is."""
+    import torch
+
+    asked = _one_head(record, DEALT_ROWS)
+    if asked is None:
+        return False
+    batch, head = asked
+    loss_of = LossOfAnswers(record.model, batch, head.answer)
+    generator = torch.Generator().manual_seed(0)
+    orders = [torch.randperm(len(head.answer), generator=generator).to(head.answer.device) for _ in range(DEALS)]
+    own, dealt = loss_of([head.answer]), [loss_of([head.answer[order]]) for order in orders]
+    if not all(map(math.isfinite, (own, *dealt))):
+        return False
+    middle = statistics.median(dealt)
+    return middle - own > TOLD_APART * (middle - min(dealt)) > 0
+
+
 def answered(record: Record) -> bool:
+    """Whether an own loss is answered: it has fallen, or finds the answers in their own rows."""
+    return _has_fallen(record) or _finds_rows_answered(record)
+
+
+def _has_fallen(record: Record) -> bool:
     """Whether the loss has fallen: the median of its last tenth against that of its first."""
     losses = [float(value) for value in record.series.get("loss", ()) if math.isfinite(float(value))]
     if len(losses) < 4:

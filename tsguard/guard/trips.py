@@ -149,6 +149,8 @@ class JointRise:
         one step silences other jumps alone, as what follows it may stay."""
         if loss is None or not math.isfinite(loss) or (gradient is not None and not math.isfinite(gradient)):
             return None
+        if abs(loss) <= _TINY:  # a margin that is kept by the whole batch has no level that another step could leave
+            return None
         log_loss = _log(loss)
         self._loss.add(log_loss)
         if gradient is not None:

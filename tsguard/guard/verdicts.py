@@ -21,6 +21,7 @@ from tsguard.findings import Finding, Role, Status
 from tsguard.guard import every_row, trips
 from tsguard.guard.answer import of_trip
 from tsguard.guard.watcher import Watcher
+from tsguard.probes.spare import is_spare_end
 from tsguard.probes.stage import has_own_step
 
 COLLAPSE_STD = 0.05
@@ -106,7 +107,8 @@ def _clip(watcher: Watcher) -> Iterator[Finding]:
 
 def _learning(watcher: Watcher) -> Iterator[Finding]:
     losses = watcher.watch.values("loss")
-    if not watcher.stopped and trips.no_learning(losses):
+    # Of rivals each pulls the other's loss back up: neither falls, and both learn.
+    if not watcher.stopped and not watcher.watch.rivals and trips.no_learning(losses):
         yield catalogue.finding(
             "no-learning",
             f"After {len(losses)} steps the loss is where it began ({np.median(losses[:10]):.4g}, now "
@@ -122,6 +124,17 @@ def _cancelled(path: str, still: list[str]) -> bool:
     return name == "bias" and not any(other != path and other.rpartition("/")[0] == layer for other in still)
 
 
+def _is_spare(model: Any, path: str, still: list[str]) -> bool:
+    owner = next(
+        (one for one in model._flatten_layers() if any(v.path == path for v in one._trainable_variables)), None
+    )
+
+    def has_moved(layer: Any) -> bool:
+        return any(v.path not in still for v in layer.trainable_variables)
+
+    return owner is not None and is_spare_end(model, owner, has_moved)
+
+
 def _unmoved(watcher: Watcher) -> Iterator[Finding]:
     """Trainable weights that hold their first bits after many updates, and got no gradient."""
     if watcher.watched < trips.UNCHANGED_STEPS or watcher.stopped:
@@ -129,6 +142,7 @@ def _unmoved(watcher: Watcher) -> Iterator[Finding]:
     still = watcher.first_bits.unmoved() if watcher.first_bits is not None else []
     # A bias whose kernel moves is cancelled by what follows (a difference, a softmax): it has nothing to learn.
     still = [path for path in still if not _cancelled(path, still)]
+    still = [path for path in still if not _is_spare(watcher.model, path, still)]
     if not still:
         return
     all_of_them = len(still) == len(watcher.model.trainable_variables)

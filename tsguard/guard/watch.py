@@ -65,6 +65,8 @@ class Watch:
         self.paths: tuple[str, ...] = ()
         self.waited = self.computed = 0.0
         self.clipped = self.clip_seen = 0
+        self.rivals = False
+        """Whether a step went backward from more than one loss."""
         self._norm = StepNorm()
 
     def gradients(self, step: Step, gradients: list[Any]) -> torch.Tensor | None:
@@ -94,6 +96,7 @@ class Watch:
         readings = []
         for step in self.pending:
             loss = told([next(flat) for value in step.losses if value.numel() == 1])
+            self.rivals |= len(step.losses) > 1
             terms = {name: next(flat) for name, value in step.terms.items() if value.numel() == 1}
             total = next(flat) if step.total is not None else None
             if step.clipped is not None:

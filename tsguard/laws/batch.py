@@ -27,13 +27,17 @@ def one_output_per_sample(ground: Ground) -> str | None:
         return "the output draws random numbers: no two of them can be compared"
     if ground.reading.batch_size == 1:
         return "the model takes one sample at a time"
-    count = len(next(iter(ground.reading.rows.values())))
-    batch = ground.material.batch(
-        [Sample(max(ground.widths), i % count) for i in range(ground.reading.batch_size or 2)], max(ground.widths)
-    )
-    outputs = ground.bench.outputs(batch.x)
-    if any(o.ndim == 0 or len(o) != len(batch.valid) for o in outputs):
+    count, fixed = len(next(iter(ground.reading.rows.values()))), ground.reading.batch_size
+
+    def answered(size: int) -> tuple[Any, ...]:
+        batch = ground.material.batch([Sample(max(ground.widths), i % count) for i in range(size)], max(ground.widths))
+        return ground.bench.outputs(batch.x)
+
+    few = answered(fixed or 2)
+    if any(o.ndim == 0 or len(o) != (fixed or 2) for o in few):
         return "an output has no batch axis: it is a statement about the batch as a whole"
+    if not fixed and any(a.shape[1:] != b.shape[1:] for a, b in zip(few, answered(3), strict=True)):
+        return "an output grows with the batch along another axis: it holds the samples of the batch against each other"
     return None
 
 

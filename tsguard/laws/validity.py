@@ -102,11 +102,35 @@ def valid_steps(rows: Rows, makers: tuple[Maker, ...], born: tuple[Flags, ...], 
     if not rows.declared:
         return Validity(full)
     ends = ends_of(rows.at_pad_value)
+    if ends.any() and _is_a_measurement(rows.at_pad_value, ends):
+        say(f"no mask anywhere, and rows end in {rows.padding.pad_value:g} no more often than they hold it elsewhere")
+        return Validity(full)
     if not ends.any():
         say("no mask anywhere, and no row ends in the pad value: the batches are not padded")
         return Validity(full)
     say(f"no mask anywhere: padded is what holds {rows.padding.pad_value:g} up to the end of a row")
     return Validity(~ends, "declared")
+
+
+LONGER = 3.0
+"""Padded ends are longer than the runs of the same value that a row would end in if it were cut anywhere else, by more
+than runs scatter …"""
+
+STRAY = 0.1
+"""… and by more than one step in ten rows: of few rows one may end so by chance."""
+
+
+def _is_a_measurement(flags: Flags, ends: Flags) -> bool:
+    """Whether the pad value is one that steps have as others do: an id 0, a level that a series passes through."""
+    inner = flags & ~ends
+    length = np.zeros(len(flags))
+    total = 0.0
+    for step in range(flags.shape[1]):  # how long the run is that a row would end in after this step
+        length = np.where(inner[:, step], length + 1, 0)
+        total += float(length.sum())
+    valid = int((~ends).sum())
+    by_chance = 2 * total / valid if valid else 0.0  # a row has two ends
+    return by_chance > 0 and bool(ends.sum() <= (LONGER * by_chance + STRAY) * len(flags))
 
 
 def _by_input(rows: Rows, mask: str, say: Callable[[str], None]) -> Validity:
