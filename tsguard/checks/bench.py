@@ -14,7 +14,7 @@ from typing import Any
 from tsguard.checks.registry import Context
 from tsguard.dataset import Data
 from tsguard.findings import Finding, Role, Status
-from tsguard.probes.answers import Head, LossOfAnswers, heads
+from tsguard.probes.answers import Head, LossOfAnswers, heads, predict
 from tsguard.probes.score import sample
 from tsguard.probes.stage import Batch, Snapshot, Step, flat, get_ready, has_own_step, measured_batches, take_step
 
@@ -100,6 +100,20 @@ def shelf(context: Context) -> Iterator[None]:
 def clear(context: Context) -> None:
     """Let go of the steps that were kept, and of the memory that they hold."""
     context.facts.get(SHELF, {}).clear()
+
+
+def refusal(context: Context) -> Exception | None:
+    """What the model says to the very data of its run, where it does not take it: its own step may feed it something
+    else, as that of a generator does."""
+    if context.model is None or context.data is None:
+        return None
+    try:
+        rows = sample(context.data, 2)
+        if rows is not None:
+            predict(context.model, rows.x)
+    except Exception as error:
+        return error
+    return None
 
 
 def set_up(context: Context, *, count: int = 3, rows: int | None = None) -> Bench:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tsguard import catalogue
-from tsguard.checks.bench import set_up
+from tsguard.checks.bench import refusal, set_up
 from tsguard.checks.data_ids import REAL_ZEROS
 from tsguard.checks.gathered import gathered
 from tsguard.checks.registry import Context, check
 from tsguard.errors import ConfigError, TsguardError
 from tsguard.evidence import Evidence
 from tsguard.findings import Finding, Role, Status
-from tsguard.probes.answers import predict
 
 if TYPE_CHECKING:
     from tsguard.laws import LawResult
@@ -71,8 +70,7 @@ def broken_laws(context: Context) -> Iterable[Finding]:
     except Exception:
         # Each law is caught on its own: what is raised here is the model's own call. Only a step that goes through
         # says that the fault is ours.
-        bench = set_up(context, count=1)
-        error = bench.step.error or _refusal(context.model, bench.batch)
+        error = set_up(context, count=1).step.error or refusal(context)
         if error is None:
             raise
         yield from _not_asked(f"the model raises {type(error).__name__} on its own data")
@@ -83,15 +81,6 @@ def broken_laws(context: Context) -> Iterable[Finding]:
     for finding in found:
         follows = finding.code == "data-sentinel" and finding.where.get("layer") in hidden
         yield replace(finding, role=Role.SYMPTOM) if follows else finding
-
-
-def _refusal(model: Any, batch: Any) -> Exception | None:
-    """What the model says to the very data of its run: an own step may feed it something else."""
-    try:
-        predict(model, batch.x)
-    except Exception as error:
-        return error
-    return None
 
 
 def _not_asked(reason: str) -> list[Finding]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from tsguard import catalogue
 from tsguard.backend import AsFound, preserved
-from tsguard.checks.bench import shelf
+from tsguard.checks.bench import refusal, shelf
 from tsguard.checks.gathered import gathered, left_alone, split_off
 from tsguard.checks.registry import Check, Context, all_checks
 from tsguard.errors import ConfigError
@@ -49,7 +49,7 @@ def run_checks(
             asked.budget_s = left
             begun = clock()
             answers = _ask(one, asked, found)
-            if any(f.code == "step-fails" and f.status in (Status.WARN, Status.FAIL) for f in findings):
+            if any(answer.status is Status.ERROR for answer in answers) and _raises_by_itself(context, findings):
                 answers = [_unasked(one) if answer.status is Status.ERROR else answer for answer in answers]
             spent = clock() - begun
             findings.extend(_stamped(answer, one, spent) for answer in answers)
@@ -120,9 +120,14 @@ def crashed(code: str, name: str, crash: BaseException) -> Finding:
     )
 
 
+def _raises_by_itself(context: Context, findings: list[Finding]) -> bool:
+    """Whether it is the model that raises on its own data: that is told once, or meant, and no bug of a check."""
+    fails = any(f.code == "step-fails" and f.status in (Status.WARN, Status.FAIL) for f in findings)
+    return fails or refusal(context) is not None
+
+
 def _unasked(one: Check) -> Finding:
-    """A model that raises on its own data makes checks raise: that is told once, and is no bug of theirs."""
-    return Finding(one.codes[0], Status.NOT_RUN, Role.NOTE, "not asked: the model's own step raises", check=one.name)
+    return Finding(one.codes[0], Status.NOT_RUN, Role.NOTE, "not asked: the model raises on its data", check=one.name)
 
 
 def _not_run(one: Check, reason: str) -> list[Finding]:

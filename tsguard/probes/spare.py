@@ -22,4 +22,4 @@ def is_spare_end(model: Any, layer: Any, is_alive: Callable[[Any], bool]) -> boo
 
 
 def _layers(model: Any) -> Iterable[Any]:
-    return model._flatten_layers(include_self=True, recursive=True)
+    return list(model._flatten_layers(include_self=True, recursive=True))
