@@ -105,3 +105,15 @@ def test_of_two_sequences_the_padded_one_is_judged():
     reading = read(model, [ids()[:, :4].clip(1), ids()])
     assert reading.time == {"told": 1}
     assert reading.valid.sum(axis=1).tolist() == lengths().tolist()
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_a_value_that_steps_have_as_others_do_is_no_padding_and_a_padded_end_is(padded):
+    x = np.random.default_rng(0).integers(-4, 5, (64, 20, 1)).astype("float32")  # one step in nine is 0
+    if padded:
+        x[:, 14:] = 0.0
+    steps = keras.Input((20, 1))
+    model = keras.Model(steps, layers.Conv1D(3, 2, padding="causal")(steps))
+    reading = read(model, x, Padding(causal=True))
+    assert bool(reading.valid.all()) is not padded
+    assert any("no more often than they hold it elsewhere" in sentence for sentence in reading.inferred) is not padded
