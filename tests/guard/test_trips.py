@@ -145,3 +145,12 @@ def test_a_metric_that_worsens_as_the_loss_improves_disagrees():
         assert not metric_disagrees(loss, [0.9, 0.88, 0.8, 0.7, 0.65, 0.6, 0.55], one_sided)
     assert metric_disagrees(loss, [0.9, 0.88, 0.8, 0.7, 0.65, 0.6, 0.55], "val_recall_at_precision")
     assert not metric_disagrees(loss[:4], [0.9, 0.8, 0.7, 0.6], "val_accuracy")
+
+
+def test_a_margin_that_is_kept_leaves_no_level_to_jump_from():
+    rng = np.random.default_rng(0)
+    hinge = np.where(rng.random(300) < 0.05, rng.uniform(0.01, 0.05, 300), 0.0)
+    hinge[:40] = rng.uniform(0.2, 0.6, 40)
+    assert rises(hinge, [float(g) for g in np.sqrt(hinge)]) == []
+    hinge[200:] = 50.0
+    assert any(rise.lasting for rise in rises(hinge))
