@@ -18,6 +18,7 @@ from tsguard.subject import Subject
 RNG = np.random.default_rng(0)
 X, OTHER = RNG.normal(size=(300, 5)).astype("float32"), RNG.normal(size=(200, 5)).astype("float32")
 Y, OTHER_Y = (np.tanh(part[:, :1] - part[:, 1:2]) for part in (X, OTHER))
+KINDS, OTHER_KINDS = ((part[:, 0] > 0).astype("int32") for part in (Y, OTHER_Y))
 SERIES = RNG.normal(size=(400, 2)).astype("float32")
 WINDOWS = np.stack([SERIES[k : k + 8] for k in range(392)])
 WEIGHED = RNG.normal(size=(40, 6, 2)).astype("float32") * (np.arange(6) < 4)[None, :, None]
@@ -61,6 +62,11 @@ CASES = {
     "data-drift": (Parts(X, Y, None, 255 * OTHER, OTHER_Y), Parts(X, Y, None, OTHER, OTHER_Y)),
     "data-drift of two scalers": (Parts(scaled(X), Y, None, scaled(OTHER)), Parts(scaled(X), Y, None, OTHER)),
     "data-drift of two ranges": (Parts(stretched(X), Y, None, stretched(OTHER)), Parts(stretched(X), Y, None, OTHER)),
+    "data-labels of waves": (
+        Parts(WAVES[:200], RHYTHMS[:200], None, WAVES[200:], (RHYTHMS[200:] + 1) % 3),
+        Parts(WAVES[:200], RHYTHMS[:200], None, WAVES[200:], RHYTHMS[200:]),
+    ),
+    "data-labels of rows": (Parts(X, KINDS, None, OTHER, 1 - OTHER_KINDS), Parts(X, KINDS, None, OTHER, OTHER_KINDS)),
     "data-mispaired of a column": (
         Parts(np.concatenate([dealt(X[:, :1]), X[:, 1:]], axis=1), Y, None, OTHER, OTHER_Y),
         Parts(X, Y, None, OTHER, OTHER_Y),

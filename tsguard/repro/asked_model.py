@@ -27,6 +27,9 @@ from tsguard.repro.case import Case
 from tsguard.repro.code.arrays import plain
 from tsguard.repro.listening import listening
 
+SIGNAL = "initial signal"
+"""The check of what inputs of their size make of units."""
+
 LOSS = "model.compute_loss(x, y, model(x, training=True))"
 
 _KERNELS = "for v in model.trainable_variables if v.value.ndim > 1"
@@ -234,6 +237,11 @@ def shut_by_inputs(finding: Finding, case: Case) -> list[str] | None:
     if keras.activations.relu in kinds and finding.explains == ("dead-units",):
         return dead_units(finding, case)
     return flat_units(finding, case) if keras.activations.tanh in kinds else flat_gates(finding, case)
+
+
+def shut_by_numbers(finding: Finding, case: Case) -> list[str] | None:
+    """Units, or gates, that inputs which number something shut."""
+    return flat_calls(finding, case) if finding.check == SIGNAL else None
 
 
 def heavy_penalty(finding: Finding, case: Case) -> list[str]:
