@@ -84,6 +84,8 @@ class Found:
     distance: Mapping[str, Any] = field(default_factory=dict)
     operation: str = ""
     """What kind of operation is accused, where it is a function of `keras.ops` and no layer."""
+    own_loss: bool = False
+    """Whether the loss is the model's own, which may read inputs that no output hangs on."""
 
     @property
     def where(self) -> Mapping[str, Any]:
@@ -166,6 +168,7 @@ def read_back(finding: Finding, test: str, model: Any, like: Batch) -> Found | N
         _declared(test),
         distance,
         _operation(str(finding.where.get("layer", "")), model),
+        type(model).compute_loss is not keras.Model.compute_loss,
     )
 
 
