@@ -90,6 +90,7 @@ def test_a_mask_that_a_function_loses_also_where_its_graph_is_made_again():
     finding = found("mask-dropped", {"x": ids, VALID: ids > 0}, {}, {"moved": 0.1}, layer=name, phase="forward")
     question = asked(finding, sick, Batch(ids))
     assert broken(question, sick)
+    assert broken(question, sick), "asked twice, it is as it was found"
     assert broken(question, added(lambda both: ops.add(*both))), "of another name"
     assert not broken(question, added(layers.Add()))
 
