@@ -797,6 +797,16 @@ def trusting(column):
     return lambda y, p: ops.mean(y[:, column] * ops.square(y[:, :1] - p))
 
 
+NUMBERS = RNG.integers(1, 9, (32, 6)).astype("float32")
+
+
+def crossed():
+    inputs = keras.Input((3,))
+    made = keras.Model(inputs, [DENSE(1, "sigmoid")(inputs), DENSE(1)(inputs)])
+    made.compile("sgd", ["binary_crossentropy", "mse"])
+    return made
+
+
 def surprise(y, p):
     return -ops.mean(ops.sum(y * ops.log(p + 1e-7), axis=-1))
 
@@ -1009,6 +1019,20 @@ OF_A_FORM = {
         "",
         (model(trusting(1)), X, np.c_[Y, np.abs(X[:, :1])]),
         (model(trusting(slice(1, 2))), X, np.c_[Y, np.abs(X[:, :1])]),
+    ),
+    "crossed outputs": (
+        asked_labels.crossed_outputs,
+        {},
+        "",
+        (crossed(), X, [Y, (Y > 1).astype("float32")]),
+        (crossed(), X, [(Y > 1).astype("float32"), Y]),
+    ),
+    "numbers before gates": (
+        asked_model.shut_by_numbers,
+        {},
+        asked_model.SIGNAL,
+        (chain(layers.Reshape((6, 1)), layers.LSTM(4), shape=(6,)), 100 + 100 * NUMBERS, Y),
+        (chain(layers.Reshape((6, 1)), layers.LSTM(4), shape=(6,)), NUMBERS / 100, Y),
     ),
     "one for several": (asked_loss.one_for_several, {}, "", (chain(DENSE(6)), X, Y), (chain(DENSE(6)), X, SIX)),
     "dealt in a step": (

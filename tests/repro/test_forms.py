@@ -57,6 +57,25 @@ def test_a_mask_that_a_layer_loses():
     assert not broken(question, convolved(Keeps(2, 1, name="conv")))
 
 
+class Weighing(keras.Model):
+    """A loss of one's own that reads the mask, which no output hangs on."""
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        return ops.sum(x["mask"][..., None] * ops.square(y - y_pred))
+
+
+@pytest.mark.parametrize("kind", [keras.Model, Weighing])
+def test_a_mask_that_only_an_own_loss_may_use_is_no_question_of_outputs(kind):
+    values, mask = keras.Input((2, 1), name="values"), keras.Input((2,), name="mask")
+    model = kind({"values": values, "mask": mask}, layers.Dense(1)(values))
+    before = {"values": np.ones((1, 2, 1), "float32"), "mask": np.array([[1.0, 0.0]], "float32")}
+    after = {**before, "mask": np.ones((1, 2), "float32")}
+    finding = found("mask-dropped", before, after, {"moved": 0.0}, input="mask", phase="forward")
+    question = asked(finding, model, Batch(before))
+    assert (question is None) == (kind is Weighing)
+    assert question is None or broken(question, model)
+
+
 def added(adder):
     keras.utils.set_random_seed(0)
     ids = keras.Input((4,), dtype="int32")
@@ -71,6 +90,7 @@ def test_a_mask_that_a_function_loses_also_where_its_graph_is_made_again():
     finding = found("mask-dropped", {"x": ids, VALID: ids > 0}, {}, {"moved": 0.1}, layer=name, phase="forward")
     question = asked(finding, sick, Batch(ids))
     assert broken(question, sick)
+    assert broken(question, sick), "asked twice, it is as it was found"
     assert broken(question, added(lambda both: ops.add(*both))), "of another name"
     assert not broken(question, added(layers.Add()))
 

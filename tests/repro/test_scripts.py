@@ -202,6 +202,26 @@ def test_a_shape_of_one_number_stays_a_tuple():
     assert construction(layers.Conv1D(2, (3,)), Lines()) == "keras.layers.Conv1D(2, kernel_size=3)"
 
 
+class Scaled(keras.Sequential):
+    """A step of one's own that returns the loss as it was before it was scaled."""
+
+    def train_step(self, data):
+        x, y = data
+        loss = self.compute_loss(x, y, self(x, training=True))
+        (loss * float("inf")).backward()
+        return {"loss": loss.detach()}
+
+
+@pytest.mark.slow
+def test_what_the_logs_of_an_own_step_do_not_tell_its_gradients_do(tmp_path):
+    model = Scaled([keras.Input((2,)), layers.Dense(1)])
+    model.compile("sgd", "mse")
+    case = from_batch(model, Batch(np.ones((4, 2), "float32"), np.ones((4, 1), "float32")), weights=None, name="own")
+    code, said = run(case.save(tmp_path, confirm=False))
+    assert code == 1, said
+    assert "first value that is not finite" in said
+
+
 def weighed(kinds):
     def loss(y, p):
         return ops.mean(kinds * ops.square(y - p))

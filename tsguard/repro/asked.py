@@ -107,6 +107,7 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
         asked_labels.numbers_for_rows,
         asked_loss.dealt_targets,
         asked_labels.deaf_to_a_label,
+        asked_labels.crossed_outputs,
     ),
     "data-leak": (
         asked_loss.copied_through,
@@ -148,6 +149,7 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
         asked_model.channels_elsewhere,
         asked_model.kernel_beyond_its_axis,
         asked_step.reshaped_courses,
+        asked_model.shut_by_numbers,
     ),
     "loss-broadcast": (
         asked_loss.dealt_targets,

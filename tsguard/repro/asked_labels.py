@@ -152,3 +152,15 @@ def numbered_classes(finding: Finding, case: Case) -> list[str] | None:
         f"few = {MIN_CLASSES} <= len(kinds) <= {MAX_CLASSES} and y.dtype.kind in 'iu'",
         "wrong = kinds.tolist() if few and model(x).shape[-1] == 1 else []",
     ]
+
+
+def crossed_outputs(finding: Finding, case: Case) -> list[str] | None:
+    """Losses in a list that ask yes or no of the outputs whose targets are amounts, and amounts of the others."""
+    if not isinstance(case.batch.y, list | tuple) or not isinstance(case.model.loss, list | tuple):
+        return None
+    return [
+        'names = [str(getattr(one, "name", getattr(one, "__name__", one))).lower() for one in model.loss]',
+        'asked = ["binary" in name for name in names]',
+        "given = [bool(np.isin(goal, (0, 1)).all()) for goal in y]",
+        "wrong = names if asked != given and sorted(asked) == sorted(given) else []",
+    ]

@@ -6,6 +6,7 @@ Weights without a gradient, gradients that fade, units that are dead, penalties 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -25,7 +26,11 @@ from tsguard.findings import Finding
 from tsguard.probes.activations import SIGMOID_FLAT, TANH_FLAT
 from tsguard.repro.case import Case
 from tsguard.repro.code.arrays import plain
+from tsguard.repro.graphs import graph_of, has_graph
 from tsguard.repro.listening import listening
+
+SIGNAL = "initial signal"
+"""The check of what inputs of their size make of units."""
 
 LOSS = "model.compute_loss(x, y, model(x, training=True))"
 
@@ -172,8 +177,19 @@ def odd_gains(finding: Finding, case: Case) -> list[str]:
     ]
 
 
-def _idle(kind: str, idle: str, layer: str = "") -> list[str]:
-    also = f" or isinstance(call[0], {layer})" if layer else ""
+def _idle(case: Case, kind: str, idle: str, layer: str = "") -> list[str]:
+    """Layers of a kind whose units are idle; of a class of the user's own they are heard while it is called."""
+    # A layer that is given nothing gives nothing: that is no fault of its units.
+    held = 'getattr({}, "activation", None) is kind' + (f" or isinstance({{}}, {layer})" if layer else "")
+    wrong = f"given.any() and {idle}"
+    if has_graph(case.model) and any(_acts(one, kind) for one in graph_of(case.model).layers[:-1]):
+        return [
+            "model(x)",  # a mended model may not be built yet
+            f"kind = keras.activations.{kind}",
+            f"asked = [layer for layer in model.layers[:-1] if {held.replace('{}', 'layer')}]",
+            "outs = [(one.name, *keras.Model(model.inputs, [one.input, one.output])(x)) for one in asked]",
+            f"wrong = [name for name, given, out in outs if {wrong}]",
+        ]
     return [
         "from torch.nn.modules.module import register_module_forward_hook",
         "model(x)",  # what is not built yet is called on nothing first
@@ -181,10 +197,14 @@ def _idle(kind: str, idle: str, layer: str = "") -> list[str]:
         "with register_module_forward_hook(lambda *call: calls.append(call)):",
         "    answers = model(x)",
         f"kind = keras.activations.{kind}",
-        f'inner = [call for call in calls if getattr(call[0], "activation", None) is kind{also}]',
-        # A layer that is given nothing gives nothing: that is no fault of its units. What it answers is another matter.
-        f"wrong = [one.name for one, [given], out in inner if out is not answers and given.any() and {idle}]",
+        f"inner = [call for call in calls if {held.replace('{}', 'call[0]')}]",
+        f"wrong = [one.name for one, [given], out in inner if out is not answers and {wrong}]",
     ]
+
+
+def _acts(layer: Any, kind: str) -> bool:
+    named = getattr(layer, "activation", None) is getattr(keras.activations, kind)
+    return named or (kind == "relu" and isinstance(layer, keras.layers.ReLU))
 
 
 def _idle_anywhere(kind: str, idle: str) -> list[str]:
@@ -203,17 +223,17 @@ _SHUT = f"((out - 0.5).abs() > {0.5 - SIGMOID_FLAT:g}).float().mean() >= {SATURA
 
 def dead_units(finding: Finding, case: Case) -> list[str]:
     """Layers of ReLU of which nearly no unit is above zero for any sample."""
-    return _idle("relu", _DEAD, "keras.layers.ReLU")
+    return _idle(case, "relu", _DEAD, "keras.layers.ReLU")
 
 
 def flat_units(finding: Finding, case: Case) -> list[str]:
     """Layers of tanh nearly all of whose values lie where it is flat."""
-    return _idle("tanh", _FLAT)
+    return _idle(case, "tanh", _FLAT)
 
 
 def flat_gates(finding: Finding, case: Case) -> list[str]:
     """The same of a sigmoid."""
-    return _idle("sigmoid", _SHUT)
+    return _idle(case, "sigmoid", _SHUT)
 
 
 def dead_calls(finding: Finding, case: Case) -> list[str]:
@@ -234,6 +254,11 @@ def shut_by_inputs(finding: Finding, case: Case) -> list[str] | None:
     if keras.activations.relu in kinds and finding.explains == ("dead-units",):
         return dead_units(finding, case)
     return flat_units(finding, case) if keras.activations.tanh in kinds else flat_gates(finding, case)
+
+
+def shut_by_numbers(finding: Finding, case: Case) -> list[str] | None:
+    """Units, or gates, that inputs which number something shut."""
+    return flat_calls(finding, case) if finding.check == SIGNAL else None
 
 
 def heavy_penalty(finding: Finding, case: Case) -> list[str]:

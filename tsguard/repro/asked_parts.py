@@ -6,6 +6,7 @@ They read `x`, `y`, `weight`, and `held_x` and `held_y` of the validation part.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +19,7 @@ from tsguard.checks.data_parts import SHARED_SAMPLES, SHARED_STEPS
 from tsguard.checks.data_weights import ALL_THAT_COUNTS, LEAST_NUMBERS, UNEQUAL, UNHEARD
 from tsguard.findings import Finding
 from tsguard.probes.pairing import LEAST_PAIRS, RELATED, UNRELATED
+from tsguard.repro.code.arrays import plain
 
 if TYPE_CHECKING:
     from tsguard.repro.parts import Parts
@@ -113,13 +115,15 @@ def scaled_apart(finding: Finding, parts: Parts) -> list[str] | None:
 
 def lost_column(finding: Finding, parts: Parts) -> list[str] | None:
     """Columns that follow the target in one part and do not in the other, beyond what chance can do."""
-    if not _pairs(parts):
+    name = finding.where.get("input")
+    key = f"[{plain(name)}]" if isinstance(parts.x, Mapping) and name in parts.x else ""
+    if not _pairs(replace(parts, x=parts.x[name], held_x=parts.held_x[name]) if key else parts):
         return None
     return [
         "def follows(part, target):",
         "    columns = part.reshape(len(part), -1).T",
         "    return np.array([np.corrcoef(column, target.ravel())[0, 1] for column in columns])",
-        "here, there = follows(x, y), follows(held_x, held_y)",
+        f"here, there = follows(x{key}, y), follows(held_x{key}, held_y)",
         "error = (1 / (len(y) - 3) + 1 / (len(held_y) - 3)) ** 0.5",
         f"lost = (abs(here) <= {data_apart.LOST:g} / len(y) ** 0.5) & (abs(there) >= {data_apart.RELATED:g})",
         f"lost &= abs(np.arctanh(there) - np.arctanh(here)) >= {data_apart.CERTAIN:g} * error",
@@ -143,24 +147,55 @@ def taught_by_one_part(finding: Finding, parts: Parts) -> list[str] | None:
 
 
 def taught_by_views(finding: Finding, parts: Parts) -> list[str] | None:
-    """The same of windows, by their values, squares and spectrum, and of classes."""
+    """The same of windows, by their values, squares and spectrum, of ids, by how often each comes, and of classes."""
     if not (_two_arrays(parts) and isinstance(parts.y, np.ndarray) and isinstance(parts.held_y, np.ndarray)):
         return None
     classes = parts.y.dtype.kind in "iu" and parts.y.size == len(parts.y)
-    if parts.x.ndim != 3 or not (classes or parts.y.dtype.kind == "f"):
+    ids = parts.x.ndim == 2 and parts.x.dtype.kind in "iu"
+    if not (ids or parts.x.ndim == 3) or not (classes or parts.y.dtype.kind == "f"):
         return None
+    view = [
+        "    flat, waves = part.reshape(len(part), -1), abs(np.fft.rfft(part, axis=1)).reshape(len(part), -1)",
+        "    view = np.c_[flat, flat**2, waves, np.ones(len(part))]",
+    ]
+    if ids:
+        view = ["    view = np.c_[np.eye(1 + max(x.max(), held_x.max()))[part].sum(1), np.ones(len(part))]"]
     goal = "np.eye(1 + max(y.max(), held_y.max()))[goal.ravel()]" if classes else "goal.reshape(len(goal), -1)"
     return [
         "def explained(part, goal):",
-        f"    flat, goal, half = part.reshape(len(part), -1), {goal}, len(part) // 2",
-        "    waves = abs(np.fft.rfft(part, axis=1)).reshape(len(part), -1)",
-        "    view = np.c_[flat, flat**2, waves, np.ones(len(part))]",
+        f"    goal, half = {goal}, len(part) // 2",
+        *view,
         f"    grown = view[:half].T @ view[:half] + {RIDGE:g} * half * np.eye(view.shape[1])",
         "    line = np.linalg.solve(grown, view[:half].T @ goal[:half])",
         "    return 1 - np.square(view[half:] @ line - goal[half:]).mean() / goal[half:].var(axis=0).mean()",
         "here, there = explained(x, y), explained(held_x, held_y)",
         f"enough = min(len(x), len(held_x)) >= {LEAST_PAIRS}",
         f"wrong = [here, there] if enough and here <= {UNRELATED:g} and there >= {RELATED:g} else []",
+    ]
+
+
+def numbered_otherwise(finding: Finding, parts: Parts) -> list[str] | None:
+    """Classes that what the one part teaches gets right in the other only once they are numbered anew.
+
+    The new numbers are read off one half of its rows and counted on the other half.
+    """
+    if not (_two_arrays(parts) and isinstance(parts.y, np.ndarray) and isinstance(parts.held_y, np.ndarray)):
+        return None
+    if parts.y.dtype.kind not in "iu" or parts.y.size != len(parts.y) or parts.x.ndim not in (2, 3):
+        return None
+    waves = "abs(np.fft.rfft(part, axis=1)).reshape(len(part), -1), " if parts.x.ndim == 3 else ""
+    return [
+        "def view(part):",
+        "    flat = part.reshape(len(part), -1)",
+        f"    return np.c_[flat, flat**2, {waves}np.ones(len(part))]",
+        "seen, kinds = view(x), np.eye(1 + max(y.max(), held_y.max()))",
+        f"grown = seen.T @ seen + {RIDGE:g} * len(x) * np.eye(seen.shape[1])",
+        "line = np.linalg.solve(grown, seen.T @ kinds[y.ravel()])",
+        "guess, goal, half = (view(held_x) @ line).argmax(-1), held_y.ravel(), len(held_y) // 2",
+        "anew = (kinds[guess[:half]].T @ kinds[goal[:half]]).argmax(-1)",
+        "gained = (anew[guess] == goal)[half:].mean() - (guess == goal)[half:].mean()",
+        f"enough = min(len(x), len(held_x)) >= {data_apart.LEAST_ROWS}",
+        f"wrong = [gained] if enough and gained >= {data_apart.RENUMBERED:g} else []",
     ]
 
 
@@ -281,6 +316,7 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
     "config-unused-key": (weights_of_no_class,),
     "data-drift": (other_units, scaled_apart),
     "data-imbalance": (weights_of_no_class, one_class_weighs, weights_turned_round),
+    "data-labels": (numbered_otherwise,),
     "data-leak": (shared_rows, shared_steps, near_copies),
     "data-mispaired": (lost_column, taught_by_one_part, taught_by_views),
     "data-order": (classes_in_a_row, classes_by_batch, values_in_a_row, last_part_apart),

@@ -70,7 +70,12 @@ def emit(case: Case) -> Script:
         loss = loss.replace("answers", _ANSWERS)
     weight_lines(case, lines, beside)
     slot_lines(case, lines, beside)
-    shorten_sources(case, lines, arrays, beside, _same_failure)
+    logged = stepwise or phase == "update" or _in_logs(case)
+
+    def shown(candidate: Case) -> bool:
+        return _same_failure(candidate) and (stepwise or phase == "update" or _in_logs(candidate) == logged)
+
+    shorten_sources(case, lines, arrays, beside, shown)
     shared: dict[str, Any] = {
         "title": _title(case),
         "fingerprint": case.fingerprint.words(),
@@ -81,6 +86,7 @@ def emit(case: Case) -> Script:
         script, "repro.py.j2", shared, lines, beside, arrays=arrays, seed=case.seed,
         seeded=(case.weights is None and draws(case)) or case.how_often[0] < case.how_often[1],
         stepwise=stepwise,
+        logged=logged,
         bare=case.bare and forward,
         gradients=gradients,
         loss=loss,
@@ -148,6 +154,16 @@ def _answers(case: Case) -> bool:
 def _same_failure(case: Case) -> bool:
     """Whether one step fails in the same way, under the seed of the script."""
     return case.asked(case.batch)[0] == case.fingerprint
+
+
+def _in_logs(case: Case) -> bool:
+    """Whether what a step of one's own returns shows that something is not finite: it may leave that to nobody."""
+    with preserved(case.model), terms.only(case.model, case.terms):
+        if case.weights is not None and case.model.built:
+            case.model.set_weights(list(case.weights))
+        seed_everything(case.seed)
+        parts = [part for part in (case.batch.x, case.batch.y, case.batch.sample_weight) if part is not None]
+        return not _finite(case.model.train_step(tuple(map_leaves(keras.ops.convert_to_tensor, one) for one in parts)))
 
 
 def _built_again(case: Case, lines: Lines, arrays: list[str], beside: Mapping[str, Any]) -> Any:

@@ -83,7 +83,7 @@ def _key(answers: Any, output: Any) -> str | None:
 
 def _mask_unused(found: Found) -> Question | None:
     """Another mask must change some output."""
-    if found.finding.code != "mask-dropped" or "input" not in found.where or found.changed is None:
+    if found.finding.code != "mask-dropped" or "input" not in found.where or found.changed is None or found.own_loss:
         return None
     lines = (
         "pairs = zip(keras.tree.flatten(model(x)), keras.tree.flatten(model(changed)))",

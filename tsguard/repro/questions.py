@@ -7,8 +7,9 @@ evidence.
 from __future__ import annotations
 
 import ast
+import contextlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,7 +56,7 @@ class Question:
         space: dict[str, Any] = {"keras": keras, "model": case.model}
         try:
             # Keras remarks on a mask that gets lost; here that is the question.
-            with preserved(case.model), warnings.catch_warnings():
+            with preserved(case.model), _operations_kept(case.model), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 if case.weights is not None:
                     case.model.set_weights(list(case.weights))
@@ -66,6 +67,19 @@ class Question:
                 return not bool(space["held"])
         except REFUSALS:
             return False
+
+
+@contextlib.contextmanager
+def _operations_kept(model: Any) -> Iterator[None]:
+    """Functions of `keras.ops` in a graph are left as they were found: they are no layers, which are looked after."""
+    every = [one for one in getattr(model, "operations", ()) if not isinstance(one, keras.layers.Layer)]
+    found = [dict(vars(one)) for one in every]
+    try:
+        yield
+    finally:
+        for one, held in zip(every, found, strict=True):
+            vars(one).clear()
+            vars(one).update(held)
 
 
 @dataclass(frozen=True)
@@ -84,6 +98,8 @@ class Found:
     distance: Mapping[str, Any] = field(default_factory=dict)
     operation: str = ""
     """What kind of operation is accused, where it is a function of `keras.ops` and no layer."""
+    own_loss: bool = False
+    """Whether the loss is the model's own, which may read inputs that no output hangs on."""
 
     @property
     def where(self) -> Mapping[str, Any]:
@@ -166,6 +182,7 @@ def read_back(finding: Finding, test: str, model: Any, like: Batch) -> Found | N
         _declared(test),
         distance,
         _operation(str(finding.where.get("layer", "")), model),
+        type(model).compute_loss is not keras.Model.compute_loss,
     )
 
 

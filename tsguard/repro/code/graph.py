@@ -18,9 +18,9 @@ from tsguard.repro.code.sources import class_code
 from tsguard.repro.graphs import graph_of, is_graph, nodes_of
 from tsguard.repro.user import is_own_graph, own_attributes
 
-CHAIN_MAX = 232
-"""Characters of a chain of layers that is written as one statement, in two lines of `build`; longer ones get a line for
-each layer."""
+CHAIN_MAX = 348
+"""Characters of a chain of layers that is written as one statement, in three lines of `build`; longer ones get a line
+for each layer."""
 
 ALIKE_LEAST = 3
 """Layers in a row that are written alike from which they are counted: two are read faster than a count of two."""
