@@ -66,3 +66,38 @@ def test_a_gradient_that_breaks_in_the_second_optimizer_never_reaches_its_weight
     cause = guard.report.causes[0]
     assert (cause.code, cause.where["step"], cause.where["op"]) == ("nonfinite-backward", breaks_at, "mul")
     assert all(np.isfinite(np.frombuffer(bits, "float32")).all() for bits in _bits(model))
+
+
+class Rivals(keras.Model):
+    """Two losses of one weight that pull it apart, one backward each; or the first of them alone, at no rate."""
+
+    def __init__(self, *, both: bool) -> None:
+        super().__init__()
+        self.both, self.part = both, keras.layers.Dense(1)
+
+    def call(self, x: Any) -> Any:
+        return self.part(x)
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        x, y = data
+        for aim in (1.0, -1.0)[: 1 + self.both]:
+            self.zero_grad()
+            loss = (self(x) - aim * y).square().mean()
+            loss.backward()
+            rate = 0.01 if self.both else 0.0
+            with torch.no_grad():
+                for weight in self.part.trainable_weights:
+                    weight.assign(weight.value - rate * weight.value.grad)
+        return {"loss": loss.detach()}
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_of_rivals_neither_falls_and_a_loss_alone_that_does_not_is_told(both: bool) -> None:
+    keras.utils.set_random_seed(3)
+    x = np.random.default_rng(0).normal(size=(640, 3)).astype("float32")
+    model = Rivals(both=both)
+    model.compile()
+    guard = tsguard.Guard(out=None, diagnose=False, repro=False)
+    model.fit(x, x[:, :1], batch_size=16, epochs=3, verbose=0, callbacks=[guard])
+    told = {f.code for f in guard.report.findings if f.status in ("WARN", "FAIL")}
+    assert ("no-learning" in told) is not both
