@@ -57,3 +57,11 @@ def test_bounds_of_the_world_are_no_scaler():
     assert not named(np.sin(hour[:400]), np.sin(hour[400:]))
     shares = np.clip(rng.normal(0.5, 0.5, (500, 3)), 0, 1)
     assert not named(shares[:400], shares[400:])
+
+
+def test_windows_in_units_of_their_own_are_no_scaler_of_a_part():
+    rng = np.random.default_rng(3)
+    line = np.cumsum(rng.normal(size=700))
+    cut = windows(line, width=24)
+    alone = (cut - cut.mean(1, keepdims=True)) / cut.std(1, keepdims=True)
+    assert not named(alone[:500], alone[500:])
