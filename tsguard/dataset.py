@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -40,6 +41,8 @@ class Data:
         # Frames are arrays with names; rows are cut by position here, which a frame's own `[]` does not do.
         if not self.names and hasattr(self.x, "columns") and hasattr(self.x, "iloc"):
             object.__setattr__(self, "names", tuple(str(name) for name in self.x.columns))
+        if hasattr(self.x, "__next__"):
+            object.__setattr__(self, "x", Once(self.x))
         for part in ("x", "y", "sample_weight"):
             object.__setattr__(self, part, map_leaves(_plain, getattr(self, part)))
         if isinstance(self.validation, tuple):
@@ -77,6 +80,11 @@ class Data:
                 todo="Let the data function return one of these.",
             )
         )
+
+    @property
+    def for_fit(self) -> Any:
+        """What `model.fit` is given as x."""
+        return self.x.whole() if isinstance(self.x, Once) else self.x
 
     @property
     def is_arrays(self) -> bool:
@@ -142,7 +150,7 @@ class Data:
         return map_leaves(cut, self.x), map_leaves(cut, self.y), map_leaves(cut, self.sample_weight)
 
     def batches(self, limit: int | None = None) -> Iterator[tuple[Any, Any, Any]]:
-        """The first batches as (x, y, sample_weight), in order. A generator is consumed by this: pass a fresh one."""
+        """The first batches as (x, y, sample_weight), in order; of what can be read only once the first one."""
         if self.is_arrays:
             starts = range(0, len(self), self.batch_size)
             for start in starts if limit is None else starts[:limit]:
@@ -185,6 +193,27 @@ def held_out(data: Data, share: float) -> Data:
     held = (*pair,) if held_weights is None else (*pair, held_weights)
     rows = {name: np.asarray(column)[:first] for name, column in data.rows.items()}
     return dataclasses.replace(data, x=x, y=y, sample_weight=weights, validation=held, rows=rows)
+
+
+class Once:
+    """A generator, of which the first batch is at hand and every batch is left for training.
+
+    That one is drawn here and now, as `fit` draws one before it begins: numbers that a generator takes from a global
+    source are then the same, watched or not.
+    """
+
+    __slots__ = ("_first", "_rest")
+
+    def __init__(self, source: Iterator[Any]) -> None:
+        self._first, self._rest = list(itertools.islice(source, 1)), source
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._first)
+
+    def whole(self) -> Iterator[Any]:
+        """Every batch, for whoever trains."""
+        yield from self._first
+        yield from self._rest
 
 
 class Batches:

@@ -18,7 +18,7 @@ import numpy as np
 
 from tsguard.backend import restore_rng, rng_state
 from tsguard.checks.registry import Context
-from tsguard.dataset import Data, held_out, joined, leaves, length_of, map_leaves, unpack
+from tsguard.dataset import Data, Once, held_out, joined, leaves, length_of, map_leaves, unpack
 from tsguard.probes.generators import held_by, put_back
 
 MOST_ROWS = 2_048
@@ -163,7 +163,8 @@ def _batches(loader: Any) -> Iterator[Any]:
 
 def starts_anew(loader: Any) -> bool:
     """Whether a loader can be gone through again and again, here and not by processes of its own."""
-    return hasattr(loader, "__iter__") and not hasattr(loader, "__next__") and not getattr(loader, "num_workers", 0)
+    once = isinstance(loader, Once) or hasattr(loader, "__next__")
+    return hasattr(loader, "__iter__") and not once and not getattr(loader, "num_workers", 0)
 
 
 def _unpacked(batch: Any) -> tuple[Any, Any, Any]:

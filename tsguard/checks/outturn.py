@@ -59,11 +59,11 @@ def batches_made(series: Mapping[str, Any]) -> dict[str, float]:
 def ran_dry(context: Any, made: Mapping[str, float]) -> Iterator[Finding]:
     """A stream that ended before the batches that were declared: how many it holds is known when it has been read.
 
-    A run that somebody ended before its last epoch is not judged: the last epoch that it made may be half of one.
+    A run that a callback ended is not judged: the last epoch that it made may be half of one.
     """
-    count, whole = made.get("batches_per_epoch"), made.get("epochs", 0.0) >= float(context.fit.get("epochs") or 1)
+    count, ended = made.get("batches_per_epoch"), getattr(context.model, "stop_training", False)
     planned = context.declared.get("batches_per_epoch") or context.fit.get("steps_per_epoch")
-    if count is None or not whole or planned is None or context.data is None or context.data.is_arrays:
+    if count is None or ended or planned is None or context.data is None or context.data.is_arrays:
         return
     number = as_number(planned)
     low = number * (1 - STREAM_SLACK) if number is not None else None

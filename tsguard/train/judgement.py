@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tsguard.checks.registry import Context
-from tsguard.dataset import Data, held_out
+from tsguard.dataset import Batches, Data, Once, held_out
 from tsguard.diagnosis import Record, Start, diagnose, settled
 from tsguard.findings import Finding
 from tsguard.guard.outcome import GuardOutcome
@@ -53,6 +53,8 @@ def judge_run(
     earlier: tuple[Finding, ...] | None = None
     seconds = 0.0
     if budget_s > 0 and start is not None and not proven(outcome, findings):
+        if isinstance(data.x, Once):
+            data = dataclasses.replace(data, x=Batches([]))  # its first batch is no data to try anything on
         record = Record(
             model=model,
             data=data,

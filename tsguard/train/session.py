@@ -161,7 +161,7 @@ class Session:
         with _signals(self):
             try:
                 history = model.fit(
-                    data.x,
+                    data.for_fit,
                     data.y,
                     sample_weight=data.sample_weight,
                     validation_data=data.validation,
