@@ -166,3 +166,12 @@ def test_what_a_model_refuses_of_its_own_data_is_no_crash_of_a_check():
     model.compile("adam")
     model(np.zeros((1, 4), "float32"))
     assert codes(model, normal(96, 2), None, None) == set()
+
+
+@pytest.mark.parametrize("directions", [False, True])
+def test_a_squared_error_hears_amounts_of_a_few_millionths_and_a_cosine_hears_none(directions):
+    x = normal(200, 5)
+    y = 3e-6 * (x[:, :3] + 0.2)
+    model = keras.Sequential([keras.Input((5,)), layers.Dense(3)])
+    model.compile("adam", keras.losses.CosineSimilarity() if directions else "mse")
+    assert ("loss-mismatch" in codes(model, x, y, "loss-mismatch")) is directions

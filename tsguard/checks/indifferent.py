@@ -130,10 +130,13 @@ def _any_size(bench: Bench, head: Head) -> Iterator[Finding]:
         answers[head.index] = value
         return bench.loss_of(answers)
 
-    base = loss_at(answer)
+    base, elsewhere = loss_at(answer), loss_at(float(wanted.std()) * noise)
+    heard = abs(
+        elsewhere - base
+    )  # how much the loss makes of other answers of the same size, whatever unit they are in
     scaled = [loss_at(factor * answer) for factor in SIZES]
-    deaf = all(abs(value - base) <= 10 * SAME * max(abs(base), 1e-6) for value in scaled)
-    if not math.isfinite(base) or not deaf or abs(loss_at(noise) - base) <= 10 * SAME * abs(base):
+    deaf = all(abs(value - base) <= 10 * SAME * max(abs(base), heard) for value in scaled)
+    if not math.isfinite(base) or not deaf or heard <= 10 * SAME * abs(base):
         return
     told = reports_central_error(bench.model)
     yield catalogue.finding(
