@@ -131,9 +131,7 @@ def _any_size(bench: Bench, head: Head) -> Iterator[Finding]:
         return bench.loss_of(answers)
 
     base, elsewhere = loss_at(answer), loss_at(float(wanted.std()) * noise)
-    heard = abs(
-        elsewhere - base
-    )  # how much the loss makes of other answers of the same size, whatever unit they are in
+    heard = abs(elsewhere - base)  # what the loss makes of other answers as large, in whatever unit
     scaled = [loss_at(factor * answer) for factor in SIZES]
     deaf = all(abs(value - base) <= 10 * SAME * max(abs(base), heard) for value in scaled)
     if not math.isfinite(base) or not deaf or heard <= 10 * SAME * abs(base):

@@ -22,6 +22,10 @@ FEW_HELD, FEW_TRAINED = 5, 30
 latter can be learned by heart."""
 
 
+MOST_KINDS = 100
+"""Different values from which a target is no label."""
+
+
 def _every_class_is_found(rows: Batch, metrics: Mapping[str, float], *, held: bool) -> str:
     recall = metrics.get("recall_min", 0.0)
     enough = _rarest(rows) >= (FEW_HELD if held else FEW_TRAINED)
@@ -33,7 +37,8 @@ def _rarest(rows: Batch) -> int:
     least = []
     for leaf in map(as_array, leaves(rows.y)):
         one_hot = leaf.ndim > 1 and leaf.shape[-1] > 1 and bool((leaf.sum(-1) == 1).all())
-        least.append(np.unique(leaf.argmax(-1) if one_hot else leaf, return_counts=True)[1].min())
+        counts = np.unique(leaf.argmax(-1) if one_hot else leaf, return_counts=True)[1]
+        least += [counts.min()] if len(counts) <= MOST_KINDS else []  # amounts are no classes
     return int(min(least, default=0))
 
 
