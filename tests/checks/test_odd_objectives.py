@@ -175,3 +175,39 @@ def test_a_squared_error_hears_amounts_of_a_few_millionths_and_a_cosine_hears_no
     model = keras.Sequential([keras.Input((5,)), layers.Dense(3)])
     model.compile("adam", keras.losses.CosineSimilarity() if directions else "mse")
     assert ("loss-mismatch" in codes(model, x, y, "loss-mismatch")) is directions
+
+
+class Flow(keras.Model):
+    """Scales and shifts one half by the other; its last column is the price of scaling, or is left out of the loss."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = keras.Sequential([layers.Dense(8, "tanh"), layers.Dense(2)])
+
+    def call(self, x):
+        h = self.net(x[:, :1])
+        scale = ops.tanh(h[:, :1])
+        return ops.concatenate([x[:, :1], x[:, 1:] * ops.exp(scale) + h[:, 1:], scale], axis=-1)
+
+
+@pytest.mark.parametrize("priced", [True, False])
+def test_a_likelihood_that_prices_its_scale_compares_answers_with_nothing_on_purpose(priced):
+    def own(_, told):
+        size = 0.5 * ops.sum(ops.square(told[:, :2]), axis=-1)
+        return size - told[:, 2] if priced else size + 0.1 * ops.square(told[:, 2])
+
+    x = normal(200, 2)
+    model = Flow()
+    model.compile("adam", own)
+    assert ("loss-degenerate" in codes(model, x, x, "loss-degenerate")) is not priced
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_what_comes_next_in_a_language_is_as_rare_as_it_is_and_a_rare_tag_is_told(ahead):
+    rng = np.random.default_rng(0)
+    words = np.minimum(rng.geometric(0.3, (300, 13)), 12) - 1
+    x = words[:, :-1].astype("int32")
+    y = words[:, 1:].astype("int32") if ahead else rng.permutation(words[:, 1:]).astype("int32")
+    model = keras.Sequential([keras.Input((12,), dtype="int32"), layers.Embedding(12, 6), layers.Dense(12)])
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    assert codes(model, x, y, "data-imbalance") == (set() if ahead else {"data-imbalance"})

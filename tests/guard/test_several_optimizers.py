@@ -101,3 +101,37 @@ def test_of_rivals_neither_falls_and_a_loss_alone_that_does_not_is_told(both: bo
     model.fit(x, x[:, :1], batch_size=16, epochs=3, verbose=0, callbacks=[guard])
     told = {f.code for f in guard.report.findings if f.status in ("WARN", "FAIL")}
     assert ("no-learning" in told) is not both
+
+
+class Directed(keras.Model):
+    """A step whose loss is a direction, on either side of zero; or a price, well above it."""
+
+    def __init__(self, level: float) -> None:
+        super().__init__()
+        self.level, self.part = level, keras.layers.Dense(1)
+
+    def call(self, x: Any) -> Any:
+        return self.part(x)
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        x, _ = data
+        self.zero_grad()
+        gain = torch.randn(len(x), 1)
+        loss = self.level - ((gain - gain.mean()) * self(x)).mean()
+        loss.backward()
+        weights = self.trainable_weights
+        with torch.no_grad():
+            self.optimizer.apply([weight.value.grad for weight in weights], weights)
+        return {"loss": loss.detach()}
+
+
+@pytest.mark.parametrize("level", [0.0, 50.0])
+def test_a_loss_that_is_a_direction_need_not_fall_and_a_price_that_does_not_is_told(level: float) -> None:
+    keras.utils.set_random_seed(3)
+    x = np.random.default_rng(0).normal(size=(640, 3)).astype("float32")
+    model = Directed(level)
+    model.compile(keras.optimizers.SGD(1e-4))
+    guard = tsguard.Guard(out=None, diagnose=False, repro=False)
+    model.fit(x, x[:, :1], batch_size=16, epochs=3, verbose=0, callbacks=[guard])
+    told = {f.code for f in guard.report.findings if f.status in ("WARN", "FAIL")}
+    assert ("no-learning" in told) is (level > 0)

@@ -107,8 +107,10 @@ def _clip(watcher: Watcher) -> Iterator[Finding]:
 
 def _learning(watcher: Watcher) -> Iterator[Finding]:
     losses = watcher.watch.values("loss")
-    # Of rivals each pulls the other's loss back up: neither falls, and both learn.
-    if not watcher.stopped and not watcher.watch.rivals and trips.no_learning(losses):
+    # Of rivals each pulls the other's loss back up: neither falls, and both learn. What an own step goes back from may
+    # be no price at all but a direction, on either side of zero.
+    directed = has_own_step(watcher.model) and bool(losses) and min(losses) < 0 < max(losses)
+    if not watcher.stopped and not watcher.watch.rivals and not directed and trips.no_learning(losses):
         yield catalogue.finding(
             "no-learning",
             f"After {len(losses)} steps the loss is where it began ({np.median(losses[:10]):.4g}, now "

@@ -45,29 +45,32 @@ def learnable_share(data: Data) -> float:
     return float(max(straight, curved, by_patches(data, y), 0.0))
 
 
+SOME_ROWS = 512
+"""Rows that say whether it is so."""
+
 SAME_COURSE = 0.9999
 """Correlation of the targets with the inputs one step ahead from which the one is the other, in whatever unit."""
+
+
+def foretells_its_inputs(x: Any, y: Any) -> bool:
+    """Whether the target of each step is the input of the next one."""
+    x, y = np.asarray(x), np.asarray(y)
+    if min(x.ndim, y.ndim) < 2 or x.shape[:2] != y.shape[:2] or x.shape[1] < 3 or x[0].size != y[0].size:
+        return False
+    if x.dtype.kind not in "fiu" or y.dtype.kind not in "fiu":
+        return False
+    ahead, told = (a.astype("float64").reshape(-1) for a in (x[:SOME_ROWS, 1:], y[:SOME_ROWS, :-1]))
+    return bool(ahead.std() > 0 and told.std() > 0 and np.corrcoef(ahead, told)[0, 1] > SAME_COURSE)
 
 
 def _not_handed_over(data: Data) -> Data:
     """Where the target of each step is the input of the next one, the last step alone: the others stand in the very
     inputs, and are not to be found by reading on."""
     listed = list(leaves(data.y))
-    if not data.is_arrays or len(listed) != 1 or getattr(listed[0], "ndim", 0) < 2 or listed[0].shape[1] < 3:
+    if not data.is_arrays or len(listed) != 1:
         return data
-    y = np.asarray(listed[0])
-    rows = slice(0, 512)
-    for x in map(np.asarray, leaves(data.x)):
-        if (
-            x.shape[:2] != y.shape[:2]
-            or x[0].size != y[0].size
-            or x.dtype.kind not in "fiu"
-            or y.dtype.kind not in "fiu"
-        ):
-            continue
-        ahead, told = (a.astype("float64").reshape(-1) for a in (x[rows, 1:], y[rows, :-1]))
-        if ahead.std() > 0 and told.std() > 0 and np.corrcoef(ahead, told)[0, 1] > SAME_COURSE:
-            return Data(data.x, y[:, -1:], batch_size=data.batch_size)
+    if any(foretells_its_inputs(x, listed[0]) for x in leaves(data.x)):
+        return Data(data.x, np.asarray(listed[0])[:, -1:], batch_size=data.batch_size)
     return data
 
 
