@@ -211,3 +211,33 @@ def test_what_comes_next_in_a_language_is_as_rare_as_it_is_and_a_rare_tag_is_tol
     model = keras.Sequential([keras.Input((12,), dtype="int32"), layers.Embedding(12, 6), layers.Dense(12)])
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     assert codes(model, x, y, "data-imbalance") == (set() if ahead else {"data-imbalance"})
+
+
+def test_weights_that_keras_multiplies_in_place_are_no_source_of_numbers():
+    rng = np.random.default_rng(0)
+    there = np.arange(12)[None] < rng.integers(4, 13, (96, 1))
+    x = normal(96, 12, 3) * there[..., None]
+    steps = keras.Input((12, 3))
+    h = layers.GRU(8, return_sequences=True)(layers.Masking()(steps))
+    model = keras.Model(steps, layers.Dense(1)(h))
+    model.compile(keras.optimizers.Adam(1e-2), "mse", weighted_metrics=["mae"])
+    weights = there.astype("float32")
+    data = Data(x, x[..., :1], sample_weight=weights, batch_size=32)
+    context = Context(subject=Subject.from_model(model, data), data=data, facts={"fit": {"epochs": 3}})
+    found = run_checks(context, budget_s=30)
+    assert not [
+        f.message for f in found if f.status == "ERROR" or (f.code == "nondeterministic" and f.status == "FAIL")
+    ]
+    assert np.array_equal(weights, there)
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_what_is_fine_tuned_takes_small_steps_on_purpose(trained):
+    x = normal(320, 5)
+    model = keras.Sequential([keras.Input((5,)), layers.Dense(1)])
+    if trained:
+        model.compile(keras.optimizers.Adam(0.05), "mse")
+        model.fit(x, x[:, :1], epochs=20, verbose=0)
+    model.compile(keras.optimizers.Adam(1e-6), "mse")
+    told = codes(model, x + 0.0, x[:, :1] + 0.05 * normal(320, 5)[:, 1:2], "lr-too-low", epochs=10)
+    assert told == (set() if trained else {"lr-too-low"})

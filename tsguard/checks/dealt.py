@@ -8,7 +8,7 @@ import numpy as np
 
 from tsguard.checks.registry import Context
 from tsguard.dataset import leaves, map_leaves
-from tsguard.probes.stage import as_tensor
+from tsguard.probes.stage import as_tensor, copied
 
 TRIED_ROWS = 32
 """Rows that are run to learn what the program does with them."""
@@ -31,7 +31,7 @@ def survives(context: Context, rows: Any) -> bool:
     try:
         with torch.enable_grad():
             answer = model(x, training=False)
-            loss = model.compute_loss(x=x, y=y, y_pred=answer, sample_weight=weight, training=False)
+            loss = model.compute_loss(x=x, y=y, y_pred=answer, sample_weight=copied(weight), training=False)
             parameters = [v.value for v in model.trainable_variables]
             gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
     except Exception:  # what cannot be tried is not vouched for
@@ -56,7 +56,7 @@ def left_out_by_the_loss(context: Context, value: float, rows: Any) -> bool:
         with torch.no_grad():
             answer = model(x, training=False)
             losses = [
-                float(model.compute_loss(x=x, y=target, y_pred=answer, sample_weight=weight, training=False))
+                float(model.compute_loss(x=x, y=target, y_pred=answer, sample_weight=copied(weight), training=False))
                 for target in (y, map_leaves(moved, y))
             ]
     except Exception:  # what cannot be tried is not vouched for

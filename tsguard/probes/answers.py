@@ -95,7 +95,7 @@ class LossOfAnswers:
         self.model._clear_losses()
         with torch.enable_grad():
             return self.model._compute_loss(
-                x=self.batch.x, y=target, y_pred=packed, sample_weight=self.batch.sample_weight, training=True
+                x=self.batch.x, y=target, y_pred=packed, sample_weight=self.batch.weights, training=True
             )
 
     def __call__(self, answers: Iterable[Any], *, y: Any = None) -> float:

@@ -41,8 +41,13 @@ class Batch:
     def packed(self) -> Any:
         """What Keras hands to `train_step`."""
         if self.sample_weight is not None:
-            return (self.x, self.y, self.sample_weight)
+            return (self.x, self.y, self.weights)
         return (self.x, self.y) if self.y is not None else (self.x,)
+
+    @property
+    def weights(self) -> Any:
+        """The weights of the rows, to give away: Keras multiplies them by the mask of the answers, in place."""
+        return copied(self.sample_weight)
 
     @property
     def rows(self) -> int:
@@ -227,7 +232,9 @@ def take_step(
     """
     step = Step() if into is None else into
     kept = contextlib.nullcontext() if update else counts_kept(model)
-    with kept, _doors(model, step, update=update, record_calls=record_calls, answer=answer), warnings.catch_warnings():
+    apart = contextlib.nullcontext() if batch.sample_weight is None else _weights_apart(model)
+    doors = _doors(model, step, update=update, record_calls=record_calls, answer=answer)
+    with kept, apart, doors, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model.train()
         try:
@@ -238,6 +245,30 @@ def take_step(
             step.error = error
     step.root = step.roots[-1] if step.roots else None
     return step
+
+
+@contextlib.contextmanager
+def _weights_apart(model: Any) -> Iterator[None]:
+    """Metrics are handed weights of their own: Keras multiplies them by masks in place, and the graph of the loss,
+    which may be asked again, holds the others."""
+    before, compute_metrics = model.__dict__.get("compute_metrics"), model.compute_metrics
+
+    def apart(x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        return compute_metrics(x, y, y_pred, sample_weight=copied(sample_weight))
+
+    model.__dict__["compute_metrics"] = apart
+    try:
+        yield
+    finally:
+        if before is None:
+            del model.__dict__["compute_metrics"]
+        else:
+            model.__dict__["compute_metrics"] = before
+
+
+def copied(weights: Any) -> Any:
+    """Weights of rows, to give away."""
+    return map_leaves(lambda leaf: leaf.clone() if hasattr(leaf, "clone") else leaf, weights)
 
 
 class _Stop(Exception):
