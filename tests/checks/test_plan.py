@@ -76,10 +76,10 @@ def test_a_first_batch_that_cannot_be_trained_on_is_the_users_fault_and_not_ours
 
 
 def test_data_that_can_be_read_only_once_is_left_alone():
-    batches = iter([(X, X[:, :1])])
-    found, _ = ask(Subject.from_model(build()), Data(batches))
+    data = Data(iter([(X, X[:, :1]), (X, X[:, 1:2])]))
+    found, _ = ask(Subject.from_model(build()), data)
     assert {f.status for f in found.values()} == {Status.NOT_RUN}
-    assert next(batches) is not None
+    assert len(list(data.for_fit)) == 2
 
 
 @keras.saving.register_keras_serializable("tests")
