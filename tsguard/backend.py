@@ -249,6 +249,26 @@ def _keras_generator() -> Any:
 
 
 @contextlib.contextmanager
+def attributes(pairs: Iterable[tuple[Any, str, Any]]) -> Iterator[None]:
+    """Attributes (methods too) of objects set for a while, past Keras' tracking; what was not there goes again."""
+    listed = list(pairs)
+    before = [(thing, name, thing.__dict__.get(name, _ABSENT)) for thing, name, _ in listed]
+    for thing, name, value in listed:
+        thing.__dict__[name] = value
+    try:
+        yield
+    finally:
+        for thing, name, value in before:
+            if value is _ABSENT:
+                thing.__dict__.pop(name, None)
+            else:
+                thing.__dict__[name] = value
+
+
+_ABSENT = object()
+
+
+@contextlib.contextmanager
 def preserved(*models: Any) -> Iterator[None]:
     """Whatever happens inside, weights, optimizers, compile state, gradients and every RNG are left as they were found.
 

@@ -7,11 +7,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from tsguard import catalogue
-from tsguard.backend import optimizers_of
+from tsguard.backend import attributes, optimizers_of
 from tsguard.checks.bench import Bench, name_of, set_up
 from tsguard.checks.registry import Context, check
 from tsguard.findings import Finding
-from tsguard.probes import changes
 from tsguard.probes.stage import Step, flat, take_step
 
 
@@ -29,7 +28,7 @@ def half_precision(context: Context) -> Iterable[Finding]:
     import keras
 
     full = keras.dtype_policies.DTypePolicy("float32")
-    with changes.attributes([(layer, "_dtype_policy", full) for layer in narrow]):
+    with attributes([(layer, "_dtype_policy", full) for layer in narrow]):
         wide = bench.again()
     bench.start.restore()
     if wide.error is None and math.isfinite(wide.loss):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tsguard.backend import attributes
 from tsguard.dataset import Data, leaves, map_leaves
 from tsguard.diagnosis.record import Record
 from tsguard.evidence import Curve
@@ -113,7 +114,7 @@ def usual_momentum() -> Experiment:
     from tsguard.backend import optimizers_of
 
     def change(model: Any) -> Any:
-        return changes.attributes([(one, "momentum", 0.9) for one in optimizers_of(model) if "momentum" in vars(one)])
+        return attributes([(one, "momentum", 0.9) for one in optimizers_of(model) if "momentum" in vars(one)])
 
     return Experiment("lr-too-high", "momentum 0.9", change=change, remedy="momentum=0.9")
 
@@ -222,7 +223,7 @@ def quick_statistics() -> Experiment:
     def change(model: Any) -> Any:
         layers = model._flatten_layers(include_self=False, recursive=True)
         norms = [one for one in layers if isinstance(one, keras.layers.BatchNormalization)]
-        return changes.attributes([(one, "momentum", 0.9) for one in norms])
+        return attributes([(one, "momentum", 0.9) for one in norms])
 
     return Experiment("train-eval-gap", "momentum 0.9", change=change, remedy="BatchNormalization(momentum=0.9)")
 
@@ -362,7 +363,7 @@ def leaking_relu() -> Experiment:
             for layer in model._flatten_layers(include_self=False, recursive=True)
             if getattr(layer, "activation", None) is keras.activations.relu
         ]
-        return changes.attributes([(layer, "activation", keras.activations.leaky_relu) for layer in layers])
+        return attributes([(layer, "activation", keras.activations.leaky_relu) for layer in layers])
 
     return Experiment("dead-units", "leaky relu in place of relu", change=change, remedy="activation='leaky_relu'")
 
@@ -379,7 +380,7 @@ def open_activations() -> Experiment:
         ]
         # The last one belongs to the loss; gates and states of recurrent cells are made for what they have.
         hidden = [one for one in listed[:-1] if one.activation in closed and not hasattr(one, "recurrent_activation")]
-        return changes.attributes([(one, "activation", keras.activations.gelu) for one in hidden])
+        return attributes([(one, "activation", keras.activations.gelu) for one in hidden])
 
     return Experiment(
         "saturated-units",
@@ -456,7 +457,7 @@ def with_last_activation(code: str, layer: Any, activation: str) -> Experiment:
     return Experiment(
         code,
         f"last activation {activation}",
-        change=lambda model: changes.attributes([(layer, "activation", function)]),
+        change=lambda model: attributes([(layer, "activation", function)]),
         remedy=f"{layer.name}: activation={activation!r}",
     )
 

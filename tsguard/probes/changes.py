@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tsguard.backend import optimizers_of
+from tsguard.backend import attributes, optimizers_of
 from tsguard.dataset import leaves
 from tsguard.probes.gradients import addends
 from tsguard.probes.stage import all_variables
@@ -49,19 +49,6 @@ def rate_held(model: Any) -> Iterator[None]:
         yield
     finally:
         BaseOptimizer._get_current_learning_rate = own
-
-
-@contextlib.contextmanager
-def attributes(pairs: list[tuple[Any, str, Any]]) -> Iterator[None]:
-    """Attributes set for a while, past Keras' tracking."""
-    before = [(thing, name, thing.__dict__.get(name)) for thing, name, _ in pairs]
-    for thing, name, value in pairs:
-        thing.__dict__[name] = value
-    try:
-        yield
-    finally:
-        for thing, name, value in before:
-            thing.__dict__[name] = value
 
 
 @contextlib.contextmanager
@@ -214,20 +201,11 @@ def unfrozen(model: Any) -> Iterator[None]:
             variable.trainable = flag
 
 
-@contextlib.contextmanager
-def with_kerass_step(model: Any) -> Iterator[None]:
+def with_kerass_step(model: Any) -> contextlib.AbstractContextManager[None]:
     """The instance's step is that of `keras.Model`, whatever its class says."""
     import keras
 
-    own = model.__dict__.get("train_step")
-    model.__dict__["train_step"] = keras.Model.train_step.__get__(model)
-    try:
-        yield
-    finally:
-        if own is None:
-            del model.__dict__["train_step"]
-        else:
-            model.__dict__["train_step"] = own
+    return attributes([(model, "train_step", keras.Model.train_step.__get__(model))])
 
 
 @contextlib.contextmanager
@@ -239,23 +217,18 @@ def all_at_once(*changes: Any) -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def loss_replaced(model: Any, function: Callable[[Any, Any], Any]) -> Iterator[None]:
+def loss_replaced(model: Any, function: Callable[[Any, Any], Any]) -> contextlib.AbstractContextManager[None]:
     """While open, the loss is this function of targets and answers."""
-    own = model.__dict__.get("compute_loss")
-    model.__dict__["compute_loss"] = lambda x=None, y=None, y_pred=None, sample_weight=None, training=True: function(
-        y, y_pred
+    return attributes(
+        [
+            (
+                model,
+                "compute_loss",
+                lambda x=None, y=None, y_pred=None, sample_weight=None, training=True: function(y, y_pred),
+            ),
+            (model, "_compute_loss_has_training_arg", True),
+        ]
     )
-    had = model.__dict__.get("_compute_loss_has_training_arg")
-    model.__dict__["_compute_loss_has_training_arg"] = True
-    try:
-        yield
-    finally:
-        model.__dict__["_compute_loss_has_training_arg"] = had
-        if own is None:
-            del model.__dict__["compute_loss"]
-        else:
-            model.__dict__["compute_loss"] = own
 
 
 def cross_entropy(y: Any, p: Any) -> Any:

@@ -16,6 +16,7 @@ from typing import Any
 
 from tsguard.backend import (
     TorchStates,
+    attributes,
     carried_states,
     is_own,
     optimizers_of,
@@ -247,23 +248,15 @@ def take_step(
     return step
 
 
-@contextlib.contextmanager
-def _weights_apart(model: Any) -> Iterator[None]:
+def _weights_apart(model: Any) -> contextlib.AbstractContextManager[None]:
     """Metrics are handed weights of their own: Keras multiplies them by masks in place, and the graph of the loss,
     which may be asked again, holds the others."""
-    before, compute_metrics = model.__dict__.get("compute_metrics"), model.compute_metrics
+    compute_metrics = model.compute_metrics
 
     def apart(x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         return compute_metrics(x, y, y_pred, sample_weight=copied(sample_weight))
 
-    model.__dict__["compute_metrics"] = apart
-    try:
-        yield
-    finally:
-        if before is None:
-            del model.__dict__["compute_metrics"]
-        else:
-            model.__dict__["compute_metrics"] = before
+    return attributes([(model, "compute_metrics", apart)])
 
 
 def copied(weights: Any) -> Any:

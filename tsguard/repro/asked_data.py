@@ -311,14 +311,11 @@ def copied_inputs(finding: Finding, case: Case) -> list[str] | None:
 
 def lost_to_half(finding: Finding, case: Case) -> list[str] | None:
     """Windows of half precision that move by hardly a step of it."""
-    name = finding.where.get("input")
-    named = isinstance(case.batch.x, Mapping) and name in case.batch.x
-    held = case.batch.x[name] if named else case.batch.x
-    if not isinstance(held, np.ndarray) or held.dtype != np.float16 or held.ndim != 3:
+    found = _values(finding, case)
+    if found is None or found[1].dtype != np.float16 or found[1].ndim != 3:
         return None
-    windows = f"x[{plain(name)}]" if named else "x"
     return [
-        f"windows = {windows}",
+        f"windows = {found[0]}",
         "moves = np.ptp(windows.astype(float), axis=1)",
         "steps = np.spacing(abs(windows).max(axis=1)).astype(float)",
         f"lost = moves <= {HALF_STEPS:g} * steps",
@@ -355,13 +352,11 @@ def swapped_axes(finding: Finding, case: Case) -> list[str] | None:
 
 def only_for_one_class(finding: Finding, case: Case) -> list[str] | None:
     """Columns in which one class of two has one value, outside of all that the other has."""
-    name, y = finding.where.get("input"), case.batch.y
-    named = isinstance(case.batch.x, Mapping) and name in case.batch.x
-    held = case.batch.x[name] if named else case.batch.x
-    if not isinstance(held, np.ndarray) or held.ndim != 2 or not isinstance(y, np.ndarray) or y.size != len(y):
+    found, y = _values(finding, case), case.batch.y
+    if found is None or found[1].ndim != 2 or not isinstance(y, np.ndarray) or y.size != len(y):
         return None
     return [
-        f"columns, labels = {f'x[{plain(name)}]' if named else 'x'}, y.ravel()",
+        f"columns, labels = {found[0]}, y.ravel()",
         "one, two = (columns[labels == kind] for kind in np.unique(labels)[:2])",
         "apart = (one.max(0) < two.min(0)) | (two.max(0) < one.min(0))",
         "still = (np.ptp(one, axis=0) == 0) != (np.ptp(two, axis=0) == 0)",

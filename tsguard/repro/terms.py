@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from tsguard.backend import attributes
 from tsguard.repro.code.arrays import plain
 
 
@@ -21,7 +22,7 @@ def only(model: Any, kept: Sequence[str] | None) -> Iterator[None]:
         terms = own(*given, **named)
         return {name: terms[name] for name in kept}
 
-    with _in_place_of(model, some):
+    with attributes([(model, "loss_terms", some)]):
         yield
 
 
@@ -36,7 +37,7 @@ def heard(model: Any, step: Callable[[], Any]) -> tuple[str, ...]:
         names.update(dict.fromkeys(terms))
         return terms
 
-    with _in_place_of(model, listened):
+    with attributes([(model, "loss_terms", listened)]):
         step()
     return tuple(names)
 
@@ -47,14 +48,3 @@ def code(kept: Sequence[str] | None) -> list[str]:
         return []
     some = ", ".join(f"{plain(name)}: all_terms(*given, **named)[{plain(name)}]" for name in kept)
     return ["all_terms = model.loss_terms", f"model.loss_terms = lambda *given, **named: {{{some}}}"]
-
-
-@contextmanager
-def _in_place_of(model: Any, function: Callable[..., Any]) -> Iterator[None]:
-    held = {name: model.__dict__[name] for name in ("loss_terms",) if name in model.__dict__}
-    model.__dict__["loss_terms"] = function
-    try:
-        yield
-    finally:
-        del model.__dict__["loss_terms"]
-        model.__dict__.update(held)

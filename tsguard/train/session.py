@@ -251,9 +251,10 @@ class Session:
         if self._earlier:
             metrics["steps_recomputed"] = float(self.recomputed)
         made = batches_made(series)
-        off = [*off_plan(self.context.declared, {**metrics, **made}), *ran_dry(self.context, made)]
+        off: list[Finding] = []
+        if self.interrupted is None:
+            off = [*off_plan(self.context.declared, {**metrics, **made}), *ran_dry(self.context, made)]
         before_it = [*found, *findings] if judged.earlier is None else judged.earlier
-        off = off if self.interrupted is None else []
         told = deepest(merged([*before_it, *judged.findings, *off, *self.late_findings()]))
         facts = provenance.gather(config=dict(self.config), seeds=seeds_of(self.context))
         report = Report(

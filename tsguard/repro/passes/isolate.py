@@ -6,13 +6,13 @@ They work on any model, because what a layer was given is recorded while the mod
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import keras
 import numpy as np
 
-from tsguard.backend import preserved, seed_everything
+from tsguard.backend import attributes, preserved, seed_everything
 from tsguard.dataset import map_leaves
 from tsguard.repro.case import Batch, Case
 from tsguard.repro.graphs import REFUSALS, compile_like, remade
@@ -84,8 +84,7 @@ def _call_of(case: Case, layer: Any) -> tuple[list[Any], dict[str, Any], tuple[i
     return arrays, settings, tuple(result.shape)
 
 
-@contextmanager
-def _listening(layer: Any, heard: list[Any]) -> Iterator[None]:
+def _listening(layer: Any, heard: list[Any]) -> AbstractContextManager[None]:
     own = layer.call
 
     def listened(*args: Any, **kwargs: Any) -> Any:
@@ -93,11 +92,7 @@ def _listening(layer: Any, heard: list[Any]) -> Iterator[None]:
         heard.append((args, kwargs, result))
         return result
 
-    layer.__dict__["call"] = listened
-    try:
-        yield
-    finally:
-        del layer.__dict__["call"]
+    return attributes([(layer, "call", listened)])
 
 
 def take_predictions(case: Case, keep: Keep) -> Case:
