@@ -550,6 +550,10 @@ def _decayed(first: FirstSteps) -> Iterator[Finding]:
         return
 
 
+BENT = 1e-3
+"""Distance from a straight line, over the spread of answers, up to which it is rounding; one relu bends by a tenth."""
+
+
 @check("straight model for curved data", codes=("under-capacity",), needs=("model", "arrays", "y"), cost=5)
 def straight_model(context: Context) -> Iterable[Finding]:
     """A model that is linear in its inputs for every weight, where a curved fit explains far more than any line."""
@@ -571,8 +575,7 @@ def straight_model(context: Context) -> Iterable[Finding]:
         ends = (opened(flat(predict(bench.model, here))[0]) + opened(flat(predict(bench.model, there))[0])) / 2
         bent = max(bent, float((middle - ends).abs().max()) / max(float(ends.std()), 1e-12))
     bench.start.restore()
-    # float32 rounding stays below a thousandth; one relu bends by a tenth and more.
-    if bent > 1e-3:
+    if bent > BENT:
         return
     fit = straight_and_curved(bench.data)
     if fit is None:

@@ -19,7 +19,7 @@ import numpy as np
 
 from tsguard.backend import restore_rng, rng_state
 from tsguard.repro.code.lines import Lines, NotCode
-from tsguard.repro.user import attributes_set, config_of
+from tsguard.repro.user import attributes_set, config_of, taken_by
 
 TRIALS = 200
 """Objects that are made to find the arguments of one: each costs what its constructor costs."""
@@ -33,7 +33,7 @@ def given_to(thing: Any) -> dict[str, Any]:
     if told is not None:
         return told
     kind = type(thing)
-    names = _taken_by(kind)
+    names = taken_by(kind)
     if kind.__module__.startswith("keras."):
         found = {name: getattr(thing, name) for name in names if hasattr(thing, name)}
     else:
@@ -47,12 +47,7 @@ def given_to(thing: Any) -> dict[str, Any]:
 
 def noted(thing: Any, given: Mapping[str, Any] | None) -> None:
     """Remember with what an object was made; None: not by its constructor, and nothing need be looked for."""
-    _FOUND[thing] = None if given is None else {key: given[key] for key in _taken_by(type(thing)) if key in given}
-
-
-def _taken_by(kind: Any) -> list[str]:
-    parameters = list(inspect.signature(kind.__init__).parameters.items())[1:]
-    return [name for name, one in parameters if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)]
+    _FOUND[thing] = None if given is None else {key: given[key] for key in taken_by(type(thing)) if key in given}
 
 
 def _missing(thing: Any, name: str) -> bool:
@@ -71,7 +66,7 @@ def _found_again(thing: Any, known: Mapping[str, Any]) -> dict[str, Any]:
     found = _FOUND[thing]
     if found is None:
         kind = type(thing)
-        name = next(name for name in _taken_by(kind) if name not in known)
+        name = next(name for name in taken_by(kind) if name not in known)
         raise NotCode(
             f"{kind.__name__} takes {name!r}, and neither get_config nor an attribute of that name says what it "
             f"was given. Give it a get_config."
@@ -82,7 +77,7 @@ def _found_again(thing: Any, known: Mapping[str, Any]) -> dict[str, Any]:
 def _search(thing: Any, known: Mapping[str, Any]) -> dict[str, Any] | None:
     """The first arguments that make the same; those that are known are asked as well."""
     kind: Any = type(thing)
-    missing = [name for name in _taken_by(kind) if name not in known]
+    missing = [name for name in taken_by(kind) if name not in known]
     parameters = inspect.signature(kind.__init__).parameters
     held = list(_held_values(thing))
     likely = [_likely(parameters[name].default, held) for name in missing]
@@ -90,7 +85,7 @@ def _search(thing: Any, known: Mapping[str, Any]) -> dict[str, Any] | None:
         given = {**known, **dict(zip(missing, values, strict=True))}
         try:
             if _same(kind(**given), thing):
-                return {name: given[name] for name in _taken_by(kind)}
+                return {name: given[name] for name in taken_by(kind)}
         except Exception:  # a constructor may refuse what it was not made for in any way
             continue
     return None

@@ -90,8 +90,8 @@ def of_any_arrays(lines: list[str], case: Case, names: str) -> list[str]:
 
 FORMS: Mapping[str, tuple[Form, ...]] = {
     "amp-steps-skipped": (asked_step.scaled_beyond, asked_step.never_moved),
-    "batch-coupling": (asked_step.carried_state, asked_step.batches_of_one),
-    "clip-saturated": (asked_step.cut_to_nothing,),
+    "batch-coupling": (asked_step.carried_state, asked_step.batches_of_one, asked_step.company),
+    "clip-saturated": (asked_step.cut_to_nothing, asked_step.cut_in_the_step),
     "data-constant": (
         asked_data.all_the_same,
         asked_data.one_target,
@@ -127,7 +127,12 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
     ),
     "data-order": (asked_data.backwards,),
     "data-precision": (asked_data.time_in_float32, asked_data.lost_to_half),
-    "data-scale": (asked_data.out_of_scale, asked_model.shut_by_inputs, asked_loss.raw_inputs),
+    "data-scale": (
+        asked_data.out_of_scale,
+        asked_model.shut_by_inputs,
+        asked_model.shut_calls_by_inputs,
+        asked_loss.raw_inputs,
+    ),
     "data-volume": (asked_step.same_loss,),
     "data-sentinel": (asked_data.code_for_missing,),
     "dead-units": (asked_model.dead_units, asked_model.dead_calls),
@@ -138,7 +143,7 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
         asked_labels.shares_made_again,
         asked_step.softmax_of_shares,
     ),
-    "exploding-gradient": (asked_model.drowning_steps,),
+    "exploding-gradient": (asked_model.drowning_steps, asked_model.growing_steps),
     "gradient-accumulates": (asked_step.summed_gradients,),
     "init-scale": (asked_model.odd_gains,),
     "input-encoding": (
@@ -167,6 +172,7 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
         asked_loss.turned_round,
         asked_loss.unheard_output,
         asked_loss.unheard_columns,
+        asked_model.unreached,
     ),
     "loss-empty-selection": (asked_step.nothing_selected,),
     "loss-mismatch": (
@@ -177,6 +183,7 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
         asked_loss.silent_among_targets,
         asked_loss.of_any_size,
         asked_labels.alike_for_all_classes,
+        asked_labels.first_of_the_row,
         asked_labels.one_of_many,
         asked_labels.numbered_classes,
         asked_loss.discouraged,
@@ -192,6 +199,7 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
         asked_loss.constant_answers,
         asked_loss.blind_answers,
         asked_loss.sums_over_another_axis,
+        asked_loss.sums_beside_the_classes,
         asked_labels.shares_of_many,
         asked_labels.all_at_once,
         asked_loss.no_probability,
@@ -209,7 +217,7 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
     "precision-overflow": (asked_step.spoilt_by_the_update, asked_model.breaks),
     "saturated-units": (asked_model.flat_units, asked_model.flat_gates, asked_model.flat_calls),
     "symmetric-init": (asked_model.units_that_stay_equal, asked_model.equal_units),
-    "train-eval-gap": (asked_step.batches_of_one,),
+    "train-eval-gap": (asked_step.batches_of_one, asked_step.average_of_the_start),
     "transfer-nothing": (asked_model.no_counterpart, asked_model.one_row_for_all),
     "under-capacity": (
         asked_model.straight,
@@ -225,6 +233,11 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
         asked_model.unmoved,
         asked_model.without_gradient,
     ),
-    "vanishing-gradient": (asked_model.fading_gradient, asked_model.fading_both_ways, asked_model.unheard_steps),
+    "vanishing-gradient": (
+        asked_model.cut_at_every_step,
+        asked_model.fading_gradient,
+        asked_model.fading_both_ways,
+        asked_model.unheard_steps,
+    ),
 }
 """By code; the first whose lines find the case wrong is the one that is written."""

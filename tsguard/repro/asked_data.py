@@ -158,9 +158,10 @@ def rare_class(finding: Finding, case: Case) -> list[str] | None:
     wide = y.ndim > 1 and y.shape[-1] > 1 and bool((((y == 0) | (y == 1)).all(-1) & (y.sum(-1) == 1)).all())
     labels = "y.argmax(axis=-1)" if wide else "y"  # two axes may also be labels of steps
     return [
-        f"counts = np.unique({labels}, return_counts=True)[1]",
+        f"kinds, counts = np.unique({labels}, return_counts=True)",
         f"rare = counts.max() >= {MAJORITY:g} * counts.sum() or counts.max() >= {RARE:g} * counts.min()",
-        "wrong = counts.tolist() if len(counts) > 1 and rare else []",
+        'weights = {fit.get("class_weight", {}).get(int(kind), 1) for kind in kinds}',
+        "wrong = counts.tolist() if len(counts) > 1 == len(weights) and rare else []",
     ]
 
 

@@ -105,6 +105,21 @@ def shares_made_again(finding: Finding, case: Case) -> list[str] | None:
     ]
 
 
+def first_of_the_row(finding: Finding, case: Case) -> list[str] | None:
+    """Rows of indicators all but the first of which may change places: that one is read as a number."""
+    y = case.batch.y
+    if not isinstance(y, np.ndarray) or y.ndim != 2 or y.shape[-1] < MIN_CLASSES:
+        return None
+    return [
+        "answers = keras.random.uniform(model(x).shape, 0.1, 0.9)",
+        "rows = tuple(y.shape) == tuple(answers.shape)",
+        "turned = keras.ops.concatenate([y[:, :1], keras.ops.roll(y[:, 1:], 1, 1)], 1)",
+        "one, two = (float(model.compute_loss(x, goals, answers)) for goals in (y, turned))",
+        f"same = rows and bool((y != turned).any()) and abs(one - two) <= {SAME:g} * abs(one)",
+        'wrong = ["only the first of the row is read"] if same else []',
+    ]
+
+
 def deaf_to_a_label(finding: Finding, case: Case) -> list[str] | None:
     """Rows of one label whose answers a loss does not hear, whatever they are."""
     if not isinstance(case.batch.y, np.ndarray) or case.batch.y.size != len(case.batch.y):

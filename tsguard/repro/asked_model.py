@@ -13,11 +13,12 @@ import numpy as np
 import torch
 
 from tsguard.checks import axes
+from tsguard.checks.cut import HEARD
 from tsguard.checks.data_ids import MOST_INSIDE
-from tsguard.checks.gradient_flow import EXPLODED, FADED, FLOAT32_EPS, VANISHED
+from tsguard.checks.gradient_flow import EXPLODED, FADED, FLOAT32_EPS, GROWN, VANISHED
 from tsguard.checks.initialisation import GAIN_HIGH, GAIN_LOW
 from tsguard.checks.precision import computing_in_half
-from tsguard.checks.rates import DECAY_PULL, PLANNED, RUNAWAY, STANDSTILL, STEPS
+from tsguard.checks.rates import BENT, DECAY_PULL, PLANNED, RUNAWAY, STANDSTILL, STEPS, SUM_ROUNDED
 from tsguard.checks.rates import FADED as RATE_LEFT
 from tsguard.checks.regularisation import HALF, LOST, PENALTY_RATIO
 from tsguard.checks.transfer import SHAPES_OF_SOURCE
@@ -33,6 +34,9 @@ SIGNAL = "initial signal"
 """The check of what inputs of their size make of units."""
 
 LOSS = "model.compute_loss(x, y, model(x, training=True))"
+
+CUT = "gradient cut between timesteps"
+"""The check of a state that goes on while its gradient does not."""
 
 _KERNELS = "for v in model.trainable_variables if v.value.ndim > 1"
 
@@ -168,6 +172,33 @@ def drowning_steps(finding: Finding, case: Case) -> list[str] | None:
     return _gradient_in_time(f"[float(reach[0] / reach[-1])] if reach[0] > {EXPLODED:g} * reach[-1] > 0 else []", case)
 
 
+def growing_steps(finding: Finding, case: Case) -> list[str] | None:
+    """A gradient that grows at every step on its way back, and in all of them by very much."""
+    grown = f"(reach[:-1] > reach[1:]).all() and reach[0] > {GROWN:g} * reach[-1] > 0"
+    return _gradient_in_time(f"[float(reach[0] / reach[-1])] if {grown} else []", case)
+
+
+def cut_at_every_step(finding: Finding, case: Case) -> list[str] | None:
+    """A layer of a name whose last answer hangs on the steps before the last and has no slope in any of them."""
+    if finding.check != CUT:
+        return None
+    name = plain(str(finding.where["layer"]).rpartition("/")[2])
+    return [
+        "from torch.nn.modules.module import register_module_forward_hook",
+        "model(x)",  # what is not built yet is called on nothing first
+        "calls, wrong = [], []",
+        "with register_module_forward_hook(lambda *call: calls.append(call)):",
+        "    model(x)",
+        f"for layer, [given, *_], _ in [call for call in calls if call[0].name == {name}]:",
+        "    last = lambda steps: layer(steps) if layer(steps).ndim == 2 else layer(steps)[:, -1]",
+        "    free, other = given.detach().requires_grad_(), given.detach() + 1",
+        "    other[:, -1] = given[:, -1]",
+        "    (last(free) ** 2).sum().backward()",
+        "    silent = free.grad[:, -1].any() and not free.grad[:, :-1].any()",
+        f"    wrong += [layer.name] if silent and abs(last(other) - last(free)).max() > {HEARD:g} else []",
+    ]
+
+
 def odd_gains(finding: Finding, case: Case) -> list[str]:
     """Kernels that multiply their signal by an unusual number."""
     return [
@@ -256,6 +287,11 @@ def shut_by_inputs(finding: Finding, case: Case) -> list[str] | None:
     return flat_units(finding, case) if keras.activations.tanh in kinds else flat_gates(finding, case)
 
 
+def shut_calls_by_inputs(finding: Finding, case: Case) -> list[str] | None:
+    """The same of functions that no layer has for its activation: gates among them."""
+    return flat_calls(finding, case) if "layer" in finding.where else None
+
+
 def shut_by_numbers(finding: Finding, case: Case) -> list[str] | None:
     """Units, or gates, that inputs which number something shut."""
     return flat_calls(finding, case) if finding.check == SIGNAL else None
@@ -281,14 +317,14 @@ def penalised_level(finding: Finding, case: Case) -> list[str] | None:
         return None
     return [
         'biases, costs = [v for v in model.trainable_variables if "bias" in v.name], []',
+        "answers = model(x)",
         "for step in (1, -2, 1):",  # up by one, down by one, and back again
         "    for bias in biases:",
         "        bias.assign_add(step * keras.ops.ones_like(bias))",
-        "    loss, penalty = float(model.compute_loss(x, y, model(x))), float(sum(model.losses))",
-        "    costs.append((penalty, loss - penalty))",
-        "held, asked = (up + down - 2 * here for up, down, here in zip(*costs))",
-        "lost = np.abs(y.mean()) / y.std() * held / (held + asked)",
-        f"wrong = [lost] if lost > ({HALF:g} if held > asked else {LOST:g}) else []",
+        "    costs.append([float(model.compute_loss(x, y, given)) for given in (answers, model(x))])",
+        "held, whole = (up + down - 2 * here for up, down, here in zip(*costs))",
+        "lost = float(abs(y.mean()) / y.std()) * held / whole if whole else 0.0",
+        f"wrong = [lost] if lost > ({HALF:g} if 2 * held > whole else {LOST:g}) else []",
     ]
 
 
@@ -319,10 +355,16 @@ def heavy_decay(finding: Finding, case: Case) -> list[str]:
     ]
 
 
+def _first_steps(case: Case) -> str:
+    """A training of a few updates with all rows as one batch."""
+    rows = "len(x)" if isinstance(case.batch.x, np.ndarray) else "len(keras.tree.flatten(x)[0])"
+    return f"model.fit(x, y, {rows}, {STEPS}, verbose=0)"
+
+
 def runs_away(finding: Finding, case: Case) -> list[str]:
     """A loss that only grows in the first steps."""
     return [
-        f'losses = model.fit(x, y, len(x), {STEPS}, verbose=0).history["loss"]',
+        f'losses = {_first_steps(case)}.history["loss"]',
         f"wrong = [losses[0], losses[-1]] if not losses[-1] <= {RUNAWAY:g} * losses[0] else []",
     ]
 
@@ -345,7 +387,7 @@ def breaks(finding: Finding, case: Case) -> list[str] | None:
     if not computing_in_half(case.model):
         return None
     return [
-        f'losses = model.fit(x, y, len(x), {STEPS}, verbose=0).history["loss"]',
+        f'losses = {_first_steps(case)}.history["loss"]',
         'wrong = [step for step, loss in enumerate(losses) if not abs(loss) < float("inf")][:1]',
     ]
 
@@ -354,7 +396,7 @@ def stands_still(finding: Finding, case: Case) -> list[str]:
     """Weights that the first steps do not move."""
     return [
         "before = [v.value.clone() for v in model.trainable_variables]",
-        f"model.fit(x, y, len(x), {STEPS}, verbose=0)",
+        _first_steps(case),
         "pairs = zip(model.trainable_variables, before)",
         "moved = max(float((v.value - old).norm() / old.norm()) for v, old in pairs if old.any())",
         f"wrong = [moved] if moved < {STANDSTILL:g} else []",
@@ -362,14 +404,22 @@ def stands_still(finding: Finding, case: Case) -> list[str]:
 
 
 def straight(finding: Finding, case: Case) -> list[str] | None:
-    """A model whose answer halfway between two samples lies halfway between its answers."""
-    if isinstance(case.batch.x, Mapping | list | tuple):
+    """A model whose answer halfway between two samples lies halfway between its answers.
+
+    Of shares that is asked of what stands before the softmax, up to a constant for each row.
+    """
+    if not isinstance(case.batch.x, np.ndarray):
         return None
+    answers = case.model(case.batch.x)
+    shares = answers.ndim > 1 and answers.shape[-1] > 1 and float(abs(answers.sum(-1) - 1).max()) < SUM_ROUNDED
+    logs = ["    logs = keras.ops.log(model(rows))", "    return logs - keras.ops.mean(logs, -1, keepdims=True)"]
     return [
-        "turned = keras.ops.flip(x, 0)",
-        "one, two, between = model(x), model(turned), model((x + turned) / 2)",
-        "bent = float(abs(between - (one + two) / 2).max() / abs(one - two).max())",
-        'wrong = ["the model is a straight line"] if bent < 1e-4 else []',
+        "def scores(rows):",
+        *(logs if shares else ["    return model(rows)"]),
+        "one, two = keras.random.normal((2, 16, *x.shape[1:]))",
+        "ends, between = (scores(one) + scores(two)) / 2, scores((one + two) / 2)",
+        "bent = float(abs(between - ends).max() / ends.std())",
+        f'wrong = ["the model is a straight line"] if bent < {BENT:g} else []',
     ]
 
 

@@ -12,7 +12,9 @@ import numpy as np
 
 from tsguard.checks.carried import SAME
 from tsguard.checks.data_reshaped import COURSE
+from tsguard.checks.normalisation import COMPANIES, FEW
 from tsguard.checks.rates import CLIPPED
+from tsguard.checks.schedules import START_KEPT
 from tsguard.findings import Finding
 from tsguard.repro.asked_model import LOSS
 from tsguard.repro.case import Case
@@ -34,6 +36,10 @@ ROUNDED = 1e-5
 _GRADIENTS = "grads = [v.value.grad for v in model.trainable_variables if v.value.grad is not None]"
 
 
+def _norm(grads: str) -> str:
+    return f"sum(float(keras.ops.sum(grad**2)) for grad in {grads}) ** 0.5"
+
+
 def summed_gradients(finding: Finding, case: Case) -> list[str]:
     """A step after which the gradient still holds that of the step before; no weight moves between the two."""
     return [
@@ -42,7 +48,7 @@ def summed_gradients(finding: Finding, case: Case) -> list[str]:
         "for _ in range(2):",
         "    model.train_step((x, y))",
         f"    {_GRADIENTS}",
-        "    norms.append(sum(float(keras.ops.sum(grad**2)) for grad in grads) ** 0.5)",
+        f"    norms.append({_norm('grads')})",
         f"wrong = norms if norms[1] > {ADDED:g} * norms[0] else []",
     ]
 
@@ -76,8 +82,24 @@ def cut_to_nothing(finding: Finding, case: Case) -> list[str]:
         "threshold = rule.global_clipnorm or rule.clipnorm or rule.clipvalue or float('inf')",
         f"{LOSS}.backward()",
         _GRADIENTS,
-        "norm = sum(float(keras.ops.sum(grad**2)) for grad in grads) ** 0.5",
+        f"norm = {_norm('grads')}",
         f"wrong = [threshold, norm] if threshold < {CLIPPED:g} * norm else []",
+    ]
+
+
+def cut_in_the_step(finding: Finding, case: Case) -> list[str] | None:
+    """A step of one's own that hands the optimizer next to nothing of the gradient."""
+    if type(case.model).train_step is keras.Model.train_step:
+        return None
+    return [
+        f"{LOSS}.backward()",
+        _GRADIENTS,
+        f"asked, given, own = {_norm('grads')}, [], model.optimizer.apply",
+        "model.optimizer.apply = lambda grads, *rest: [given.extend(grads), own(grads, *rest)][1]",
+        "model.zero_grad()",
+        "model.train_step((x, y))",
+        f"heard = {_norm('given')}",
+        f"wrong = [heard, asked] if given and heard < {CLIPPED:g} * asked else []",
     ]
 
 
@@ -129,6 +151,35 @@ def batches_of_one(finding: Finding, case: Case) -> list[str] | None:
         f"one, two = (model({part}, training=True) for row in (0, 1))",
         f"alike = size == 1 and {apart} and float(abs(one - two).max()) <= {SAME:g}",
         'wrong = ["two rows have one answer"] if alike else []',
+    ]
+
+
+def company(finding: Finding, case: Case) -> list[str] | None:
+    """Answers in training that differ more with the rows beside a row than from row to row."""
+    if isinstance(case.batch.x, list | tuple) or not case.fit:
+        return None
+    rows = "x" if isinstance(case.batch.x, np.ndarray) else "keras.tree.flatten(x)[0]"
+    return [
+        f'size, rows, told = fit.get("batch_size", 32), len({rows}), []',
+        f"for seed in range({COMPANIES}):",
+        "    order = np.random.default_rng(seed).permutation(rows // size * size)",
+        "    parts = [keras.tree.map_structure(lambda leaf: leaf[some], x) for some in order.reshape(-1, size)]",
+        "    answers = [keras.ops.convert_to_numpy(model(part, training=True)) for part in parts]",
+        "    told.append(np.concatenate(answers)[order.argsort()])",
+        "beside, apart = np.var(told, axis=0).mean(), np.mean(told, axis=0).var(axis=0).mean()",
+        f"wrong = [beside, apart] if 1 < size <= {FEW} and beside > apart else []",
+    ]
+
+
+def average_of_the_start(finding: Finding, case: Case) -> list[str] | None:
+    """An average of the weights that at the end of the run still holds the start."""
+    if not case.fit:
+        return None
+    rows = "len(x)" if isinstance(case.batch.x, np.ndarray) else "len(keras.tree.flatten(x)[0])"
+    return [
+        f'rule, batches = model.optimizer, -(-{rows} // fit.get("batch_size", 32))',
+        'kept = rule.ema_momentum ** (batches * fit.get("epochs", 1)) if rule.use_ema else 0.0',
+        f"wrong = [kept] if kept > {START_KEPT:g} else []",
     ]
 
 

@@ -29,16 +29,25 @@ def is_own_graph(built: Any) -> bool:
 
 def config_of(thing: Any) -> dict[str, Any] | None:
     """The configuration that an object gives of itself; None where it has none that is true."""
-    kind = type(thing)
-    if isinstance(thing, keras.Model) and not kind.__module__.startswith("keras."):
-        # Keras notes the arguments of a layer, but of a model it notes the defaults, whatever was given.
-        says = next(one for one in kind.__mro__ if "get_config" in vars(one))
-        if says.__module__.startswith("keras."):
-            return None
     try:
-        return dict(thing.get_config())
+        told = dict(thing.get_config())
     except (NotImplementedError, TypeError, AttributeError, KeyError):
         return None
+    kind: Any = type(thing)
+    says = next(one for one in kind.__mro__ if "get_config" in vars(one))
+    if kind.__module__.startswith("keras.") or not says.__module__.startswith("keras."):
+        return told
+    if isinstance(thing, keras.Model):
+        return None  # Keras notes the defaults, whatever was given
+    # Of a layer Keras notes what its constructor was given; of a loss, a regularizer, a constraint it knows its own.
+    missing = [] if isinstance(thing, keras.layers.Layer) else [name for name in taken_by(kind) if name not in told]
+    return None if missing else told
+
+
+def taken_by(kind: Any) -> list[str]:
+    """Names of the arguments of a constructor."""
+    parameters = list(inspect.signature(kind.__init__).parameters.items())[1:]
+    return [name for name, one in parameters if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)]
 
 
 def held_by(thing: Any) -> tuple[type, dict[str, Any]]:
