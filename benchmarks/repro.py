@@ -319,7 +319,11 @@ from tsguard.dataset import Data
 from tsguard.repro.find import as_arrays
 data = as_arrays(Data(program.x, program.y, program.fit.get("sample_weight")))
 model, x, y, weight, fit = program.model, data.x, data.y, data.sample_weight, program.fit
-held_x, held_y, *_ = [*(program.validation_data or ()), None, None]
+held = program.validation_data or ()
+if not isinstance(held, tuple):
+    held = as_arrays(Data(held))
+    held = held.x, held.y
+held_x, held_y, *_ = [*held, None, None]
 """
 """The parts of a program by the names that a script gives them; batches of a loader as arrays."""
 

@@ -16,7 +16,7 @@ import numpy as np
 from tsguard.backend import preserved, seed_everything
 from tsguard.dataset import map_leaves
 from tsguard.findings import Finding
-from tsguard.repro import asked_data, asked_labels, asked_loss, asked_model, asked_sight, asked_step
+from tsguard.repro import asked_data, asked_labels, asked_loss, asked_model, asked_pairs, asked_sight, asked_step
 from tsguard.repro.case import Case
 from tsguard.repro.graphs import REFUSALS, has_graph
 
@@ -124,6 +124,8 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
         asked_data.sorted_apart,
         asked_data.joined_rows,
         asked_data.steps_behind,
+        asked_pairs.in_another_order,
+        asked_pairs.taught_in_stretches,
     ),
     "data-order": (asked_data.backwards,),
     "data-precision": (asked_data.time_in_float32, asked_data.lost_to_half),

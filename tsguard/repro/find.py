@@ -97,6 +97,7 @@ def other_case(
         # What comes out of a generator is gone: read once, it is remembered for the next reduction of the same run.
         data = known[READ] = known.get(READ) or as_arrays(data)
         context = None if context is None else replace(context, facts={**context.facts, **_in_its_order(context, data)})
+    context = None if context is None else _with_held_arrays(context)
     clock = clock or stopwatch()
     deadline = clock() + budget_s
     whole = model if data is None else _opened(model, data)
@@ -140,6 +141,15 @@ def other_case(
 def _in_its_order(context: Context, data: Data) -> dict[str, Any]:
     """The arguments of a `fit` over arrays that hands over the batches of a loader as they came."""
     return {"fit": {**context.fit, "batch_size": data.batch_size, "shuffle": False}} if data.is_arrays else {}
+
+
+def _with_held_arrays(context: Context) -> Context:
+    """The same, with the arrays of the validation part where that is a loader."""
+    held = None if context.data is None else context.data.validation
+    if context.data is None or held is None or isinstance(held, tuple | list):
+        return context
+    read = as_arrays(Data(held))
+    return replace(context, data=replace(context.data, validation=(read.x, read.y))) if read.is_arrays else context
 
 
 def _opened(model: Any, data: Data) -> Any:
