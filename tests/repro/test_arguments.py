@@ -7,7 +7,8 @@ from keras import layers
 
 from tsguard.backend import rng_state
 from tsguard.repro.arguments import given_to
-from tsguard.repro.code.lines import NotCode
+from tsguard.repro.code.lines import Lines, NotCode
+from tsguard.repro.code.objects import construction
 from tsguard.repro.graphs import remade
 
 
@@ -80,3 +81,33 @@ def test_looking_for_arguments_draws_nothing():
 def test_other_arguments_make_a_smaller_object():
     net = Net(6)
     assert remade(net, {id(net): {"width": 1}}).hidden.units == 1
+
+
+class Focal(keras.losses.Loss):
+    def __init__(self, gamma=2.0):
+        super().__init__(name="focal")
+        self.gamma = gamma
+
+    def call(self, y_true, y_pred):
+        return -((1 - y_pred) ** self.gamma) * y_true * keras.ops.log(y_pred)
+
+
+class Told(Focal):
+    def get_config(self):
+        return {"gamma": self.gamma}
+
+
+@pytest.mark.parametrize("kind", [Focal, Told])
+def test_a_loss_of_ones_own_is_written_with_what_it_was_given(kind):
+    assert given_to(kind(3.5))["gamma"] == 3.5
+    assert construction(kind(3.5), Lines()) == f"{kind.__name__}(3.5)"
+
+
+def test_a_loss_of_keras_says_it_by_its_configuration():
+    assert construction(keras.losses.Huber(delta=0.3), Lines()) == "keras.losses.Huber(0.3)"
+
+
+@pytest.mark.parametrize("name", ["Huber", "Tversky", "Dice", "CategoricalFocalCrossentropy", "LogCosh"])
+def test_losses_of_keras_are_written_without_what_is_usual(name):
+    kind = getattr(keras.losses, name)
+    assert construction(kind(), Lines()) == f"keras.losses.{name}()"

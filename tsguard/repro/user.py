@@ -34,6 +34,8 @@ def config_of(thing: Any) -> dict[str, Any] | None:
     except (NotImplementedError, TypeError, AttributeError, KeyError):
         return None
     kind: Any = type(thing)
+    # Keras' Huber and others keep what their function is given, and leave it out of their configuration.
+    told |= {key: value for key, value in getattr(thing, "_fn_kwargs", {}).items() if key in taken_by(kind)}
     says = next(one for one in kind.__mro__ if "get_config" in vars(one))
     if kind.__module__.startswith("keras.") or not says.__module__.startswith("keras."):
         return told

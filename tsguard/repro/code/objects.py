@@ -46,7 +46,7 @@ def construction(thing: Any, lines: Lines) -> str:
                 words.append(f'dtype="{policy}"')
             continue
         if key == "name":
-            if _given_name(thing, value):
+            if value != default and _given_name(thing, value):
                 words.append(f"name={plain(value)}")
             continue
         needed = key in parameters and default is inspect.Parameter.empty  # None too has to be said
