@@ -206,17 +206,25 @@ def _finite(values: Any) -> bool:
 
 
 def weight_lines(case: Case, lines: Lines, beside: dict[str, Any]) -> None:
-    """Lines that put recorded weights in place, inline where they are few."""
-    if not case.weights:
-        return  # seeded, or none at all
-    if not is_graph(case.model):
+    """Lines that put recorded weights in place, inline where they are few, and optimizers of torch that move them."""
+    stepping = compiling.torch_optimizers(case.model)
+    # What was never called has the weights that its constructor made; those may be all that its optimizer knows.
+    if (case.weights or stepping) and not is_graph(case.model) and case.model.built:
         lines.body.append("model(x)")
-    few = [array(weight) for weight in case.weights]
+    if case.weights:  # else they are seeded, or there are none at all
+        _recorded_weights(case.weights, lines, beside)
+    if stepping:
+        lines.imports.add("import torch")
+        lines.body += stepping
+
+
+def _recorded_weights(weights: Sequence[Any], lines: Lines, beside: dict[str, Any]) -> None:
+    few = [array(weight) for weight in weights]
     if None not in few and len(f"{few}") <= WEIGHTS_MAX:
         lines.body.append(f"model.set_weights([{', '.join(map(str, few))}])")
         return
-    beside.update({f"w{index:03d}": np.asarray(weight) for index, weight in enumerate(case.weights)})
-    lines.body.append(f'model.set_weights([stored[f"w{{i:03d}}"] for i in range({len(case.weights)})])')
+    beside.update({f"w{index:03d}": np.asarray(weight) for index, weight in enumerate(weights)})
+    lines.body.append(f'model.set_weights([stored[f"w{{i:03d}}"] for i in range({len(weights)})])')
 
 
 def _hidden(case: Case) -> Script:

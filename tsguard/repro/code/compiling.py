@@ -1,7 +1,8 @@
-"""Code for the line that compiles: loss, optimizer, weights of the losses."""
+"""Code for the line that compiles: loss, optimizer, weights of the losses; and for optimizers of torch beside it."""
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import keras
@@ -11,6 +12,7 @@ from tsguard.repro.code.lines import Lines
 from tsguard.repro.code.objects import construction
 from tsguard.repro.code.sources import function_code
 from tsguard.repro.graphs import plain_names, settings_of
+from tsguard.repro.user import attributes_set
 
 USUAL_SCALE = 2.0**15
 """The loss scale that Keras begins with."""
@@ -64,3 +66,31 @@ def compile_line(model_: Any, lines: Lines, *, exact: bool, apart: bool = False,
     if exact and metrics and plain_names(named):
         words.append(f"metrics={plain(named)}")
     return [f"model.compile({', '.join(words)})"] if words else []
+
+
+def torch_optimizers(model_: Any) -> list[str]:
+    """Lines that give a built model the optimizers of torch that were set on it after it was made.
+
+    Those with several groups, or with tensors that are no weights of the model, cannot be written.
+    """
+    import torch
+
+    by_itself = attributes_set(type(model_))
+    held = {name: one for name, one in vars(model_).items() if isinstance(one, torch.optim.Optimizer)}
+    written = {name: _stepping(one, model_) for name, one in held.items() if name not in by_itself}
+    return [f"model.{name} = {code}" for name, code in written.items() if code is not None]
+
+
+def _stepping(one: Any, model_: Any) -> str | None:
+    kind, [group, *others] = type(one), one.param_groups
+    mine = {id(weight) for weight in group["params"]}
+    places = [place for place, v in enumerate(model_.trainable_variables) if id(v.value) in mine]
+    if others or len(places) < len(mine) or not kind.__module__.startswith("torch."):
+        return None
+    usual = {name: one.default for name, one in inspect.signature(kind.__init__).parameters.items()}
+    told = {key: value for key, value in group.items() if key in usual and key != "params" and value != usual[key]}
+    every = "model.trainable_variables"
+    if len(places) < len(model_.trainable_variables):
+        every = f"[{every}[k] for k in {plain(tuple(places))}]"
+    words = [f"[v.value for v in {every}]", *(f"{key}={plain(value)}" for key, value in told.items())]
+    return f"torch.optim.{kind.__name__}({', '.join(words)})"
