@@ -42,7 +42,10 @@ def test_all_weights_or_those_that_were_there(built):
     exec(torch_optimizers(made)[0], {"model": made, "torch": torch})
     assert made.steps is not before
     assert made.steps.param_groups[0]["lr"] == 0.004
-    assert all(one is other for one, other in zip(made.steps.param_groups[0]["params"], tensors(*made.head.variables)))
+    assert all(
+        one is other
+        for one, other in zip(made.steps.param_groups[0]["params"], tensors(*made.head.variables), strict=True)
+    )
 
 
 def test_what_the_constructor_makes_is_not_said_twice():
