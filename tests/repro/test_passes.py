@@ -63,6 +63,20 @@ def test_attention_loses_its_heads():
     assert small.fails()
 
 
+@pytest.mark.parametrize(("units", "sick"), [(3, 0), (3, 1), (3, 2), (8, 5), (12, 0), (12, 11)])
+def test_of_recorded_units_the_one_that_fails_is_left(units, sick):
+    inputs = keras.Input((2,))
+    model = keras.Model(inputs, Own(ops.log, name="own")(layers.Dense(units, use_bias=False)(inputs)))
+    model.compile("sgd", "mse")
+    kernel = np.ones((2, units), "float32")
+    kernel[:, sick] = -3.0
+    model.set_weights([kernel])
+    case = case_of(model, np.ones((1, 2), "float32"), np.zeros((1, units), "float32"))
+    small = narrow.narrow_layers(case, fails)
+    assert small.weights[0].tolist() == [[-3.0], [-3.0]]
+    assert small.batch.y.shape == (1, 1)
+
+
 def test_recorded_weights_are_cut_along_the_features_that_are_kept():
     keras.utils.set_random_seed(0)
     inputs = keras.Input((3,))

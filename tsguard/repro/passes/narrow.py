@@ -1,7 +1,7 @@
 """Passes over the configuration, in integers: fewer units, heads, filters, layers, features, outputs.
 
 A candidate is built from a smaller configuration and is valid by construction, or its constructor refuses it. Recorded
-weights are cut along: the leading part of every axis, and of a feature axis the features that were kept.
+weights are cut along: the first part of every axis or another one, and of a feature axis the features that were kept.
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ NO_SIZES = frozenset("axis seed axes groups dims ndim rank version".split())
 """Integers of a configuration that count nothing."""
 
 
+EACH = 8
+"""Units up to which each of them is tried alone: of more the halves lead to the one that is needed."""
+
+
 def narrow_layers(case: Case, keep: Keep) -> Case:
     """Every integer of the configuration as small as it still fails with: one, or half again and again."""
     place = 0
@@ -33,13 +37,24 @@ def narrow_layers(case: Case, keep: Keep) -> Case:
         if place >= len(found):
             return case
         owner, key, value = found[place]
-        for smaller in dict.fromkeys((1, value // 2, value - 1)):
-            candidate = with_sizes(case, {id(owner): {key: smaller}}) if 0 < smaller < value else None
+        fewer = [size for size in dict.fromkeys((1, value // 2, value - 1)) if 0 < size < value]
+        for smaller, begin in [(size, begin) for size in fewer for begin in _beginnings(case, size, value)]:
+            candidate = with_sizes(case, {id(owner): {key: smaller}}, begin=begin)
             if candidate is not None and _value_at(candidate, place) == smaller and keep(candidate):
                 case = candidate
                 break
         else:
             place += 1
+
+
+def _beginnings(case: Case, smaller: int, value: int) -> list[float]:
+    """Where the part of recorded weights that is kept may begin: 0 is the first part, 1 the last.
+
+    Seeded weights are drawn for the smaller size: of them there is no other part.
+    """
+    if case.weights is None:
+        return [0.0]
+    return [k / (value - 1) for k in range(value)] if smaller == 1 and value <= EACH else [0.0, 1.0]
 
 
 def _value_at(case: Case, place: int) -> int | None:
@@ -88,10 +103,10 @@ def _sizes_of(owner: Any) -> Iterator[tuple[Any, str, int]]:
             yield owner, key, value
 
 
-def with_sizes(case: Case, changed: Mapping[int, Mapping[str, int]]) -> Case | None:
-    """The case with other integers, its weights cut along; None where that cannot be."""
+def with_sizes(case: Case, changed: Mapping[int, Mapping[str, int]], *, begin: float = 0.0) -> Case | None:
+    """The case with other integers, its weights cut along from a beginning on; None where that cannot be."""
     if has_graph(case.model):
-        return _rebuilt_case(case, changed)
+        return _rebuilt_case(case, changed, begin=begin)
     try:
         seed_everything(case.seed)
         fresh = remade(case.model, changed)
@@ -101,7 +116,7 @@ def with_sizes(case: Case, changed: Mapping[int, Mapping[str, int]]) -> Case | N
             with preserved(case.model):
                 case.model(case.batch.x)
                 pairs = list(zip(case.model.weights, fresh.weights, strict=True))
-            fitted = tuple(_cut(old, new.shape) for old, (_, new) in zip(case.weights, pairs, strict=True))
+            fitted = tuple(_cut(old, new.shape, begin=begin) for old, (_, new) in zip(case.weights, pairs, strict=True))
             return _fitting(case.with_(model=fresh, weights=fitted, slots=None, recipe=None))
         return _fitting(case.with_(model=fresh, slots=None, recipe=None))
     except REFUSALS:
@@ -118,6 +133,7 @@ def _rebuilt_case(
     features: Mapping[int, Sequence[int]] | None = None,
     dtype: str | None = None,
     frozen: frozenset[int] = frozenset(),
+    begin: float = 0.0,
 ) -> Case | None:
     def again(one: Any) -> Any:
         if one is without:
@@ -142,7 +158,7 @@ def _rebuilt_case(
         if case.weights is not None:
             for old, new in pairs:
                 if old is not new:
-                    new.set_weights([_cut(a, tuple(b.shape), features) for a, b in _both(old, new)])
+                    new.set_weights([_cut(a, tuple(b.shape), features, begin=begin) for a, b in _both(old, new)])
         weights = None if case.weights is None else tuple(fresh.get_weights()) or None
         return _fitting(case.with_(model=fresh, batch=batch or case.batch, weights=weights, slots=None, recipe=None))
     except REFUSALS:
@@ -153,13 +169,17 @@ def _both(old: Any, new: Any) -> list[tuple[Any, Any]]:
     return list(zip(old.get_weights(), new.weights, strict=True))
 
 
-def _cut(weight: Any, shape: Sequence[int], features: Mapping[int, Sequence[int]] | None = None) -> Any:
+def _cut(
+    weight: Any, shape: Sequence[int], features: Mapping[int, Sequence[int]] | None = None, *, begin: float = 0.0
+) -> Any:
     """The part of a weight that a smaller shape leaves."""
     array = np.asarray(weight)
     for axis, (had, has) in enumerate(zip(array.shape, shape, strict=True)):
         if had != has:
             kept = (features or {}).get(had)
-            array = np.take(array, kept if kept is not None and len(kept) == has else range(has), axis=axis)
+            first = round(begin * (had - has))
+            part = kept if kept is not None and len(kept) == has else range(first, first + has)
+            array = np.take(array, part, axis=axis)
     return array
 
 
