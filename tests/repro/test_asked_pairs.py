@@ -83,3 +83,8 @@ def test_stretches_are_held_against_each_other(make):
 def test_several_inputs_are_asked_through_the_check():
     x, y = tables(0)
     assert not said(in_another_order, {"a": x, "b": x}, y[::-1], "reversed")
+
+
+@pytest.mark.parametrize("x", [np.full((ROWS, 4), 10**9), np.zeros((ROWS, 200, 9)), np.zeros((ROWS, 5_000))])
+def test_views_that_would_be_too_wide_are_not_made(x):
+    assert not said(taught_in_stretches, x, np.zeros((ROWS, 1)))

@@ -19,6 +19,7 @@ from tsguard.checks.data_parts import SHARED_SAMPLES, SHARED_STEPS
 from tsguard.checks.data_weights import ALL_THAT_COUNTS, LEAST_NUMBERS, UNEQUAL, UNHEARD
 from tsguard.findings import Finding
 from tsguard.probes.pairing import LEAST_PAIRS, RELATED, UNRELATED
+from tsguard.repro.asked_pairs import WIDEST
 from tsguard.repro.code.arrays import plain
 
 if TYPE_CHECKING:
@@ -154,12 +155,15 @@ def taught_by_views(finding: Finding, parts: Parts) -> list[str] | None:
     ids = parts.x.ndim == 2 and parts.x.dtype.kind in "iu"
     if not (ids or parts.x.ndim == 3) or not (classes or parts.y.dtype.kind == "f"):
         return None
+    if (max(parts.x.max(), parts.held_x.max()) if ids else 3 * parts.x[:1].size) > WIDEST:
+        return None
     view = [
         "    flat, waves = part.reshape(len(part), -1), abs(np.fft.rfft(part, axis=1)).reshape(len(part), -1)",
         "    view = np.c_[flat, flat**2, waves, np.ones(len(part))]",
     ]
     if ids:
-        view = ["    view = np.c_[np.eye(1 + max(x.max(), held_x.max()))[part].sum(1), np.ones(len(part))]"]
+        counted = "[np.bincount(row, minlength=1 + max(x.max(), held_x.max())) for row in part]"
+        view = [f"    view = np.c_[{counted}, np.ones(len(part))]"]
     goal = "np.eye(1 + max(y.max(), held_y.max()))[goal.ravel()]" if classes else "goal.reshape(len(goal), -1)"
     return [
         "def explained(part, goal):",
@@ -182,6 +186,8 @@ def numbered_otherwise(finding: Finding, parts: Parts) -> list[str] | None:
     if not (_two_arrays(parts) and isinstance(parts.y, np.ndarray) and isinstance(parts.held_y, np.ndarray)):
         return None
     if parts.y.dtype.kind not in "iu" or parts.y.size != len(parts.y) or parts.x.ndim not in (2, 3):
+        return None
+    if max(3 * parts.x[:1].size, parts.y.max()) > WIDEST:
         return None
     waves = "abs(np.fft.rfft(part, axis=1)).reshape(len(part), -1), " if parts.x.ndim == 3 else ""
     return [

@@ -98,6 +98,7 @@ def cut_in_the_step(finding: Finding, case: Case) -> list[str] | None:
         "model.optimizer.apply = lambda grads, *rest: [given.extend(grads), own(grads, *rest)][1]",
         "model.zero_grad()",
         "model.train_step((x, y))",
+        "given = [grad for grad in given if grad is not None]",
         f"heard = {_norm('given')}",
         f"wrong = [heard, asked] if given and heard < {CLIPPED:g} * asked else []",
     ]
@@ -161,7 +162,8 @@ def company(finding: Finding, case: Case) -> list[str] | None:
         return None
     rows = "x" if isinstance(case.batch.x, np.ndarray) else "keras.tree.flatten(x)[0]"
     return [
-        f'size, rows, told = fit.get("batch_size", 32), len({rows}), []',
+        f"rows, told = len({rows}), []",
+        'size = min(rows, fit.get("batch_size", 32))',
         f"for seed in range({COMPANIES}):",
         "    order = np.random.default_rng(seed).permutation(rows // size * size)",
         "    parts = [keras.tree.map_structure(lambda leaf: leaf[some], x) for some in order.reshape(-1, size)]",
