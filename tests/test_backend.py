@@ -233,3 +233,11 @@ def test_another_backend_is_refused_with_the_line_to_add():
     done = in_a_new_process(code, KERAS_BACKEND="jax")
     assert "received 'jax'" in done.stderr
     assert 'os.environ["KERAS_BACKEND"] = "torch"' in done.stderr
+
+
+@pytest.mark.slow
+def test_a_reduction_by_itself_runs_on_torch_too(tmp_path):
+    code = f"import tsguard; tsguard.reduce({str(tmp_path)!r})"
+    done = in_a_new_process(code, KERAS_HOME=str(tmp_path))
+    assert "ModuleNotFoundError" not in done.stderr
+    assert "tsguard.errors" in done.stderr.splitlines()[-1]

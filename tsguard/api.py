@@ -79,6 +79,7 @@ def reduce(
     Takes a report of this process, or the folder of a run whose `config.yaml` says how to build it again. `synthetic`
     puts made values in place of measured ones wherever it still fails.
     """
+    require_torch()
     from tsguard.repro.find import failing_case, other_case, recorded_arrays, reduced
 
     outcome, model, data, context, name = None, None, None, None, "repro"

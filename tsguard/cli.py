@@ -400,11 +400,15 @@ def _progress(quiet: bool) -> Any:
     if quiet:
         return lambda name: None
 
+    last = ""
+
     def tell(name: str) -> None:
+        nonlocal last
         if sys.stderr.isatty():
             typer.echo(f"\r\033[K… {name}", err=True, nl=False)
-        else:
+        elif name != last:
             typer.echo(f"… {name}", err=True)
+        last = name
 
     return tell
 
