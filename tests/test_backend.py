@@ -1,5 +1,6 @@
 """A model and the world are left as they were found; a wrong backend is answered with the line to add."""
 
+import json
 import os
 import random
 import subprocess
@@ -241,3 +242,15 @@ def test_a_reduction_by_itself_runs_on_torch_too(tmp_path):
     done = in_a_new_process(code, KERAS_HOME=str(tmp_path))
     assert "ModuleNotFoundError" not in done.stderr
     assert "tsguard.errors" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_a_failed_audit_leaves_its_reproduction_where_nothing_was_chosen(tmp_path):
+    (tmp_path / "t.csv").write_text("load\n1\n-5\n")
+    between = {"type": "expect_column_values_to_be_between", "kwargs": {"column": "load", "min_value": 0}}
+    (tmp_path / "s.json").write_text(json.dumps({"name": "s", "expectations": [between]}))
+    files = [str(tmp_path / name) for name in ("t.csv", "s.json", "out")]
+    code = f"import tsguard; tsguard.audit({files[0]!r}, {files[1]!r}, out={files[2]!r})"
+    done = in_a_new_process(code, KERAS_HOME=str(tmp_path))
+    assert not done.stderr
+    assert list(tmp_path.rglob("repro.py"))

@@ -217,6 +217,7 @@ class Audited:
         progress: Callable[[str], None] = lambda words: None,
     ) -> Any:
         """The least of the data that breaks an expectation; None where it is no table."""
+        require_torch()
         from tsguard.repro.tables import table_case
 
         return table_case(
