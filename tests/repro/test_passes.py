@@ -7,7 +7,7 @@ from keras import layers, ops
 
 from fixtures.operations.faults import Own
 from tsguard.repro import emit
-from tsguard.repro.case import Batch, from_batch
+from tsguard.repro.case import Batch, Case, Fingerprint, from_batch
 from tsguard.repro.passes import narrow
 from tsguard.repro.passes.isolate import isolate_layer, take_predictions
 from tsguard.repro.passes.plain import make_values
@@ -75,6 +75,21 @@ def test_of_recorded_units_the_one_that_fails_is_left(units, sick):
     small = narrow.narrow_layers(case, fails)
     assert small.weights[0].tolist() == [[-3.0], [-3.0]]
     assert small.batch.y.shape == (1, 1)
+
+
+@pytest.mark.parametrize("label", [0, 2, 3, 5])
+def test_a_number_that_is_no_class_stays_beyond(label):
+    model = keras.Sequential([keras.Input((2,)), layers.Dense(4), layers.Dense(3)])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    batch = Batch(np.ones((1, 2), "float32"), np.array([label], "int32"))
+    case = Case(model, batch, Fingerprint("data-labels", "check", None, None), weights=tuple(model.get_weights()))
+
+    def odd(candidate):
+        return (int(candidate.batch.y[0]) >= candidate.model.output_shape[-1]) == (label >= 3)
+
+    small = narrow.narrow_layers(case, odd)
+    assert small.model.layers[0].units == 1
+    assert odd(small)
 
 
 def test_recorded_weights_are_cut_along_the_features_that_are_kept():

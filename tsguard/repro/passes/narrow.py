@@ -117,8 +117,8 @@ def with_sizes(case: Case, changed: Mapping[int, Mapping[str, int]], *, begin: f
                 case.model(case.batch.x)
                 pairs = list(zip(case.model.weights, fresh.weights, strict=True))
             fitted = tuple(_cut(old, new.shape, begin=begin) for old, (_, new) in zip(case.weights, pairs, strict=True))
-            return _fitting(case.with_(model=fresh, weights=fitted, slots=None, recipe=None))
-        return _fitting(case.with_(model=fresh, slots=None, recipe=None))
+            return _fitting(case.with_(model=fresh, weights=fitted, slots=None, recipe=None), case)
+        return _fitting(case.with_(model=fresh, slots=None, recipe=None), case)
     except REFUSALS:
         return None
 
@@ -160,7 +160,8 @@ def _rebuilt_case(
                 if old is not new:
                     new.set_weights([_cut(a, tuple(b.shape), features, begin=begin) for a, b in _both(old, new)])
         weights = None if case.weights is None else tuple(fresh.get_weights()) or None
-        return _fitting(case.with_(model=fresh, batch=batch or case.batch, weights=weights, slots=None, recipe=None))
+        candidate = case.with_(model=fresh, batch=batch or case.batch, weights=weights, slots=None, recipe=None)
+        return _fitting(candidate, case)
     except REFUSALS:
         return None
 
@@ -183,28 +184,34 @@ def _cut(
     return array
 
 
-def _fitting(case: Case) -> Case:
+def _fitting(case: Case, before: Case) -> Case:
     """Targets cut to what the model answers now: leading values, and class numbers that still exist."""
     if case.batch.y is None:
         return case
-    with preserved(case.model):
-        answers = case.model(map_leaves(keras.ops.convert_to_tensor, case.batch.x))
-    shapes = iter([tuple(answer.shape) for answer in keras.tree.flatten(answers)])
-    targets = keras.tree.flatten(case.batch.y)
-    if len(keras.tree.flatten(answers)) != len(targets):
+    shapes, targets = _shapes(case), keras.tree.flatten(case.batch.y)
+    if len(shapes) != len(targets):
         return case
-    y = keras.tree.map_structure(lambda leaf: _fit(leaf, next(shapes)), case.batch.y)
+    numbered = any(leaf.dtype.kind in "iu" for leaf in targets)
+    pairs = iter(list(zip(shapes, _shapes(before) if numbered else shapes, strict=True)))
+    y = keras.tree.map_structure(lambda leaf: _fit(leaf, *next(pairs)), case.batch.y)
     return case.with_(batch=Batch(case.batch.x, y, case.batch.sample_weight))
 
 
-def _fit(target: Any, shape: tuple[int, ...]) -> Any:
-    if target.ndim == len(shape):
-        return target[tuple(slice(0, size) for size in shape)] if target.shape[-1] != 1 else _existing(target, shape)
-    return _existing(target, shape)
+def _shapes(case: Case) -> list[tuple[int, ...]]:
+    """Shapes of the answers."""
+    with preserved(case.model):
+        answers = case.model(map_leaves(keras.ops.convert_to_tensor, case.batch.x))
+    return [tuple(answer.shape) for answer in keras.tree.flatten(answers)]
 
 
-def _existing(target: Any, shape: tuple[int, ...]) -> Any:
-    return np.minimum(target, shape[-1] - 1) if target.dtype.kind in "iu" and shape[-1] > 1 else target
+def _fit(target: Any, shape: tuple[int, ...], before: tuple[int, ...]) -> Any:
+    if target.ndim == len(shape) and target.shape[-1] != 1:
+        return target[tuple(slice(0, size) for size in shape)]
+    if target.dtype.kind not in "iu" or shape[-1] == 1 or shape[-1] >= before[-1]:
+        return target
+    # A number that was no class before may be what is wrong: it stays as far beyond.
+    fewer = before[-1] - shape[-1]
+    return np.where(target < before[-1], np.minimum(target, shape[-1] - 1), target - fewer).astype(target.dtype)
 
 
 def drop_features(case: Case, keep: Keep) -> Case:
