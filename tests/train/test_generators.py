@@ -42,3 +42,31 @@ def test_a_generator_is_asked_about_by_its_first_batch():
     source = batches(3)
     assert "output-activation" in {f.code for f in tsguard.check(narrow, source).causes}
     assert len(list(source)) == 2
+
+
+def scaled(size, rows=16):
+    """Batches of prices, drawn by a source of their own."""
+    rng = np.random.default_rng(0)
+    while True:
+        x = rng.normal(size=(rows, 4)).astype("float32")
+        yield x, (size * (3 + x[:, :1])).astype("float32")
+
+
+def test_values_out_of_scale_are_seen_in_the_first_batch():
+    source = scaled(80_000.0)
+    found = [f for f in tsguard.check(model(), source).findings if f.check == "values out of scale"]
+    assert [(f.code, f.status) for f in found] == [("data-scale", "FAIL")]
+    assert "target" in found[0].message
+    assert next(source)[0].shape == (16, 4)
+
+
+def test_a_generator_of_usual_values_is_in_scale_and_a_few_rows_tell_nothing():
+    for source in (scaled(1.0), scaled(80_000.0, rows=4)):
+        found = [f for f in tsguard.check(model(), source).findings if f.check == "values out of scale"]
+        assert found
+        assert all(f.status in ("PASS", "NOT_RUN") for f in found)
+
+
+def test_a_generator_of_odd_batches_is_left_to_the_step():
+    report = tsguard.check(model(), iter([("words", object())]))
+    assert not [f for f in report.findings if f.check == "values out of scale" and f.status == "ERROR"]

@@ -33,6 +33,13 @@ SECONDS = 3.0
 SPLIT = "data.split off"
 """Where the facts keep the parts that `validation_split` makes."""
 
+OF_VALUES = frozenset({"values that are not finite", "values out of scale", "a dtype that loses the information"})
+"""Checks whose answer is about each value: one batch shows what all of them would."""
+
+LEAST_ROWS = 16
+"""Rows of a batch from which spreads are known."""
+
+FIRST = "data.first batch"
 FACT = "data.gathered"
 LOADER = "data.loader"
 STANDING = "data.standing"
@@ -63,6 +70,24 @@ def gathered(context: Context, *, clock: Callable[[], float] = time.monotonic) -
                 context.facts[FACT].facts[LOADER] = data.x
     found: Context | None = context.facts[FACT]
     return context if found is None else found
+
+
+def first_batch(context: Context) -> Context:
+    """The same context over the first batch of a generator, which is all that may be read of it."""
+    data = context.data
+    if data is None or not isinstance(data.x, Once):
+        return context
+    if FIRST not in context.facts:
+        _ = context.model
+        context.facts[FIRST] = context
+        try:
+            for part in map(_unpacked, data.x):
+                if len(next(leaves(part[0]), ())) >= LEAST_ROWS:
+                    context.facts[FIRST] = _over(context, Data(*part, names=data.names))
+        except Exception:  # a batch that cannot be read says so in the step
+            return context
+    found: Context = context.facts[FIRST]
+    return found
 
 
 def split_off(context: Context) -> Context:

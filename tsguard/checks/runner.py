@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from tsguard import catalogue
 from tsguard.backend import AsFound, preserved
 from tsguard.checks.bench import refusal, shelf
-from tsguard.checks.gathered import gathered, left_alone, split_off
+from tsguard.checks.gathered import OF_VALUES, first_batch, gathered, left_alone, split_off
 from tsguard.checks.registry import Check, Context, all_checks
 from tsguard.errors import ConfigError
 from tsguard.evidence import Evidence
@@ -37,6 +37,7 @@ def run_checks(
         for one in all_checks() if checks is None else checks:
             left = budget_s - (clock() - started)
             asked = gathered(context) if _of_arrays(one) else context
+            asked = first_batch(asked) if one.name in OF_VALUES else asked
             asked = split_off(asked) if "validation" in one.needs else asked
             missing = asked.missing(one.needs)
             if missing:
