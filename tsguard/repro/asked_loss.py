@@ -21,7 +21,7 @@ from tsguard.checks.terms import DROWNED, LOUD
 from tsguard.dataset import map_leaves
 from tsguard.findings import Finding
 from tsguard.probes.answers import TAME, question
-from tsguard.repro.asked_model import LOSS
+from tsguard.repro.asked_model import GRADIENTS, LOSS, norm_of
 from tsguard.repro.case import Case
 from tsguard.repro.code.arrays import plain
 from tsguard.repro.measured import heads_of
@@ -273,8 +273,8 @@ def faint(finding: Finding, case: Case) -> list[str] | None:
         "for loss in (model.compute_loss(x, y, answers), usual):",
         "    model.zero_grad()",
         "    loss.backward(retain_graph=True)",
-        "    grads = [v.value.grad for v in model.trainable_variables if v.value.grad is not None]",
-        "    norms.append(sum(float(keras.ops.sum(grad**2)) for grad in grads) ** 0.5)",
+        f"    {GRADIENTS}",
+        f"    norms.append({norm_of('grads')})",
         f"shares = answers.shape[-1] > 1 and abs(answers.sum(-1) - 1).max() < {WHOLE:g}",
         f"wrong = norms if shares and {FAINT:g} * norms[0] < norms[1] else []",
     ]

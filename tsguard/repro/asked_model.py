@@ -38,7 +38,19 @@ LOSS = "model.compute_loss(x, y, model(x, training=True))"
 CUT = "gradient cut between timesteps"
 """The check of a state that goes on while its gradient does not."""
 
+GRADIENTS = "grads = [v.value.grad for v in model.trainable_variables if v.value.grad is not None]"
+
 _KERNELS = "for v in model.trainable_variables if v.value.ndim > 1"
+
+
+def norm_of(grads: str) -> str:
+    """The norm of gradients of that name."""
+    return f"sum(float(keras.ops.sum(grad**2)) for grad in {grads}) ** 0.5"
+
+
+def rows_in(case: Case) -> str:
+    """How many rows `x` has."""
+    return "len(x)" if isinstance(case.batch.x, np.ndarray) else "len(keras.tree.flatten(x)[0])"
 
 
 def without_gradient(finding: Finding, case: Case) -> list[str]:
@@ -305,8 +317,8 @@ def heavy_penalty(finding: Finding, case: Case) -> list[str]:
         "for part in (penalty, loss - penalty):",
         "    model.zero_grad()",
         "    part.backward(retain_graph=True)",
-        "    grads = [v.value.grad for v in model.trainable_variables if v.value.grad is not None]",
-        "    norms.append(sum(float(keras.ops.sum(grad**2)) for grad in grads) ** 0.5)",
+        f"    {GRADIENTS}",
+        f"    norms.append({norm_of('grads')})",
         f"wrong = norms if norms[0] > {PENALTY_RATIO:g} * norms[1] else []",
     ]
 
@@ -357,8 +369,7 @@ def heavy_decay(finding: Finding, case: Case) -> list[str]:
 
 def _first_steps(case: Case) -> str:
     """A training of a few updates with all rows as one batch."""
-    rows = "len(x)" if isinstance(case.batch.x, np.ndarray) else "len(keras.tree.flatten(x)[0])"
-    return f"model.fit(x, y, {rows}, {STEPS}, verbose=0)"
+    return f"model.fit(x, y, {rows_in(case)}, {STEPS}, verbose=0)"
 
 
 def runs_away(finding: Finding, case: Case) -> list[str]:

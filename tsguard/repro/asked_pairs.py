@@ -15,7 +15,7 @@ from tsguard.probes.pairing import LEAST_PAIRS, RELATED, UNRELATED
 from tsguard.repro.case import Case
 
 RIDGE = 0.1
-"""Strength of the ridge for each row: of views of mean zero and deviation one."""
+"""Strength of the ridge for each row, of values about one."""
 
 
 WIDEST = 2_000

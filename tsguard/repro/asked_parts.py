@@ -19,17 +19,13 @@ from tsguard.checks.data_parts import SHARED_SAMPLES, SHARED_STEPS
 from tsguard.checks.data_weights import ALL_THAT_COUNTS, LEAST_NUMBERS, UNEQUAL, UNHEARD
 from tsguard.findings import Finding
 from tsguard.probes.pairing import LEAST_PAIRS, RELATED, UNRELATED
-from tsguard.repro.asked_pairs import WIDEST
+from tsguard.repro.asked_pairs import RIDGE, WIDEST
 from tsguard.repro.code.arrays import plain
 
 if TYPE_CHECKING:
     from tsguard.repro.parts import Parts
 
     Form = Callable[[Finding, Parts], list[str] | None]
-
-
-RIDGE = 0.1
-"""Strength of the ridge by which many columns are fitted on few rows, for each row: of values about one."""
 
 
 def _two_arrays(parts: Parts) -> bool:

@@ -16,7 +16,7 @@ from tsguard.checks.normalisation import COMPANIES, FEW
 from tsguard.checks.rates import CLIPPED
 from tsguard.checks.schedules import START_KEPT
 from tsguard.findings import Finding
-from tsguard.repro.asked_model import LOSS
+from tsguard.repro.asked_model import GRADIENTS, LOSS, norm_of, rows_in
 from tsguard.repro.case import Case
 from tsguard.repro.listening import listening
 
@@ -33,12 +33,6 @@ RESHAPED = "reshape in place of a transposition"
 ROUNDED = 1e-5
 """Share of a loss by which it differs when its terms are summed in another order."""
 
-_GRADIENTS = "grads = [v.value.grad for v in model.trainable_variables if v.value.grad is not None]"
-
-
-def _norm(grads: str) -> str:
-    return f"sum(float(keras.ops.sum(grad**2)) for grad in {grads}) ** 0.5"
-
 
 def summed_gradients(finding: Finding, case: Case) -> list[str]:
     """A step after which the gradient still holds that of the step before; no weight moves between the two."""
@@ -47,8 +41,8 @@ def summed_gradients(finding: Finding, case: Case) -> list[str]:
         "norms = []",
         "for _ in range(2):",
         "    model.train_step((x, y))",
-        f"    {_GRADIENTS}",
-        f"    norms.append({_norm('grads')})",
+        f"    {GRADIENTS}",
+        f"    norms.append({norm_of('grads')})",
         f"wrong = norms if norms[1] > {ADDED:g} * norms[0] else []",
     ]
 
@@ -81,8 +75,8 @@ def cut_to_nothing(finding: Finding, case: Case) -> list[str]:
         "rule = model.optimizer",
         "threshold = rule.global_clipnorm or rule.clipnorm or rule.clipvalue or float('inf')",
         f"{LOSS}.backward()",
-        _GRADIENTS,
-        f"norm = {_norm('grads')}",
+        GRADIENTS,
+        f"norm = {norm_of('grads')}",
         f"wrong = [threshold, norm] if threshold < {CLIPPED:g} * norm else []",
     ]
 
@@ -93,13 +87,13 @@ def cut_in_the_step(finding: Finding, case: Case) -> list[str] | None:
         return None
     return [
         f"{LOSS}.backward()",
-        _GRADIENTS,
-        f"asked, given, own = {_norm('grads')}, [], model.optimizer.apply",
+        GRADIENTS,
+        f"asked, given, own = {norm_of('grads')}, [], model.optimizer.apply",
         "model.optimizer.apply = lambda grads, *rest: [given.extend(grads), own(grads, *rest)][1]",
         "model.zero_grad()",
         "model.train_step((x, y))",
         "given = [grad for grad in given if grad is not None]",
-        f"heard = {_norm('given')}",
+        f"heard = {norm_of('given')}",
         f"wrong = [heard, asked] if given and heard < {CLIPPED:g} * asked else []",
     ]
 
@@ -109,7 +103,7 @@ def scaled_beyond(finding: Finding, case: Case) -> list[str]:
     return [
         "scale = model.optimizer.initial_scale",
         f"(scale * {LOSS}).backward()",
-        _GRADIENTS,
+        GRADIENTS,
         "wrong = [] if all(bool(keras.ops.isfinite(grad).all()) for grad in grads) else [scale]",
     ]
 
@@ -160,9 +154,8 @@ def company(finding: Finding, case: Case) -> list[str] | None:
     """Answers in training that differ more with the rows beside a row than from row to row."""
     if isinstance(case.batch.x, list | tuple) or not case.fit:
         return None
-    rows = "x" if isinstance(case.batch.x, np.ndarray) else "keras.tree.flatten(x)[0]"
     return [
-        f"rows, told = len({rows}), []",
+        f"rows, told = {rows_in(case)}, []",
         'size = min(rows, fit.get("batch_size", 32))',
         f"for seed in range({COMPANIES}):",
         "    order = np.random.default_rng(seed).permutation(rows // size * size)",
@@ -178,9 +171,8 @@ def average_of_the_start(finding: Finding, case: Case) -> list[str] | None:
     """An average of the weights that at the end of the run still holds the start."""
     if not case.fit:
         return None
-    rows = "len(x)" if isinstance(case.batch.x, np.ndarray) else "len(keras.tree.flatten(x)[0])"
     return [
-        f'rule, batches = model.optimizer, -(-{rows} // fit.get("batch_size", 32))',
+        f'rule, batches = model.optimizer, -(-{rows_in(case)} // fit.get("batch_size", 32))',
         'kept = rule.ema_momentum ** (batches * fit.get("epochs", 1)) if rule.use_ema else 0.0',
         f"wrong = [kept] if kept > {START_KEPT:g} else []",
     ]
