@@ -85,10 +85,13 @@ def test_a_number_that_is_no_class_stays_beyond(label):
     case = Case(model, batch, Fingerprint("data-labels", "check", None, None), weights=tuple(model.get_weights()))
 
     def odd(candidate):
-        return (int(candidate.batch.y[0]) >= candidate.model.output_shape[-1]) == (label >= 3)
+        units = candidate.model.output_shape[-1]
+        return units > 1 and (int(candidate.batch.y[0]) >= units) == (label >= 3)
 
     small = narrow.narrow_layers(case, odd)
     assert small.model.layers[-2].units == 1
+    assert small.model.layers[-1].units == 2
+    assert small.batch.y.tolist() == [label - 1 if label >= 3 else min(label, 1)]
     assert odd(small)
 
 
